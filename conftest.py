@@ -1,0 +1,39 @@
+"""Set-up of every test, doctest and docs page, before TensorFlow looks at its devices."""
+
+import os
+
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# The models here are small: one thread per operation is faster than several, and xdist workers do not fight for cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+# Two logical CPU devices stand in for two accelerators; TensorFlow takes this only before its first operation.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0],
+    [tf.config.LogicalDeviceConfiguration()] * 2,
+)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_keras():
+    """Every test starts from the same seed, layer names and dtype policy."""
+    keras.utils.clear_session(free_memory=False)
+    keras.utils.set_random_seed(0)
+    yield
+    keras.config.set_dtype_policy("float32")
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture(autouse=True)
+def _doctest_names(doctest_namespace, request):
+    """Docstring examples may use `keras`, `keras_mtl` and `np` without importing them."""
+    if isinstance(request.node, pytest.DoctestItem):
+        import keras_mtl
+
+        doctest_namespace.update(keras=keras, keras_mtl=keras_mtl, np=np)
