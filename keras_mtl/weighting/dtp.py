@@ -1,0 +1,113 @@
+"""Dynamic task prioritization."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_mtl.weighting.base import Weighting
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class DTP(Weighting):
+    """Puts hard tasks first, as told by a metric in (0, 1).
+
+    With `c_k` the moving average of task `k`'s metric over epochs, the weight
+    is `-(1 - c_k)^gamma * log(c_k)`: 0 for a task that is solved, and growing
+    as the metric falls. Before the first epoch ends all weights are 1.
+
+    Scale: free; 0.35 for a metric of 0.5 and `gamma=1`. When all tasks do
+    well all weights are small, and the learning rate in effect with them.
+
+    Args:
+        kpi: String or dict `{task: string}`. Name of the metric, as it ends
+            the log `<task>_<kpi>`; its values should be in [0, 1], higher
+            being better. Defaults to `"accuracy"`.
+        gamma: Float. How strongly easy tasks are played down. Defaults to
+            `1.0`.
+        ema: Float in (0, 1]. Share of the newest epoch in `c`. Defaults to
+            `0.5`.
+        name: String. Name of the weighting.
+
+    Raises:
+        ValueError: If an argument is out of its range, or, at the end of an
+            epoch, if the log of a task is missing.
+
+    Example:
+
+    >>> weighting = keras_mtl.weighting.DTP()
+    >>> weighting.set_tasks(["left", "right"], ["classification"] * 2)
+    >>> weighting.build((2,))
+    >>> weighting.update(np.ones(2), np.ones(2), np.ones(2))
+    >>> weighting.end_epoch({"left_accuracy": 0.5, "right_accuracy": 0.9})
+    >>> weighting([1.0, 1.0]).numpy().round(4).tolist()
+    [0.3466, 0.0105]
+
+    References:
+        - Guo, Haque, Huang, Yeung and Fei-Fei, "Dynamic task prioritization
+          for multitask learning", ECCV 2018.
+
+    Deviations: the paper's focal weights of examples within a task are left
+    to the task's loss. The average starts at the first epoch's metric. The
+    metric is kept within [0.01, 1]. A task without a labelled example in an
+    epoch keeps its average.
+    """
+
+    def __init__(self, kpi="accuracy", gamma=1.0, ema=0.5, name=None):
+        super().__init__(name=name)
+        if not gamma >= 0:
+            raise ValueError(f"`gamma` should be at least 0. Received: gamma={gamma}")
+        if not 0 < ema <= 1:
+            raise ValueError(f"`ema` should be in (0, 1]. Received: ema={ema}")
+        self.kpi = kpi
+        self.gamma = gamma
+        self.ema = ema
+        self._tasks = None
+
+    def set_tasks(self, tasks, kinds):
+        del kinds
+        if isinstance(self.kpi, dict) and set(self.kpi) != set(tasks):
+            raise ValueError(f"`kpi` should have a metric for each of {list(tasks)}. Received: kpi={self.kpi}")
+        self._tasks = [str(task) for task in tasks]
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        shape = (self.num_tasks,)
+        self.average = self.add_state("average", shape)
+        self.epochs = self.add_state("epochs", shape)
+        self.batches = self.add_state("batches", shape)
+
+    def weights(self, losses, present, gramian=None):
+        del losses, gramian
+        average = ops.clip(self.average, 0.01, 1.0)
+        focal = -ops.power(1.0 - average, self.gamma) * ops.log(average)
+        return ops.where(self.epochs > 0, focal, 1.0) * present
+
+    def update(self, losses, present, weights, gramian=None):
+        del losses, weights, gramian
+        self.batches.assign_add(present)
+
+    def end_epoch(self, logs=None):
+        newest = np.array(self._read(logs or {}), dtype="float32")
+        seen = self.batches > 0
+        mixed = self.ema * newest + (1 - self.ema) * self.average
+        mixed = ops.where(self.epochs > 0, mixed, newest)
+        self.average.assign(ops.where(seen, mixed, self.average))
+        self.epochs.assign_add(ops.cast(seen, "float32"))
+        self.batches.assign(ops.zeros_like(self.batches))
+
+    def _read(self, logs):
+        if self._tasks is None:
+            raise ValueError("DTP reads one log per task and should be told their names: call `set_tasks` first.")
+        values = []
+        for task in self._tasks:
+            log = f"{task}_{self.kpi[task] if isinstance(self.kpi, dict) else self.kpi}"
+            if log not in logs:
+                raise ValueError(
+                    f"`kpi` should name a metric of every task: no log {log!r} for task {task!r}; compile the metric "
+                    f"for it or change `kpi`. Received: kpi={self.kpi!r}, logs {sorted(logs)}"
+                )
+            values.append(float(logs[log]))
+        return values
+
+    def get_config(self):
+        return {**super().get_config(), "kpi": self.kpi, "gamma": self.gamma, "ema": self.ema}

@@ -1,0 +1,89 @@
+"""Dynamic weight average."""
+
+import keras
+from keras import ops
+
+from keras_mtl.weighting.base import Weighting
+from keras_mtl.weighting.masked import divide
+
+_FLOOR = 1e-8
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class DWA(Weighting):
+    """Gives more weight to the tasks whose loss falls slowly.
+
+    With `L_k(t)` the mean loss of task `k` in epoch `t`, the weights of epoch
+    `t` are `K * softmax(r / temperature)_k`, `r_k = L_k(t-1) / L_k(t-2)`, and 1
+    in the first two epochs. They stay the same within an epoch.
+
+    Only rates count, never the losses' own scale: tasks whose losses differ
+    by a factor of 100 and fall alike get equal weights.
+
+    Scale: the weights of all tasks sum to K.
+
+    Args:
+        temperature: Float. High values make the weights more equal. Defaults
+            to `2.0`.
+        name: String. Name of the weighting.
+
+    Raises:
+        ValueError: If `temperature` is not positive.
+
+    Example:
+
+    >>> weighting = keras_mtl.weighting.DWA()
+    >>> weighting.build((2,))
+    >>> for losses in ([1.0, 1.0], [0.5, 1.0]):
+    ...     weighting.update(np.array(losses), np.ones(2), np.ones(2))
+    ...     weighting.end_epoch()
+    >>> weighting([0.5, 1.0]).numpy().round(3).tolist()
+    [0.876, 1.124]
+
+    References:
+        - Liu, Johns and Davison, "End-to-end multi-task learning with
+          attention", 2019, arXiv:1803.10704.
+
+    Deviations: epoch means are over the batches in which a task is present;
+    an epoch without the task does not count as one of its epochs, and a task
+    that has had fewer than two has `r = 1`. Mean losses under 1e-8 are read
+    as 1e-8.
+    """
+
+    def __init__(self, temperature=2.0, name=None):
+        super().__init__(name=name)
+        if not temperature > 0:
+            raise ValueError(f"`temperature` should be positive. Received: temperature={temperature}")
+        self.temperature = temperature
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        shape = (self.num_tasks,)
+        self.loss_sum = self.add_state("loss_sum", shape)
+        self.batches = self.add_state("batches", shape)
+        self.epochs = self.add_state("epochs", shape)
+        self.last = self.add_state("last", shape, 1.0)
+        self.before_last = self.add_state("before_last", shape, 1.0)
+
+    def weights(self, losses, present, gramian=None):
+        del losses, gramian
+        rate = ops.maximum(self.last, _FLOOR) / ops.maximum(self.before_last, _FLOOR)
+        rate = ops.where(self.epochs >= 2, rate, 1.0)
+        return self.num_tasks * ops.softmax(rate / self.temperature) * present
+
+    def update(self, losses, present, weights, gramian=None):
+        del weights, gramian
+        self.loss_sum.assign_add(losses * present)
+        self.batches.assign_add(present)
+
+    def end_epoch(self, logs=None):
+        del logs
+        seen = self.batches > 0
+        self.before_last.assign(ops.where(seen, self.last, self.before_last))
+        self.last.assign(ops.where(seen, divide(self.loss_sum, ops.convert_to_tensor(self.batches)), self.last))
+        self.epochs.assign_add(ops.cast(seen, "float32"))
+        self.loss_sum.assign(ops.zeros_like(self.loss_sum))
+        self.batches.assign(ops.zeros_like(self.batches))
+
+    def get_config(self):
+        return {**super().get_config(), "temperature": self.temperature}

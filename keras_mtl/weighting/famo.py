@@ -1,0 +1,137 @@
+"""Fast adaptive multitask optimization (FAMO)."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_mtl.weighting.base import Weighting
+from keras_mtl.weighting.masked import divide, softmax
+
+_BETAS = (0.9, 0.999)
+_EPSILON = 1e-8
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class FAMO(Weighting):
+    """Makes the log losses of all tasks fall at the same rate.
+
+    With `D_k = L_k - b_k` and `z = softmax(w)`, the weights are
+    `(z_k / D_k) / sum_j(z_j / D_j)`: descent on `sum_k z_k log D_k`, rescaled.
+    After the optimizer's step the logits `w` take an Adam step down the
+    gradient `z * (d - sum(z * d))`, `d_k = log D_k(before) - log D_k(after)`:
+    the tasks that gained more lose weight.
+
+    `form="same_batch"` measures `D(after)` by a second forward pass on the
+    same batch. `form="next_batch"` uses the loss of the next batch that has
+    the task, at no cost and with the noise of two batches.
+
+    Scale: the weights of the present tasks sum to 1. The official code also
+    clips the gradient to norm 1: `optimizer=Adam(global_clipnorm=1.0)`.
+
+    Args:
+        form: `"same_batch"` or `"next_batch"`. Defaults to `"same_batch"`.
+        learning_rate: Float. Adam's learning rate for the logits. Defaults to
+            `0.025`.
+        weight_decay: Float. Pulls the logits to 0; added to their gradient
+            before Adam, not decoupled. The paper uses 0.01 (Cityscapes),
+            0.001 (NYUv2, CelebA, QM9) and 0 (toy). Defaults to `1e-3`.
+        min_losses: Float or list of K floats. The losses `b` that the tasks
+            can reach at best. Defaults to `0.0`.
+        name: String. Name of the weighting.
+
+    Raises:
+        ValueError: If an argument is out of its range or not of length K.
+
+    Example:
+
+    >>> weighting = keras_mtl.weighting.FAMO()
+    >>> weighting([1.0, 2.0, 4.0]).numpy().round(4).tolist()
+    [0.5714, 0.2857, 0.1429]
+
+    References:
+        - Liu et al., "FAMO: fast adaptive multitask optimization", 2023,
+          arXiv:2306.03792.
+
+    Deviations: `D_k` is at least 1e-8. An absent task is left out of the
+    softmax, and its logit, Adam moments and step count stay as they are.
+    """
+
+    def __init__(self, form="same_batch", learning_rate=0.025, weight_decay=1e-3, min_losses=0.0, name=None):
+        super().__init__(name=name)
+        if form not in ("same_batch", "next_batch"):
+            raise ValueError(f'`form` should be "same_batch" or "next_batch". Received: form={form!r}')
+        if not learning_rate > 0:
+            raise ValueError(f"`learning_rate` should be positive. Received: learning_rate={learning_rate}")
+        if not weight_decay >= 0:
+            raise ValueError(f"`weight_decay` should be at least 0. Received: weight_decay={weight_decay}")
+        self.form = form
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.min_losses = np.asarray(min_losses, dtype="float64").tolist()
+        self.second_forward = form == "same_batch"
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        shape = (self.num_tasks,)
+        if np.ndim(self.min_losses) and len(self.min_losses) != self.num_tasks:
+            raise ValueError(
+                f"`min_losses` should have one value for each of {self.num_tasks} tasks. "
+                f"Received: min_losses={self.min_losses}"
+            )
+        self._min_losses = np.broadcast_to(np.array(self.min_losses, dtype="float32"), shape)
+        self.logits = self.add_state("logits", shape)
+        self.momentum = self.add_state("momentum", shape)
+        self.velocity = self.add_state("velocity", shape)
+        self.steps = self.add_state("steps", shape)
+        if self.form == "next_batch":
+            self.last_log = self.add_state("last_log", shape)
+            self.seen = self.add_state("seen", shape)
+
+    def weights(self, losses, present, gramian=None):
+        del gramian
+        logits = self._next_batch(losses, present)[0] if self.form == "next_batch" else self.logits
+        shares = softmax(logits, present) / self._distance(losses)
+        return divide(shares, ops.sum(shares))
+
+    def update(self, losses, present, weights, gramian=None):
+        del weights, gramian
+        if self.form == "next_batch":
+            self._assign(self._next_batch(losses, present))
+            self.last_log.assign(ops.where(present > 0, ops.log(self._distance(losses)), self.last_log))
+            self.seen.assign(ops.maximum(self.seen, present))
+
+    def after_step(self, losses, losses_after, present):
+        gain = ops.log(self._distance(losses)) - ops.log(self._distance(losses_after))
+        self._assign(self._adam(gain, present))
+
+    def _next_batch(self, losses, present):
+        # Pure, so that `weights` can look one step ahead and `update` repeat it.
+        present = present * self.seen
+        return self._adam(self.last_log - ops.log(self._distance(losses)), present)
+
+    def _adam(self, gain, present):
+        shares = softmax(ops.convert_to_tensor(self.logits), present)
+        gain = gain * present
+        gradient = shares * (gain - ops.sum(shares * gain)) + self.weight_decay * self.logits
+        momentum = _BETAS[0] * self.momentum + (1 - _BETAS[0]) * gradient
+        velocity = _BETAS[1] * self.velocity + (1 - _BETAS[1]) * ops.square(gradient)
+        steps = self.steps + 1.0
+        momentum_hat = momentum / (1 - ops.power(_BETAS[0], steps))
+        velocity_hat = velocity / (1 - ops.power(_BETAS[1], steps))
+        logits = self.logits - self.learning_rate * momentum_hat / (ops.sqrt(velocity_hat) + _EPSILON)
+        old = (self.logits, self.momentum, self.velocity, self.steps)
+        return [
+            ops.where(present > 0, new, was)
+            for new, was in zip((logits, momentum, velocity, steps), old, strict=True)
+        ]
+
+    def _assign(self, values):
+        for variable, value in zip((self.logits, self.momentum, self.velocity, self.steps), values, strict=True):
+            variable.assign(value)
+
+    def _distance(self, losses):
+        return ops.maximum(losses - self._min_losses + _EPSILON, _EPSILON)
+
+    def get_config(self):
+        options = ("form", "learning_rate", "weight_decay", "min_losses")
+        return {**super().get_config(), **{option: getattr(self, option) for option in options}}

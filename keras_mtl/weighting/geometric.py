@@ -1,0 +1,59 @@
+"""Geometric loss strategy."""
+
+import keras
+from keras import ops
+
+from keras_mtl.weighting.base import Weighting
+from keras_mtl.weighting.masked import divide, positive
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class Geometric(Weighting):
+    """Minimizes the geometric mean of the task losses.
+
+    The objective is `(L_1 * ... * L_n)^(1/n)` over the `n` present tasks, so
+    that the weight of task `k` is its derivative, `mean / (n * L_k)`: every
+    task's weighted loss is the same, and the weighted losses sum to the
+    geometric mean.
+
+    Scale: weights sum to about 1 where the losses are alike; multiplying one
+    task's loss by `c` multiplies the whole objective by `c^(1/n)` and leaves
+    the balance as it was.
+
+    Args:
+        floor: Float. Losses below it are read as `floor`, which bounds the
+            weight of a task whose loss is zero or negative. Defaults to
+            `1e-8`.
+        name: String. Name of the weighting.
+
+    Raises:
+        ValueError: If `floor` is not positive.
+
+    Example:
+
+    >>> weighting = keras_mtl.weighting.Geometric()
+    >>> weighting([1.0, 2.0, 4.0]).numpy().round(4).tolist()
+    [0.6667, 0.3333, 0.1667]
+
+    References:
+        - Chennupati, Sistu, Yogamani and Rawashdeh, "MultiNet++: multi-stream
+          feature aggregation and geometric loss strategy for multi-task
+          learning", 2019, arXiv:1904.08492.
+    """
+
+    def __init__(self, floor=1e-8, name=None):
+        super().__init__(name=name)
+        if not floor > 0:
+            raise ValueError(f"`floor` should be positive. Received: floor={floor}")
+        self.floor = floor
+
+    def weights(self, losses, present, gramian=None):
+        del gramian
+        losses = positive(losses, present, self.floor)
+        count = ops.sum(present)
+        # The mean of logarithms: a product of losses would overflow.
+        logs = ops.log(losses)
+        return ops.exp(divide(ops.sum(logs), count) - logs) * divide(present, count)
+
+    def get_config(self):
+        return {**super().get_config(), "floor": self.floor}

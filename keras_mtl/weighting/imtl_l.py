@@ -1,0 +1,80 @@
+"""Impartial multi-task learning, loss balance (IMTL-L)."""
+
+import keras
+from keras import ops
+
+from keras_mtl.weighting.base import Weighting
+
+_LIMIT = 10.0
+
+
+def _clip(value):
+    return ops.clip(value, -_LIMIT, _LIMIT)
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class IMTLL(Weighting):
+    """Learns one scale per task that brings all losses to the same size.
+
+    With `s_k` the learned log scale of task `k`, the objective is the sum
+    over the present tasks of `exp(s_k) * L_k - s_k`. It is twice the
+    `Uncertainty` objective for regression at `-s`.
+
+    The `s_k` are one trainable variable named `log_scale`, which the model's
+    optimizer moves. Keep it out of weight decay:
+    `optimizer.exclude_from_weight_decay(var_names=["log_scale"])`.
+
+    Scale: at the optimum of `s` a weight is `1 / L_k`, so that every task's
+    weighted loss is 1. The objective may be negative.
+
+    Args:
+        initial: Float. The first `s` of all tasks. Defaults to `0.0`.
+        name: String. Name of the weighting.
+
+    Raises:
+        ValueError: If `initial` is not within [-10, 10].
+
+    Example:
+
+    >>> weighting = keras_mtl.weighting.IMTLL()
+    >>> weighting([0.5, 2.0]).numpy().tolist()
+    [1.0, 1.0]
+
+    References:
+        - Liu et al., "Towards impartial multi-task learning", ICLR 2021.
+
+    Deviations: `s` is kept within [-10, 10], so that a training loss that
+    goes to 0 does not send its weight to infinity. The gradient of `s` is 0
+    for an absent task; an optimizer with momentum may still coast.
+    """
+
+    def __init__(self, initial=0.0, name=None):
+        super().__init__(name=name)
+        if not -_LIMIT <= initial <= _LIMIT:
+            raise ValueError(f"`initial` should be between {-_LIMIT} and {_LIMIT}. Received: initial={initial}")
+        self.initial = initial
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.log_scale = self.add_weight(
+            name="log_scale",
+            shape=(self.num_tasks,),
+            initializer=keras.initializers.Constant(self.initial),
+            constraint=_clip,  # or a saturated `s` would drift off and come back late
+            autocast=False,
+        )
+
+    def weights(self, losses, present, gramian=None):
+        del losses, gramian
+        return ops.exp(_clip(self.log_scale)) * present
+
+    def objective(self, losses, weights, present):
+        # Not stopped: the gradient of `s` comes through the weights.
+        return ops.sum(weights * losses) - ops.sum(present * _clip(self.log_scale))
+
+    def reset_state(self):
+        super().reset_state()
+        self.log_scale.assign(ops.full((self.num_tasks,), self.initial))
+
+    def get_config(self):
+        return {**super().get_config(), "initial": self.initial}

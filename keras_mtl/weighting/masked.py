@@ -1,0 +1,41 @@
+"""Losses and softmax restricted to the tasks that are present."""
+
+from keras import ops
+
+
+def positive(losses, present, floor):
+    """Losses that a logarithm can take.
+
+    Args:
+        losses: Float tensor of shape `(K,)`.
+        present: Float tensor of shape `(K,)`.
+        floor: Float. Losses below it are read as `floor`.
+
+    Returns:
+        Float tensor of shape `(K,)`: at least `floor`; 1, whose logarithm is
+        0, for absent tasks.
+    """
+    return ops.where(present > 0, ops.maximum(losses, floor), 1.0)
+
+
+def softmax(logits, present):
+    """Softmax over the present tasks.
+
+    Args:
+        logits: Float tensor of shape `(K,)`.
+        present: Float tensor of shape `(K,)`.
+
+    Returns:
+        Float tensor of shape `(K,)` that sums to 1; 0 for absent tasks, and
+        all 0 where no task is present.
+    """
+    top = ops.max(ops.where(present > 0, logits, -3e38))
+    # `where` before `exp`, or an absent task's logit could overflow.
+    powers = ops.exp(ops.where(present > 0, logits - top, 0.0)) * present
+    return powers / ops.maximum(ops.sum(powers), 1e-30)
+
+
+def divide(numerator, denominator):
+    """`numerator / denominator`, 0 where the denominator is not positive."""
+    safe = denominator > 0
+    return ops.where(safe, numerator / ops.where(safe, denominator, 1.0), 0.0)

@@ -1,0 +1,61 @@
+"""Random loss weighting."""
+
+import keras
+from keras import ops
+
+from keras_mtl.weighting.base import Weighting
+from keras_mtl.weighting.masked import softmax
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class RandomWeighting(Weighting):
+    """Draws new weights at every step: the baseline for all the others.
+
+    The weights are `softmax(z)` over the present tasks, `z` standard normal.
+
+    Scale: the weights sum to 1, as in the paper; with `reduction="sum"` to
+    the number of present tasks, so that their mean is that of equal
+    weighting.
+
+    Args:
+        reduction: `"mean"` or `"sum"`. Whether the weights sum to 1 or to the
+            number of present tasks. Defaults to `"mean"`.
+        seed: Integer. Seed of the draws. Defaults to `None`, a random seed.
+        name: String. Name of the weighting.
+
+    Raises:
+        ValueError: If `reduction` is neither `"mean"` nor `"sum"`.
+
+    Example:
+
+    >>> weighting = keras_mtl.weighting.RandomWeighting(seed=0)
+    >>> round(float(sum(weighting([0.5, 2.0, 1.0]))), 5)
+    1.0
+
+    References:
+        - Lin, Ye, Zhang and Tsang, "Reasonable effectiveness of random
+          weighting: a litmus test for multi-task learning", 2022,
+          arXiv:2111.10603.
+    """
+
+    def __init__(self, reduction="mean", seed=None, name=None):
+        super().__init__(name=name)
+        if reduction not in ("mean", "sum"):
+            raise ValueError(f'`reduction` should be "mean" or "sum". Received: reduction={reduction!r}')
+        self.reduction = reduction
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self._first_seed = ops.convert_to_numpy(self.seed_generator.state)
+
+    def weights(self, losses, present, gramian=None):
+        del losses, gramian
+        logits = keras.random.normal((self.num_tasks,), dtype="float32", seed=self.seed_generator)
+        weights = softmax(logits, present)
+        return weights * ops.sum(present) if self.reduction == "sum" else weights
+
+    def reset_state(self):
+        super().reset_state()
+        self.seed_generator.state.assign(self._first_seed)
+
+    def get_config(self):
+        return {**super().get_config(), "reduction": self.reduction, "seed": self.seed}

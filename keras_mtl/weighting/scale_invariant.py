@@ -1,0 +1,50 @@
+"""Scale-invariant loss: the sum of the log losses."""
+
+import keras
+
+from keras_mtl.weighting.base import Weighting
+from keras_mtl.weighting.masked import positive
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class ScaleInvariant(Weighting):
+    """Minimizes the sum of the logarithms of the task losses.
+
+    The objective is `sum_k log L_k`, so that the weight of task `k` is
+    `1 / L_k`: no task's unit matters.
+
+    Scale: every present task's weighted loss is 1. The weights grow as the
+    losses fall.
+
+    Args:
+        floor: Float. Losses below it are read as `floor`, which bounds the
+            weight of a task whose loss is zero or negative. Defaults to
+            `1e-8`.
+        name: String. Name of the weighting.
+
+    Raises:
+        ValueError: If `floor` is not positive.
+
+    Example:
+
+    >>> weighting = keras_mtl.weighting.ScaleInvariant()
+    >>> weighting([0.5, 2.0]).numpy().tolist()
+    [2.0, 0.5]
+
+    References:
+        - Navon et al., "Multi-task learning as a bargaining game", 2022,
+          arXiv:2202.01017 (its baseline "SI").
+    """
+
+    def __init__(self, floor=1e-8, name=None):
+        super().__init__(name=name)
+        if not floor > 0:
+            raise ValueError(f"`floor` should be positive. Received: floor={floor}")
+        self.floor = floor
+
+    def weights(self, losses, present, gramian=None):
+        del gramian
+        return present / positive(losses, present, self.floor)
+
+    def get_config(self):
+        return {**super().get_config(), "floor": self.floor}

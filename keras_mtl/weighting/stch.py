@@ -1,0 +1,125 @@
+"""Smooth Tchebycheff scalarization."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_mtl.weighting.base import Weighting
+from keras_mtl.weighting.masked import divide, positive, softmax
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class STCH(Weighting):
+    """Minimizes a smooth maximum of the task losses.
+
+    `form="plain"` is the paper's scalarization, with preference `p` and ideal
+    point `z`: `mu * log(sum_k exp(p_k * (L_k - z_k) / mu))`, so that the weight
+    of task `k` is `p_k * softmax(p * (L - z) / mu)_k`.
+
+    `form="log"` is what the paper trains multi-task models with. For
+    `warmup_epochs` epochs and the one after them it minimizes
+    `sum_k log L_k`; the mean losses of that last epoch are the nadir `n`. From
+    then on it minimizes `K * mu * log(sum_k exp(q_k * log(L_k / n_k) / mu))`,
+    with `q = K * p`.
+
+    Scale: the weights sum to 1 / K (plain, equal preferences); the weighted
+    losses sum to the number of present tasks (log). A `mu` near 0 trains the
+    worst task alone, a large one approaches equal weights.
+
+    Args:
+        mu: Float. Smoothness. Defaults to `1.0`.
+        form: `"log"` or `"plain"`. Defaults to `"log"`.
+        preference: List of K floats that sum to 1. Defaults to `None`, 1 / K.
+        warmup_epochs: Integer. Epochs before the one that measures the nadir
+            (`form="log"`). Defaults to `4`.
+        reference: Float or list of K floats. Ideal point (`form="plain"`).
+            Defaults to `0.0`.
+        floor: Float. Losses below it are read as `floor` by logarithms.
+            Defaults to `1e-8`.
+        name: String. Name of the weighting.
+
+    Raises:
+        ValueError: If an argument is out of its range or not of length K.
+
+    Example:
+
+    >>> weighting = keras_mtl.weighting.STCH(mu=0.1, form="plain")
+    >>> (3 * weighting([1.0, 2.0, 3.0])).numpy().round(4).tolist()
+    [0.0012, 0.0344, 0.9644]
+
+    References:
+        - Lin et al., "Smooth Tchebycheff scalarization for multi-objective
+          optimization", 2024, arXiv:2402.19078.
+
+    Deviations: a task that is absent from the whole nadir epoch takes its
+    nadir from the first later epoch that has it, and until then counts as
+    being at its nadir.
+    """
+
+    def __init__(
+        self, mu=1.0, form="log", preference=None, warmup_epochs=4, reference=0.0, floor=1e-8, name=None
+    ):
+        super().__init__(name=name)
+        if not mu > 0:
+            raise ValueError(f"`mu` should be positive. Received: mu={mu}")
+        if form not in ("log", "plain"):
+            raise ValueError(f'`form` should be "log" or "plain". Received: form={form!r}')
+        if preference is not None and (min(preference) < 0 or abs(sum(preference) - 1) > 1e-4):
+            raise ValueError(f"`preference` should be non-negative and sum to 1. Received: preference={preference}")
+        if not isinstance(warmup_epochs, int) or warmup_epochs < 0:
+            raise ValueError(f"`warmup_epochs` should be an integer >= 0. Received: warmup_epochs={warmup_epochs}")
+        if not floor > 0:
+            raise ValueError(f"`floor` should be positive. Received: floor={floor}")
+        self.mu = mu
+        self.form = form
+        self.preference = None if preference is None else [float(p) for p in preference]
+        self.warmup_epochs = warmup_epochs
+        self.reference = np.asarray(reference, dtype="float64").tolist()
+        self.floor = floor
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        shape = (self.num_tasks,)
+        for option in ("preference", "reference"):
+            if np.ndim(getattr(self, option)) and len(getattr(self, option)) != self.num_tasks:
+                raise ValueError(
+                    f"`{option}` should have one value for each of {self.num_tasks} tasks. "
+                    f"Received: {option}={getattr(self, option)}"
+                )
+        preference = self.preference or [1.0 / self.num_tasks] * self.num_tasks
+        self._preference = np.array(preference, dtype="float32")
+        self._reference = np.broadcast_to(np.array(self.reference, dtype="float32"), shape)
+        self.epoch = self.add_state("epoch", ())
+        self.nadir = self.add_state("nadir", shape)  # 0: not measured yet
+        self.loss_sum = self.add_state("loss_sum", shape)
+        self.batches = self.add_state("batches", shape)
+
+    def weights(self, losses, present, gramian=None):
+        del gramian
+        if self.form == "plain":
+            return self._preference * softmax(self._preference * (losses - self._reference) / self.mu, present)
+        losses = positive(losses, present, self.floor)
+        warm = present / losses
+        preference = self._preference * self.num_tasks
+        ratios = ops.where(self.nadir > 0, ops.log(losses) - ops.log(ops.maximum(self.nadir, self.floor)), 0.0)
+        smooth = ops.sum(present) * preference * softmax(preference * ratios / self.mu, present) / losses
+        return ops.where(self.epoch > self.warmup_epochs, smooth, warm)
+
+    def update(self, losses, present, weights, gramian=None):
+        del weights, gramian
+        measured = present * ops.cast(self.epoch >= self.warmup_epochs, "float32")
+        self.loss_sum.assign_add(losses * measured)
+        self.batches.assign_add(measured)
+
+    def end_epoch(self, logs=None):
+        del logs
+        missing = ops.logical_and(self.nadir <= 0, self.batches > 0)
+        mean = divide(ops.convert_to_tensor(self.loss_sum), ops.convert_to_tensor(self.batches))
+        self.nadir.assign(ops.where(missing, ops.maximum(mean, self.floor), self.nadir))
+        self.epoch.assign_add(1.0)
+        self.loss_sum.assign(ops.zeros_like(self.loss_sum))
+        self.batches.assign(ops.zeros_like(self.batches))
+
+    def get_config(self):
+        options = ("mu", "form", "preference", "warmup_epochs", "reference", "floor")
+        return {**super().get_config(), **{option: getattr(self, option) for option in options}}
