@@ -1,5 +1,6 @@
 """Sphinx configuration. Build with `sphinx-build -W docs docs/_build`."""
 
+import inspect
 import os
 import re
 from importlib.metadata import version as installed_version
@@ -20,6 +21,7 @@ myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 smartquotes = False
 
+autodoc_inherit_docstrings = False  # a method is described where it is defined
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 napoleon_custom_sections = [
@@ -30,13 +32,15 @@ napoleon_custom_sections = [
 ]
 
 FENCE = re.compile(r"^( *)```(\w*)$")
+INITIAL = re.compile(r"^( *- )([A-Z]\. )")
 
 
-def _fences_to_directives(app, what, name, obj, options, lines):
-    """Turns the Markdown code fences of a docstring into code blocks."""
+def _markdown_to_rst(app, what, name, obj, options, lines):
+    """Turns code fences into code blocks and keeps "- R. Caruana" from being read as a list numbered R."""
     out, inside = [], False
     for line in lines:
         fence = FENCE.match(line)
+        line = INITIAL.sub(r"\1\\\2", line)
         if not fence:
             out.append(f"   {line}" if inside and line else line)
         elif inside:
@@ -48,5 +52,14 @@ def _fences_to_directives(app, what, name, obj, options, lines):
     lines[:] = out
 
 
+def _signature_of_init(app, what, name, obj, options, signature, return_annotation):
+    """Shows the arguments of `__init__`, which the `__new__` of Keras objects hides."""
+    if what != "class":
+        return None
+    parameters = list(inspect.signature(obj.__init__).parameters.values())[1:]
+    return str(inspect.Signature(parameters)), return_annotation
+
+
 def setup(app):
-    app.connect("autodoc-process-docstring", _fences_to_directives, priority=100)  # before napoleon
+    app.connect("autodoc-process-docstring", _markdown_to_rst, priority=100)  # before napoleon
+    app.connect("autodoc-process-signature", _signature_of_init)
