@@ -1,0 +1,121 @@
+"""Multi-objective gradient correction (MoCo)."""
+
+import keras
+from keras import ops
+
+from keras_mtl.weighting.base import JacobianWeighting
+from keras_mtl.weighting.masked import divide, softmax
+from keras_mtl.weighting.simplex import project, restrict
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class MoCo(JacobianWeighting):
+    """Tracks the task gradients, and on them the common descent direction.
+
+    At step `t`, with `b_t = beta / t^beta_sigma` and
+    `c_t = gamma / t^gamma_sigma`, running task gradients and weights follow
+    `y_k <- y_k - b_t * (y_k - g_k)` and
+    `w <- P(w - c_t * (y y^T + rho * I) w)`; the direction is `sum_k w_k * y_k`.
+    `P` is the projection onto the simplex, or with `projection="softmax"` a
+    softmax. The running gradients take out the bias that weights worked out
+    from one mini-batch have.
+
+    Scale: the weights of the present tasks sum to 1. With `normalize=True`
+    each `g_k` is first given the norm `L_k`. The `y_k` start at 0, and the
+    first directions are short by `b_t`.
+
+    Args:
+        beta: Float in (0, 1]. Step size of the running gradients. Defaults to
+            `0.5`.
+        gamma: Float. Step size of the weights. Defaults to `0.1`.
+        rho: Float. Pulls the weights together. Defaults to `0.0`.
+        beta_sigma: Float. Decay of `beta`. Defaults to `0.5`.
+        gamma_sigma: Float. Decay of `gamma`. Defaults to `0.5`.
+        projection: `"simplex"` (the paper's) or `"softmax"` (LibMTL's).
+            Defaults to `"simplex"`.
+        normalize: Boolean. Whether task gradients are rescaled to the norm
+            `L_k`, as in the released code but not in the paper. Defaults to
+            `True`.
+        name: String. Name of the weighting.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+
+    >>> weighting = keras_mtl.weighting.MoCo(beta=1.0, gamma=1.0, normalize=False)
+    >>> weighting.build((2, 1))
+    >>> gradients = np.array([[1.0], [0.0]], dtype="float32")
+    >>> direction, weights = weighting.direction(gradients, np.ones(2), np.ones(2, "float32"))
+    >>> weights.numpy().tolist()
+    [0.25, 0.75]
+
+    References:
+        - Fernando et al., "Mitigating gradient bias in multi-objective
+          learning: a provably convergent approach", ICLR 2023.
+
+    Deviations: an absent task's `y_k`, `w_k` and step count stay as they are,
+    and the others share the rest of the simplex.
+    """
+
+    def __init__(
+        self,
+        beta=0.5,
+        gamma=0.1,
+        rho=0.0,
+        beta_sigma=0.5,
+        gamma_sigma=0.5,
+        projection="simplex",
+        normalize=True,
+        name=None,
+    ):
+        super().__init__(name=name)
+        if not 0 < beta <= 1:
+            raise ValueError(f"`beta` should be in (0, 1]. Received: beta={beta}")
+        if not gamma > 0:
+            raise ValueError(f"`gamma` should be positive. Received: gamma={gamma}")
+        for option, value in (("rho", rho), ("beta_sigma", beta_sigma), ("gamma_sigma", gamma_sigma)):
+            if not value >= 0:
+                raise ValueError(f"`{option}` should be at least 0. Received: {option}={value}")
+        if projection not in ("simplex", "softmax"):
+            raise ValueError(f'`projection` should be "simplex" or "softmax". Received: projection={projection!r}')
+        self.beta = beta
+        self.gamma = gamma
+        self.rho = rho
+        self.beta_sigma = beta_sigma
+        self.gamma_sigma = gamma_sigma
+        self.projection = projection
+        self.normalize = normalize
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        shape = (self.num_tasks,)
+        self.tracked = self.add_state("tracked", tuple(input_shape))
+        self.task_weights = self.add_state("task_weights", shape, 1.0 / self.num_tasks)
+        self.steps = self.add_state("steps", shape)
+
+    def direction(self, jacobian, losses, present):
+        jacobian = jacobian * present[:, None]
+        if self.normalize:
+            largest = ops.max(ops.abs(jacobian), axis=1, keepdims=True)
+            unit = divide(jacobian, largest)
+            jacobian = divide(unit, ops.sqrt(ops.sum(unit * unit, axis=1, keepdims=True))) * losses[:, None]
+        steps = self.steps + present
+        since = ops.maximum(steps, 1.0)
+        beta = present * self.beta / ops.power(since, self.beta_sigma)
+        gamma = self.gamma / ops.power(since, self.gamma_sigma)
+        tracked = self.tracked - beta[:, None] * (self.tracked - jacobian)
+
+        mass, weights = restrict(self.task_weights, present)
+        slope = ops.matmul(tracked, ops.matmul(ops.transpose(tracked), weights)) + self.rho * weights
+        move = project if self.projection == "simplex" else softmax
+        # A slope that overflowed would make a NaN of inf - inf.
+        weights = move(ops.clip(weights - gamma * slope, -1e30, 1e30), present)
+        self.tracked.assign(tracked)
+        self.task_weights.assign(ops.where(present > 0, mass * weights, self.task_weights))
+        self.steps.assign(steps)
+        return ops.matmul(weights, tracked), weights
+
+    def get_config(self):
+        options = ("beta", "gamma", "rho", "beta_sigma", "gamma_sigma", "projection", "normalize")
+        return {**super().get_config(), **{option: getattr(self, option) for option in options}}

@@ -1,0 +1,83 @@
+"""Multi-objective gradient with double sampling (MoDo)."""
+
+import keras
+from keras import ops
+
+from keras_mtl.weighting.base import JacobianWeighting
+from keras_mtl.weighting.simplex import project, restrict
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class MoDo(JacobianWeighting):
+    """Finds the common descent direction without the bias of one mini-batch.
+
+    The batch is split into independent parts with task gradients `J_1`,
+    `J_2`, `J_3`. The weights follow
+    `w <- P(w - gamma * (J_1 J_2^T w + rho * w))`, `P` the projection onto the
+    simplex: `J_1 J_2^T` estimates the Gramian without bias, which `J_1 J_1^T`
+    does not. The direction is `J_3^T w`.
+
+    `sub_batches=2` takes the mean of `J_1` and `J_2` for the direction
+    instead: larger parts, at the price that the weights and the gradients
+    they multiply are no longer independent.
+
+    Scale: the weights of the present tasks sum to 1.
+
+    Args:
+        gamma: Float. Step size of the weights. It meets the squared scale of
+            the gradients, so it needs tuning. Defaults to `1e-3`.
+        rho: Float. Pulls the weights together. Defaults to `0.1`.
+        sub_batches: 2 or 3. Defaults to `3`.
+        name: String. Name of the weighting.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+
+    >>> weighting = keras_mtl.weighting.MoDo(gamma=1.0, rho=0.0)
+    >>> weighting.build((2, 1))
+    >>> parts = np.array([[[1.0], [0.0]]] * 3, dtype="float32")
+    >>> direction, weights = weighting.direction(parts, np.ones((3, 2)), np.ones(2, "float32"))
+    >>> weights.numpy().tolist()
+    [0.25, 0.75]
+
+    References:
+        - Chen, Fernando, Ying and Chen, "Three-way trade-off in
+          multi-objective learning: optimization, generalization and
+          conflict-avoidance", 2023, arXiv:2305.20057.
+
+    Deviations: an absent task's weight stays as it is, and the others share
+    the rest of the simplex. A task missing from one part only has a zero
+    gradient there.
+    """
+
+    def __init__(self, gamma=1e-3, rho=0.1, sub_batches=3, name=None):
+        super().__init__(name=name)
+        if not gamma > 0:
+            raise ValueError(f"`gamma` should be positive. Received: gamma={gamma}")
+        if not rho >= 0:
+            raise ValueError(f"`rho` should be at least 0. Received: rho={rho}")
+        if sub_batches not in (2, 3):
+            raise ValueError(f"`sub_batches` should be 2 or 3. Received: sub_batches={sub_batches}")
+        self.gamma = gamma
+        self.rho = rho
+        self.sub_batches = sub_batches
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.task_weights = self.add_state("task_weights", (self.num_tasks,), 1.0 / self.num_tasks)
+
+    def direction(self, jacobian, losses, present):
+        del losses
+        mass, weights = restrict(self.task_weights, present)
+        slope = ops.matmul(jacobian[0], ops.matmul(ops.transpose(jacobian[1]), weights)) + self.rho * weights
+        # A slope that overflowed would make a NaN of inf - inf.
+        weights = project(ops.clip(weights - self.gamma * slope, -1e30, 1e30), present)
+        self.task_weights.assign(ops.where(present > 0, mass * weights, self.task_weights))
+        gradients = jacobian[2] if self.sub_batches == 3 else ops.mean(jacobian, axis=0)
+        return ops.matmul(weights, gradients), weights
+
+    def get_config(self):
+        options = ("gamma", "rho", "sub_batches")
+        return {**super().get_config(), **{option: getattr(self, option) for option in options}}

@@ -1,0 +1,103 @@
+"""Stochastic direction-oriented multi-objective gradient descent (SDMGrad)."""
+
+import keras
+from keras import ops
+
+from keras_mtl.weighting.base import JacobianWeighting
+from keras_mtl.weighting.masked import divide
+from keras_mtl.weighting.simplex import project, restrict
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class SDMGrad(JacobianWeighting):
+    """Common descent direction kept close to the mean gradient.
+
+    The batch is split into three independent parts with task gradients `J_1`,
+    `J_2`, `J_3`. With `H = J_1 J_2^T / scale^2` and `u = 1 / n` for the `n`
+    present tasks, the weights descend `w^T H w / 2 + lam * w^T H u` by
+    `iterations` projected steps with momentum, from where the last step left
+    them; the direction is `J_3^T (w + lam * u) / (1 + lam)`.
+
+    `lam=0` leads to the min-norm direction, a large `lam` to the mean.
+
+    Scale: the weights, `(w + lam * u) / (1 + lam)`, sum to 1.
+
+    Args:
+        lam: Float. Pull towards the mean gradient. Defaults to `0.3`.
+        learning_rate: Float. Step size of the weights. Defaults to `10.0`.
+        momentum: Float in [0, 1). Momentum of the weights, from 0 at every
+            training step. Defaults to `0.5`.
+        iterations: Integer. Steps of the weights per training step. Defaults
+            to `20`.
+        name: String. Name of the weighting.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+
+    >>> weighting = keras_mtl.weighting.SDMGrad(lam=0.0)
+    >>> weighting.build((2, 2))
+    >>> parts = np.array([[[1.0, 0.0], [0.0, 1.0]]] * 3, dtype="float32")
+    >>> direction, weights = weighting.direction(parts, np.ones((3, 2)), np.ones(2, "float32"))
+    >>> direction.numpy().tolist()
+    [0.5, 0.5]
+
+    References:
+        - Xiao, Ban and Ji, "Direction-oriented multi-objective learning: simple
+          and provable stochastic algorithms", 2023, arXiv:2305.18409.
+
+    Deviations: `scale` is the mean of `sqrt(||J_1k|| * ||J_2k||)`; the released
+    code takes the square root of the diagonal of `J_1 J_2^T`, which may be
+    negative. An absent task's weight stays as it is, and the others share the
+    rest of the simplex. A task missing from one part only has a zero gradient
+    there.
+    """
+
+    sub_batches = 3
+
+    def __init__(self, lam=0.3, learning_rate=10.0, momentum=0.5, iterations=20, name=None):
+        super().__init__(name=name)
+        if not lam >= 0:
+            raise ValueError(f"`lam` should be at least 0. Received: lam={lam}")
+        if not learning_rate > 0:
+            raise ValueError(f"`learning_rate` should be positive. Received: learning_rate={learning_rate}")
+        if not 0 <= momentum < 1:
+            raise ValueError(f"`momentum` should be in [0, 1). Received: momentum={momentum}")
+        if not isinstance(iterations, int) or iterations < 1:
+            raise ValueError(f"`iterations` should be an integer of at least 1. Received: iterations={iterations}")
+        self.lam = lam
+        self.learning_rate = learning_rate
+        self.momentum = momentum
+        self.iterations = iterations
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.task_weights = self.add_state("task_weights", (self.num_tasks,), 1.0 / self.num_tasks)
+
+    def direction(self, jacobian, losses, present):
+        del losses
+        count = ops.sum(present)
+        mean = divide(present, count)
+        # Both parts are divided by their largest entry before they are
+        # multiplied: the quotient by `scale` is the same, without overflow.
+        first, second = (divide(part, ops.max(ops.abs(part))) for part in (jacobian[0], jacobian[1]))
+        norms = ops.sqrt(ops.sum(first * first, axis=1)) * ops.sqrt(ops.sum(second * second, axis=1))
+        scale = divide(ops.sum(ops.sqrt(norms)), count)
+        gramian = divide(ops.matmul(first, ops.transpose(second)), scale * scale)
+        pull = self.lam * ops.matmul(gramian, mean)
+
+        def step(_, state):
+            weights, velocity = state
+            velocity = self.momentum * velocity + ops.matmul(gramian, weights) + pull
+            return project(weights - self.learning_rate * velocity, present), velocity
+
+        mass, weights = restrict(self.task_weights, present)
+        weights, _ = ops.fori_loop(0, self.iterations, step, (weights, ops.zeros_like(weights)))
+        self.task_weights.assign(ops.where(present > 0, mass * weights, self.task_weights))
+        weights = (weights + self.lam * mean) / (1.0 + self.lam)
+        return ops.matmul(weights, jacobian[2]), weights
+
+    def get_config(self):
+        options = ("lam", "learning_rate", "momentum", "iterations")
+        return {**super().get_config(), **{option: getattr(self, option) for option in options}}

@@ -1,0 +1,139 @@
+"""Weightings one after the other."""
+
+import keras
+from keras import ops
+
+from keras_mtl.weighting.base import Weighting
+from keras_mtl.weighting.registry import deserialize, get, serialize
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class Sequential(Weighting):
+    """Composes weightings: each sees the losses as the ones before weighed them.
+
+    Stage `i` gets the losses `L * w_1 * ... * w_(i-1)`, and, where it is a
+    Gramian method, `G` with rows and columns multiplied alike; the weights of
+    the composition are the product of the stages' weights. So
+    `Sequential(["uncertainty", "pcgrad"])` learns the tasks' scales, and
+    resolves the conflicts of the gradients so scaled.
+
+    Stages with learned variables train these by their own objective, on the
+    losses that they see.
+
+    Scale: the product of the stages' scales.
+
+    Args:
+        stages: List of weightings, names or configs. All but the last should
+            be weightings on losses; the last may be one on the Gramian.
+        name: String. Name of the weighting.
+
+    Raises:
+        ValueError: If `stages` is empty or out of order.
+
+    Example:
+
+    >>> weighting = keras_mtl.weighting.Sequential(["scale_invariant", "mgda"])
+    >>> weighting.requires
+    'gramian'
+    >>> losses = np.array([0.5, 2.0], "float32")
+    >>> weighting(losses, gramian=np.diag([1.0, 16.0])).numpy().round(3).tolist()
+    [1.0, 0.25]
+    """
+
+    def __init__(self, stages, name=None):
+        super().__init__(name=name)
+        if not isinstance(stages, (list, tuple)) or not stages:
+            raise ValueError(f"`stages` should be a list of at least one weighting. Received: stages={stages!r}")
+        self.stages = [get(stage) for stage in stages]
+        for stage in self.stages[:-1]:
+            if stage.requires != "losses":
+                raise ValueError(
+                    "`stages` should be weightings on losses, but for the last. "
+                    f"Received: {stage} before the last of stages={stages!r}"
+                )
+        if self.stages[-1].requires == "jacobian":
+            raise ValueError(
+                "`stages` should end with a weighting on losses or on the Gramian. "
+                f"Received: {self.stages[-1]}, which requires the Jacobian"
+            )
+        self.requires = self.stages[-1].requires
+        self.second_forward = any(stage.second_forward for stage in self.stages)
+
+    @property
+    def every(self):
+        """Steps from one solution of the last stage to the next."""
+        return getattr(self.stages[-1], "every", 1)
+
+    def set_tasks(self, tasks, kinds):
+        for stage in self.stages:
+            stage.set_tasks(tasks, kinds)
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        for stage in self.stages:
+            if not stage.built:
+                stage.build(input_shape)
+        # What `weights` gave last, for `objective` and `update`: asking a stage
+        # again might draw again.
+        self.latest = self.add_state("latest", (len(self.stages), self.num_tasks))
+
+    def weights(self, losses, present, gramian=None):
+        latest = []
+        product = ops.ones_like(present)
+        for stage in self.stages:
+            weights = ops.stop_gradient(stage.weights(losses * product, present, _scale(gramian, product)))
+            latest.append(weights)
+            product = product * weights
+        self.latest.assign(ops.stack(latest))
+        return product
+
+    def objective(self, losses, weights, present):
+        losses_now = ops.stop_gradient(losses)
+        learned = 0.0
+        for stage, seen, _ in self._stages_seen():
+            if stage.trainable_variables:
+                stage_weights = stage.weights(losses_now * seen, present)
+                learned = learned + stage.objective(losses_now * seen, stage_weights, present)
+        # Minus its own value: the value stays that of the weighted losses.
+        return super().objective(losses, weights, present) + learned - ops.stop_gradient(learned)
+
+    def update(self, losses, present, weights, gramian=None):
+        del weights
+        for stage, seen, stage_weights in self._stages_seen():
+            stage.update(losses * seen, present, stage_weights, _scale(gramian, seen))
+
+    def after_step(self, losses, losses_after, present):
+        for stage, seen, _ in self._stages_seen():
+            if stage.second_forward:
+                stage.after_step(losses * seen, losses_after * seen, present)
+
+    def end_epoch(self, logs=None):
+        for stage in self.stages:
+            stage.end_epoch(logs)
+
+    def reset_state(self):
+        super().reset_state()
+        for stage in self.stages:
+            stage.reset_state()
+
+    def _stages_seen(self):
+        # Each stage, the product of the weights before it, and its weights.
+        latest = ops.convert_to_tensor(self.latest)
+        seen = ops.ones((self.num_tasks,))
+        for index, stage in enumerate(self.stages):
+            yield stage, seen, latest[index]
+            seen = seen * latest[index]
+
+    def get_config(self):
+        return {**super().get_config(), "stages": [serialize(stage) for stage in self.stages]}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "stages": [deserialize(stage) for stage in config["stages"]]})
+
+
+def _scale(gramian, product):
+    if gramian is None:
+        return None
+    product = ops.cast(product, gramian.dtype)
+    return gramian * product[:, None] * product[None, :]
