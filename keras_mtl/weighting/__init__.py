@@ -1,0 +1,72 @@
+"""Weightings: from task losses or task gradients to task weights."""
+
+from keras_mtl.weighting.aligned import AlignedMTL
+from keras_mtl.weighting.base import GramianWeighting, JacobianWeighting, Weighting
+from keras_mtl.weighting.cagrad import CAGrad
+from keras_mtl.weighting.config import ConFIG
+from keras_mtl.weighting.dbmtl import DBMTL
+from keras_mtl.weighting.dtp import DTP
+from keras_mtl.weighting.dualproj import DualProj
+from keras_mtl.weighting.dwa import DWA
+from keras_mtl.weighting.equal import Equal
+from keras_mtl.weighting.excess import ExcessMTL
+from keras_mtl.weighting.fairgrad import FairGrad
+from keras_mtl.weighting.famo import FAMO
+from keras_mtl.weighting.geometric import Geometric
+from keras_mtl.weighting.graddrop import GradDrop
+from keras_mtl.weighting.gradnorm import GradNorm
+from keras_mtl.weighting.gradvac import GradVac
+from keras_mtl.weighting.imtl_g import IMTLG
+from keras_mtl.weighting.imtl_l import IMTLL
+from keras_mtl.weighting.mgda import MGDA
+from keras_mtl.weighting.moco import MoCo
+from keras_mtl.weighting.modo import MoDo
+from keras_mtl.weighting.nash import NashMTL
+from keras_mtl.weighting.pcgrad import PCGrad
+from keras_mtl.weighting.random_weighting import RandomWeighting
+from keras_mtl.weighting.registry import deserialize, get, names, serialize
+from keras_mtl.weighting.scale_invariant import ScaleInvariant
+from keras_mtl.weighting.sdmgrad import SDMGrad
+from keras_mtl.weighting.sequential import Sequential
+from keras_mtl.weighting.stch import STCH
+from keras_mtl.weighting.uncertainty import Uncertainty
+from keras_mtl.weighting.upgrad import UPGrad
+
+__all__ = [
+    "DBMTL",
+    "DTP",
+    "DWA",
+    "FAMO",
+    "IMTLG",
+    "IMTLL",
+    "MGDA",
+    "STCH",
+    "AlignedMTL",
+    "CAGrad",
+    "ConFIG",
+    "DualProj",
+    "Equal",
+    "ExcessMTL",
+    "FairGrad",
+    "Geometric",
+    "GradDrop",
+    "GradNorm",
+    "GradVac",
+    "GramianWeighting",
+    "JacobianWeighting",
+    "MoCo",
+    "MoDo",
+    "NashMTL",
+    "PCGrad",
+    "RandomWeighting",
+    "SDMGrad",
+    "ScaleInvariant",
+    "Sequential",
+    "UPGrad",
+    "Uncertainty",
+    "Weighting",
+    "deserialize",
+    "get",
+    "names",
+    "serialize",
+]

@@ -1,0 +1,53 @@
+"""ConFIG: a conflict-free direction with equal angles and the projected length."""
+
+import keras
+from keras import ops
+
+from keras_mtl.weighting.base import GramianWeighting
+from keras_mtl.weighting.scaling import is_stationary, pseudo_solve, unit_diagonal
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class ConFIG(GramianWeighting):
+    """The direction with the same angle to every task gradient, as long as their projections on it.
+
+    With U the task gradients divided by their norms, the equation is
+    `u = normalize(U^+ 1)`, `d = (sum_k g_k . u) u`. As `U^+ = U^T (U U^T)^+` it is a combination of
+    the task gradients, and its weights are a function of the Gramian alone.
+
+    Scale: sum-like; for identical gradients the direction is their sum. Linear under row scaling.
+
+    Degenerate gradients: tasks with a zero gradient are left out (weight 0), duplicate gradients
+    count once for the angle; where no common direction exists (opposite gradients) all weights are 0.
+
+    Args:
+        reduction: See `GramianWeighting`. Defaults to `None`.
+        normalize: See `GramianWeighting`. Defaults to `None`.
+        every: See `GramianWeighting`. Defaults to `1`.
+        name: String. Name of the weighting.
+
+    Example:
+
+    >>> weighting = keras_mtl.weighting.ConFIG()
+    >>> np.round(weighting.solve(np.array([[9.0, 0.0], [0.0, 1.0]])), 4).tolist()
+    [0.6667, 2.0]
+
+    References:
+
+    - Liu, Chu and Thuerey, "ConFIG: Towards Conflict-free Training of Physics Informed Neural
+      Networks", ICLR 2025, arXiv:2408.11104.
+
+    Deviations: none in the plain method; its momentum variant (M-ConFIG) is not included.
+    """
+
+    def solve(self, gramian, present=None):
+        cosines, norms, alive, present = unit_diagonal(gramian, present)
+        solution = pseudo_solve(cosines, alive, ops.ones_like(norms))
+        projections = ops.matmul(cosines, solution[:, None])[:, 0]
+        squared = ops.sum(solution * projections)
+        usable = ops.logical_and(squared > 0, ops.logical_not(is_stationary(cosines, solution)))
+        squared = ops.where(usable, squared, 1.0)
+        # sum_j ||g_j|| p_j / ||g_k||, divided before it is summed so that it cannot overflow.
+        ratios = ops.where(alive[None, :], norms[None, :] / norms[:, None], 0.0)
+        length = ops.sum(ratios * projections[None, :], axis=1)
+        return ops.where(ops.logical_and(usable, alive), length * solution / squared, 0.0)

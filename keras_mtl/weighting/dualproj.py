@@ -1,0 +1,51 @@
+"""DualProj: the mean gradient projected onto the dual cone."""
+
+import keras
+from keras import ops
+
+from keras_mtl.weighting.base import GramianWeighting
+from keras_mtl.weighting.quadratic import nonnegative_qp
+from keras_mtl.weighting.scaling import preference, unit_diagonal
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class DualProj(GramianWeighting):
+    """The mean of the task gradients, projected so that it conflicts with no task.
+
+    The equation is `d = argmin ||d - sum_k g_k / K||^2` over `d . g_j >= 0` for all j. Its weights
+    are `w = argmin w^T G w` over `w >= 1 / K`: one quadratic program. The projection of gradient
+    episodic memory, with all tasks as constraints.
+
+    Scale: mean-like; without conflict every weight is `1 / K`.
+
+    Degenerate gradients: a present task with a zero gradient gets `1 / K` and affects no other.
+    Where gradients cancel (opposite, or Pareto stationary) the direction is 0.
+
+    Args:
+        reduction: See `GramianWeighting`. Defaults to `None`.
+        normalize: See `GramianWeighting`. Defaults to `None`.
+        every: See `GramianWeighting`. Defaults to `1`.
+        name: String. Name of the weighting.
+
+    Example:
+
+    >>> weighting = keras_mtl.weighting.DualProj()
+    >>> np.round(weighting.solve(np.array([[18.0, -22.0], [-22.0, 38.0]])), 4).tolist()
+    [0.6111, 0.5]
+
+    References:
+
+    - Lopez-Paz and Ranzato, "Gradient Episodic Memory for Continual Learning", 2017,
+      arXiv:1706.08840 (equation 11).
+
+    Deviations: the paper projects the current task's gradient against those of past tasks; here the
+    mean of all tasks' gradients is projected against each of them.
+    """
+
+    def solve(self, gramian, present=None):
+        cosines, norms, alive, present = unit_diagonal(gramian, present)
+        largest = ops.max(ops.where(alive, norms, 0.0))
+        relative = ops.where(alive, norms / ops.where(largest > 0, largest, 1.0), 0.0)
+        linear = ops.where(alive, ops.matmul(cosines, relative[:, None])[:, 0], 1.0)
+        extra = ops.where(alive, nonnegative_qp(cosines, linear[None, :])[0] * largest / norms, 0.0)
+        return (1.0 + extra) * preference(present)

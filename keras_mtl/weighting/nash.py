@@ -1,0 +1,84 @@
+"""Nash-MTL: the bargaining solution among the tasks."""
+
+import keras
+from keras import ops
+
+from keras_mtl.weighting.base import GramianWeighting
+from keras_mtl.weighting.newton import SOLVED, proportional_fair
+from keras_mtl.weighting.scaling import is_stationary, unit_diagonal
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class NashMTL(GramianWeighting):
+    """Weights of the Nash bargaining solution: every task gains the inverse of its own weight.
+
+    The equation is `G w = 1 / w` elementwise, `w > 0`: the direction `d = sum_k w_k g_k` maximises
+    `sum_k log(d . g_k)` over directions of one length, and conflicts with no task. It does not
+    depend on the losses' scales at all: a loss times c gets its weight divided by c.
+
+    Scale: free. `||d|| = sqrt(K)` whatever the gradients; `max_norm` then shortens it, so that with
+    the default every step has length 1.
+
+    Degenerate gradients: tasks with a zero gradient are left out (weight 0). Gradients that cancel
+    (opposite, Pareto stationary) have no solution: the weights of the last step are used again,
+    or 1 for tasks that never had one, shortened to `max_norm`, and the state variable `fallbacks`
+    counts it.
+
+    Args:
+        max_norm: Float. Upper bound of `||d||`, 0 for none. Defaults to `1.0`.
+        reduction: See `GramianWeighting`. Defaults to `None`.
+        normalize: See `GramianWeighting`. Defaults to `None`.
+        every: See `GramianWeighting`. Defaults to `1`.
+        name: String. Name of the weighting.
+
+    Raises:
+        ValueError: If `max_norm` is negative.
+
+    Example:
+
+    >>> weighting = keras_mtl.weighting.NashMTL(max_norm=0)
+    >>> np.round(weighting.solve(np.array([[18.0, -22.0], [-22.0, 38.0]])), 4).tolist()
+    [0.5915, 0.4071]
+
+    References:
+
+    - Navon et al., "Multi-Task Learning as a Bargaining Game", ICML 2022, arXiv:2202.01017.
+
+    Deviations: the official code approximates the solution by a sequence of 20 convex programs and
+    keeps the last weights when one fails; here the equivalent convex problem
+    `w^T G w / 2 - sum_k log(w_k)` is solved by Newton's method to rounding.
+    """
+
+    def __init__(self, max_norm=1.0, reduction=None, normalize=None, every=1, name=None):
+        super().__init__(reduction=reduction, normalize=normalize, every=every, name=name)
+        if not max_norm >= 0:
+            raise ValueError(f"`max_norm` should be at least 0. Received: max_norm={max_norm}")
+        self.max_norm = float(max_norm)
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.last_weights = self.add_state("last_weights", (self.num_tasks,), 1.0)
+        self.fallbacks = self.add_state("fallbacks", (), 0.0)
+
+    def solve(self, gramian, present=None):
+        if not self.built:
+            self.build(gramian.shape[:1])
+        cosines, norms, alive, present = unit_diagonal(gramian, present)
+        scaled, error = proportional_fair(cosines, ops.ones_like(norms), 1.0)
+        coefficients = ops.where(alive, scaled, 0.0)
+        solved = ops.logical_and(error <= SOLVED, ops.logical_not(is_stationary(cosines, coefficients)))
+        failed = ops.logical_and(ops.any(alive), ops.logical_not(solved))
+        used = ops.logical_and(alive, solved)
+        weights = ops.where(used, coefficients / norms, 0.0)
+        last = ops.cast(self.last_weights, "float64")
+        weights = ops.where(failed, ops.where(alive, last, 0.0), weights)
+        self.last_weights.assign(ops.cast(ops.where(used, weights, last), "float32"))
+        self.fallbacks.assign_add(ops.cast(failed, "float32"))
+        if self.max_norm > 0:
+            parts = weights * norms
+            length = ops.sqrt(ops.maximum(ops.sum(parts * ops.matmul(cosines, parts[:, None])[:, 0]), 0.0))
+            weights = weights * ops.where(length > self.max_norm, self.max_norm / ops.maximum(length, 1e-300), 1.0)
+        return weights
+
+    def get_config(self):
+        return {**super().get_config(), "max_norm": self.max_norm}
