@@ -38,7 +38,7 @@ class ExcessMTL(JacobianWeighting):
     >>> weighting = keras_mtl.weighting.ExcessMTL()
     >>> weighting.build((2, 2))
     >>> gradients = np.array([[1.0, 0.0], [0.0, 2.0]], dtype="float32")
-    >>> direction, weights = weighting.direction(gradients, np.ones(2), np.ones(2, "float32"))
+    >>> direction, weights = weighting.direction(gradients, np.ones(2, "float32"), np.ones(2, "float32"))
     >>> direction.numpy().tolist(), weights.numpy().tolist()
     ([1.0, 2.0], [1.0, 1.0])
 

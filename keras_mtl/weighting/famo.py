@@ -121,8 +121,7 @@ class FAMO(Weighting):
         logits = self.logits - self.learning_rate * momentum_hat / (ops.sqrt(velocity_hat) + _EPSILON)
         old = (self.logits, self.momentum, self.velocity, self.steps)
         return [
-            ops.where(present > 0, new, was)
-            for new, was in zip((logits, momentum, velocity, steps), old, strict=True)
+            ops.where(present > 0, new, was) for new, was in zip((logits, momentum, velocity, steps), old, strict=True)
         ]
 
     def _assign(self, values):

@@ -34,7 +34,7 @@ class GradDrop(JacobianWeighting):
     >>> weighting = keras_mtl.weighting.GradDrop(seed=0)
     >>> weighting.build((2, 2))
     >>> gradients = np.array([[1.0, 2.0], [1.0, 3.0]], dtype="float32")
-    >>> direction, weights = weighting.direction(gradients, np.ones(2), np.ones(2))
+    >>> direction, weights = weighting.direction(gradients, np.ones(2, "float32"), np.ones(2, "float32"))
     >>> direction.numpy().tolist()  # no conflict, nothing to drop
     [2.0, 5.0]
 

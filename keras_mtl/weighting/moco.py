@@ -46,7 +46,7 @@ class MoCo(JacobianWeighting):
     >>> weighting = keras_mtl.weighting.MoCo(beta=1.0, gamma=1.0, normalize=False)
     >>> weighting.build((2, 1))
     >>> gradients = np.array([[1.0], [0.0]], dtype="float32")
-    >>> direction, weights = weighting.direction(gradients, np.ones(2), np.ones(2, "float32"))
+    >>> direction, weights = weighting.direction(gradients, np.ones(2, "float32"), np.ones(2, "float32"))
     >>> weights.numpy().tolist()
     [0.25, 0.75]
 

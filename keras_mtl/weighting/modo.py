@@ -38,7 +38,7 @@ class MoDo(JacobianWeighting):
     >>> weighting = keras_mtl.weighting.MoDo(gamma=1.0, rho=0.0)
     >>> weighting.build((2, 1))
     >>> parts = np.array([[[1.0], [0.0]]] * 3, dtype="float32")
-    >>> direction, weights = weighting.direction(parts, np.ones((3, 2)), np.ones(2, "float32"))
+    >>> direction, weights = weighting.direction(parts, np.ones((3, 2), "float32"), np.ones(2, "float32"))
     >>> weights.numpy().tolist()
     [0.25, 0.75]
 

@@ -39,7 +39,7 @@ class SDMGrad(JacobianWeighting):
     >>> weighting = keras_mtl.weighting.SDMGrad(lam=0.0)
     >>> weighting.build((2, 2))
     >>> parts = np.array([[[1.0, 0.0], [0.0, 1.0]]] * 3, dtype="float32")
-    >>> direction, weights = weighting.direction(parts, np.ones((3, 2)), np.ones(2, "float32"))
+    >>> direction, weights = weighting.direction(parts, np.ones((3, 2), "float32"), np.ones(2, "float32"))
     >>> direction.numpy().tolist()
     [0.5, 0.5]
 

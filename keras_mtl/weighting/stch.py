@@ -56,9 +56,7 @@ class STCH(Weighting):
     being at its nadir.
     """
 
-    def __init__(
-        self, mu=1.0, form="log", preference=None, warmup_epochs=4, reference=0.0, floor=1e-8, name=None
-    ):
+    def __init__(self, mu=1.0, form="log", preference=None, warmup_epochs=4, reference=0.0, floor=1e-8, name=None):
         super().__init__(name=name)
         if not mu > 0:
             raise ValueError(f"`mu` should be positive. Received: mu={mu}")
