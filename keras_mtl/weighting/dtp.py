@@ -76,7 +76,7 @@ class DTP(Weighting):
         self.epochs = self.add_state("epochs", shape)
         self.batches = self.add_state("batches", shape)
 
-    def weights(self, losses, present, gramian=None):
+    def task_weights(self, losses, present, gramian=None):
         del losses, gramian
         average = ops.clip(self.average, 0.01, 1.0)
         focal = -ops.power(1.0 - average, self.gamma) * ops.log(average)

@@ -65,7 +65,7 @@ class DWA(Weighting):
         self.last = self.add_state("last", shape, 1.0)
         self.before_last = self.add_state("before_last", shape, 1.0)
 
-    def weights(self, losses, present, gramian=None):
+    def task_weights(self, losses, present, gramian=None):
         del losses, gramian
         rate = ops.maximum(self.last, _FLOOR) / ops.maximum(self.before_last, _FLOOR)
         rate = ops.where(self.epochs >= 2, rate, 1.0)

@@ -87,7 +87,7 @@ class FAMO(Weighting):
             self.last_log = self.add_state("last_log", shape)
             self.seen = self.add_state("seen", shape)
 
-    def weights(self, losses, present, gramian=None):
+    def task_weights(self, losses, present, gramian=None):
         del gramian
         logits = self._next_batch(losses, present)[0] if self.form == "next_batch" else self.logits
         shares = softmax(logits, present) / self._distance(losses)

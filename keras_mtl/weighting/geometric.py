@@ -47,7 +47,7 @@ class Geometric(Weighting):
             raise ValueError(f"`floor` should be positive. Received: floor={floor}")
         self.floor = floor
 
-    def weights(self, losses, present, gramian=None):
+    def task_weights(self, losses, present, gramian=None):
         del gramian
         losses = positive(losses, present, self.floor)
         count = ops.sum(present)

@@ -64,7 +64,7 @@ class IMTLL(Weighting):
             autocast=False,
         )
 
-    def weights(self, losses, present, gramian=None):
+    def task_weights(self, losses, present, gramian=None):
         del losses, gramian
         return ops.exp(_clip(self.log_scale)) * present
 

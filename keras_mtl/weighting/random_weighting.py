@@ -47,7 +47,7 @@ class RandomWeighting(Weighting):
         self.seed_generator = keras.random.SeedGenerator(seed)
         self._first_seed = ops.convert_to_numpy(self.seed_generator.state)
 
-    def weights(self, losses, present, gramian=None):
+    def task_weights(self, losses, present, gramian=None):
         del losses, gramian
         logits = keras.random.normal((self.num_tasks,), dtype="float32", seed=self.seed_generator)
         weights = softmax(logits, present)

@@ -42,7 +42,7 @@ class ScaleInvariant(Weighting):
             raise ValueError(f"`floor` should be positive. Received: floor={floor}")
         self.floor = floor
 
-    def weights(self, losses, present, gramian=None):
+    def task_weights(self, losses, present, gramian=None):
         del gramian
         return present / positive(losses, present, self.floor)
 

@@ -77,11 +77,11 @@ class Sequential(Weighting):
         # again might draw again.
         self.latest = self.add_state("latest", (len(self.stages), self.num_tasks))
 
-    def weights(self, losses, present, gramian=None):
+    def task_weights(self, losses, present, gramian=None):
         latest = []
         product = ops.ones_like(present)
         for stage in self.stages:
-            weights = ops.stop_gradient(stage.weights(losses * product, present, _scale(gramian, product)))
+            weights = ops.stop_gradient(stage.task_weights(losses * product, present, _scale(gramian, product)))
             latest.append(weights)
             product = product * weights
         self.latest.assign(ops.stack(latest))
@@ -92,7 +92,7 @@ class Sequential(Weighting):
         learned = 0.0
         for stage, seen, _ in self._stages_seen():
             if stage.trainable_variables:
-                stage_weights = stage.weights(losses_now * seen, present)
+                stage_weights = stage.task_weights(losses_now * seen, present)
                 learned = learned + stage.objective(losses_now * seen, stage_weights, present)
         # Minus its own value: the value stays that of the weighted losses.
         return super().objective(losses, weights, present) + learned - ops.stop_gradient(learned)

@@ -92,7 +92,7 @@ class STCH(Weighting):
         self.loss_sum = self.add_state("loss_sum", shape)
         self.batches = self.add_state("batches", shape)
 
-    def weights(self, losses, present, gramian=None):
+    def task_weights(self, losses, present, gramian=None):
         del gramian
         if self.form == "plain":
             return self._preference * softmax(self._preference * (losses - self._reference) / self.mu, present)

@@ -95,7 +95,7 @@ class Uncertainty(Weighting):
             autocast=False,
         )
 
-    def weights(self, losses, present, gramian=None):
+    def task_weights(self, losses, present, gramian=None):
         del losses, gramian
         return self._factors(0) * ops.exp(-_clip(self.log_var)) * present
 

@@ -1,0 +1,80 @@
+"""A stage of a trunk, a column or a head, under the name of its owner."""
+
+import keras
+from keras import layers
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class Stage(layers.Layer):
+    """One or more layers in a row whose variables carry their owner's name.
+
+    The paths of the variables are `<scope>/<layer>/<variable>`, where the
+    scope is `"shared"` or a task's name, also after saving and loading. So
+    `keras.optimizers.MultiOptimizer` patterns such as `"left/.*"` give a task
+    or the trunk its own optimizer. Layers that were built before they became
+    part of a stage keep the paths that they have.
+
+    Args:
+        stack: List of Keras layers, called one after the other.
+        scope: String. The owner: `"shared"` or the name of a task.
+        name: String. Name of the stage.
+
+    Call arguments:
+        inputs: What the first layer takes: a tensor, or a list or dict of
+            tensors.
+
+    Returns:
+        What the last layer returns.
+
+    Example:
+
+    >>> stage = keras_mtl.layers.Stage([keras.layers.Dense(4, name="fc")], scope="shared", name="shared_fc")
+    >>> stage(np.zeros((2, 3))).shape
+    TensorShape([2, 4])
+    >>> [variable.path for variable in stage.variables]
+    ['shared/fc/kernel', 'shared/fc/bias']
+    """
+
+    def __init__(self, stack, scope, name=None, **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.stack = list(stack)
+        self.scope = scope
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        del input_shape  # shapes alone do not say the dtype: `compute_output_spec` builds
+
+    def compute_output_spec(self, inputs, training=None, mask=None):
+        del training, mask
+        outputs = inputs
+        with keras.name_scope(self.scope, override_parent=""):
+            for layer in self.stack:
+                # Calling builds the layer under this scope, whatever its kind.
+                outputs = layer.compute_output_spec(outputs) if layer.built else layer(outputs)
+        return keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, dtype=x.dtype), outputs)
+
+    def call(self, inputs, training=None, mask=None):
+        del training, mask  # both travel with the call context and the tensors
+        outputs = inputs
+        with keras.name_scope(self.scope, override_parent=""):
+            for layer in self.stack:
+                outputs = layer(outputs)
+        return outputs
+
+    def compute_mask(self, inputs, previous_mask=None):
+        del inputs, previous_mask
+        return None  # the last layer of the stack has put its mask on the outputs
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "stack": [keras.saving.serialize_keras_object(layer) for layer in self.stack],
+            "scope": self.scope,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        with keras.name_scope(config["scope"], override_parent=""):
+            config["stack"] = [keras.saving.deserialize_keras_object(layer) for layer in config["stack"]]
+        return cls(**config)

@@ -1,0 +1,68 @@
+"""Hard sharing: one trunk, a head for each task."""
+
+from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
+from keras_mtl.models.columns import place_column, place_head, place_shared
+from keras_mtl.models.multi_task_model import MultiTaskModel
+
+
+def hard_sharing(inputs, stages, heads, *, shared_depth=None, copy_weights=False, name=None):
+    """Builds a model whose tasks share the first stages and then part.
+
+    The output of task k is `h_k(c_k(phi(x)))`: `phi` are the first
+    `shared_depth` stages, shared by all tasks; `c_k` are the task's own copies
+    of the others; `h_k` is its head.
+
+    Args:
+        inputs: `keras.Input`, or a list or dict of them. The first stage takes
+            it as it is.
+        stages: List of Keras layers, `Sequential` or `Model` (or lists of
+            layers). Shared stages are these very layers; a task's own copies
+            are made from their configs, with seeds of their own.
+        heads: Dict from task name to a Keras layer or a list of layers.
+        shared_depth: Integer from 0 to `len(stages)`. How many stages are
+            shared. 0 gives independent single-task columns. Defaults to
+            `None`: all stages.
+        copy_weights: Boolean. Whether the tasks' copies start from the given
+            stages' weights, as pretrained columns do; the stages must be
+            built. Defaults to `False`.
+        name: String. Name of the model.
+
+    Returns:
+        A `keras_mtl.MultiTaskModel` with a dict of outputs keyed by task.
+
+    Raises:
+        ValueError: If there are no tasks, a task's name has a space or `/`, a
+            stage or head is not a layer, one does not fit the one before it,
+            or `shared_depth` is out of range.
+
+    Example:
+
+    >>> model = keras_mtl.hard_sharing(
+    ...     inputs=keras.Input((20,)),
+    ...     stages=[keras.layers.Dense(128, activation="relu")],
+    ...     heads={
+    ...         "main": keras.layers.Dense(10, activation="softmax"),
+    ...         "aux": keras.layers.Dense(5, activation="softmax"),
+    ...     },
+    ... )
+    >>> model.tasks
+    ('main', 'aux')
+
+    Reference:
+
+    - R. Caruana, "Multitask Learning", Machine Learning 28, 1997.
+    """
+    check_inputs(inputs)
+    stacks, heads = check_stages(stages), check_heads(heads)
+    depth = len(stacks) if shared_depth is None else shared_depth
+    if not isinstance(depth, int) or not 0 <= depth <= len(stacks):
+        raise ValueError(
+            f"`shared_depth` should be an integer from 0 to the number of stages, {len(stacks)}. "
+            f"Received: shared_depth={shared_depth!r}"
+        )
+    features = place_shared(stacks[:depth], inputs)
+    outputs = {}
+    for task, head in heads.items():
+        column = place_column(stacks[depth:], features, task, copy_weights, first_index=depth)
+        outputs[task] = place_head(head, column, task)
+    return MultiTaskModel(inputs, outputs, name=name)

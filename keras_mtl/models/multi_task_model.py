@@ -1,0 +1,357 @@
+"""The multi-task model: functional, with a dict of outputs keyed by task."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_mtl.models.arguments import check_task_names
+from keras_mtl.models.sharing import Sharing
+from keras_mtl.models.summary import sharing_table
+from keras_mtl.training.compiled import Compiled
+from keras_mtl.training.epoch import EndOfEpoch, with_callback
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class MultiTaskModel(keras.Model):
+    """A functional Keras model with one output for each task.
+
+    It trains with `fit` like any Keras model. What differs: each task's loss
+    is the mean over the task's labelled examples; labels may be missing; a
+    `weighting` sets the task weights as training goes on.
+
+    Args:
+        inputs: `keras.Input`, or a list or dict of them.
+        outputs: Dict from task name to Keras tensor.
+        name: String. Name of the model.
+
+    Raises:
+        ValueError: If `outputs` is not a dict, is empty, or a task's name
+            cannot be part of log and variable names.
+
+    Example:
+
+    >>> inputs = keras.Input((8,))
+    >>> hidden = keras.layers.Dense(16, activation="relu")(inputs)
+    >>> outputs = {"price": keras.layers.Dense(1)(hidden), "sold": keras.layers.Dense(1, activation="sigmoid")(hidden)}
+    >>> model = keras_mtl.MultiTaskModel(inputs, outputs)
+    >>> model.compile(
+    ...     optimizer="adam",
+    ...     loss={"price": "mse", "sold": "binary_crossentropy"},
+    ...     weighting="uncertainty",
+    ...     missing={"price": "nan"},
+    ... )
+    >>> y = {"price": np.array([1.0, np.nan, 2.0, np.nan]), "sold": np.array([1, 0, 1, 1])}
+    >>> history = model.fit(np.ones((4, 8)), y, verbose=0)
+    >>> sorted(history.history)
+    ['loss', 'price_loss', 'price_weight', 'sold_loss', 'sold_weight']
+    """
+
+    def __init__(self, inputs, outputs, name=None, **kwargs):
+        if not isinstance(outputs, dict):
+            raise ValueError(f"`outputs` should be a dict from task to Keras tensor. Received: outputs={outputs!r}")
+        tasks = check_task_names(outputs)
+        super().__init__(inputs, outputs, name=name, **kwargs)
+        self._tasks = tasks
+        self._weightings = []  # a tracked list, so that recompiling can put another one in
+        self._evaluating = False
+
+    @property
+    def tasks(self):
+        """Tuple of the tasks' names, in the order of the outputs."""
+        return tuple(self._tasks)
+
+    @property
+    def sharing(self):
+        """Which layers serve which tasks, found from the graph."""
+        found = getattr(self, "_sharing", None)
+        if found is None:
+            found = self._sharing = Sharing(self)
+        return found
+
+    @property
+    def shared_variables(self):
+        """Trainable variables that two tasks or more reach."""
+        return self.sharing.shared_variables()
+
+    def task_variables(self, task):
+        """Trainable variables that serve one task alone.
+
+        Args:
+            task: String. Name of the task.
+
+        Returns:
+            List of `keras.Variable`.
+        """
+        self._check_task(task)
+        return self.sharing.task_variables(task)
+
+    def serves_a_task_of(self, variable, tasks):
+        """Whether a variable lies on the way to one of the given tasks."""
+        return any(
+            variable is v
+            for layer in self.layers
+            if set(self.sharing.tasks_of(layer)) & set(tasks)
+            for v in layer.trainable_variables
+        )
+
+    def task_model(self, task):
+        """Makes the single-task model of a task, for export and serving.
+
+        It shares layers and weights with this model and has only the inputs
+        that the task needs.
+
+        Args:
+            task: String. Name of the task.
+
+        Returns:
+            A functional `keras.Model` with one output.
+        """
+        self._check_task(task)
+        inputs = self.sharing.inputs_of(task)
+        return keras.Model(inputs, self.output[task], name=f"{self.name}_{task}")
+
+    def add_task(self, name, head, *, at=None, freeze=None):
+        """Makes a model with one more task on the shared features.
+
+        The new model shares this one's layers and weights.
+
+        Args:
+            name: String. Name of the new task.
+            head: Keras layer or list of layers.
+            at: String. Name of the layer whose output the head takes. Defaults
+                to `None`: the last layer that the tasks share.
+            freeze: `None`, `"trunk"` or `"all"`. What stops training: nothing,
+                the shared layers, or every layer but the new head. Frozen
+                batch normalization keeps its statistics. Defaults to `None`.
+
+        Returns:
+            A `MultiTaskModel`, to be compiled anew.
+
+        Raises:
+            ValueError: If the task exists, `at` is no layer, or it is not
+                given and the model has several such places.
+        """
+        from keras_mtl.models.arguments import check_heads
+        from keras_mtl.models.columns import place_head
+
+        (stack,) = check_heads({name: head}).values()
+        if name in self.tasks:
+            raise ValueError(f"`name` should be a new task. Received: name={name!r}; tasks: {self.tasks}")
+        if freeze not in (None, "trunk", "all"):
+            raise ValueError(f"`freeze` should be None, 'trunk' or 'all'. Received: freeze={freeze!r}")
+        features = self._features_for_new_task(at)
+        for layer in self.layers:
+            if freeze == "all" or (freeze == "trunk" and self.sharing.is_shared(layer)):
+                layer.trainable = False
+        outputs = {task: self.output[task] for task in self.tasks}
+        outputs[name] = place_head(stack, features, name)
+        return type(self)(self.input, outputs, name=self.name)
+
+    def _features_for_new_task(self, at):
+        if at is not None:
+            return self.get_layer(at).output
+        if len(self.tasks) == 1:
+            places = [self.layers[-1].input]
+        else:
+            places = self.sharing.features()
+        if len(places) != 1:
+            raise ValueError(
+                f"`at` should name the layer whose output the new head takes, since the tasks of model '{self.name}' "
+                f"part in {len(places)} places. Layers: {[layer.name for layer in self.layers]}"
+            )
+        return places[0]
+
+    def sharing_summary(self, print_fn=print):
+        """Prints which layers serve which tasks, with parameter counts.
+
+        Args:
+            print_fn: Function that takes the text. Defaults to `print`.
+        """
+        print_fn(sharing_table(self))
+
+    # The compile/fit seam.
+
+    def compile(
+        self,
+        optimizer="rmsprop",
+        loss=None,
+        loss_weights=None,
+        metrics=None,
+        weighted_metrics=None,
+        run_eagerly=False,
+        steps_per_execution=1,
+        jit_compile="auto",
+        auto_scale_loss=True,
+        *,
+        weighting="equal",
+        gradients="parameters",
+        missing=None,
+        class_weight=None,
+        sample_space=None,
+    ):
+        """Configures the model for training.
+
+        Args:
+            optimizer: String or `keras.optimizers.Optimizer`.
+            loss: Dict from task to loss, as Keras takes them; a task that is
+                left out is not trained. Or one loss for all tasks.
+            loss_weights: Dict from task to number, the static weights. Tasks
+                that are left out weigh 1. A dynamic weighting sees the losses
+                times their static weights.
+            metrics: Dict from task to a list of metrics, over the labelled
+                examples. Tasks may be left out.
+            weighted_metrics: Same, with sample and class weights.
+            run_eagerly: Boolean. As in Keras.
+            steps_per_execution: Integer. As in Keras.
+            jit_compile: Boolean or `"auto"`. As in Keras.
+            auto_scale_loss: Boolean. As in Keras.
+            weighting: String (see `keras_mtl.weighting.names()`), a
+                `keras_mtl.weighting.Weighting` or its config. What sets the
+                task weights during training. Defaults to `"equal"`.
+            gradients: `"parameters"`, `"last_shared"` or `"features"`. Where
+                weightings that see task gradients take them: all shared
+                parameters, those of the last shared layer, or the shared
+                features, which costs one backward pass of the trunk instead
+                of one for each task. Defaults to `"parameters"`.
+            missing: `"nan"`, a number, or a dict from task to one of them. The
+                label that means "missing". Defaults to `None`.
+            class_weight: Dict from task to a dict from class to weight. In
+                training only.
+            sample_space: Dict from task to another task: train and evaluate
+                the one only where the other's label is 1.
+
+        Raises:
+            ValueError: If a task or name is unknown, or a weighting needs
+                shared trainable variables and there are none.
+        """
+        # Checked first, so that a refused call leaves the model as it was.
+        options = {
+            "loss": loss,
+            "loss_weights": loss_weights,
+            "metrics": metrics,
+            "weighted_metrics": weighted_metrics,
+            "weighting": weighting,
+            "gradients": gradients,
+            "missing": missing,
+            "class_weight": class_weight,
+            "sample_space": sample_space,
+        }
+        compiled = Compiled(self, options)
+        super().compile(
+            optimizer=optimizer,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=jit_compile,
+            auto_scale_loss=auto_scale_loss,
+        )
+        self._weightings.clear()
+        self._weightings.append(compiled.weighting)
+        self.compiled_tasks = compiled
+        _exclude_from_weight_decay(self.optimizer, compiled.weighting.trainable_variables)
+        self._step_options = {
+            "run_eagerly": run_eagerly,
+            "steps_per_execution": steps_per_execution,
+            "jit_compile": jit_compile,
+            "auto_scale_loss": auto_scale_loss,
+        }
+
+    def get_compile_config(self):
+        if not self.compiled:
+            return {}
+        optimizer = self.optimizer
+        return {
+            "optimizer": keras.saving.serialize_keras_object(optimizer),
+            **self._step_options,
+            **self.compiled_tasks.get_config(),
+        }
+
+    def compile_from_config(self, config):
+        config = {key: keras.saving.deserialize_keras_object(value) for key, value in config.items()}
+        self.compile(**config)
+        if self.optimizer is not None and self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    @property
+    def weighting(self):
+        """The weighting that the model was compiled with."""
+        return self.compiled_tasks.weighting
+
+    @property
+    def metrics(self):
+        others = [metric for metric in super().metrics if metric.name != "loss"]
+        if not self.compiled:
+            return others
+        own = self.compiled_tasks.evaluation_metrics if self._evaluating else self.compiled_tasks.metrics
+        return [*own, *others]
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The static-weights total of a batch, and what layers add to it."""
+        del x
+        compiled = self.compiled_tasks
+        batch = compiled.task_losses(y, y_pred, sample_weight, training)
+        means = ops.divide_no_nan(ops.stack(batch.sums), batch.divisors)
+        return ops.sum(means * compiled.static_weights) + sum(self.losses)
+
+    def train_step(self, data):
+        from keras_mtl.training import tensorflow
+
+        return tensorflow.train_step(self, data)
+
+    def test_step(self, data):
+        from keras_mtl.training import tensorflow
+
+        return tensorflow.test_step(self, data)
+
+    def make_train_function(self, force=False):
+        trained = [id(variable) for variable in self.trainable_variables]
+        if trained != getattr(self, "_trained", trained):
+            # Layers were frozen or released since the last trace.
+            self._sharing = None
+            force = True
+        self._trained = trained
+        if not self.optimizer.built:
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force=force)
+
+    def fit(self, x=None, y=None, *args, callbacks=None, **kwargs):
+        self._assert_finite(x)
+        return super().fit(x, y, *args, callbacks=with_callback(callbacks, EndOfEpoch()), **kwargs)
+
+    def evaluate(self, *args, **kwargs):
+        self._evaluating = True
+        try:
+            return super().evaluate(*args, **kwargs)
+        finally:
+            self._evaluating = False
+
+    def test_on_batch(self, *args, **kwargs):
+        self._evaluating = True
+        try:
+            return super().test_on_batch(*args, **kwargs)
+        finally:
+            self._evaluating = False
+
+    def _assert_finite(self, x):
+        for array in keras.tree.flatten(x):
+            if (
+                isinstance(array, np.ndarray)
+                and array.dtype.kind == "f"
+                and not np.isfinite(array.sum(dtype="float64"))
+            ):
+                if np.isnan(array).any():
+                    raise ValueError(
+                        f"`x` should have no NaN. Received: an array of shape {array.shape} with "
+                        f"{int(np.isnan(array).sum())} NaN. Labels may be missing, inputs may not."
+                    )
+
+    def _check_task(self, task):
+        if task not in self.tasks:
+            raise ValueError(f"`task` should be one of {self.tasks}. Received: task={task!r}")
+
+
+def _exclude_from_weight_decay(optimizer, variables):
+    """Keeps learned weightings out of the optimizer's weight decay."""
+    if variables and optimizer is not None and not optimizer.built:
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        inner.exclude_from_weight_decay(var_list=variables)

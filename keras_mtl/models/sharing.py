@@ -1,0 +1,135 @@
+"""Who shares what: found from the model's graph, never declared by hand."""
+
+import keras
+
+
+class Sharing:
+    """Which layers of a functional model serve which tasks.
+
+    Args:
+        model: Functional model with a dict of outputs.
+    """
+
+    def __init__(self, model):
+        self._model = model
+        self.tasks = tuple(model.output)
+        reach = {}
+        for task, output in model.output.items():
+            for layer in keras.Model(model.input, output).operations:
+                reach.setdefault(id(layer), []).append(task)
+        self._reach = reach
+
+    def tasks_of(self, layer):
+        """Tasks that a layer serves, in the model's order."""
+        return tuple(self._reach.get(id(layer), ()))
+
+    def is_shared(self, layer):
+        """Whether a layer serves two tasks or more."""
+        return len(self.tasks_of(layer)) > 1
+
+    @property
+    def layers(self):
+        """Layers with variables, in the model's order."""
+        return [layer for layer in self._model.layers if layer.variables]
+
+    def shared_variables(self, tasks=None):
+        """Trainable variables that serve two tasks or more.
+
+        Args:
+            tasks: Collection of tasks that count. Defaults to all.
+
+        Returns:
+            List of `keras.Variable`.
+        """
+        return self._variables(lambda served: len(served) > 1, tasks)
+
+    def task_variables(self, task, tasks=None):
+        """Trainable variables that serve one task alone."""
+        return self._variables(lambda served: served == {task}, tasks)
+
+    def _variables(self, condition, tasks):
+        counted = set(self.tasks if tasks is None else tasks)
+        found = {}
+        for layer in self._model.layers:
+            if condition(counted & set(self.tasks_of(layer))):
+                found.update({id(v): v for v in layer.trainable_variables})
+        return list(found.values())
+
+    def features(self, tasks=None):
+        """Keras tensors where data goes from shared layers to the tasks' own.
+
+        Args:
+            tasks: Collection of tasks that count. Defaults to all.
+
+        Returns:
+            List of Keras tensors, in the order of the layers that make them.
+
+        Raises:
+            ValueError: If there is no such place.
+        """
+        counted = set(self.tasks if tasks is None else tasks)
+
+        def shared(operation):
+            return len(counted & set(self.tasks_of(operation))) > 1
+
+        made_by_shared = {}
+        for layer in self._model.operations:
+            if shared(layer) and not isinstance(layer, keras.layers.InputLayer):
+                made_by_shared.update({id(x): x for x in keras.tree.flatten(layer.output)})
+        wanted = [self._model.output[task] for task in self.tasks if task in counted]
+        for layer in self._model.operations:
+            if counted & set(self.tasks_of(layer)) and not shared(layer):
+                wanted.extend(keras.tree.flatten(layer.input))
+        used = {id(x) for x in wanted}
+        features = [x for key, x in made_by_shared.items() if key in used]
+        if not features:
+            raise ValueError(
+                f"Model '{self._model.name}' has no layer that two tasks share, so there are no shared features."
+            )
+        return features
+
+    def inputs_of(self, task):
+        """The model's inputs that a task's output needs, in their structure.
+
+        Args:
+            task: String. Name of the task.
+
+        Returns:
+            A Keras tensor, or a list or dict of them.
+        """
+        inputs = self._model.input
+        if isinstance(inputs, dict):
+            return {k: v for k, v in inputs.items() if self._needs(task, v)}
+        if isinstance(inputs, (list, tuple)):
+            return [x for x in inputs if self._needs(task, x)]
+        return inputs
+
+    def _needs(self, task, tensor):
+        others = [x for x in keras.tree.flatten(self._model.input) if x is not tensor]
+        try:
+            keras.Model(others, self._model.output[task])
+        except ValueError:  # the graph is disconnected without it
+            return True
+        return False
+
+    def last_shared_layers(self, tasks=None):
+        """The last layers with trainable variables that make shared features.
+
+        Args:
+            tasks: Collection of tasks that count. Defaults to all.
+
+        Returns:
+            List of layers.
+        """
+        ends = []
+        for feature in self.features(tasks):
+            behind = keras.Model(self._model.input, feature).layers
+            trainable = [layer for layer in behind if layer.trainable_variables]
+            if trainable and trainable[-1] not in ends:
+                ends.append(trainable[-1])
+        return ends
+
+
+def count_parameters(variables):
+    """Number of scalars in a list of variables."""
+    return sum(int(keras.ops.size(v)) for v in variables)

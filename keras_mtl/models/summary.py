@@ -1,0 +1,37 @@
+"""The table of who shares what."""
+
+import io
+
+from keras_mtl.models.sharing import count_parameters
+
+
+def sharing_table(model):
+    """Text of a table of layers, the tasks that they serve and their sizes.
+
+    Args:
+        model: A `MultiTaskModel`.
+
+    Returns:
+        String.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    sharing, tasks = model.sharing, model.tasks
+    table = Table(title=f"Sharing in '{model.name}'", title_justify="left")
+    table.add_column("layer")
+    table.add_column("parameters", justify="right")
+    for task in tasks:
+        table.add_column(task, justify="center")
+    for layer in sharing.layers:
+        served = sharing.tasks_of(layer)
+        marks = ["●" if task in served else "" for task in tasks]
+        table.add_row(layer.name, f"{count_parameters(layer.weights):,}", *marks)
+    table.add_section()
+    totals = [sum(count_parameters(x.weights) for x in sharing.layers if t in sharing.tasks_of(x)) for t in tasks]
+    shared = sum(count_parameters(x.weights) for x in sharing.layers if sharing.is_shared(x))
+    table.add_row("serving the task", f"{count_parameters(model.weights):,}", *(f"{total:,}" for total in totals))
+    table.add_row("shared by two tasks or more", f"{shared:,}")
+    stream = io.StringIO()
+    Console(file=stream, width=200).print(table)
+    return stream.getvalue()

@@ -1,0 +1,1 @@
+"""The seam between `compile`/`fit` and the tasks: losses, labels, trackers, steps."""

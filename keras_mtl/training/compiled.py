@@ -1,0 +1,222 @@
+"""What `compile` was given, checked and made ready for the training step."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_mtl import weighting as weightings
+from keras_mtl.training.resolve import get_loss, get_metric, loss_kind
+from keras_mtl.training.task_losses import TaskLosses
+from keras_mtl.training.trackers import TaskMeans, TaskMetric, TotalLoss
+
+GRADIENTS = ("parameters", "last_shared", "features")
+
+
+class Compiled:
+    """The tasks' losses, weights, weighting and trackers of a compiled model.
+
+    A plain object: what it holds is not tracked as state of the model. The
+    weighting is, through the model's own list.
+
+    Args:
+        model: The `MultiTaskModel`.
+        options: Dict of the arguments of `compile` that are not Keras' own.
+    """
+
+    def __init__(self, model, options):
+        self.outputs = model.tasks
+        self.options = options
+        losses = self._losses(options["loss"], model)
+        self.tasks = tuple(losses)
+        self.static_weights = self._static_weights(options["loss_weights"])
+        self.task_losses = TaskLosses(
+            losses,
+            self.outputs,
+            missing=self._missing(options["missing"]),
+            sample_space=self._sample_space(options["sample_space"]),
+            class_weight=self._class_weight(options["class_weight"]),
+        )
+        self.weighting = weightings.get(options["weighting"])
+        self.weighting.set_tasks(list(self.tasks), [loss_kind(loss) for loss in losses.values()])
+        self.gradients = self._gradients(options["gradients"], model)
+        self._build_weighting(model)
+        self.loss_tracker = TaskMeans(self.tasks, "loss")
+        self.total_tracker = TotalLoss(self.loss_tracker, self.static_weights)
+        self.weight_tracker = TaskMeans(self.tasks, "weight")
+        self.norm_tracker = TaskMeans(self.tasks, "grad_norm")
+        self.cosine_tracker = keras.metrics.Mean(name="grad_cosine")
+        self.task_metrics = self._task_metrics(options["metrics"], options["weighted_metrics"])
+
+    @property
+    def takes_task_gradients(self):
+        """Whether the weighting sees the tasks' gradients."""
+        return self.weighting.requires != "losses"
+
+    @property
+    def evaluation_metrics(self):
+        """Trackers that make sense without an optimizer step."""
+        return [self.total_tracker, self.loss_tracker, *self.task_metrics]
+
+    @property
+    def metrics(self):
+        """All trackers, in the order of the logs."""
+        trackers = [*self.evaluation_metrics, self.weight_tracker]
+        if self.takes_task_gradients:
+            trackers.append(self.norm_tracker)
+            if len(self.tasks) > 1:
+                trackers.append(self.cosine_tracker)
+        return trackers
+
+    def track_losses(self, batch, added, batch_size):
+        """Adds a batch to the trackers of losses and metrics."""
+        self.loss_tracker.update_state(ops.divide_no_nan(ops.stack(batch.sums), batch.divisors), batch.counts)
+        self.total_tracker.update_state(added, batch_size)
+        for metric in self.task_metrics:
+            if metric.task in batch.labels:
+                metric.update_state(batch.labels[metric.task])
+
+    def track_gramian(self, gramian, present):
+        """Adds a step's gradient norms and the mean cosine of task pairs."""
+        norms = ops.sqrt(ops.maximum(ops.diagonal(gramian), 0.0))
+        self.norm_tracker.update_state(norms, present)
+        if len(self.tasks) > 1:
+            pairs = present[:, None] * present[None, :] * (1.0 - ops.eye(len(self.tasks)))
+            cosines = ops.divide_no_nan(gramian, norms[:, None] * norms[None, :])
+            mean = ops.divide_no_nan(ops.sum(cosines * pairs), ops.sum(pairs))
+            self.cosine_tracker.update_state(mean, sample_weight=ops.cast(ops.sum(pairs) > 0, "float32"))
+
+    def get_config(self):
+        """The options as `compile_from_config` takes them back."""
+        config = dict(self.options)
+        current = dict(zip(self.tasks, ops.convert_to_numpy(self.static_weights.value).tolist(), strict=True))
+        config["loss_weights"] = current
+        config["weighting"] = weightings.serialize(self.weighting)
+        return {key: keras.saving.serialize_keras_object(value) for key, value in config.items()}
+
+    def _losses(self, loss, model):
+        if loss is None:
+            raise ValueError(
+                f"`loss` should be given for the tasks, as a dict {list(self.outputs)}. Received: loss=None"
+            )
+        if not isinstance(loss, dict):
+            loss = dict.fromkeys(self.outputs, loss)
+        self._check_tasks(loss, "loss", self.outputs)
+        losses = {task: get_loss(loss[task], task) for task in self.outputs if loss.get(task) is not None}
+        if not losses:
+            raise ValueError(f"`loss` should be given for at least one task of {self.outputs}. Received: loss={loss}")
+        del model
+        return losses
+
+    def _static_weights(self, loss_weights):
+        if loss_weights is None:
+            loss_weights = {}
+        if not isinstance(loss_weights, dict):
+            raise ValueError(f"`loss_weights` should be a dict keyed by task. Received: loss_weights={loss_weights!r}")
+        self._check_tasks(loss_weights, "loss_weights", self.tasks)
+        values = np.array([float(loss_weights.get(task, 1.0)) for task in self.tasks], "float32")
+        if not np.all(np.isfinite(values)) or np.any(values < 0):
+            raise ValueError(f"`loss_weights` should be finite and at least 0. Received: loss_weights={loss_weights}")
+        return keras.Variable(values, trainable=False, dtype="float32", name="static_weights")
+
+    def _missing(self, missing):
+        if not isinstance(missing, dict):
+            missing = {} if missing is None else dict.fromkeys(self.outputs, missing)
+        self._check_tasks(missing, "missing", self.outputs)
+        for task, value in missing.items():
+            if value is not None and value != "nan" and not isinstance(value, (int, float)):
+                raise ValueError(f"`missing` of task '{task}' should be 'nan', a number or None. Received: {value!r}")
+        return {
+            task: "nan" if isinstance(value, float) and np.isnan(value) else value
+            for task, value in missing.items()
+            if value is not None
+        }
+
+    def _sample_space(self, sample_space):
+        sample_space = sample_space or {}
+        self._check_tasks(sample_space, "sample_space", self.tasks)
+        for task, condition in sample_space.items():
+            if condition not in self.outputs:
+                raise ValueError(
+                    f"`sample_space` of task '{task}' should name another task of {self.outputs}. "
+                    f"Received: {condition!r}"
+                )
+        return sample_space
+
+    def _class_weight(self, class_weight):
+        class_weight = class_weight or {}
+        self._check_tasks(class_weight, "class_weight", self.tasks)
+        for task, by_class in class_weight.items():
+            if not isinstance(by_class, dict) or not by_class:
+                raise ValueError(
+                    f"`class_weight` of task '{task}' should be a dict from class to weight. Received: {by_class!r}"
+                )
+        # JSON keys are strings: a loaded model has them back as such.
+        return {t: {int(c): float(w) for c, w in by_class.items()} for t, by_class in class_weight.items()}
+
+    def _gradients(self, gradients, model):
+        if gradients not in GRADIENTS:
+            raise ValueError(f"`gradients` should be one of {GRADIENTS}. Received: gradients={gradients!r}")
+        if not self.takes_task_gradients:
+            return gradients
+        if self.weighting.requires == "jacobian" and gradients != "parameters":
+            raise ValueError(
+                f"`gradients` should be 'parameters' with {type(self.weighting).__name__}, which combines the "
+                f"gradients of the parameters themselves. Received: gradients={gradients!r}"
+            )
+        if not model.sharing.shared_variables(self.tasks):
+            raise ValueError(
+                f"Weighting {type(self.weighting).__name__} needs trainable variables that two tasks or more share. "
+                f"Received: model '{model.name}' with none. Is its trunk frozen, or its sharing depth 0?"
+            )
+        return gradients
+
+    def _build_weighting(self, model):
+        shape = (len(self.tasks),)
+        if self.weighting.requires == "jacobian":
+            shape += (sum(int(np.prod(v.shape)) for v in model.sharing.shared_variables(self.tasks)),)
+        if not self.weighting.built:
+            self.weighting.build(shape)
+        elif self.weighting.num_tasks != len(self.tasks):
+            raise ValueError(
+                f"`weighting` was built for {self.weighting.num_tasks} tasks. Received: {len(self.tasks)} tasks"
+            )
+
+    def _task_metrics(self, metrics, weighted_metrics):
+        found, names = [], set()
+        for argument, given, weighted in (
+            ("metrics", metrics, False),
+            ("weighted_metrics", weighted_metrics, True),
+        ):
+            given = self._metrics_by_task(given, argument)
+            for task in self.outputs:
+                for identifier in given.get(task, ()):
+                    metric = get_metric(identifier, task)
+                    label = identifier if isinstance(identifier, str) else metric.name
+                    name = f"{task}_{label}"
+                    if name in names:
+                        name = f"{task}_weighted_{label}" if weighted else f"{name}_{len(names)}"
+                    names.add(name)
+                    found.append(TaskMetric(task, metric, weighted, name))
+        return found
+
+    def _metrics_by_task(self, given, argument):
+        if given is None:
+            return {}
+        if not isinstance(given, dict):
+            if any(isinstance(metric, keras.metrics.Metric) for metric in given) and len(self.outputs) > 1:
+                raise ValueError(
+                    f"`{argument}` should be a dict keyed by task, so that no two tasks share a metric's state. "
+                    f"Received: {argument}={given!r}"
+                )
+            given = dict.fromkeys(self.outputs, given)
+        self._check_tasks(given, argument, self.outputs)
+        return {
+            task: list(value) if isinstance(value, (list, tuple)) else [value]
+            for task, value in given.items()
+            if value is not None
+        }
+
+    def _check_tasks(self, given, argument, tasks):
+        unknown = [task for task in given if task not in tasks]
+        if unknown:
+            raise ValueError(f"The keys of `{argument}` should be tasks: {list(tasks)}. Received: {unknown}")

@@ -1,0 +1,64 @@
+"""What happens at the end of an epoch: weighting state, and a look at the counts."""
+
+import warnings
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def with_callback(callbacks, callback):
+    """Puts a callback before the others, so that checkpoints see what it did.
+
+    Args:
+        callbacks: `None`, a callback, a list, or a `CallbackList`.
+        callback: The callback to add.
+
+    Returns:
+        What `fit` takes.
+    """
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks.append(callback)
+        return callbacks
+    if callbacks is None:
+        callbacks = []
+    return [callback, *(callbacks if isinstance(callbacks, (list, tuple)) else [callbacks])]
+
+
+class EndOfEpoch(keras.callbacks.Callback):
+    """Rolls weighting state and warns of tasks that had no labels or no number."""
+
+    def __init__(self):
+        super().__init__()
+        self._counts = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._counts = None
+
+    def on_test_begin(self, logs=None):
+        if self._counts is None:  # validation is about to reset the trackers
+            self._read()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._counts is None:
+            self._read()
+        tasks = self.model.compiled_tasks.tasks
+        for task, count, mean in zip(tasks, self._counts, self._means, strict=True):
+            if count == 0:
+                warnings.warn(
+                    f"Task '{task}' had no labelled example in epoch {epoch + 1}: it was not trained, and its logs of "
+                    "this epoch are 0.",
+                    stacklevel=2,
+                )
+            elif np.isnan(mean):
+                warnings.warn(
+                    f"The loss of task '{task}' became NaN in epoch {epoch + 1}. Look for NaN in the inputs, for NaN "
+                    "labels that `missing` does not name, or for a learning rate that is too high.",
+                    stacklevel=2,
+                )
+        self.model.compiled_tasks.weighting.end_epoch(logs)
+
+    def _read(self):
+        tracker = self.model.compiled_tasks.loss_tracker
+        self._counts = ops.convert_to_numpy(tracker.counts.value)
+        self._means = ops.convert_to_numpy(tracker.means())

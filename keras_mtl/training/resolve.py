@@ -1,0 +1,143 @@
+"""Losses and metrics by name, as Keras' `compile` takes them."""
+
+import keras
+from keras import losses as keras_losses
+from keras import ops
+
+_CLASSIFICATION = (
+    keras_losses.BinaryCrossentropy,
+    keras_losses.BinaryFocalCrossentropy,
+    keras_losses.CategoricalCrossentropy,
+    keras_losses.CategoricalFocalCrossentropy,
+    keras_losses.SparseCategoricalCrossentropy,
+    keras_losses.KLDivergence,
+    keras_losses.CategoricalHinge,
+    keras_losses.Hinge,
+    keras_losses.SquaredHinge,
+)
+# Losses that are a mean over the last axis, so that single entries can be masked.
+_ELEMENTWISE = (
+    keras_losses.BinaryCrossentropy,
+    keras_losses.BinaryFocalCrossentropy,
+    keras_losses.Hinge,
+    keras_losses.SquaredHinge,
+    keras_losses.Huber,
+    keras_losses.LogCosh,
+    keras_losses.MeanAbsoluteError,
+    keras_losses.MeanAbsolutePercentageError,
+    keras_losses.MeanSquaredError,
+    keras_losses.MeanSquaredLogarithmicError,
+    keras_losses.Poisson,
+)
+
+
+class FunctionLoss(keras_losses.Loss):
+    """A plain function `fn(y_true, y_pred)` as a `keras.losses.Loss`."""
+
+    def __init__(self, fn):
+        super().__init__(name=getattr(fn, "__name__", "loss"))
+        self.fn = fn
+
+    def call(self, y_true, y_pred):
+        return self.fn(y_true, y_pred)
+
+
+def get_loss(identifier, task):
+    """Makes a `Loss` of what `compile(loss={task: ...})` was given.
+
+    Args:
+        identifier: String, `Loss`, config or function.
+        task: String. The task, for messages.
+
+    Returns:
+        A `keras.losses.Loss`.
+    """
+    if identifier in ("crossentropy", "ce"):
+        return FunctionLoss(crossentropy)
+    try:
+        loss = keras_losses.get(identifier)
+    except ValueError as error:
+        raise ValueError(f"The loss of task '{task}' should be a Keras loss. Received: {identifier!r}") from error
+    if isinstance(loss, keras_losses.Loss):
+        if loss.reduction in (None, "none"):
+            raise ValueError(
+                f"The loss of task '{task}' should reduce to a number: reduction='sum_over_batch_size', 'sum', 'mean' "
+                f"or 'mean_with_sample_weight'. Received: reduction={loss.reduction!r}"
+            )
+        return loss
+    if callable(loss):
+        # A name such as "mse" gives a function; its class can mask single entries.
+        return _loss_class_of(loss)() if _loss_class_of(loss) else FunctionLoss(loss)
+    raise ValueError(f"The loss of task '{task}' should be a Keras loss. Received: {identifier!r}")
+
+
+def _loss_class_of(function):
+    """The built-in loss class of a built-in loss function, if there is one."""
+    name = getattr(function, "__name__", "").replace("_", "")
+    for attribute in dir(keras_losses):
+        candidate = getattr(keras_losses, attribute)
+        is_class = isinstance(candidate, type) and issubclass(candidate, keras_losses.Loss)
+        if is_class and attribute.lower() == name and getattr(keras_losses, function.__name__, None) is function:
+            return candidate
+    return None
+
+
+def loss_kind(loss):
+    """`"classification"` or `"regression"`, told from a task's loss.
+
+    Args:
+        loss: A `keras.losses.Loss`.
+
+    Returns:
+        String.
+    """
+    named_so = isinstance(loss, FunctionLoss) and "crossentropy" in loss.name
+    classification = named_so or isinstance(loss, _CLASSIFICATION)
+    return "classification" if classification else "regression"
+
+
+def is_elementwise(loss):
+    """Whether a loss is a mean over the entries of the last axis."""
+    return isinstance(loss, _ELEMENTWISE)
+
+
+def get_metric(identifier, task):
+    """Makes a `Metric` of what `compile(metrics={task: [...]})` was given."""
+    if isinstance(identifier, keras.metrics.Metric):
+        return identifier
+    if identifier in ("accuracy", "acc"):
+        return keras.metrics.MeanMetricWrapper(accuracy, name=identifier)
+    if identifier in ("crossentropy", "ce"):
+        return keras.metrics.MeanMetricWrapper(crossentropy, name=identifier)
+    try:
+        metric = keras.metrics.get(identifier)
+    except ValueError as error:
+        raise ValueError(f"The metrics of task '{task}' should be Keras metrics. Received: {identifier!r}") from error
+    if isinstance(metric, keras.metrics.Metric):
+        return metric
+    if callable(metric):
+        name = identifier if isinstance(identifier, str) else getattr(metric, "__name__", "metric")
+        return keras.metrics.MeanMetricWrapper(metric, name=name)
+    raise ValueError(f"The metrics of task '{task}' should be Keras metrics. Received: {identifier!r}")
+
+
+def accuracy(y_true, y_pred):
+    """Binary, categorical or sparse categorical accuracy, as the shapes say."""
+    kind = _kind(y_true, y_pred)
+    return getattr(keras.metrics, f"{kind}_accuracy")(y_true, y_pred)
+
+
+def crossentropy(y_true, y_pred):
+    """Binary, categorical or sparse categorical crossentropy, as the shapes say."""
+    kind = _kind(y_true, y_pred)
+    if kind == "sparse_categorical" and len(y_true.shape) == len(y_pred.shape):
+        y_true = ops.squeeze(y_true, axis=-1)
+    return getattr(keras_losses, f"{kind}_crossentropy")(y_true, y_pred)
+
+
+def _kind(y_true, y_pred):
+    if y_pred.shape[-1] == 1:
+        return "binary"
+    if len(y_true.shape) < len(y_pred.shape) or y_true.shape[-1] == 1:
+        return "sparse_categorical"
+    return "categorical"

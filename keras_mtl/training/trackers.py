@@ -1,0 +1,92 @@
+"""Trackers of task losses, weights and metrics, each with its own count."""
+
+import keras
+from keras import ops
+
+
+class TaskMeans(keras.metrics.Metric):
+    """Weighted means of K numbers, one for each task, in the logs by name.
+
+    Args:
+        tasks: Tuple of K task names.
+        suffix: String. The logs are named `<task>_<suffix>`.
+    """
+
+    def __init__(self, tasks, suffix):
+        super().__init__(name=suffix)
+        self.tasks = tuple(tasks)
+        self.totals = self.add_weight(shape=(len(tasks),), initializer="zeros", name="totals")
+        self.counts = self.add_weight(shape=(len(tasks),), initializer="zeros", name="counts")
+
+    def update_state(self, values, counts):
+        """Adds the values of one batch, of shape `(K,)`, each with its count."""
+        values = ops.where(counts > 0, values, ops.zeros_like(values))
+        self.totals.assign_add(values * counts)
+        self.counts.assign_add(counts)
+
+    def means(self):
+        """The means so far, of shape `(K,)`; 0 where nothing was counted."""
+        return ops.divide_no_nan(self.totals.value, self.counts.value)
+
+    def result(self):
+        means = self.means()
+        return {f"{task}_{self.name}": means[i] for i, task in enumerate(self.tasks)}
+
+
+class TotalLoss(keras.metrics.Metric):
+    """The static-weights total: `sum_k c_k L_k` and what layers add.
+
+    It is made of the tasks' means, so it agrees with the logged task losses
+    whatever the batch sizes and gaps, and it does not depend on the dynamic
+    weights.
+
+    Args:
+        task_losses: A `TaskMeans` of the task losses.
+        static_weights: Variable of shape `(K,)`.
+    """
+
+    def __init__(self, task_losses, static_weights):
+        super().__init__(name="loss")
+        # A closure: attributes would be tracked, and their variables reset, twice.
+        self._tasks_total = lambda: ops.sum(task_losses.means() * static_weights)
+        self.added = keras.metrics.Mean(name="added")
+
+    def update_state(self, added, batch_size):
+        """Adds one batch's regularization and `add_loss` terms."""
+        self.added.update_state(added, sample_weight=batch_size)
+
+    def result(self):
+        return self._tasks_total() + self.added.result()
+
+
+class TaskMetric(keras.metrics.Metric):
+    """A Keras metric of one task, over its labelled examples.
+
+    Args:
+        task: String. The task.
+        metric: A `keras.metrics.Metric`.
+        weighted: Boolean. Whether sample and class weights apply.
+        name: String. Name in the logs.
+    """
+
+    def __init__(self, task, metric, weighted, name):
+        super().__init__(name=name)
+        self.task = task
+        self.metric = metric
+        self.weighted = weighted
+
+    def update_state(self, labels):
+        """Adds one batch's `Labels` of the task."""
+        y_true, y_pred, weight, mask = labels.y_true, labels.y_pred, labels.mask, labels.mask
+        if self.weighted and labels.weight is not None:
+            weight = labels.weight if mask is None else mask * labels.weight
+        if labels.entrywise:
+            y_true, y_pred = ops.reshape(y_true, (-1, 1)), ops.reshape(y_pred, (-1, 1))
+            weight = None if weight is None else ops.reshape(weight, (-1,))
+        self.metric.update_state(y_true, y_pred, sample_weight=weight)
+
+    def result(self):
+        return self.metric.result()
+
+    def reset_state(self):
+        self.metric.reset_state()

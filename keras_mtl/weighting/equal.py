@@ -1,0 +1,24 @@
+"""Equal weighting: every present task counts once."""
+
+import keras
+
+from keras_mtl.weighting.base import Weighting
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class Equal(Weighting):
+    """Weights 1 for every present task: the sum of the task losses.
+
+    The equation is `L = sum_k L_k`. With it a multi-task model trains exactly
+    as plain Keras does.
+
+    Example:
+
+    >>> weighting = keras_mtl.weighting.Equal()
+    >>> weighting([0.5, 2.0]).numpy().tolist()
+    [1.0, 1.0]
+    """
+
+    def task_weights(self, losses, present, gramian=None):
+        del losses, gramian
+        return present
