@@ -105,7 +105,7 @@ class FAMO(Weighting):
         self._assign(self._adam(gain, present))
 
     def _next_batch(self, losses, present):
-        # Pure, so that `weights` can look one step ahead and `update` repeat it.
+        # Pure, so that `task_weights` can look one step ahead and `update` repeat it.
         present = present * self.seen
         return self._adam(self.last_log - ops.log(self._distance(losses)), present)
 

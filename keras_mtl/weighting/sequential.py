@@ -58,6 +58,11 @@ class Sequential(Weighting):
             )
         self.requires = self.stages[-1].requires
         self.second_forward = any(stage.second_forward for stage in self.stages)
+        if self.second_forward and self.requires == "gramian":
+            raise ValueError(
+                "`stages` that end with a weighting on the Gramian should not ask for a second forward pass; "
+                f'FAMO does without with form="next_batch". Received: stages={stages!r}'
+            )
 
     @property
     def every(self):
@@ -73,7 +78,7 @@ class Sequential(Weighting):
         for stage in self.stages:
             if not stage.built:
                 stage.build(input_shape)
-        # What `weights` gave last, for `objective` and `update`: asking a stage
+        # What `task_weights` gave last, for `objective` and `update`: asking a stage
         # again might draw again.
         self.latest = self.add_state("latest", (len(self.stages), self.num_tasks))
 

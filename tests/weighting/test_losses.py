@@ -27,7 +27,7 @@ def gradients(weighting, losses, present):
     losses, present = tf.constant(losses), tf.constant(present)
     with tf.GradientTape() as tape:
         tape.watch(losses)
-        value = weighting.objective(losses, weighting.weights(losses, present), present)
+        value = weighting.objective(losses, weighting.task_weights(losses, present), present)
     by_loss, *by_variable = tape.gradient(value, [losses, *[v.value for v in weighting.trainable_variables]])
     return float(value), by_loss.numpy(), [g.numpy() for g in by_variable]
 
