@@ -132,6 +132,9 @@ class Sequential(Weighting):
     def get_config(self):
         return {**super().get_config(), "stages": [serialize(stage) for stage in self.stages]}
 
+    def __repr__(self):
+        return f"Sequential({self.stages})"
+
     @classmethod
     def from_config(cls, config):
         return cls(**{**config, "stages": [deserialize(stage) for stage in config["stages"]]})

@@ -153,7 +153,7 @@ def test_no_task_at_all_is_finite(name, options, _):
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "_"), [r for r in ROWS if r[2]], ids=[i for i, r in zip(IDS, ROWS) if r[2]]
+    ("name", "options", "_"), [r for r in ROWS if r[2]], ids=[i for i, r in zip(IDS, ROWS, strict=True) if r[2]]
 )
 def test_order_of_the_tasks_does_not_matter(name, options, _):
     order = np.array([2, 0, 3, 1])
