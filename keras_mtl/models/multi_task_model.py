@@ -85,15 +85,6 @@ class MultiTaskModel(keras.Model):
         self._check_task(task)
         return self.sharing.task_variables(task)
 
-    def serves_a_task_of(self, variable, tasks):
-        """Whether a variable lies on the way to one of the given tasks."""
-        return any(
-            variable is v
-            for layer in self.layers
-            if set(self.sharing.tasks_of(layer)) & set(tasks)
-            for v in layer.trainable_variables
-        )
-
     def task_model(self, task):
         """Makes the single-task model of a task, for export and serving.
 
@@ -150,10 +141,7 @@ class MultiTaskModel(keras.Model):
     def _features_for_new_task(self, at):
         if at is not None:
             return self.get_layer(at).output
-        if len(self.tasks) == 1:
-            places = [self.layers[-1].input]
-        else:
-            places = self.sharing.features()
+        places = self.sharing.features() if len(self.tasks) > 1 else [self.layers[-1].input]
         if len(places) != 1:
             raise ValueError(
                 f"`at` should name the layer whose output the new head takes, since the tasks of model '{self.name}' "
@@ -334,16 +322,12 @@ class MultiTaskModel(keras.Model):
 
     def _assert_finite(self, x):
         for array in keras.tree.flatten(x):
-            if (
-                isinstance(array, np.ndarray)
-                and array.dtype.kind == "f"
-                and not np.isfinite(array.sum(dtype="float64"))
-            ):
-                if np.isnan(array).any():
-                    raise ValueError(
-                        f"`x` should have no NaN. Received: an array of shape {array.shape} with "
-                        f"{int(np.isnan(array).sum())} NaN. Labels may be missing, inputs may not."
-                    )
+            # A sum is quick and is NaN where any entry is.
+            if isinstance(array, np.ndarray) and array.dtype.kind == "f" and np.isnan(array.sum(dtype="float64")):
+                raise ValueError(
+                    f"`x` should have no NaN. Received: an array of shape {array.shape} with "
+                    f"{int(np.isnan(array).sum())} NaN. Labels may be missing, inputs may not."
+                )
 
     def _check_task(self, task):
         if task not in self.tasks:

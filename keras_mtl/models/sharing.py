@@ -47,6 +47,10 @@ class Sharing:
         """Trainable variables that serve one task alone."""
         return self._variables(lambda served: served == {task}, tasks)
 
+    def serves(self, variable, tasks):
+        """Whether a variable lies on the way to one of the given tasks."""
+        return any(variable is v for v in self._variables(lambda served: bool(served), tasks))
+
     def _variables(self, condition, tasks):
         counted = set(self.tasks if tasks is None else tasks)
         found = {}
@@ -87,6 +91,20 @@ class Sharing:
                 f"Model '{self._model.name}' has no layer that two tasks share, so there are no shared features."
             )
         return features
+
+    def halves(self, tasks=None):
+        """The model in two halves: inputs to features, and those to outputs.
+
+        Args:
+            tasks: Collection of tasks that count. Defaults to all.
+
+        Returns:
+            Tuple of two functional models. The first returns a tuple of
+            features; the second takes the pair `(features, inputs)`.
+        """
+        features = tuple(self.features(tasks))
+        trunk = keras.Model(self._model.input, features)
+        return trunk, keras.Model((features, self._model.input), self._model.output)
 
     def inputs_of(self, task):
         """The model's inputs that a task's output needs, in their structure.

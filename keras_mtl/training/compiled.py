@@ -75,6 +75,10 @@ class Compiled:
             if metric.task in batch.labels:
                 metric.update_state(batch.labels[metric.task])
 
+    def track_weights(self, weights, present):
+        """Adds a step's task weights, static and dynamic together."""
+        self.weight_tracker.update_state(weights * self.static_weights.value, present)
+
     def track_gramian(self, gramian, present):
         """Adds a step's gradient norms and the mean cosine of task pairs."""
         norms = ops.sqrt(ops.maximum(ops.diagonal(gramian), 0.0))

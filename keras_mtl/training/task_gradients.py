@@ -1,12 +1,7 @@
-"""Task gradients on TensorFlow: where they are taken and how they are combined.
-
-Task gradients of a variable are kept as one matrix with a row for each task,
-so that the Gramian and the weighted sum are matrix products.
-"""
+"""Task gradients on TensorFlow: where they are taken and how they are combined."""
 
 import contextlib
 
-import keras
 import tensorflow as tf
 
 
@@ -27,45 +22,68 @@ def key(variable):
     return id(variable)
 
 
-def stack_gradients(rows, targets):
-    """Makes one matrix for each target of the tasks' gradients.
+class TaskGradients:
+    """Gradients of K task losses with respect to the same variables or tensors.
+
+    For each target there is one matrix with a row for each task, so that the
+    Gramian and the weighted sum are matrix products.
 
     Args:
         rows: List of K lists of gradients, `None` where a task does not reach
             a target.
         targets: List of the variables or tensors.
-
-    Returns:
-        List of tensors of shape `(K, n)`, n being the size of the target.
     """
-    return [tf.stack([_flat(row[i], target) for row in rows]) for i, target in enumerate(targets)]
+
+    def __init__(self, rows, targets):
+        self.targets = targets
+        self.matrices = [tf.stack([_flat(row[i], target) for row in rows]) for i, target in enumerate(targets)]
+
+    def reduced(self):
+        """Sums the gradients over the replicas. Returns itself."""
+        self.matrices = all_reduce(self.matrices)
+        return self
+
+    def gramian(self):
+        """Inner products of the task gradients.
+
+        Returns:
+            float32 tensor of shape `(K, K)`.
+        """
+        matrices = [tf.cast(m, tf.float32) for m in self.matrices]
+        return tf.add_n([tf.matmul(m, m, transpose_b=True) for m in matrices])
+
+    def jacobian(self):
+        """The task gradients in one matrix.
+
+        Returns:
+            Tensor of shape `(K, P)`, P being the size of all targets.
+        """
+        return tf.concat(self.matrices, axis=1)
+
+    def combine(self, weights):
+        """Weighted sums of the task gradients.
+
+        Args:
+            weights: Float tensor of shape `(K,)`.
+
+        Returns:
+            List of tensors in the shapes of the targets.
+        """
+        return [
+            tf.reshape(tf.linalg.matvec(m, tf.cast(weights, m.dtype), transpose_a=True), tf.shape(target))
+            for m, target in zip(self.matrices, self.targets, strict=True)
+        ]
+
+    def split(self, direction):
+        """Cuts a direction of shape `(P,)` into the shapes of the targets."""
+        parts = tf.split(direction, [m.shape[1] for m in self.matrices])
+        return [tf.reshape(part, target.shape) for part, target in zip(parts, self.targets, strict=True)]
 
 
 def _flat(gradient, target):
     if gradient is None:
         return tf.zeros([tf.size(target)], target.dtype)
     return tf.reshape(tf.convert_to_tensor(gradient), [-1])  # sparse gradients become dense
-
-
-def gramian_of(matrices):
-    """Inner products of the task gradients, summed over the matrices.
-
-    Args:
-        matrices: List of tensors of shape `(K, n_i)`.
-
-    Returns:
-        float32 tensor of shape `(K, K)`.
-    """
-    products = [tf.matmul(m, m, transpose_b=True) for m in (tf.cast(m, tf.float32) for m in matrices)]
-    return tf.add_n(products)
-
-
-def combine(matrices, weights, targets):
-    """Weighted sums of the task gradients, in the shapes of the targets."""
-    return [
-        tf.reshape(tf.linalg.matvec(m, tf.cast(weights, m.dtype), transpose_a=True), tf.shape(target))
-        for m, target in zip(matrices, targets, strict=True)
-    ]
 
 
 class ParameterGradients:
@@ -83,7 +101,6 @@ class ParameterGradients:
         self.shared = model.sharing.shared_variables(self.tasks)
         self.own = {task: model.sharing.task_variables(task, self.tasks) for task in self.tasks}
         self.tape = tf.GradientTape(persistent=True)
-        self.upper = self.tape
 
     @contextlib.contextmanager
     def recording(self, x):
@@ -100,49 +117,41 @@ class ParameterGradients:
         Returns:
             Dict of the gradients of the tasks' own variables.
         """
-        lower, own, rows = self._lower(), {}, []
-        for task, value in zip(self.tasks, values, strict=True):
-            found = self.upper.gradient(value, [*lower, *self.own[task]])
-            rows.append(found[: len(lower)])
-            own.update(zip(map(key, self.own[task]), found[len(lower) :], strict=True))
-        self._keep(rows)
+        own = self._collect(self.tape, values, self.shared)
+        self.gradients.reduced()
         return own
 
-    def _lower(self):
-        return self.shared
-
-    def _keep(self, rows):
-        self.matrices = all_reduce(stack_gradients(rows, self.shared))
-
-    def jacobian(self):
-        """The task gradients as one matrix of shape `(K, P)`."""
-        return tf.concat(self.matrices, axis=1)
+    def _collect(self, tape, values, targets):
+        own, rows = {}, []
+        for task, value in zip(self.tasks, values, strict=True):
+            found = tape.gradient(value, [*targets, *self.own[task]])
+            rows.append(found[: len(targets)])
+            own.update(zip(map(key, self.own[task]), found[len(targets) :], strict=True))
+        self.gradients = TaskGradients(rows, targets)
+        return own
 
     def gramian(self):
         """Inner products of the task gradients, over all replicas."""
-        return gramian_of(self.matrices)
+        return self.gradients.gramian()
 
     def shared_gradients(self, weights):
         """Gradients of the shared variables, combined with the task weights."""
-        return self._by_variable(combine(self.matrices, weights, self.shared))
+        return self._by_variable(self.gradients.combine(weights))
 
     def split(self, direction):
         """Gradients of the shared variables from a direction of shape `(P,)`."""
-        parts = tf.split(direction, [m.shape[1] for m in self.matrices])
-        return self._by_variable([tf.reshape(p, v.shape) for p, v in zip(parts, self.shared, strict=True)])
+        return self._by_variable(self.gradients.split(direction))
 
     def _by_variable(self, gradients):
         if replicas() > 1:  # the optimizer sums over replicas what is a sum already
             gradients = [g / replicas() for g in gradients]
         return dict(zip(map(key, self.shared), gradients, strict=True))
 
-    def add(self, gradients, value):
-        """Adds the gradients of a further loss, such as regularization."""
+    def added(self, value):
+        """Gradients of a further loss, such as regularization, by variable."""
         variables = self.model.trainable_variables
-        for variable, gradient in zip(variables, self.tape.gradient(value, variables), strict=True):
-            if gradient is not None:
-                before = gradients.get(key(variable))
-                gradients[key(variable)] = gradient if before is None else before + gradient
+        found = zip(variables, self.tape.gradient(value, variables), strict=True)
+        return {key(variable): gradient for variable, gradient in found if gradient is not None}
 
 
 class FeatureGradients(ParameterGradients):
@@ -157,45 +166,34 @@ class FeatureGradients(ParameterGradients):
 
     def __init__(self, model):
         super().__init__(model)
-        self.upper = tf.GradientTape(persistent=True)
-        tensors = model.sharing.features(self.tasks)
-        # The upper part starts from the features alone, so that a feature's
-        # gradient leaves out what goes through later features.
-        self.trunk = keras.Model(model.input, tuple(tensors))
-        self.heads = keras.Model((*tensors, *keras.tree.flatten(model.input)), model.output)
+        self.upper_tape = tf.GradientTape(persistent=True)
+        # The heads start from the features alone, so that a feature's gradient
+        # leaves out what goes through later features.
+        self.trunk, self.heads = model.sharing.halves(self.tasks)
 
     @contextlib.contextmanager
     def recording(self, x):
         with self.tape:
-            features = self.trunk(x, training=True)
-            self.features = list(features) if isinstance(features, (list, tuple)) else [features]
-            with self.upper:
+            self.features = list(self.trunk(x, training=True))
+            with self.upper_tape:
                 for feature in self.features:
-                    self.upper.watch(feature)
-                yield self.heads((*self.features, *self._inputs(x)), training=True)
+                    self.upper_tape.watch(feature)
+                yield self.heads((tuple(self.features), x), training=True)
 
-    def _inputs(self, x):
-        structure = self.model.input
-        if isinstance(structure, dict) and isinstance(x, dict):
-            return [x[name] for name in structure]
-        return keras.tree.flatten(x)
-
-    def _lower(self):
-        return self.features
-
-    def _keep(self, rows):
-        self.rows = rows
-        self.matrices = stack_gradients(rows, self.features)
+    def collect(self, values):
+        return self._collect(self.upper_tape, values, self.features)
 
     def gramian(self):
         # Replicas hold different examples of the features: their products add up.
-        (gramian,) = all_reduce([gramian_of(self.matrices)])
+        (gramian,) = all_reduce([self.gradients.gramian()])
         return gramian
 
     def shared_gradients(self, weights):
-        combined = combine(self.matrices, weights, self.features)
-        gradients = self.tape.gradient(self.features, self.shared, output_gradients=combined)
-        return dict(zip(map(key, self.shared), gradients, strict=True))
+        return dict(zip(map(key, self.shared), self._through_trunk(self.shared, weights), strict=True))
+
+    def _through_trunk(self, variables, weights):
+        combined = self.gradients.combine(weights)
+        return self.tape.gradient(self.features, variables, output_gradients=combined)
 
 
 class LastSharedGradients(FeatureGradients):
@@ -208,17 +206,11 @@ class LastSharedGradients(FeatureGradients):
         model: A compiled `MultiTaskModel`.
     """
 
-    def __init__(self, model):
-        super().__init__(model)
-        layers = model.sharing.last_shared_layers(self.tasks)
-        self.last = [variable for layer in layers for variable in layer.trainable_variables]
-
     def gramian(self):
-        rows = []
-        for row in self.rows:
-            known = [tf.zeros_like(z) if g is None else g for z, g in zip(self.features, row, strict=True)]
-            rows.append(self.tape.gradient(self.features, self.last, output_gradients=known))
-        return gramian_of(all_reduce(stack_gradients(rows, self.last)))
+        layers = self.model.sharing.last_shared_layers(self.tasks)
+        last = [variable for layer in layers for variable in layer.trainable_variables]
+        alone = tf.unstack(tf.eye(len(self.tasks)))
+        return TaskGradients([self._through_trunk(last, one) for one in alone], last).reduced().gramian()
 
 
 PLACES = {

@@ -1,11 +1,13 @@
 """The training and test steps on TensorFlow."""
 
 import contextlib
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
-from keras_mtl.training.task_gradients import PLACES, all_reduce, key, replicas
+from keras_mtl.training.task_gradients import PLACES, FeatureGradients, all_reduce, key, replicas
+from keras_mtl.training.task_losses import TaskBatch
 
 
 def train_step(model, data):
@@ -18,16 +20,21 @@ def train_step(model, data):
     Returns:
         Dict of logs.
     """
-    step = _gradient_step if model.compiled_tasks.takes_task_gradients else _loss_step
-    step(model, *keras.utils.unpack_x_y_sample_weight(data))
+    data = keras.utils.unpack_x_y_sample_weight(data)
+    weighting = model.compiled_tasks.weighting
+    if weighting.requires == "losses":
+        _loss_step(model, *data)
+    elif weighting.requires == "jacobian":
+        _jacobian_step(model, *data)
+    else:
+        _gramian_step(model, *data)
     return model.get_metrics_result()
 
 
 def test_step(model, data):
     """Evaluates one batch; what `MultiTaskModel.test_step` does."""
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    y_pred = model(x, training=False)
-    batch = model.compiled_tasks.task_losses(y, y_pred, sample_weight)
+    batch = model.compiled_tasks.task_losses(y, model(x, training=False), sample_weight)
     model.compiled_tasks.track_losses(batch, added_losses(model), _batch_size(x))
     return model.get_metrics_result()
 
@@ -75,51 +82,158 @@ def _loss_step(model, x, y, sample_weight):
     gradients = dict(zip(map(key, variables), tape.gradient(scaled, variables), strict=True))
     _share_among_replicas(gradients, weighting.trainable_variables)
     with _state_kept_on_overflow(model, losses):
-        _apply(model, gradients, batch)
+        _apply(model, gradients, tuple(batch.labels))
         weighting.update(losses, present, weights)
         if weighting.second_forward:
             again = compiled.task_losses(y, model(x, training=True), sample_weight, training=True)
             weighting.after_step(losses, TaskValues(compiled, again).all, present)
-    _track(model, batch, added, weights, present, x)
+    compiled.track_losses(batch, added, _batch_size(x))
+    compiled.track_weights(weights, present)
 
 
-def _gradient_step(model, x, y, sample_weight):
+def _gramian_step(model, *data):
     """K backward passes, whose gradients are used again for the update."""
+    weighting = model.compiled_tasks.weighting
+    if weighting.every == 1:
+        gradients, tasks = _solved_gradients(model, *data)
+    else:
+        gradients, tasks = _branch(model, weighting.is_due(), _solved_gradients, _reweighted_gradients, data)
+        weighting.count_step()
+    _apply(model, gradients, tasks)
+
+
+def _solved_gradients(model, x, y, sample_weight):
+    """Gradients of one step by variable, and the tasks that were in the batch."""
     compiled, weighting = model.compiled_tasks, model.compiled_tasks.weighting
     place = PLACES[compiled.gradients](model)
+    step = _forward(model, place, x, y, sample_weight)
+    gradients = place.collect(step.scaled)
+    gramian = place.gramian() / (step.scale * step.scale)
+    with _state_kept_on_overflow(model, gramian):
+        with tf.GradientTape() as tape:
+            weights = weighting.task_weights(step.losses, step.present, gramian)
+            objective = weighting.objective(step.losses, weights, step.present) * step.scale
+        weighting.update(step.losses, step.present, weights, gramian)
+        weighting.keep(weights)
+    learned = weighting.trainable_variables
+    gradients.update(zip(map(key, learned), tape.gradient(objective, learned), strict=True))
+    _share_among_replicas(gradients, learned)
+    gradients.update(place.shared_gradients(weights))
+    _add(gradients, place, step)
+    compiled.track_losses(step.batch, step.added, _batch_size(x))
+    compiled.track_weights(weights, step.present)
+    compiled.track_gramian(gramian, step.present)
+    return gradients, tuple(step.batch.labels)
+
+
+def _reweighted_gradients(model, x, y, sample_weight):
+    """Same as `_solved_gradients` with the last weights: one pass of the trunk."""
+    compiled = model.compiled_tasks
+    place = FeatureGradients(model)
+    step = _forward(model, place, x, y, sample_weight)
+    gradients = place.collect(step.scaled)
+    weights = compiled.weighting.last_weights * step.present
+    gradients.update(place.shared_gradients(weights))
+    _add(gradients, place, step)
+    compiled.track_losses(step.batch, step.added, _batch_size(x))
+    compiled.track_weights(weights, step.present)
+    return gradients, tuple(step.batch.labels)
+
+
+def _jacobian_step(model, x, y, sample_weight):
+    """K backward passes for each part of the batch; the method gives the direction."""
+    compiled, weighting = model.compiled_tasks, model.compiled_tasks.weighting
+    gradients, jacobians, steps, gramians = {}, [], [], []
+    parts = weighting.sub_batches
+    for part in range(parts):
+        # Every S-th example: parts are independent and as large as can be.
+        data = keras.tree.map_structure(
+            lambda t, part=part: None if t is None else t[part::parts], (x, y, sample_weight)
+        )
+        place = PLACES[compiled.gradients](model)
+        step = _forward(model, place, *data)
+        found = place.collect(step.scaled)
+        _add(found, place, step)
+        for name, gradient in found.items():
+            if gradient is not None:
+                gradients[name] = gradients.get(name, 0.0) + gradient / parts
+        jacobians.append(place.gradients.jacobian() / step.scale)
+        gramians.append(place.gramian() / (step.scale * step.scale))
+        steps.append(step)
+        compiled.track_losses(step.batch, step.added, _batch_size(data[0]))
+    losses = tf.stack([step.losses for step in steps])
+    present = tf.reduce_max([step.present for step in steps], axis=0)
+    gramian = tf.add_n(gramians) / parts
+    jacobian = jacobians[0] if parts == 1 else tf.stack(jacobians)
+    with _state_kept_on_overflow(model, gramian):
+        direction, weights = weighting.direction(jacobian, losses[0] if parts == 1 else losses, present)
+    for name, gradient in place.split(direction * steps[0].scale).items():
+        gradients[name] = gradients.get(name, 0.0) + gradient
+    _apply(model, gradients, tuple(steps[0].batch.labels))
+    compiled.track_weights(weights, present)
+    compiled.track_gramian(gramian, present)
+
+
+class _Forward(NamedTuple):
+    batch: TaskBatch
+    losses: tf.Tensor
+    present: tf.Tensor
+    scale: tf.Tensor
+    scaled: list
+    added: tf.Tensor
+    scaled_added: tf.Tensor | None
+
+
+def _forward(model, place, x, y, sample_weight):
+    """The tasks' losses on one batch, recorded where the gradients are taken."""
+    compiled = model.compiled_tasks
     scale = model.optimizer.scale_loss(1.0)
     with place.recording(x) as y_pred:
         batch = compiled.task_losses(y, y_pred, sample_weight, training=True)
         values = TaskValues(compiled, batch)
-        losses, present = tf.stop_gradient(values.all), values.present
         scaled = [value * scale for value in values.each]
         added = added_losses(model)
-        scaled_added = added * scale / replicas()
-    gradients = place.collect(scaled)
-    gramian = place.gramian() / (scale * scale)
-    with _state_kept_on_overflow(model, gramian):
-        if weighting.requires == "jacobian":
-            direction, weights = weighting.direction(place.jacobian() / scale, losses, present)
-            gradients.update(place.split(direction * scale))
-        else:
-            with tf.GradientTape() as tape:
-                weights = weighting.task_weights(losses, present, gramian)
-                objective = weighting.objective(losses, weights, present) * scale
-            gradients.update(place.shared_gradients(weights))
-            learned = weighting.trainable_variables
-            gradients.update(zip(map(key, learned), tape.gradient(objective, learned), strict=True))
-            _share_among_replicas(gradients, learned)
-        if model.losses:
-            place.add(gradients, scaled_added)
-        _apply(model, gradients, batch)
-        weighting.update(losses, present, weights, gramian)
-    _track(model, batch, added, weights, present, x)
-    compiled.track_gramian(gramian, present)
+        scaled_added = added * scale / replicas() if model.losses else None
+    return _Forward(batch, tf.stop_gradient(values.all), values.present, scale, scaled, added, scaled_added)
+
+
+def _add(gradients, place, step):
+    """Adds the gradients of what layers and regularizers add to the loss."""
+    if step.scaled_added is not None:
+        for name, gradient in place.added(step.scaled_added).items():
+            before = gradients.get(name)
+            gradients[name] = gradient if before is None else before + gradient
+
+
+def _branch(model, condition, if_true, if_false, data):
+    """Takes the gradients in one of two ways, in the graph."""
+    if replicas() > 1:
+        raise ValueError(
+            f"`every` should be 1 under a distribution strategy, whose replicas cannot branch. "
+            f"Received: every={model.compiled_tasks.weighting.every}"
+        )
+    variables, tasks = model.trainable_variables, []
+
+    def dense(take):
+        def run():
+            gradients, seen = take(model, *data)
+            tasks.append(seen)
+            found = [gradients.get(key(v)) for v in variables]
+            return [
+                tf.zeros(v.shape) if g is None else tf.convert_to_tensor(g)
+                for g, v in zip(found, variables, strict=True)
+            ]
+
+        return run
+
+    found = tf.cond(condition, dense(if_true), dense(if_false))
+    return dict(zip(map(key, variables), found, strict=True)), tasks[0]
 
 
 def added_losses(model):
     """Sum of what layers and regularizers add to the loss."""
-    return tf.add_n([tf.cast(loss, tf.float32) for loss in model.losses]) if model.losses else tf.zeros(())
+    losses = model.losses
+    return tf.add_n([tf.cast(loss, tf.float32) for loss in losses]) if losses else tf.zeros(())
 
 
 def _batch_size(x):
@@ -133,16 +247,15 @@ def _share_among_replicas(gradients, variables):
             gradients[key(variable)] = gradients[key(variable)] / replicas()
 
 
-def _apply(model, gradients, batch):
+def _apply(model, gradients, tasks):
     variables = model.trainable_variables
-    unreached = [v.path for v in variables if gradients.get(key(v)) is None and model.serves_a_task_of(v, batch.labels)]
+    unreached = [v.path for v in variables if gradients.get(key(v)) is None and model.sharing.serves(v, tasks)]
     if unreached:
         raise ValueError(
             "Every trainable variable should get a gradient from its tasks' losses. Received: no gradient for "
             f"{unreached}. Is there an operation without gradient behind them?"
         )
-    pairs = [(gradients[key(v)], v) for v in variables if gradients.get(key(v)) is not None]
-    model.optimizer.apply_gradients(pairs)
+    model.optimizer.apply_gradients([(gradients[key(v)], v) for v in variables if gradients.get(key(v)) is not None])
 
 
 @contextlib.contextmanager
@@ -157,9 +270,3 @@ def _state_kept_on_overflow(model, values):
     yield
     for variable, old in zip(state, before, strict=True):
         variable.assign(tf.where(finite, variable.value, old))
-
-
-def _track(model, batch, added, weights, present, x):
-    compiled = model.compiled_tasks
-    compiled.track_losses(batch, added, _batch_size(x))
-    compiled.weight_tracker.update_state(weights * compiled.static_weights.value, present)

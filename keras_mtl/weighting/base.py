@@ -26,6 +26,7 @@ class Weighting(layers.Layer):
     - `second_forward`: True where `after_step` wants the losses of the same
       batch once the optimizer has stepped.
     - `sub_batches`: the number of independent parts the batch is split into.
+    - `every`: the number of steps for which the weights on task gradients hold.
 
     Args:
         name: String. Name of the weighting. Defaults to a name made from the
@@ -35,6 +36,7 @@ class Weighting(layers.Layer):
     requires = "losses"
     second_forward = False
     sub_batches = 1
+    every = 1
 
     def __init__(self, name=None):
         super().__init__(name=name, dtype="float32", autocast=False)
@@ -60,6 +62,9 @@ class Weighting(layers.Layer):
                 require the Jacobian, `(K, P)`.
         """
         self.num_tasks = int(input_shape[0])
+        if self.every > 1:
+            self.step_count = self.add_state("step_count", (), 0, dtype="int32")
+            self.last_weights = self.add_state("last_weights", (self.num_tasks,), 1.0)
         self.built = True
 
     def add_state(self, name, shape, initial=0.0, dtype="float32"):
@@ -143,6 +148,19 @@ class Weighting(layers.Layer):
             losses_after: Float tensor of shape `(K,)`. Losses after it.
             present: Float tensor of shape `(K,)`.
         """
+
+    def is_due(self):
+        """Whether this step solves for new weights, where `every` is above 1."""
+        return ops.equal(self.step_count % self.every, 0)
+
+    def keep(self, weights):
+        """Keeps the weights for the steps until the next that is due."""
+        if self.every > 1:
+            self.last_weights.assign(weights)
+
+    def count_step(self):
+        """Counts a step, where `every` is above 1."""
+        self.step_count.assign((self.step_count + 1) % self.every)
 
     def end_epoch(self, logs=None):
         """Updates the state at the end of an epoch. `fit` calls it.

@@ -95,7 +95,7 @@ class GradNorm(GramianWeighting):
                 f"`initial_losses` should have one entry for each of {self.num_tasks} tasks. "
                 f"Received: initial_losses={given}"
             )
-        self.task_weights = self.add_state("task_weights", (self.num_tasks,), 1.0)
+        self.current_weights = self.add_state("current_weights", (self.num_tasks,), 1.0)
         given = np.zeros(self.num_tasks) if given is None else np.array(given)
         self.initial_losses = self.add_state("initial_losses", (self.num_tasks,), given)
 
@@ -103,7 +103,7 @@ class GradNorm(GramianWeighting):
         """The current weights; they change in `update(...)` only."""
         if not self.built:
             self.build(gramian.shape[:1])
-        weights = ops.cast(self.task_weights, "float64")
+        weights = ops.cast(self.current_weights, "float64")
         return weights if present is None else weights * ops.cast(present, "float64")
 
     def update(self, losses, present, weights, gramian=None):
@@ -122,7 +122,7 @@ class GradNorm(GramianWeighting):
         rates = ops.where(live > 0, ops.maximum(losses, 0.0) / ops.where(known > 0, known, 1.0), 0.0)
         mean_rate = ops.sum(rates) / count
         rates = rates / ops.where(mean_rate > 0, mean_rate, 1.0)
-        old = ops.cast(self.task_weights, "float64")
+        old = ops.cast(self.current_weights, "float64")
         weighted = old * norms
         target = ops.sum(live * weighted) / count * rates**self.alpha
         step = self.learning_rate * ops.sign(weighted - target) * norms
@@ -133,7 +133,7 @@ class GradNorm(GramianWeighting):
         share = ops.sum(live * old)
         new = ops.where(live > 0, new * share / ops.maximum(ops.sum(live * new), SMALLEST_WEIGHT), old)
         new = ops.where(ops.all(ops.isfinite(new)), new, old)
-        self.task_weights.assign(ops.cast(new, "float32"))
+        self.current_weights.assign(ops.cast(new, "float32"))
 
     def get_config(self):
         config = super().get_config()

@@ -91,7 +91,7 @@ class MoCo(JacobianWeighting):
         super().build(input_shape)
         shape = (self.num_tasks,)
         self.tracked = self.add_state("tracked", tuple(input_shape))
-        self.task_weights = self.add_state("task_weights", shape, 1.0 / self.num_tasks)
+        self.current_weights = self.add_state("current_weights", shape, 1.0 / self.num_tasks)
         self.steps = self.add_state("steps", shape)
 
     def direction(self, jacobian, losses, present):
@@ -106,13 +106,13 @@ class MoCo(JacobianWeighting):
         gamma = self.gamma / ops.power(since, self.gamma_sigma)
         tracked = self.tracked - beta[:, None] * (self.tracked - jacobian)
 
-        mass, weights = restrict(self.task_weights, present)
+        mass, weights = restrict(self.current_weights, present)
         slope = ops.matmul(tracked, ops.matmul(ops.transpose(tracked), weights)) + self.rho * weights
         move = project if self.projection == "simplex" else softmax
         # A slope that overflowed would make a NaN of inf - inf.
         weights = move(ops.clip(weights - gamma * slope, -1e30, 1e30), present)
         self.tracked.assign(tracked)
-        self.task_weights.assign(ops.where(present > 0, mass * weights, self.task_weights))
+        self.current_weights.assign(ops.where(present > 0, mass * weights, self.current_weights))
         self.steps.assign(steps)
         return ops.matmul(weights, tracked), weights
 

@@ -66,15 +66,15 @@ class MoDo(JacobianWeighting):
 
     def build(self, input_shape):
         super().build(input_shape)
-        self.task_weights = self.add_state("task_weights", (self.num_tasks,), 1.0 / self.num_tasks)
+        self.current_weights = self.add_state("current_weights", (self.num_tasks,), 1.0 / self.num_tasks)
 
     def direction(self, jacobian, losses, present):
         del losses
-        mass, weights = restrict(self.task_weights, present)
+        mass, weights = restrict(self.current_weights, present)
         slope = ops.matmul(jacobian[0], ops.matmul(ops.transpose(jacobian[1]), weights)) + self.rho * weights
         # A slope that overflowed would make a NaN of inf - inf.
         weights = project(ops.clip(weights - self.gamma * slope, -1e30, 1e30), present)
-        self.task_weights.assign(ops.where(present > 0, mass * weights, self.task_weights))
+        self.current_weights.assign(ops.where(present > 0, mass * weights, self.current_weights))
         gradients = jacobian[2] if self.sub_batches == 3 else ops.mean(jacobian, axis=0)
         return ops.matmul(weights, gradients), weights
 

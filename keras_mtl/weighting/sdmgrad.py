@@ -73,7 +73,7 @@ class SDMGrad(JacobianWeighting):
 
     def build(self, input_shape):
         super().build(input_shape)
-        self.task_weights = self.add_state("task_weights", (self.num_tasks,), 1.0 / self.num_tasks)
+        self.current_weights = self.add_state("current_weights", (self.num_tasks,), 1.0 / self.num_tasks)
 
     def direction(self, jacobian, losses, present):
         del losses
@@ -92,9 +92,9 @@ class SDMGrad(JacobianWeighting):
             velocity = self.momentum * velocity + ops.matmul(gramian, weights) + pull
             return project(weights - self.learning_rate * velocity, present), velocity
 
-        mass, weights = restrict(self.task_weights, present)
+        mass, weights = restrict(self.current_weights, present)
         weights, _ = ops.fori_loop(0, self.iterations, step, (weights, ops.zeros_like(weights)))
-        self.task_weights.assign(ops.where(present > 0, mass * weights, self.task_weights))
+        self.current_weights.assign(ops.where(present > 0, mass * weights, self.current_weights))
         weights = (weights + self.lam * mean) / (1.0 + self.lam)
         return ops.matmul(weights, jacobian[2]), weights
 

@@ -227,14 +227,14 @@ def test_sdmgrad_weights_do_not_depend_on_the_scale(scale):
 def test_an_absent_task_keeps_its_share_of_the_simplex(make):
     weighting = make()
     weighting.build((3, 4))
-    weighting.task_weights.assign([0.2, 0.5, 0.3])
+    weighting.current_weights.assign([0.2, 0.5, 0.3])
     present = np.array([1, 0, 1], "float32")
     parts = draws(weighting.sub_batches, 3, 4) * present[:, None]
     losses = np.ones((weighting.sub_batches, 3), "float32") * present
     if weighting.sub_batches == 1:
         parts, losses = parts[0], losses[0]
     _, weights = weighting.direction(parts, losses, present)
-    state = weighting.task_weights.numpy()
+    state = weighting.current_weights.numpy()
     np.testing.assert_allclose(state[1], 0.5)
     np.testing.assert_allclose(state.sum(), 1.0, rtol=1e-5)
     np.testing.assert_allclose(np.sum(weights), 1.0, rtol=1e-5)
