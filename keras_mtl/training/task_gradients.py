@@ -2,6 +2,7 @@
 
 import contextlib
 
+import keras
 import tensorflow as tf
 
 
@@ -174,7 +175,7 @@ class FeatureGradients(ParameterGradients):
     @contextlib.contextmanager
     def recording(self, x):
         with self.tape:
-            self.features = list(self.trunk(x, training=True))
+            self.features = keras.tree.flatten(self.trunk(x, training=True))
             with self.upper_tape:
                 for feature in self.features:
                     self.upper_tape.watch(feature)
