@@ -29,26 +29,43 @@ def place_shared(stacks, tensor):
     return tensor
 
 
-def place_column(stacks, tensor, task, copy_weights=False, first_index=0):
-    """Calls fresh copies of stages one after the other as a task's column.
+def place_column(stacks, tensor, scope, copy_weights=False, first_index=0, make=Stage):
+    """Calls fresh copies of stages one after the other as a column or an expert.
 
     Args:
         stacks: List of lists of layers.
         tensor: Keras tensor, or a structure of them, that the first one takes.
-        task: String. The task that owns the copies.
+        scope: String. The owner of the copies: a task, a branch or an expert.
         copy_weights: Boolean. Whether the copies start from the weights of
             the given layers. Defaults to `False`.
         first_index: Integer. Place of the first stage in the trunk.
+        make: Function that makes the stage from layers, `scope` and `name`.
+            Defaults to `Stage`.
 
     Returns:
         The output of the last stage.
     """
     for index, stack in enumerate(stacks, start=first_index):
-        stage = copy_stage(stack, task, index, copy_weights)
-        tensor = call_stage(stage, tensor, f"The column of task '{task}', `stages[{index}]`")
+        stage = copy_stage(stack, scope, index, copy_weights, make)
+        tensor = call_stage(stage, tensor, f"The copy of `stages[{index}]` for '{scope}'")
         if copy_weights:
             copy_stage_weights(stack, stage)
     return tensor
+
+
+def place_unit(layer, tensors, scope):
+    """Calls a unit, gate or mask that mixes tensors on the way of its owner.
+
+    Args:
+        layer: Keras layer, or a list of layers.
+        tensors: Keras tensor or list of them.
+        scope: String. Where its variables are, such as `"left/units/conv"`.
+
+    Returns:
+        What the last layer returns.
+    """
+    stack = layer if isinstance(layer, list) else [layer]
+    return Stage(stack, scope=scope, name=scope.replace("/", "_"))(tensors)
 
 
 def place_head(stack, tensor, task):
@@ -77,7 +94,7 @@ def call_stage(stage, tensor, what):
         ) from error
 
 
-def copy_stage(stack, scope, index, copy_weights=False):
+def copy_stage(stack, scope, index, copy_weights=False, make=Stage):
     """Makes a stage of fresh copies of layers, with seeds of their own.
 
     Args:
@@ -85,6 +102,8 @@ def copy_stage(stack, scope, index, copy_weights=False):
         scope: String. The owner of the copies.
         index: Integer. Place of the stage in the trunk.
         copy_weights: Boolean. Whether the weights will be copied too.
+        make: Function that makes the stage from layers, `scope` and `name`.
+            Defaults to `Stage`.
 
     Returns:
         A `keras_mtl.layers.Stage`.
@@ -96,9 +115,13 @@ def copy_stage(stack, scope, index, copy_weights=False):
                     f"`copy_weights=True` needs stages that have weights. Received: layer '{layer.name}' of "
                     f"`stages[{index}]`, which is not built"
                 )
-    return Stage(
-        [copy_layer(layer, tag=scope) for layer in stack], scope=scope, name=f"{scope}_{stage_label(stack, index)}"
-    )
+    copies = [copy_layer(layer, tag=scope) for layer in stack]
+    return make(copies, scope=scope, name=copy_name(stack, scope, index))
+
+
+def copy_name(stack, scope, index):
+    """Name of an owner's copy of a stage."""
+    return f"{scope.replace('/', '_')}_{stage_label(stack, index)}"
 
 
 def copy_stage_weights(stack, stage):
@@ -173,9 +196,9 @@ def stages_of(model, cuts):
         if cut not in names:
             raise ValueError(f"`cuts` should name layers of model '{model.name}'. Received: {cut!r}; layers: {names}")
     outputs = [model.get_layer(cut).output for cut in cuts]
-    if not outputs or outputs[-1] is not model.output:
-        outputs.append(model.output)
-    stages, start = [], model.input
+    if not outputs or outputs[-1] is not model.outputs[0]:
+        outputs.append(model.outputs[0])
+    stages, start = [], model.inputs[0]
     for index, output in enumerate(outputs):
         name = cuts[index] if index < len(cuts) else f"{model.name}_rest"
         try:

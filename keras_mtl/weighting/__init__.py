@@ -4,6 +4,7 @@ from keras_mtl.weighting.aligned import AlignedMTL
 from keras_mtl.weighting.base import GramianWeighting, JacobianWeighting, Weighting
 from keras_mtl.weighting.cagrad import CAGrad
 from keras_mtl.weighting.config import ConFIG
+from keras_mtl.weighting.custom_loop import task_gradients
 from keras_mtl.weighting.dbmtl import DBMTL
 from keras_mtl.weighting.dtp import DTP
 from keras_mtl.weighting.dualproj import DualProj
@@ -69,4 +70,5 @@ __all__ = [
     "get",
     "names",
     "serialize",
+    "task_gradients",
 ]
