@@ -1,0 +1,80 @@
+"""What the recipes share: the output folder, progress, tables, and the comparison with single-task models."""
+
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+console = Console()
+
+
+def output_folder(name):
+    """The folder runs/<name> in the working directory, without the logs of an earlier run."""
+    folder = Path("runs") / name
+    shutil.rmtree(folder / "logs", ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def progress():
+    """A progress bar of epochs, for `ProgressOfFit`."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("epochs"),
+        TimeElapsedColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+class ProgressOfFit(keras.callbacks.Callback):
+    """Moves a progress bar by one with every epoch."""
+
+    def __init__(self, bar, row, description):
+        super().__init__()
+        self.bar, self.row, self.description = bar, row, description
+
+    def on_train_begin(self, logs=None):
+        self.bar.update(self.row, description=self.description)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.bar.advance(self.row)
+
+
+def delta_m(scores, baseline, lower_is_better=()):
+    """Mean relative gain over the baseline, in percent; more is better.
+
+    Args:
+        scores: Dict from task to an array of scores, one for each seed.
+        baseline: Same, of single-task models. Their mean over seeds counts.
+        lower_is_better: Collection of tasks. Defaults to none.
+
+    Returns:
+        Array of one number for each seed of `scores`.
+    """
+    gains = []
+    for task, score in scores.items():
+        single = np.mean(baseline[task])
+        sign = -1.0 if task in lower_is_better else 1.0
+        gains.append(100.0 * sign * (np.asarray(score) - single) / abs(single))
+    return np.mean(gains, axis=0)
+
+
+def mean_and_spread(values, digits=1, signed=False):
+    """Text such as `95.1 ± 0.2`: mean and standard deviation over seeds."""
+    values = np.asarray(values, "float64")
+    mean = f"{values.mean():{'+' if signed else ''}.{digits}f}"
+    return f"{mean} ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else mean
+
+
+def beyond_noise(scores, others):
+    """Whether two means over seeds differ by more than two standard errors of the difference."""
+    scores, others = np.asarray(scores, "float64"), np.asarray(others, "float64")
+    error = np.sqrt(scores.var(ddof=1) / len(scores) + others.var(ddof=1) / len(others))
+    return bool(abs(scores.mean() - others.mean()) > 2 * error)

