@@ -4,8 +4,11 @@ import keras
 from keras import ops
 
 from keras_mtl.weighting.base import GramianWeighting
-from keras_mtl.weighting.quadratic import BLOCK_TRIALS, TOLERANCE, exchange, ridge, solve_free
-from keras_mtl.weighting.scaling import is_stationary, preference, unit_diagonal
+from keras_mtl.weighting.quadratic import BLOCK_TRIALS, SLACK, exchange, positive, solve_free
+from keras_mtl.weighting.scaling import STATIONARY_TOLERANCE, is_stationary, preference, unit_diagonal
+
+# Keeps singular Gramians solvable; also the relative error of the slopes.
+RIDGE = 1e-9
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -72,61 +75,65 @@ class CAGrad(GramianWeighting):
     def _extra(self, cosines, mean, inverse, alive):
         """What the unit gradients add to the mean gradient: z >= 0 with ||sum_k z_k u_k|| = c ||g_0||.
 
-        For a given value mu of the worst task's improvement, z solves a quadratic program and grows
-        with mu; on one active set it is linear in mu, and the mu of the right length is the root of
-        a quadratic. Newton's method on these roots, kept between bounds that only get closer.
+        With a_k = 1 / ||g_k||, z minimises ||g_0 + sum_k z_k u_k||^2 + (a . z - tau)^2 for the tau
+        that gives it the right length, which grows with tau. On one active set z is linear in tau
+        and the right tau is the root of a quadratic: Newton's method on these roots, between
+        bounds that only get closer.
         """
         size = inverse.shape[0]
+        cosines = positive(cosines)
         mean = ops.where(alive, mean, 0.0)
         slope0 = ops.where(alive, ops.matmul(cosines, mean[:, None])[:, 0], 1.0)
         inverse = ops.where(alive, inverse, 0.0)
-        radius2 = self.c**2 * ops.maximum(ops.sum(mean * slope0), 0.0)
-        worst = ops.argmin(ops.where(alive, slope0 / ops.where(alive, inverse, 1.0), 1e300))
-        first = ops.logical_and(ops.arange(size) == worst, alive)
-        at = ops.cast(first, "float64")
-        divisor = ops.maximum(ops.sum(at * inverse), 1e-300)
-        low = ops.sum(at * slope0) / divisor
-        high = low + ops.sqrt(radius2) / divisor
-        close = 1e-11 * (ops.abs(low) + ops.abs(high))
-        limit = 8 * (size + 10)
+        matrix = cosines + inverse[:, None] * inverse[None, :]
+        radius = self.c * ops.sqrt(ops.maximum(ops.sum(mean * slope0), 0.0))
+        # Nothing is added up to `low`; `start` would be right if only the worst task mattered.
+        ratios = ops.where(alive, slope0 / ops.where(alive, inverse, 1.0), 1e300)
+        first = ops.logical_and(ops.arange(size) == ops.cast(ops.argmin(ratios), "int32"), alive)
+        share = ops.maximum(ops.sum(ops.where(first, inverse, 0.0)), 1e-300)
+        low = ops.sum(ops.where(first, slope0, 0.0)) / share
+        start = low + radius / share + radius * share
+        # Beyond `high` the parts of z cancel: Pareto stationary.
+        high = start + radius / STATIONARY_TOLERANCE
+        limit = 12 * (size + 10)
 
-        def unfinished(step, free, best, trials, mu, low, high, z, open_):
+        def unfinished(step, free, best, trials, tau, low, high, z, open_):
             return ops.logical_and(open_, step < limit)
 
-        def body(step, free, best, trials, mu, low, high, z, open_):
-            right = ops.where(free[:, None], ops.stack([inverse, -slope0], axis=1), 0.0)
-            both = solve_free(cosines, free, right, ridge(step // 2, size))
-            z = mu * both[:, 0] + both[:, 1]
-            slope = ops.matmul(cosines, z[:, None])[:, 0] + slope0 - mu * inverse
-            slack = TOLERANCE * (1.0 + ops.sum(ops.abs(z)))
-            wrong = ops.where(free, z < -slack, slope < -slack)
+        def body(step, free, best, trials, tau, low, high, z, open_):
+            both = solve_free(matrix, free, ops.stack([inverse, -slope0], axis=1), RIDGE)
+            z = tau * both[:, 0] + both[:, 1]
+            slope = ops.matmul(matrix, z[:, None])[:, 0] + slope0 - tau * inverse
+            slack = SLACK * (1.0 + ops.sum(ops.abs(z)))
+            wrong = ops.where(free, z < -slack - RIDGE, slope < -slack - RIDGE * ops.sum(ops.abs(z)))
             settled = ops.logical_not(ops.any(wrong))
-            # ||z(mu)||^2 = a mu^2 + 2 b mu + d on this active set.
-            a, b = ops.sum(right[:, :1] * both, axis=0)
-            d = ops.sum(right[:, 1] * both[:, 1])
-            spread = ops.sqrt(ops.maximum(b * b - a * (d - radius2), 0.0))
-            root = (spread - b) / ops.where(a > 0, a, 1.0)
-            done = ops.logical_and(settled, ops.abs(root - mu) <= close)
-            too_long = (a * mu + 2.0 * b) * mu + d > radius2
-            high = ops.where(ops.logical_and(settled, too_long), mu, high)
-            low = ops.where(ops.logical_and(settled, ops.logical_not(too_long)), mu, low)
-            inside = ops.logical_and(root >= low - close, root <= high + close)
-            mu = ops.where(settled, ops.where(inside, root, 0.5 * (low + high)), mu)
+            # The squared length of z(tau) is a tau^2 + 2 b tau + d on this active set.
+            products = ops.matmul(ops.transpose(both), ops.matmul(cosines, both))
+            a, b, d = products[0, 0], products[0, 1], products[1, 1]
+            root = ops.sqrt(ops.maximum(b * b - a * (d - radius * radius), 0.0)) - b
+            divisor = ops.where(a > 0, a, 1.0)
+            root = ops.where(a > 0, root / divisor, high)
+            close = 1e-14 * (ops.abs(tau) + ops.abs(b) / divisor)
+            too_long = (a * tau + 2.0 * b) * tau + d > radius * radius
+            high = ops.where(ops.logical_and(settled, too_long), tau, high)
+            low = ops.where(ops.logical_or(ops.logical_not(settled), too_long), low, tau)
+            root = ops.where(root < low - close, 0.5 * (low + high), ops.minimum(root, high))
+            done = ops.logical_and(settled, ops.abs(root - tau) <= close)
+            tau = ops.where(settled, root, tau)
             changed, fewest, left = exchange(free[None], wrong[None], best[None], trials[None])
             best = ops.where(settled, size + 1, fewest[0])
-            trials = ops.where(settled, BLOCK_TRIALS, left[0])
-            return step + 1, changed[0], best, trials, mu, low, high, z, ops.logical_not(done)
+            return step + 1, changed[0], best, left[0], tau, low, high, z, ops.logical_not(done)
 
         state = (
             ops.zeros((), dtype="int32"),
             first,
             ops.full((), size + 1, dtype="int32"),
             ops.full((), BLOCK_TRIALS, dtype="int32"),
-            high,
+            start,
             low,
             high,
             ops.zeros((size,), dtype="float64"),
-            radius2 > 0,
+            radius > 0,
         )
         z = ops.while_loop(unfinished, body, state)[7]
         return ops.where(alive, ops.maximum(z, 0.0), 0.0)

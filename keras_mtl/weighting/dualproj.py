@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_mtl.weighting.base import GramianWeighting
-from keras_mtl.weighting.quadratic import nonnegative_qp
+from keras_mtl.weighting.quadratic import nonnegative_qp, positive
 from keras_mtl.weighting.scaling import preference, unit_diagonal
 
 
@@ -44,6 +44,7 @@ class DualProj(GramianWeighting):
 
     def solve(self, gramian, present=None):
         cosines, norms, alive, present = unit_diagonal(gramian, present)
+        cosines = positive(cosines)
         largest = ops.max(ops.where(alive, norms, 0.0))
         relative = ops.where(alive, norms / ops.where(largest > 0, largest, 1.0), 0.0)
         linear = ops.where(alive, ops.matmul(cosines, relative[:, None])[:, 0], 1.0)

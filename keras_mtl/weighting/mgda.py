@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_mtl.weighting.base import GramianWeighting
-from keras_mtl.weighting.quadratic import nonnegative_qp
+from keras_mtl.weighting.quadratic import nonnegative_qp, positive
 from keras_mtl.weighting.scaling import unit_diagonal
 
 
@@ -46,12 +46,13 @@ class MGDA(GramianWeighting):
 
     def solve(self, gramian, present=None):
         cosines, norms, alive, present = unit_diagonal(gramian, present)
-        # With v_k = w_k ||g_k|| the constraint reads sum_k v_k / ||g_k|| = 1, and the minimiser is
-        # proportional to that of v^T C v / 2 - sum_k v_k / ||g_k|| over v >= 0.
+        # With v_k = w_k ||g_k|| and a_k = 1 / ||g_k||, the minimiser of v^T C v over v >= 0, a . v = 1
+        # is proportional to that of v^T C v + (a . v - 1)^2 over v >= 0, which always exists.
         shortest = ops.min(ops.where(alive, norms, ops.max(norms)))
         inverse = ops.where(alive, shortest / norms, 0.0)
+        matrix = positive(cosines) + inverse[:, None] * inverse[None, :]
         linear = ops.where(alive, -inverse, 1.0)
-        weights = nonnegative_qp(cosines, linear[None, :])[0] * inverse
+        weights = nonnegative_qp(matrix, linear[None, :])[0] * inverse
         weights = weights / ops.maximum(ops.sum(weights), 1e-300)
         zero = ops.cast(ops.logical_and(present > 0, ops.logical_not(alive)), "float64")
         zeros = ops.sum(zero)

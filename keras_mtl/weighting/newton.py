@@ -2,6 +2,8 @@
 
 from keras import ops
 
+from keras_mtl.weighting.scaling import is_stationary
+
 TOLERANCE = 1e-12
 MAX_STEPS = 60
 # A larger error than this means that there is no solution.
@@ -34,11 +36,12 @@ def proportional_fair(cosines, sizes, power):
         return left - right, error
 
     def unfinished(step, y, error):
-        return ops.logical_and(step < MAX_STEPS, error > TOLERANCE)
+        going = ops.logical_and(step < MAX_STEPS, error > TOLERANCE)
+        return ops.logical_and(going, ops.logical_not(is_stationary(cosines, sizes * y)))
 
     def body(step, y, error):
         residual, _ = parts(y)
-        hessian = cosines + eye * (power * y ** (-power - 1.0))
+        hessian = cosines + eye * (power * y ** (-power - 1.0) + 1e-14)
         change = -ops.solve(hessian, residual[:, None])[:, 0] / (sizes * y)
         # The curvature changes by the power p + 1 of the relative change of y, hence the damping;
         # a factor of at least 1 keeps y positive.

@@ -2,35 +2,35 @@
 
 from keras import ops
 
-RIDGE = 1e-12
-TOLERANCE = 1e-13
-BLOCK_TRIALS = 3
+# Weight of the proximal term: large enough for singular Gramians, small enough to converge in two or three rounds.
+PROXIMAL = 1e-6
+ROUNDS = 4
+SLACK = 1e-12
+ACCURACY = 1e-11
+BLOCK_TRIALS = 10
 
 
-def ridge(step, size):
-    """Diagonal that keeps a singular Gramian solvable.
-
-    It is far below the accuracy asked for, and grows a thousandfold every `size + 10` solves: a
-    Gramian that float32 rounding made indefinite may have no solution with the smaller one.
-    """
-    return RIDGE * 1000.0 ** ops.cast(ops.minimum(step // (size + 10), 3), "float64")
+def positive(matrix):
+    """The positive semi-definite part of a Gramian that float32 rounding may have made indefinite."""
+    values, vectors = ops.eigh(matrix)
+    return ops.matmul(vectors * ops.maximum(values, 0.0)[None, :], ops.transpose(vectors))
 
 
-def solve_free(matrix, free, right, diagonal):
-    """Solves `(matrix + diagonal I) x = right` over the free variables, with the others at 0.
+def solve_free(matrix, free, right, ridge):
+    """Solves `(matrix + ridge I) x = right` over the free variables, with the others at 0.
 
     Args:
         matrix: float64 tensor of shape `(K, K)`.
         free: Boolean tensor of shape `(..., K)`.
         right: float64 tensor of shape `(..., K, R)`.
-        diagonal: float64 scalar.
+        ridge: Float.
 
     Returns:
         float64 tensor of shape `(..., K, R)`.
     """
     mask = ops.cast(free, "float64")
     eye = ops.eye(matrix.shape[0], dtype="float64")
-    masked = matrix * mask[..., :, None] * mask[..., None, :] + eye * (1.0 - mask + diagonal)[..., None, :]
+    masked = matrix * mask[..., :, None] * mask[..., None, :] + eye * (1.0 - mask + ridge)[..., None, :]
     return ops.solve(masked, right * mask[..., :, None])
 
 
@@ -67,12 +67,14 @@ def nonnegative_qp(matrix, linear):
     """Minimises `x^T M x / 2 + q^T x` over `x >= 0`, for several q at once.
 
     Block principal pivoting: each step solves the linear system of the variables taken to be
-    positive and moves those of the wrong sign to the other side. A handful of steps is typical and
-    the result is exact to rounding, however close to the boundary.
+    positive and moves those of the wrong sign to the other side. A handful of steps is typical.
+    So that singular matrices do not matter, a small multiple of `||x - last x||^2` is added and the
+    program solved again from its own solution until that term's slope vanishes, `ROUNDS` times at
+    most: directions in which the matrix itself is rounding error would take forever.
 
     Args:
-        matrix: float64 tensor of shape `(K, K)` with unit diagonal, positive semi-definite.
-        linear: float64 tensor of shape `(B, K)`, the linear terms q.
+        matrix: float64 tensor of shape `(K, K)` with a diagonal near 1, positive semi-definite.
+        linear: float64 tensor of shape `(B, K)`, the linear terms q, in the range of the matrix.
 
     Returns:
         float64 tensor of shape `(B, K)`.
@@ -83,18 +85,28 @@ def nonnegative_qp(matrix, linear):
       linear complementarity problems", 1994.
     """
     batch, size = linear.shape
-    limit = 4 * (size + 10)
+    limit = 12 * (size + 10)
 
-    def unfinished(step, free, best, trials, x, open_):
-        return ops.logical_and(open_, step < limit)
+    def unfinished(step, free, best, trials, centre, rounds, open_):
+        return ops.logical_and(ops.any(open_), step < limit)
 
-    def body(step, free, best, trials, x, open_):
-        x = solve_free(matrix, free, -linear[:, :, None], ridge(step, size))[:, :, 0]
-        slope = ops.matmul(x, matrix) + linear
-        slack = TOLERANCE * (1.0 + ops.sum(ops.abs(x), axis=-1, keepdims=True))
+    def body(step, free, best, trials, centre, rounds, open_):
+        pulled = linear - PROXIMAL * centre
+        x = solve_free(matrix, free, -pulled[:, :, None], PROXIMAL)[:, :, 0]
+        slope = ops.matmul(x, matrix) + PROXIMAL * x + pulled
+        slack = SLACK * (1.0 + ops.sum(ops.abs(x), axis=-1, keepdims=True))
         wrong = ops.where(free, x < -slack, slope < -slack)
+        settled = ops.logical_not(ops.any(wrong, axis=-1))
+        x = ops.maximum(x, 0.0)
+        change = PROXIMAL * ops.max(ops.abs(x - centre), axis=-1)
+        rounds = rounds + ops.cast(settled, "int32")
+        accurate = ops.logical_or(change <= ACCURACY * (1.0 + ops.max(x, axis=-1)), rounds >= ROUNDS)
+        open_ = ops.logical_and(open_, ops.logical_not(ops.logical_and(settled, accurate)))
+        centre = ops.where(settled[:, None], x, centre)
         free, best, trials = exchange(free, wrong, best, trials)
-        return step + 1, free, best, trials, x, ops.any(wrong)
+        # A new centre makes a new program.
+        best = ops.where(settled, size + 1, best)
+        return step + 1, free, best, trials, centre, rounds, open_
 
     state = (
         ops.zeros((), dtype="int32"),
@@ -102,7 +114,7 @@ def nonnegative_qp(matrix, linear):
         ops.full((batch,), size + 1, dtype="int32"),
         ops.full((batch,), BLOCK_TRIALS, dtype="int32"),
         ops.zeros((batch, size), dtype="float64"),
-        ops.ones((), dtype="bool"),
+        ops.zeros((batch,), dtype="int32"),
+        ops.ones((batch,), dtype="bool"),
     )
-    x = ops.while_loop(unfinished, body, state)[4]
-    return ops.maximum(x, 0.0)
+    return ops.while_loop(unfinished, body, state)[4]

@@ -13,7 +13,9 @@ def unit_diagonal(gramian, present=None):
 
     With `r` the gradient norms, the Gramian is `r r^T * cosines`. The cosines do not change
     when a loss is multiplied by a constant, so tolerances may be absolute in these coordinates.
-    Tasks that are absent or have a zero gradient get the rows and columns of the identity.
+    Tasks that are absent or have a zero gradient get the rows and columns of the identity. A Gramian
+    that is not finite counts as the identity: solvers go through, and the step is lost anyway,
+    because the gradients themselves are not finite.
 
     Args:
         gramian: Float tensor of shape `(K, K)`.
@@ -25,6 +27,8 @@ def unit_diagonal(gramian, present=None):
         gradient. Norms are 1 where not alive.
     """
     gramian = ops.stop_gradient(ops.cast(gramian, "float64"))
+    eye = ops.eye(gramian.shape[0], dtype="float64")
+    gramian = ops.where(ops.all(ops.isfinite(gramian)), gramian, eye)
     squares = ops.diagonal(gramian)
     present = ops.ones_like(squares) if present is None else ops.cast(present, "float64")
     alive = ops.logical_and(present > 0, squares > 0)
@@ -32,7 +36,6 @@ def unit_diagonal(gramian, present=None):
     pairs = ops.logical_and(alive[:, None], alive[None, :])
     # Divided one side at a time: the product of two norms may overflow or vanish where neither does.
     cosines = ops.where(pairs, gramian / norms[:, None] / norms[None, :], 0.0)
-    eye = ops.eye(squares.shape[0], dtype="float64")
     cosines = ops.where(eye > 0, 1.0, ops.clip(0.5 * (cosines + ops.transpose(cosines)), -1.0, 1.0))
     return cosines, norms, alive, present
 

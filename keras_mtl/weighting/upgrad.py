@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_mtl.weighting.base import GramianWeighting
-from keras_mtl.weighting.quadratic import nonnegative_qp
+from keras_mtl.weighting.quadratic import nonnegative_qp, positive
 from keras_mtl.weighting.scaling import preference, unit_diagonal
 
 
@@ -47,6 +47,7 @@ class UPGrad(GramianWeighting):
     def solve(self, gramian, present=None):
         cosines, norms, alive, present = unit_diagonal(gramian, present)
         # Program k in units of ||g_k|| / K: v_k = e_k + x, x = argmin x^T C x / 2 + C_k x over x >= 0.
+        cosines = positive(cosines)
         extra = nonnegative_qp(cosines, ops.where(alive[None, :], cosines, 1.0))
         extra = extra * ops.cast(ops.logical_and(alive[:, None], alive[None, :]), "float64")
         # Dividing by the norms first keeps a dead task's norm of 1 out of the products.
