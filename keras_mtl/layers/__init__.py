@@ -1,5 +1,25 @@
 """The Keras layers that the builders are made of."""
 
+from keras_mtl.layers.attention_mask import AttentionMask
+from keras_mtl.layers.cross_stitch import CrossStitch
+from keras_mtl.layers.dselect_k_gate import DSelectKGate
+from keras_mtl.layers.gate import ExpertMixture, Gate
+from keras_mtl.layers.nddr import NDDR
+from keras_mtl.layers.orthogonal_stage import OrthogonalStage
 from keras_mtl.layers.stage import Stage
+from keras_mtl.layers.subspace_stitch import LayerStitch, SubspaceStitch
+from keras_mtl.layers.tied_stage import TiedStage
 
-__all__ = ["Stage"]
+__all__ = [
+    "NDDR",
+    "AttentionMask",
+    "CrossStitch",
+    "DSelectKGate",
+    "ExpertMixture",
+    "Gate",
+    "LayerStitch",
+    "OrthogonalStage",
+    "Stage",
+    "SubspaceStitch",
+    "TiedStage",
+]

@@ -16,7 +16,8 @@ class Stage(layers.Layer):
 
     Args:
         stack: List of Keras layers, called one after the other.
-        scope: String. The owner: `"shared"` or the name of a task.
+        scope: String. The owner: `"shared"` or the name of a task, with parts
+            after a `/` where the owner has several such stages.
         name: String. Name of the stage.
 
     Call arguments:
@@ -41,13 +42,18 @@ class Stage(layers.Layer):
         self.scope = scope
         self.supports_masking = True
 
+    @property
+    def mixer(self):
+        """The last layer, if it mixes what comes in with coefficients; else `None`."""
+        return self.stack[-1] if hasattr(self.stack[-1], "coefficients") else None
+
     def build(self, input_shape):
         del input_shape  # shapes alone do not say the dtype: `compute_output_spec` builds
 
     def compute_output_spec(self, inputs, training=None, mask=None):
         del training, mask
         outputs = inputs
-        with keras.name_scope(self.scope, override_parent=""):
+        with _name_scope(self.scope):
             for layer in self.stack:
                 # Calling builds the layer under this scope, whatever its kind.
                 outputs = layer.compute_output_spec(outputs) if layer.built else layer(outputs)
@@ -56,7 +62,7 @@ class Stage(layers.Layer):
     def call(self, inputs, training=None, mask=None):
         del training, mask  # both travel with the call context and the tensors
         outputs = inputs
-        with keras.name_scope(self.scope, override_parent=""):
+        with _name_scope(self.scope):
             for layer in self.stack:
                 outputs = layer(outputs)
         return outputs
@@ -75,6 +81,11 @@ class Stage(layers.Layer):
     @classmethod
     def from_config(cls, config):
         config = dict(config)
-        with keras.name_scope(config["scope"], override_parent=""):
+        with _name_scope(config["scope"]):
             config["stack"] = [keras.saving.deserialize_keras_object(layer) for layer in config["stack"]]
         return cls(**config)
+
+
+def _name_scope(scope):
+    parent, _, last = scope.rpartition("/")
+    return keras.name_scope(last, override_parent=parent)

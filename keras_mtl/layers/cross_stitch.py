@@ -1,0 +1,80 @@
+"""Cross-stitch units: each task's features become a weighted sum of all columns'."""
+
+import keras
+import numpy as np
+from keras import layers
+
+from keras_mtl.layers.shapes import check_same_shape, check_self_weight, first_mask, stitch_weights
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class CrossStitch(layers.Layer):
+    """The row of a cross-stitch unit that belongs to one task.
+
+    With the features `x_1, ..., x_K` of K columns, task k goes on with
+    `sum_j alpha_kj x_j`. The weights are free: no softmax, no bounds.
+
+    Args:
+        index: Integer. The task's own column, k, counted from 0.
+        units: `"channel"` for a weight for each column and entry of the last
+            axis, or `"layer"` for one for each column. Defaults to
+            `"channel"`.
+        self_weight: Float. Where the task's own weight starts; the others
+            start at `(1 - self_weight) / (K - 1)`. Defaults to 0.9.
+        name: String. Name of the layer.
+
+    Call arguments:
+        inputs: List of K tensors of one shape.
+
+    Returns:
+        Tensor of that shape.
+
+    Example:
+
+    >>> unit = keras_mtl.layers.CrossStitch(index=0, units="layer")
+    >>> keras.ops.convert_to_numpy(unit([np.ones((1, 2)), np.zeros((1, 2))])).round(2)
+    array([[0.9, 0.9]], dtype=float32)
+
+    Reference:
+
+    - I. Misra et al., "Cross-stitch Networks for Multi-task Learning", CVPR 2016.
+    """
+
+    def __init__(self, index, units="channel", self_weight=0.9, name=None, **kwargs):
+        super().__init__(name=name, **kwargs)
+        if units not in ("channel", "layer"):
+            raise ValueError(f"`units` should be 'channel' or 'layer'. Received: units={units!r}")
+        check_self_weight(self_weight, index)
+        self.index = index
+        self.units = units
+        self.self_weight = self_weight
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        shape = check_same_shape(input_shape, f"Unit '{self.name}'")
+        start = np.array(stitch_weights(self.self_weight, self.index, len(input_shape)), "float32")[:, None]
+        width = shape[-1] if self.units == "channel" else 1
+        self.alpha = self.add_weight(
+            shape=(len(start), width),
+            initializer=lambda shape, dtype: keras.ops.convert_to_tensor(np.broadcast_to(start, shape), dtype=dtype),
+            name="alpha",
+        )
+
+    def call(self, inputs):
+        return sum(self.alpha[j] * x for j, x in enumerate(inputs))
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape[0])
+
+    def compute_mask(self, inputs, mask=None):
+        return first_mask(mask, self.index)
+
+    def coefficients(self, output=None):
+        """The weights, of shape `(K, C)` or, with one a column, `(K,)`."""
+        del output
+        alpha = keras.ops.convert_to_numpy(self.alpha)
+        return alpha if self.units == "channel" else alpha[:, 0]
+
+    def get_config(self):
+        config = {"index": self.index, "units": self.units, "self_weight": self.self_weight}
+        return {**super().get_config(), **config}

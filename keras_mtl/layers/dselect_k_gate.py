@@ -1,0 +1,150 @@
+"""The gate of DSelect-k: at most k experts, differentiably."""
+
+import math
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from keras_mtl.layers.gate import check_num_experts
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class DSelectKGate(layers.Layer):
+    """Weights of n experts, of which at most k end up above 0.
+
+    Each of k selectors writes an expert's number in `m = ceil(log2 n)` binary
+    digits, each digit a smooth step `S(z)` of a free number:
+
+        S(z) = 0 if z <= -c/2,  1 if z >= c/2,  3 z / (2 c) - 2 z^3 / c^3 + 1/2 else
+        r_s[i] = prod_b (S(z_sb) if bit b of i is 1 else 1 - S(z_sb))
+        g[i] = sum_s softmax(w)_s r_s[i]
+
+    Once every digit is 0 or 1, each selector has chosen one expert. Where n is
+    no power of 2, `1 / sum_i r_s[i] - 1`, summed over the selectors, joins the
+    loss and keeps them from numbers that are no expert's.
+
+    Args:
+        num_experts: Integer. n.
+        k: Integer from 1 to n. How many selectors there are.
+        per_example: Boolean. Whether the numbers are affine functions of the
+            example instead of plain variables. Defaults to `False`.
+        gamma: Float. c, the width of the smooth step. Defaults to 1.
+        entropy_strength: Float. Times the selectors' entropy, summed over
+            selectors, this joins the loss in training. Defaults to 0.
+        seed: Integer or `None`. Seed of the start. Defaults to `None`: drawn
+            from the global seed.
+        name: String. Name of the layer.
+
+    Call arguments:
+        inputs: Tensor of shape `(batch, ...)`; `(batch, features)` with
+            `per_example`.
+        training: Boolean. Whether to add to the loss.
+
+    Returns:
+        Tensor of shape `(batch, n)`. It sums to 1 over the last axis where n
+        is a power of 2, and otherwise once no selector is on another number.
+
+    Example:
+
+    >>> keras_mtl.layers.DSelectKGate(num_experts=4, k=2)(np.ones((3, 5))).shape
+    TensorShape([3, 4])
+
+    Reference:
+
+    - H. Hazimeh et al., "DSelect-k: Differentiable Selection in the Mixture of Experts with Applications to Multi-Task
+      Learning", NeurIPS 2021.
+
+    Deviations: the added losses are means over examples where the official
+    code sums them, and 1 is taken off the term for other numbers, so that it
+    ends at 0.
+    """
+
+    def __init__(
+        self,
+        num_experts,
+        k,
+        per_example=False,
+        gamma=1.0,
+        entropy_strength=0.0,
+        seed=None,
+        name=None,
+        **kwargs,
+    ):
+        super().__init__(name=name, **kwargs)
+        self.num_experts = check_num_experts(num_experts)
+        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= num_experts:
+            raise ValueError(f"`k` should be from 1 to the number of experts, {num_experts}. Received: k={k!r}")
+        if not gamma > 0:
+            raise ValueError(f"`gamma` should be above 0. Received: gamma={gamma!r}")
+        self.k = k
+        self.per_example = per_example
+        self.gamma = gamma
+        self.entropy_strength = entropy_strength
+        self.seed = keras.random.make_default_seed() if seed is None else seed
+        self.digits = math.ceil(math.log2(num_experts))
+        numbers = np.arange(num_experts)[:, None] >> np.arange(self.digits)[::-1]
+        self.codes = (numbers & 1).astype("float32")
+
+    def build(self, input_shape):
+        outer = (input_shape[-1],) if self.per_example else ()
+        self.digit_logits = self._add("digit_logits", (*outer, self.k * self.digits), self.gamma / 100, 0)
+        self.selector_logits = self._add("selector_logits", (*outer, self.k), 0.05, 1)
+        if self.per_example:
+            self.digit_bias = self._add("digit_bias", (self.k * self.digits,), self.gamma / 100, 2)
+            self.selector_bias = self._add("selector_bias", (self.k,), 0.05, 3)
+
+    def _add(self, name, shape, bound, number):
+        seed = (self.seed + number) % 2**31
+        return self.add_weight(
+            shape=shape, initializer=keras.initializers.RandomUniform(-bound, bound, seed=seed), name=name
+        )
+
+    def call(self, inputs, training=None):
+        if self.per_example:
+            digits = ops.matmul(inputs, self.digit_logits) + self.digit_bias
+            selectors = ops.matmul(inputs, self.selector_logits) + self.selector_bias
+        else:
+            digits, selectors = self.digit_logits[None], self.selector_logits[None]
+        choices = self._choices(digits)
+        if training:
+            self._add_losses(choices)
+        gate = ops.sum(ops.softmax(selectors)[..., None] * choices, axis=1)
+        return ops.broadcast_to(gate, (ops.shape(inputs)[0], self.num_experts))
+
+    def _choices(self, digits):
+        """The selectors' outputs r, of shape `(batch or 1, k, n)`."""
+        z = ops.reshape(digits, (-1, self.k, 1, self.digits))
+        inside = 1.5 * z / self.gamma - 2 * ops.power(z / self.gamma, 3) + 0.5
+        one = ops.where(z >= self.gamma / 2, ops.ones_like(z), inside)
+        one = ops.where(z <= -self.gamma / 2, ops.zeros_like(z), one)
+        codes = ops.cast(self.codes, one.dtype)
+        return ops.prod(codes * one + (1 - codes) * (1 - one), axis=-1)
+
+    def _add_losses(self, choices):
+        if self.entropy_strength:
+            entropy = -ops.sum(choices * ops.log(choices + 1e-6), axis=(1, 2))
+            self.add_loss(self.entropy_strength * ops.mean(entropy))
+        if self.num_experts != 2**self.digits:
+            outside = 1 / (ops.sum(choices, axis=-1) + 1e-6) - 1
+            self.add_loss(ops.mean(ops.sum(outside, axis=-1)))
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.num_experts)
+
+    def coefficients(self, output=None):
+        """The weights, of shape `(n,)`; with `per_example`, their means over examples."""
+        if not self.per_example:
+            return ops.convert_to_numpy(self(ops.zeros((1, 1))))[0]
+        return None if output is None else output.mean(axis=0)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_experts": self.num_experts,
+            "k": self.k,
+            "per_example": self.per_example,
+            "gamma": self.gamma,
+            "entropy_strength": self.entropy_strength,
+            "seed": self.seed,
+        }

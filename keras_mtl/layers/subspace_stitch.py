@@ -1,0 +1,149 @@
+"""Sluice units: cross-stitching between subspaces, and between layers."""
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from keras_mtl.layers.shapes import check_same_shape, check_self_weight, first_mask, stitch_weights
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class SubspaceStitch(layers.Layer):
+    """The rows of a sluice unit that belong to one task.
+
+    The last axis of each of the K columns' features is cut into S blocks, the
+    subspaces. Subspace s of task k becomes
+    `sum_j sum_r alpha_k[s, j, r] x_j[r]`.
+
+    Args:
+        index: Integer. The task's own column, counted from 0.
+        subspaces: Integer. S. With 1 this is a cross-stitch unit with one
+            weight for each column. Defaults to 2.
+        self_weight: Float. Where the weight of a subspace on itself starts;
+            the others start at `(1 - self_weight) / (K S - 1)`. Defaults to
+            0.9.
+        name: String. Name of the layer.
+
+    Call arguments:
+        inputs: List of K tensors of one shape, its last axis divisible by S.
+
+    Returns:
+        Tensor of that shape.
+
+    Example:
+
+    >>> unit = keras_mtl.layers.SubspaceStitch(index=0, self_weight=1.0)
+    >>> unit([np.ones((1, 4)), np.zeros((1, 4))]).shape
+    TensorShape([1, 4])
+
+    Reference:
+
+    - S. Ruder et al., "Latent Multi-task Architecture Learning", AAAI 2019.
+    """
+
+    def __init__(self, index, subspaces=2, self_weight=0.9, name=None, **kwargs):
+        super().__init__(name=name, **kwargs)
+        if not isinstance(subspaces, int) or subspaces < 1:
+            raise ValueError(f"`subspaces` should be an integer of at least 1. Received: subspaces={subspaces!r}")
+        check_self_weight(self_weight, index)
+        self.index = index
+        self.subspaces = subspaces
+        self.self_weight = self_weight
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        shape = check_same_shape(input_shape, f"Unit '{self.name}'")
+        if shape[-1] % self.subspaces:
+            raise ValueError(
+                f"The last axis of what unit '{self.name}' takes should be divisible by `subspaces`. "
+                f"Received: subspaces={self.subspaces}; shape {shape}"
+            )
+        rows = len(input_shape) * self.subspaces
+        first = self.index * self.subspaces
+        start = [stitch_weights(self.self_weight, first + s, rows) for s in range(self.subspaces)]
+        self.alpha = self.add_weight(
+            shape=(self.subspaces, rows),
+            initializer=lambda shape, dtype: ops.convert_to_tensor(np.array(start), dtype=dtype),
+            name="alpha",
+        )
+
+    def call(self, inputs):
+        joined = ops.concatenate(inputs, axis=-1)
+        outer, width = ops.shape(joined)[:-1], inputs[0].shape[-1]
+        blocks = ops.reshape(joined, (*outer, self.alpha.shape[1], width // self.subspaces))
+        return ops.reshape(ops.matmul(self.alpha, blocks), (*outer, width))
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape[0])
+
+    def compute_mask(self, inputs, mask=None):
+        return first_mask(mask, self.index)
+
+    def coefficients(self, output=None):
+        """The weights, of shape `(S, K, S)`."""
+        del output
+        return ops.convert_to_numpy(self.alpha).reshape(self.subspaces, -1, self.subspaces)
+
+    def get_config(self):
+        config = {"index": self.index, "subspaces": self.subspaces, "self_weight": self.self_weight}
+        return {**super().get_config(), **config}
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class LayerStitch(layers.Layer):
+    """A learned weighted sum of the outputs of a column's stages.
+
+    `sum_l beta_l x_l` over L stages.
+
+    Args:
+        last_weight: Float. Where the weight of the last stage starts; the
+            others start at `(1 - last_weight) / (L - 1)`. Defaults to 0.9.
+        name: String. Name of the layer.
+
+    Call arguments:
+        inputs: List of L tensors of one shape.
+
+    Returns:
+        Tensor of that shape.
+
+    Example:
+
+    >>> keras_mtl.layers.LayerStitch()([np.ones((1, 4)), np.ones((1, 4))]).shape
+    TensorShape([1, 4])
+
+    Reference:
+
+    - S. Ruder et al., "Latent Multi-task Architecture Learning", AAAI 2019.
+    """
+
+    def __init__(self, last_weight=0.9, name=None, **kwargs):
+        super().__init__(name=name, **kwargs)
+        check_self_weight(last_weight, 0)
+        self.last_weight = last_weight
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        check_same_shape(input_shape, f"Unit '{self.name}'")
+        start = np.array(stitch_weights(self.last_weight, len(input_shape) - 1, len(input_shape)))
+        self.beta = self.add_weight(
+            shape=start.shape,
+            initializer=lambda shape, dtype: ops.convert_to_tensor(start, dtype=dtype),
+            name="beta",
+        )
+
+    def call(self, inputs):
+        return sum(self.beta[i] * x for i, x in enumerate(inputs))
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape[0])
+
+    def compute_mask(self, inputs, mask=None):
+        return first_mask(mask, -1)
+
+    def coefficients(self, output=None):
+        """The weights, of shape `(L,)`."""
+        del output
+        return ops.convert_to_numpy(self.beta)
+
+    def get_config(self):
+        return {**super().get_config(), "last_weight": self.last_weight}
