@@ -22,7 +22,7 @@ class GradNorm(GramianWeighting):
     The paper takes the norms at the last shared layer; compile with `gradients="last_shared"` for
     that, and for its speed.
 
-    State: `task_weights`, and `initial_losses` (0 until known). Absent tasks keep theirs; the
+    State: `current_weights`, and `initial_losses` (0 until known). Absent tasks keep theirs; the
     present ones share what those leave of K.
 
     Scale: sum-like, the weights of all tasks sum to K and each is at least 1e-4 before dividing.

@@ -57,7 +57,7 @@ class NashMTL(GramianWeighting):
 
     def build(self, input_shape):
         super().build(input_shape)
-        self.last_weights = self.add_state("last_weights", (self.num_tasks,), 1.0)
+        self.previous_weights = self.add_state("previous_weights", (self.num_tasks,), 1.0)
         self.fallbacks = self.add_state("fallbacks", (), 0.0)
 
     def solve(self, gramian, present=None):
@@ -70,9 +70,9 @@ class NashMTL(GramianWeighting):
         failed = ops.logical_and(ops.any(alive), ops.logical_not(solved))
         used = ops.logical_and(alive, solved)
         weights = ops.where(used, coefficients / norms, 0.0)
-        last = ops.cast(self.last_weights, "float64")
+        last = ops.cast(self.previous_weights, "float64")
         weights = ops.where(failed, ops.where(alive, last, 0.0), weights)
-        self.last_weights.assign(ops.cast(ops.where(used, weights, last), "float32"))
+        self.previous_weights.assign(ops.cast(ops.where(used, weights, last), "float32"))
         self.fallbacks.assign_add(ops.cast(failed, "float32"))
         if self.max_norm > 0:
             parts = weights * norms

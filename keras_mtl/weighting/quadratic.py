@@ -6,7 +6,7 @@ from keras import ops
 PROXIMAL = 1e-6
 ROUNDS = 4
 SLACK = 1e-12
-ACCURACY = 1e-11
+ACCURACY = 2e-11
 BLOCK_TRIALS = 10
 
 
@@ -100,7 +100,7 @@ def nonnegative_qp(matrix, linear):
         x = ops.maximum(x, 0.0)
         change = PROXIMAL * ops.max(ops.abs(x - centre), axis=-1)
         rounds = rounds + ops.cast(settled, "int32")
-        accurate = ops.logical_or(change <= ACCURACY * (1.0 + ops.max(x, axis=-1)), rounds >= ROUNDS)
+        accurate = ops.logical_or(change <= ACCURACY, rounds >= ROUNDS)
         open_ = ops.logical_and(open_, ops.logical_not(ops.logical_and(settled, accurate)))
         centre = ops.where(settled[:, None], x, centre)
         free, best, trials = exchange(free, wrong, best, trials)

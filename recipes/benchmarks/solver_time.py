@@ -5,8 +5,9 @@ For numbers that can be compared, give the script one core:
     taskset -c 0 python recipes/benchmarks/solver_time.py
 
 Options: `--xla` adds the time with `jit_compile=True` and the seconds that compiling took, `--sizes 2 10 40` sets the
-numbers of tasks, `--repeats 200` the number of timed calls. Each figure is the median over the calls, of three
-Gramians of conflicting task gradients, in milliseconds.
+numbers of tasks, `--repeats 150` the number of timed calls, and `--cpu-time` counts the process's own time only, for a
+machine that others use too. Each figure is the median over the calls, of three Gramians of conflicting task gradients,
+in milliseconds.
 """
 
 import argparse
@@ -40,19 +41,19 @@ def jacobians(size, parameters=1000):
         yield rows - 0.9 * rows.mean(axis=0)
 
 
-def milliseconds(function, arguments, repeats):
+def milliseconds(function, arguments, repeats, clock):
     """Median time of a call, after two calls to warm up."""
     times = []
     for argument in arguments:
         function(argument), function(argument)
         for _ in range(repeats // len(arguments)):
-            start = time.perf_counter()
+            start = clock()
             function(argument)
-            times.append(1e3 * (time.perf_counter() - start))
+            times.append(1e3 * (clock() - start))
     return statistics.median(times)
 
 
-def ours(name, size, repeats, jit_compile=False):
+def ours(name, size, repeats, clock, jit_compile=False):
     """Milliseconds a call and seconds of the first call."""
     solver = SOLVERS[name]()
     solver.build((size,))
@@ -61,7 +62,7 @@ def ours(name, size, repeats, jit_compile=False):
     start = time.perf_counter()
     function(gramians[0])
     first = time.perf_counter() - start
-    return milliseconds(lambda gramian: function(gramian).numpy(), gramians, repeats), first
+    return milliseconds(lambda gramian: function(gramian).numpy(), gramians, repeats, clock), first
 
 
 def torchjd_solvers():
@@ -91,7 +92,7 @@ def torchjd_solvers():
     }
 
 
-def theirs(solvers, name, size, repeats):
+def theirs(solvers, name, size, repeats, clock):
     """TorchJD's milliseconds as text."""
     if name not in solvers:
         return "not installed"
@@ -99,7 +100,7 @@ def theirs(solvers, name, size, repeats):
 
     matrices = [torch.tensor(rows) for rows in jacobians(size)]
     try:
-        return f"{milliseconds(solvers[name](size), matrices, min(repeats, 30)):.2f}"
+        return f"{milliseconds(solvers[name](size), matrices, min(repeats, 30), clock):.2f}"
     except Exception as error:  # Whatever a solver of theirs raises belongs in the table.
         return type(error).__name__
 
@@ -111,17 +112,19 @@ def main():
     parser.add_argument("--methods", nargs="+", default=list(SOLVERS), choices=list(SOLVERS))
     parser.add_argument("--repeats", type=int, default=150)
     parser.add_argument("--xla", action="store_true")
+    parser.add_argument("--cpu-time", action="store_true")
     options = parser.parse_args()
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
+    clock = time.process_time if options.cpu_time else time.perf_counter
     reference = torchjd_solvers()
     print(f"{'method':10}{'K':>4}{'graph ms':>10}" + ("   xla ms  compile s" if options.xla else "") + "   TorchJD ms")
     for name in options.methods:
         for size in options.sizes:
-            line = f"{name:10}{size:4}{ours(name, size, options.repeats)[0]:10.2f}"
+            line = f"{name:10}{size:4}{ours(name, size, options.repeats, clock)[0]:10.2f}"
             if options.xla:
-                line += "{:9.2f}{:11.1f}".format(*ours(name, size, options.repeats, jit_compile=True))
-            print(f"{line}   {theirs(reference, name, size, options.repeats)}", flush=True)
+                line += "{:9.2f}{:11.1f}".format(*ours(name, size, options.repeats, clock, jit_compile=True))
+            print(f"{line}   {theirs(reference, name, size, options.repeats, clock)}", flush=True)
 
 
 if __name__ == "__main__":
