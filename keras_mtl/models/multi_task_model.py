@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_mtl.models.arguments import check_task_names
+from keras_mtl.models.coefficients import joint_losses, read_coefficients
 from keras_mtl.models.sharing import Sharing
 from keras_mtl.models.summary import sharing_table
 from keras_mtl.training.compiled import Compiled
@@ -157,6 +158,30 @@ class MultiTaskModel(keras.Model):
         """
         print_fn(sharing_table(self))
 
+    def sharing_coefficients(self, x=None):
+        """Reads the gates, units and masks through which the tasks share.
+
+        Args:
+            x: Inputs as `predict` takes them. Gates and masks that depend on
+                the example are averaged over it; without them it is not
+                needed.
+
+        Returns:
+            Dict from where their variables are, such as `"left/units/conv"` or
+            `"left/gate"`, to NumPy arrays. Empty where tasks share layers and
+            nothing else.
+
+        Raises:
+            ValueError: If there are gates or masks that depend on the example
+                and `x` is not given.
+        """
+        return read_coefficients(self, x)
+
+    @property
+    def losses(self):
+        """What layers add to the loss by themselves and with others of the model."""
+        return [*super().losses, *joint_losses(self)]
+
     # The compile/fit seam.
 
     def compile(
@@ -173,9 +198,11 @@ class MultiTaskModel(keras.Model):
         *,
         weighting="equal",
         gradients="parameters",
+        gramian_fraction=1.0,
         missing=None,
         class_weight=None,
         sample_space=None,
+        diagnostics=False,
     ):
         """Configures the model for training.
 
@@ -201,16 +228,28 @@ class MultiTaskModel(keras.Model):
                 parameters, those of the last shared layer, or the shared
                 features, which costs one backward pass of the trunk instead
                 of one for each task. Defaults to `"parameters"`.
+            gramian_fraction: Float above 0, at most 1. The part of each batch
+                that the Gramian is computed from, with a forward and K backward
+                passes of its own; one weighted backward pass over the whole
+                batch follows. Cheaper with many tasks, and noisier. Batch
+                normalization updates its statistics for the part too. Defaults
+                to `1.0`.
             missing: `"nan"`, a number, or a dict from task to one of them. The
                 label that means "missing". Defaults to `None`.
             class_weight: Dict from task to a dict from class to weight. In
                 training only.
             sample_space: Dict from task to another task: train and evaluate
                 the one only where the other's label is 1.
+            diagnostics: Boolean. Whether to log `grad_cosine_<task>_<task>`
+                for every pair of tasks and `conflict_rate`, the share of pairs
+                whose gradients have a negative cosine. By-products of
+                weightings that see task gradients, where `gradients` takes
+                them; others refuse. Defaults to `False`.
 
         Raises:
-            ValueError: If a task or name is unknown, or a weighting needs
-                shared trainable variables and there are none.
+            ValueError: If a task or name is unknown, a weighting needs shared
+                trainable variables and there are none, or `diagnostics` is
+                asked of a weighting that sees no task gradients.
         """
         # Checked first, so that a refused call leaves the model as it was.
         options = {
@@ -220,9 +259,11 @@ class MultiTaskModel(keras.Model):
             "weighted_metrics": weighted_metrics,
             "weighting": weighting,
             "gradients": gradients,
+            "gramian_fraction": gramian_fraction,
             "missing": missing,
             "class_weight": class_weight,
             "sample_space": sample_space,
+            "diagnostics": diagnostics,
         }
         compiled = Compiled(self, options)
         super().compile(
@@ -295,6 +336,7 @@ class MultiTaskModel(keras.Model):
         if trained != getattr(self, "_trained", trained):
             # Layers were frozen or released since the last trace.
             self._sharing = None
+            self.compiled_tasks.check_trunk(self)
             force = True
         self._trained = trained
         if not self.optimizer.built:
@@ -302,21 +344,34 @@ class MultiTaskModel(keras.Model):
                 self.optimizer.build(self.trainable_variables)
         return super().make_train_function(force=force)
 
-    def fit(self, x=None, y=None, *args, callbacks=None, **kwargs):
+    def fit(self, x=None, y=None, *args, callbacks=None, sample_weight=None, validation_data=None, **kwargs):
         self._assert_finite(x)
-        return super().fit(x, y, *args, callbacks=with_callback(callbacks, EndOfEpoch()), **kwargs)
+        if isinstance(validation_data, (list, tuple)) and len(validation_data) == 3:
+            validation_data = (*validation_data[:2], _for_all_labels(*validation_data[1:]))
+        return super().fit(
+            x,
+            y,
+            *args,
+            callbacks=with_callback(callbacks, EndOfEpoch()),
+            sample_weight=_for_all_labels(y, sample_weight),
+            validation_data=validation_data,
+            **kwargs,
+        )
 
-    def evaluate(self, *args, **kwargs):
+    def train_on_batch(self, x, y=None, sample_weight=None, **kwargs):
+        return super().train_on_batch(x, y, sample_weight=_for_all_labels(y, sample_weight), **kwargs)
+
+    def evaluate(self, x=None, y=None, *args, sample_weight=None, **kwargs):
         self._evaluating = True
         try:
-            return super().evaluate(*args, **kwargs)
+            return super().evaluate(x, y, *args, sample_weight=_for_all_labels(y, sample_weight), **kwargs)
         finally:
             self._evaluating = False
 
-    def test_on_batch(self, *args, **kwargs):
+    def test_on_batch(self, x, y=None, sample_weight=None, **kwargs):
         self._evaluating = True
         try:
-            return super().test_on_batch(*args, **kwargs)
+            return super().test_on_batch(x, y, sample_weight=_for_all_labels(y, sample_weight), **kwargs)
         finally:
             self._evaluating = False
 
@@ -334,8 +389,21 @@ class MultiTaskModel(keras.Model):
             raise ValueError(f"`task` should be one of {self.tasks}. Received: task={task!r}")
 
 
+def _for_all_labels(y, sample_weight):
+    """Sample weights with an entry for every task in `y`, as Keras wants them."""
+    if isinstance(y, dict) and isinstance(sample_weight, dict):
+        return {**dict.fromkeys(y), **sample_weight}
+    return sample_weight
+
+
 def _exclude_from_weight_decay(optimizer, variables):
     """Keeps learned weightings out of the optimizer's weight decay."""
-    if variables and optimizer is not None and not optimizer.built:
-        inner = getattr(optimizer, "inner_optimizer", optimizer)
-        inner.exclude_from_weight_decay(var_list=variables)
+    if not variables or optimizer is None or optimizer.built:
+        return
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    for one in getattr(optimizer, "optimizers", [optimizer]):
+        # Keras replaces what was excluded before by what is excluded now, and tells nobody what it was.
+        before = set(getattr(one, "_exclude_from_weight_decay", ()))
+        pattern = getattr(one, "_exclude_from_weight_decay_pattern", None)
+        one.exclude_from_weight_decay(var_list=variables, var_names=[pattern.pattern] if pattern else None)
+        one._exclude_from_weight_decay |= before

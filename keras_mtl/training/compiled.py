@@ -7,7 +7,7 @@ from keras import ops
 from keras_mtl import weighting as weightings
 from keras_mtl.training.resolve import get_loss, get_metric, loss_kind
 from keras_mtl.training.task_losses import TaskLosses
-from keras_mtl.training.trackers import TaskMeans, TaskMetric, TotalLoss
+from keras_mtl.training.trackers import TaskMeans, TaskMetric, TaskPairs, TotalLoss
 
 GRADIENTS = ("parameters", "last_shared", "features")
 
@@ -39,12 +39,14 @@ class Compiled:
         self.weighting = weightings.get(options["weighting"])
         self.weighting.set_tasks(list(self.tasks), [loss_kind(loss) for loss in losses.values()])
         self.gradients = self._gradients(options["gradients"], model)
+        self.gramian_fraction = self._gramian_fraction(options["gramian_fraction"])
         self._build_weighting(model)
         self.loss_tracker = TaskMeans(self.tasks, "loss")
         self.total_tracker = TotalLoss(self.loss_tracker, self.static_weights)
         self.weight_tracker = TaskMeans(self.tasks, "weight")
         self.norm_tracker = TaskMeans(self.tasks, "grad_norm")
         self.cosine_tracker = keras.metrics.Mean(name="grad_cosine")
+        self.pair_tracker = self._pair_tracker(options["diagnostics"])
         self.task_metrics = self._task_metrics(options["metrics"], options["weighted_metrics"])
 
     @property
@@ -65,7 +67,17 @@ class Compiled:
             trackers.append(self.norm_tracker)
             if len(self.tasks) > 1:
                 trackers.append(self.cosine_tracker)
+        if self.pair_tracker is not None:
+            trackers.append(self.pair_tracker)
         return trackers
+
+    def check_trunk(self, model):
+        """Raises where task gradients are needed and nothing shared is trained."""
+        if self.takes_task_gradients and not model.sharing.shared_variables(self.tasks):
+            raise ValueError(
+                f"Weighting {type(self.weighting).__name__} needs trainable variables that two tasks or more share. "
+                f"Received: model '{model.name}' with none. Is its trunk frozen, or its sharing depth 0?"
+            )
 
     def track_losses(self, batch, added, batch_size):
         """Adds a batch to the trackers of losses and metrics."""
@@ -80,14 +92,21 @@ class Compiled:
         self.weight_tracker.update_state(weights * self.static_weights.value, present)
 
     def track_gramian(self, gramian, present):
-        """Adds a step's gradient norms and the mean cosine of task pairs."""
+        """Adds a step's gradient norms and the cosines of task pairs."""
+        # A step that mixed precision skips has gradients that are not finite: it says nothing.
+        finite = ops.all(ops.isfinite(gramian))
+        gramian = ops.where(finite, gramian, ops.zeros_like(gramian))
+        present = present * ops.cast(finite, "float32")
         norms = ops.sqrt(ops.maximum(ops.diagonal(gramian), 0.0))
         self.norm_tracker.update_state(norms, present)
         if len(self.tasks) > 1:
             pairs = present[:, None] * present[None, :] * (1.0 - ops.eye(len(self.tasks)))
-            cosines = ops.divide_no_nan(gramian, norms[:, None] * norms[None, :])
+            # Divided one side at a time: the product of two norms may overflow or vanish.
+            cosines = ops.divide_no_nan(ops.divide_no_nan(gramian, norms[:, None]), norms[None, :])
             mean = ops.divide_no_nan(ops.sum(cosines * pairs), ops.sum(pairs))
             self.cosine_tracker.update_state(mean, sample_weight=ops.cast(ops.sum(pairs) > 0, "float32"))
+            if self.pair_tracker is not None:
+                self.pair_tracker.update_state(cosines, pairs)
 
     def get_config(self):
         """The options as `compile_from_config` takes them back."""
@@ -167,12 +186,29 @@ class Compiled:
                 f"`gradients` should be 'parameters' with {type(self.weighting).__name__}, which combines the "
                 f"gradients of the parameters themselves. Received: gradients={gradients!r}"
             )
-        if not model.sharing.shared_variables(self.tasks):
-            raise ValueError(
-                f"Weighting {type(self.weighting).__name__} needs trainable variables that two tasks or more share. "
-                f"Received: model '{model.name}' with none. Is its trunk frozen, or its sharing depth 0?"
-            )
+        self.check_trunk(model)
         return gradients
+
+    def _gramian_fraction(self, fraction):
+        if not 0 < fraction <= 1:
+            raise ValueError(f"`gramian_fraction` should be above 0 and at most 1. Received: {fraction!r}")
+        if fraction < 1 and self.weighting.requires != "gramian":
+            raise ValueError(
+                f"`gramian_fraction` should be 1 with {type(self.weighting).__name__}, which sees no Gramian. "
+                f"Received: gramian_fraction={fraction!r}"
+            )
+        return fraction
+
+    def _pair_tracker(self, diagnostics):
+        if not isinstance(diagnostics, bool):
+            raise ValueError(f"`diagnostics` should be True or False. Received: diagnostics={diagnostics!r}")
+        if diagnostics and not self.takes_task_gradients:
+            raise ValueError(
+                f"`diagnostics` should be False with weighting {type(self.weighting).__name__}, which sees losses "
+                "only: cosines and conflicts are by-products of weightings on task gradients. "
+                "Received: diagnostics=True"
+            )
+        return TaskPairs(self.tasks) if diagnostics and len(self.tasks) > 1 else None
 
     def _build_weighting(self, model):
         shape = (len(self.tasks),)

@@ -129,6 +129,8 @@ class ParameterGradients:
             rows.append(found[: len(targets)])
             own.update(zip(map(key, self.own[task]), found[len(targets) :], strict=True))
         self.gradients = TaskGradients(rows, targets)
+        # Where no task's gradient arrives, there is none: not one of zeros.
+        self.reached = [any(row[i] is not None for row in rows) for i in range(len(targets))]
         return own
 
     def gramian(self):
@@ -146,7 +148,8 @@ class ParameterGradients:
     def _by_variable(self, gradients):
         if replicas() > 1:  # the optimizer sums over replicas what is a sum already
             gradients = [g / replicas() for g in gradients]
-        return dict(zip(map(key, self.shared), gradients, strict=True))
+        by_variable = zip(self.shared, gradients, self.reached, strict=True)
+        return {key(variable): gradient for variable, gradient, reached in by_variable if reached}
 
     def added(self, value):
         """Gradients of a further loss, such as regularization, by variable."""

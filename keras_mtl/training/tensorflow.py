@@ -105,13 +105,18 @@ def _gramian_step(model, *data):
 def _solved_gradients(model, x, y, sample_weight):
     """Gradients of one step by variable, and the tasks that were in the batch."""
     compiled, weighting = model.compiled_tasks, model.compiled_tasks.weighting
-    place = PLACES[compiled.gradients](model)
+    whole = compiled.gramian_fraction == 1
+    place = PLACES[compiled.gradients](model) if whole else FeatureGradients(model)
     step = _forward(model, place, x, y, sample_weight)
     gradients = place.collect(step.scaled)
-    gramian = place.gramian() / (step.scale * step.scale)
+    gramian, solved = (place.gramian(), step.present) if whole else _gramian_of_part(model, x, y, sample_weight)
+    gramian = gramian / (step.scale * step.scale)
     with _state_kept_on_overflow(model, gramian):
         with tf.GradientTape() as tape:
-            weights = weighting.task_weights(step.losses, step.present, gramian)
+            weights = weighting.task_weights(step.losses, solved, gramian)
+            if not whole:  # tasks without labels in the part weigh as the others do on average
+                mean = tf.math.divide_no_nan(tf.reduce_sum(weights), tf.reduce_sum(solved))
+                weights += mean * step.present * (1.0 - solved)
             objective = weighting.objective(step.losses, weights, step.present) * step.scale
         weighting.update(step.losses, step.present, weights, gramian)
         weighting.keep(weights)
@@ -124,6 +129,18 @@ def _solved_gradients(model, x, y, sample_weight):
     compiled.track_weights(weights, step.present)
     compiled.track_gramian(gramian, step.present)
     return gradients, tuple(step.batch.labels)
+
+
+def _gramian_of_part(model, *data):
+    """Gramian of the first examples of a batch, and the tasks with labels there."""
+    compiled = model.compiled_tasks
+    size = tf.cast(tf.shape(keras.tree.flatten(data[0])[0])[0], tf.float32)
+    part = tf.cast(tf.math.ceil(compiled.gramian_fraction * size), tf.int32)
+    data = keras.tree.map_structure(lambda t: None if t is None else t[:part], data)
+    place = PLACES[compiled.gradients](model)
+    step = _forward(model, place, *data)
+    place.collect(step.scaled)
+    return place.gramian(), step.present
 
 
 def _reweighted_gradients(model, x, y, sample_weight):
@@ -249,12 +266,19 @@ def _share_among_replicas(gradients, variables):
 
 def _apply(model, gradients, tasks):
     variables = model.trainable_variables
-    unreached = [v.path for v in variables if gradients.get(key(v)) is None and model.sharing.serves(v, tasks)]
+    trained = [task for task in tasks if task in model.compiled_tasks.tasks]
+    unreached = [v.path for v in variables if gradients.get(key(v)) is None and model.sharing.serves(v, trained)]
     if unreached:
         raise ValueError(
             "Every trainable variable should get a gradient from its tasks' losses. Received: no gradient for "
             f"{unreached}. Is there an operation without gradient behind them?"
         )
+    if not model.optimizer.built:  # a step outside `fit`: the batch may lack a task, the optimizer may not
+        with tf.init_scope():
+            model.optimizer.build(variables)
+    if hasattr(model.optimizer, "optimizers"):
+        # A `MultiOptimizer` wants a gradient for each variable: those of absent tasks get zeros.
+        gradients = {key(v): tf.zeros_like(v) if (g := gradients.get(key(v))) is None else g for v in variables}
     model.optimizer.apply_gradients([(gradients[key(v)], v) for v in variables if gradients.get(key(v)) is not None])
 
 

@@ -1,6 +1,9 @@
 """Trackers of task losses, weights and metrics, each with its own count."""
 
+import itertools
+
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -31,6 +34,48 @@ class TaskMeans(keras.metrics.Metric):
     def result(self):
         means = self.means()
         return {f"{task}_{self.name}": means[i] for i, task in enumerate(self.tasks)}
+
+
+class TaskPairs(keras.metrics.Metric):
+    """Mean cosine of every pair of task gradients, and how often it is negative.
+
+    The logs are `grad_cosine_<task>_<task>`, a mean over the steps in which
+    both tasks were present, and `conflict_rate`, the share of present pairs
+    whose cosine is negative.
+
+    Args:
+        tasks: Tuple of K task names.
+    """
+
+    def __init__(self, tasks):
+        super().__init__(name="task_pairs")
+        self.names = [f"grad_cosine_{a}_{b}" for a, b in itertools.combinations(tasks, 2)]
+        self._pairs = tuple(np.triu_indices(len(tasks), 1))
+        shape = (len(self.names),)
+        self.totals = self.add_weight(shape=shape, initializer="zeros", name="totals")
+        self.conflicts = self.add_weight(shape=shape, initializer="zeros", name="conflicts")
+        self.counts = self.add_weight(shape=shape, initializer="zeros", name="counts")
+
+    def update_state(self, cosines, pairs):
+        """Adds one step.
+
+        Args:
+            cosines: Float tensor of shape `(K, K)`.
+            pairs: Float tensor of shape `(K, K)`. 1 where both tasks are
+                present, else 0.
+        """
+        first, second = self._pairs
+        size = cosines.shape[0]
+        where = first * size + second
+        cosines, pairs = (ops.take(ops.reshape(matrix, (-1,)), where) for matrix in (cosines, pairs))
+        self.totals.assign_add(cosines * pairs)
+        self.conflicts.assign_add(ops.cast(cosines < 0, "float32") * pairs)
+        self.counts.assign_add(pairs)
+
+    def result(self):
+        means = ops.divide_no_nan(self.totals.value, self.counts.value)
+        rate = ops.divide_no_nan(ops.sum(self.conflicts), ops.sum(self.counts))
+        return {**{name: means[i] for i, name in enumerate(self.names)}, "conflict_rate": rate}
 
 
 class TotalLoss(keras.metrics.Metric):

@@ -1,0 +1,120 @@
+"""Time and memory of a training step: every kind of weighting, plain Keras, TorchJD.
+
+The turns are interleaved and what counts is the ratio within one run. TorchJD
+is measured on the same network, batch and tasks where it is installed.
+
+    python recipes/benchmarks/step_time.py [--network lenet mlp] [--tasks 2 8]
+    python recipes/benchmarks/step_time.py --growth
+"""
+
+import argparse
+import multiprocessing
+import resource
+import time
+
+import numpy as np
+import torchjd_steps
+from networks import NETWORKS, compile_options, make_data, make_model, plain
+from rich.console import Console
+from rich.table import Table
+
+import keras_mtl
+
+VARIANTS = {
+    "equal": {},
+    "uncertainty": {"weighting": "uncertainty"},
+    "dwa": {"weighting": "dwa"},
+    "mgda": {"weighting": "mgda"},
+    "pcgrad": {"weighting": "pcgrad"},
+    "upgrad": {"weighting": "upgrad"},
+    "upgrad, features": {"weighting": "upgrad", "gradients": "features"},
+    "upgrad, every=4": {"weighting": keras_mtl.weighting.serialize(keras_mtl.weighting.UPGrad(every=4))},
+    "upgrad, gramian_fraction=1/8": {"weighting": "upgrad", "gramian_fraction": 0.125},
+}
+GROWTH = ("equal", "upgrad", "upgrad, features", "upgrad, gramian_fraction=1/8")
+
+
+def compiled(network, num_tasks, name):
+    """A model compiled as one of the variants, or as plain Keras."""
+    model = make_model(network, num_tasks)
+    if name == "plain Keras":
+        model = plain(model)
+        model.compile(**compile_options(num_tasks))
+        return model
+    model.compile(**compile_options(num_tasks), **VARIANTS[name])
+    return model
+
+
+def measure(network, num_tasks, names, batch_size, steps, rounds, torch_names):
+    """Milliseconds per step of every variant, `rounds` turns each."""
+    data = make_data(network, num_tasks, batch_size, steps)
+    models = {name: compiled(network, num_tasks, name) for name in ("plain Keras", *names)}
+    for model in models.values():
+        model.fit(data, epochs=1, verbose=0)
+    worker = torchjd_steps.Worker(network, num_tasks, batch_size) if torch_names else None
+    times = {name: [] for name in (*models, *(f"TorchJD {name}" for name in torch_names))}
+    for name in torch_names:
+        worker.time_turn(name, 2)
+    for _ in range(rounds):
+        for name, model in models.items():
+            start = time.perf_counter()
+            model.fit(data, epochs=1, verbose=0)
+            times[name].append(1000 * (time.perf_counter() - start) / steps)
+        for name in torch_names:
+            times[f"TorchJD {name}"].append(worker.time_turn(name, steps))
+    if worker:
+        worker.close()
+    return {name: np.array(values) for name, values in times.items()}
+
+
+def peak_memory(network, num_tasks, name, batch_size):
+    """Peak memory of a process that trains ten steps, in MiB."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(_train_alone, (network, num_tasks, name, batch_size))
+
+
+def _train_alone(network, num_tasks, name, batch_size):
+    data = make_data(network, num_tasks, batch_size, 10)
+    compiled(network, num_tasks, name).fit(data, epochs=1, verbose=0)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--network", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--tasks", nargs="+", type=int, default=[2, 8])
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--growth", action="store_true", help="few variants, 2 to 64 tasks")
+    parser.add_argument("--memory", action="store_true", help="peak memory too, one process for each variant")
+    args = parser.parse_args()
+    if args.growth:
+        args.tasks = [2, 4, 8, 16, 32, 64]
+    names = GROWTH if args.growth else tuple(VARIANTS)
+    torch_names = ()
+    if torchjd_steps.available():
+        torch_names = ("plain sum", "UPGrad") if args.growth else torchjd_steps.CHOICES
+    else:
+        print("torch and torchjd are not installed: TorchJD is left out.")
+
+    for network in args.network:
+        for num_tasks in args.tasks:
+            times = measure(network, num_tasks, names, args.batch_size, args.steps, args.rounds, torch_names)
+            table = Table(title=f"{network}, {num_tasks} tasks, batches of {args.batch_size}")
+            columns = ["variant", "ms per step (median)", "ratio to plain", "ratio of fastest turns"]
+            for column in columns + ["peak MiB"] * args.memory:
+                table.add_column(column, justify="left" if column == "variant" else "right")
+            for name, measured in times.items():
+                base = times["TorchJD plain sum" if name.startswith("TorchJD") else "plain Keras"]
+                row = [name, f"{np.median(measured):.2f}", f"{np.median(measured / base):.2f}"]
+                row.append(f"{measured.min() / base.min():.2f}")
+                if args.memory and not name.startswith("TorchJD"):
+                    row.append(f"{peak_memory(network, num_tasks, name, args.batch_size):.0f}")
+                table.add_row(*row)
+            Console(width=110).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""The same training steps in TorchJD, where torch and torchjd are installed."""
+
+import importlib.util
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+CHOICES = ("plain sum", "UPGrad", "UPGrad, one task at a time", "MGDA", "PCGrad")
+
+
+def available():
+    """Whether torch and torchjd can be imported."""
+    return all(importlib.util.find_spec(name) for name in ("torch", "torchjd"))
+
+
+def make_steps(network, num_tasks, batch_size):
+    """Makes one function for each variant that runs one training step.
+
+    Args:
+        network: `"lenet"` or `"mlp"`.
+        num_tasks: Integer.
+        batch_size: Integer.
+
+    Returns:
+        Dict from name to a function without arguments.
+    """
+    import torch
+
+    torch.manual_seed(0)
+    shape, trunk, width = _trunk(network)
+    rng = np.random.default_rng(0)
+    x = torch.tensor(rng.normal(size=(batch_size, *shape)), dtype=torch.float32)
+    y = [torch.tensor(rng.integers(0, 10, size=batch_size)) for _ in range(num_tasks)]
+    heads = [torch.nn.Sequential(torch.nn.Linear(width, 50), torch.nn.ReLU(), torch.nn.Linear(50, 10)) for _ in y]
+    parameters = [*trunk.parameters(), *(p for head in heads for p in head.parameters())]
+    optimizer = torch.optim.SGD(parameters, lr=0.01)
+
+    def losses():
+        features = trunk(x)
+        return features, [torch.nn.functional.cross_entropy(h(features), t) for h, t in zip(heads, y, strict=True)]
+
+    def plain():
+        optimizer.zero_grad()
+        sum(losses()[1]).backward()
+        optimizer.step()
+
+    return {name: plain if name == "plain sum" else _jacobian_step(name, losses, trunk, optimizer) for name in CHOICES}
+
+
+def _jacobian_step(name, losses, trunk, optimizer):
+    import torchjd.aggregation
+    from torchjd.autojac import jac_to_grad, mtl_backward
+
+    aggregator = getattr(torchjd.aggregation, name.split(",")[0])()
+    options = {"parallel_chunk_size": 1} if "one task" in name else {}
+
+    def step():
+        optimizer.zero_grad()
+        features, values = losses()
+        mtl_backward(values, features=features, **options)
+        jac_to_grad(trunk.parameters(), aggregator)
+        optimizer.step()
+
+    return step
+
+
+def _trunk(network):
+    from torch import nn
+
+    if network == "lenet":
+        layers = [nn.Conv2d(1, 10, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(10, 20, 5), nn.ReLU(), nn.MaxPool2d(2)]
+        return (1, 28, 28), nn.Sequential(*layers, nn.Flatten(), nn.Linear(320, 50), nn.ReLU()), 50
+    layers = []
+    for width in (256, 1024, 1024, 1024):
+        layers += [nn.Linear(width, 1024), nn.ReLU()]
+    return (256,), nn.Sequential(*layers), 1024
+
+
+class Worker:
+    """A process of its own that runs TorchJD's steps in turns.
+
+    TensorFlow and torch bring two versions of one library that cannot live in
+    one process.
+
+    Args:
+        network: `"lenet"` or `"mlp"`.
+        num_tasks: Integer.
+        batch_size: Integer.
+    """
+
+    def __init__(self, network, num_tasks, batch_size):
+        command = [sys.executable, __file__, network, str(num_tasks), str(batch_size)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def time_turn(self, name, steps):
+        """Milliseconds per step over one turn of one variant."""
+        self._process.stdin.write(f"{steps} {name}\n")
+        self._process.stdin.flush()
+        return float(self._process.stdout.readline())
+
+    def close(self):
+        """Ends the process."""
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def _serve(network, num_tasks, batch_size):
+    functions = make_steps(network, int(num_tasks), int(batch_size))
+    for line in sys.stdin:
+        steps, name = line.strip().split(" ", 1)
+        start = time.perf_counter()
+        for _ in range(int(steps)):
+            functions[name]()
+        print(1000 * (time.perf_counter() - start) / int(steps), flush=True)
+
+
+if __name__ == "__main__":
+    _serve(*sys.argv[1:])
