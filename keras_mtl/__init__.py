@@ -1,8 +1,40 @@
 """keras_mtl: multi-task learning for Keras 3."""
 
 from keras_mtl import layers, weighting
-from keras_mtl.models import MultiTaskModel, hard_sharing, stages_of
+from keras_mtl.models import (
+    MultiTaskModel,
+    branched_sharing,
+    cgc,
+    cross_stitch,
+    dselect_k,
+    hard_sharing,
+    mmoe,
+    mtan,
+    nddr,
+    omoe,
+    ple,
+    sluice,
+    soft_sharing,
+    stages_of,
+)
 
 __version__ = "0.1.0"
 
-__all__ = ["MultiTaskModel", "hard_sharing", "layers", "stages_of", "weighting"]
+__all__ = [
+    "MultiTaskModel",
+    "branched_sharing",
+    "cgc",
+    "cross_stitch",
+    "dselect_k",
+    "hard_sharing",
+    "layers",
+    "mmoe",
+    "mtan",
+    "nddr",
+    "omoe",
+    "ple",
+    "sluice",
+    "soft_sharing",
+    "stages_of",
+    "weighting",
+]

@@ -81,7 +81,7 @@ class DSelectKGate(layers.Layer):
         self.per_example = per_example
         self.gamma = gamma
         self.entropy_strength = entropy_strength
-        self.seed = keras.random.make_default_seed() if seed is None else seed
+        self.seed = seed
         self.digits = math.ceil(math.log2(num_experts))
         numbers = np.arange(num_experts)[:, None] >> np.arange(self.digits)[::-1]
         self.codes = (numbers & 1).astype("float32")
@@ -95,7 +95,7 @@ class DSelectKGate(layers.Layer):
             self.selector_bias = self._add("selector_bias", (self.k,), 0.05, 3)
 
     def _add(self, name, shape, bound, number):
-        seed = (self.seed + number) % 2**31
+        seed = None if self.seed is None else (self.seed + number) % 2**31
         return self.add_weight(
             shape=shape, initializer=keras.initializers.RandomUniform(-bound, bound, seed=seed), name=name
         )

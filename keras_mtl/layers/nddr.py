@@ -41,9 +41,7 @@ class NDDR(layers.Layer):
       Reduction", CVPR 2019.
     """
 
-    def __init__(
-        self, index, self_weight=0.9, batch_normalization=False, kernel_regularizer=None, name=None, **kwargs
-    ):
+    def __init__(self, index, self_weight=0.9, batch_normalization=False, kernel_regularizer=None, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
         check_self_weight(self_weight, index)
         self.index = index

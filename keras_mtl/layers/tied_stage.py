@@ -105,7 +105,9 @@ class TiedStage(Stage):
         return self.distance(stacked)
 
     def get_config(self):
-        distance = self.distance if isinstance(self.distance, str) else keras.saving.serialize_keras_object(self.distance)
+        distance = (
+            self.distance if isinstance(self.distance, str) else keras.saving.serialize_keras_object(self.distance)
+        )
         return {
             **super().get_config(),
             "partners": self.partners,

@@ -1,7 +1,33 @@
 """The multi-task model and its builders."""
 
+from keras_mtl.models.branched_sharing import branched_sharing
+from keras_mtl.models.cgc import cgc
 from keras_mtl.models.columns import stages_of
+from keras_mtl.models.cross_stitch import cross_stitch
+from keras_mtl.models.dselect_k import dselect_k
 from keras_mtl.models.hard_sharing import hard_sharing
+from keras_mtl.models.mmoe import mmoe
+from keras_mtl.models.mtan import mtan
 from keras_mtl.models.multi_task_model import MultiTaskModel
+from keras_mtl.models.nddr import nddr
+from keras_mtl.models.omoe import omoe
+from keras_mtl.models.ple import ple
+from keras_mtl.models.sluice import sluice
+from keras_mtl.models.soft_sharing import soft_sharing
 
-__all__ = ["MultiTaskModel", "hard_sharing", "stages_of"]
+__all__ = [
+    "MultiTaskModel",
+    "branched_sharing",
+    "cgc",
+    "cross_stitch",
+    "dselect_k",
+    "hard_sharing",
+    "mmoe",
+    "mtan",
+    "nddr",
+    "omoe",
+    "ple",
+    "sluice",
+    "soft_sharing",
+    "stages_of",
+]

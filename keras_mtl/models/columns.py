@@ -13,17 +13,18 @@ def stage_label(stack, index):
     return stack[0].name if len(stack) == 1 else f"stage_{index + 1}"
 
 
-def place_shared(stacks, tensor):
+def place_shared(stacks, tensor, first_index=0):
     """Calls stages one after the other as the shared trunk.
 
     Args:
         stacks: List of lists of layers.
         tensor: Keras tensor, or a structure of them, that the first one takes.
+        first_index: Integer. Place of the first stage in the trunk.
 
     Returns:
         The output of the last stage.
     """
-    for index, stack in enumerate(stacks):
+    for index, stack in enumerate(stacks, start=first_index):
         stage = Stage(stack, scope="shared", name=f"shared_{stage_label(stack, index)}")
         tensor = call_stage(stage, tensor, f"`stages[{index}]`")
     return tensor

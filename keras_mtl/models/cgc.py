@@ -1,0 +1,71 @@
+"""Customized gate control: shared experts and each task's own, behind a gate."""
+
+import functools
+
+from keras_mtl.layers import Gate
+from keras_mtl.models.experts import expert_stages, extraction
+
+
+def cgc(
+    inputs,
+    stages,
+    heads,
+    *,
+    shared_experts=2,
+    task_experts=2,
+    gate=None,
+    gate_temperature=1.0,
+    gate_dropout=0.0,
+    copy_weights=False,
+    name=None,
+):
+    """Builds a model with customized gate control.
+
+    `y_k = h_k(g_k(x) . [E_k(x); E_s(x)])`: task k mixes its own experts and
+    the shared ones, and no other task's. An expert is a copy of the stages in
+    a row. Without task experts this is `mmoe`; with one task expert and no
+    shared ones the tasks are independent.
+
+    Args:
+        inputs: `keras.Input`, or a list or dict of them.
+        stages: List of Keras layers (or lists of layers). In a row they make
+            an expert, which is copied from their configs with seeds of its
+            own.
+        heads: Dict from task name to a Keras layer or a list of layers.
+        shared_experts: Integer. How many experts all tasks see. Defaults to 2.
+        task_experts: Integer, or dict from task to integer. How many experts a
+            task has of its own. Defaults to 2.
+        gate: `None`, a Keras layer or a list of layers that make a feature
+            vector for the gate; each gate gets its own copies. Defaults to
+            `None`: the gate sees the experts' input, flattened.
+        gate_temperature: Float. Defaults to 1.
+        gate_dropout: Float. As with `mmoe`. Defaults to 0.
+        copy_weights: Boolean. Whether all experts start from the given stages'
+            weights. Defaults to `False`.
+        name: String. Name of the model.
+
+    Returns:
+        A `keras_mtl.MultiTaskModel`. The coefficients of a gate are those of
+        the task's own experts, then of the shared ones.
+
+    Raises:
+        ValueError: If a task has no expert at all.
+
+    Example:
+
+    >>> model = keras_mtl.cgc(
+    ...     inputs=keras.Input((20,)),
+    ...     stages=[keras.layers.Dense(16, activation="relu")],
+    ...     heads={"a": keras.layers.Dense(1), "b": keras.layers.Dense(1)},
+    ... )
+    >>> model.sharing_coefficients(np.ones((8, 20)))["a/gate"].shape
+    (4,)
+
+    Reference:
+
+    - H. Tang et al., "Progressive Layered Extraction (PLE): A Novel Multi-Task Learning (MTL) Model for Personalized
+      Recommendations", RecSys 2020.
+    """
+    tensor, stacks, heads = expert_stages(inputs, stages, heads)
+    make_gate = functools.partial(Gate, temperature=gate_temperature, dropout=gate_dropout, name="softmax")
+    return extraction(tensor, [stacks], heads, shared_experts, task_experts, make_gate, gate, copy_weights, name)

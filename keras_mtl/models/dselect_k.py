@@ -1,0 +1,88 @@
+"""DSelect-k: each task learns which k of the shared experts it uses."""
+
+import functools
+
+import keras
+
+from keras_mtl.layers import DSelectKGate
+from keras_mtl.models.columns import place_head
+from keras_mtl.models.experts import check_count, expert_stages, gated, place_experts
+from keras_mtl.models.multi_task_model import MultiTaskModel
+
+
+def dselect_k(
+    inputs,
+    stages,
+    heads,
+    *,
+    experts=8,
+    k=2,
+    shared_depth=0,
+    per_example=False,
+    gate=None,
+    gamma=1.0,
+    entropy_strength=0.0,
+    copy_weights=False,
+    name=None,
+):
+    """Builds a mixture-of-experts with sparse gates that stay differentiable.
+
+    As `mmoe`, but task k's weights are those of k selectors, each of which
+    moves towards one expert by smooth steps of binary digits: see
+    `keras_mtl.layers.DSelectKGate` for the equations. All experts still run:
+    the gates choose, they do not save time.
+
+    Args:
+        inputs: `keras.Input`, or a list or dict of them.
+        stages: List of Keras layers (or lists of layers), as `mmoe` takes
+            them.
+        heads: Dict from task name to a Keras layer or a list of layers.
+        experts: Integer. How many experts there are. Defaults to 8.
+        k: Integer. How many of them a task uses at most. Defaults to 2.
+        shared_depth: Integer. How many stages are shared below the experts.
+            Defaults to 0.
+        per_example: Boolean. Whether a gate depends on the example. Defaults
+            to `False`: one choice for each task.
+        gate: `None`, a Keras layer or a list of layers that make a feature
+            vector for `per_example` gates. Defaults to `None`.
+        gamma: Float. Width of the smooth step. Defaults to 1.
+        entropy_strength: Float. How much the selectors' entropy adds to the
+            loss in training, which makes them choose sooner. Defaults to 0.
+        copy_weights: Boolean. Whether all experts start from the given stages'
+            weights. Defaults to `False`.
+        name: String. Name of the model.
+
+    Returns:
+        A `keras_mtl.MultiTaskModel`.
+
+    Raises:
+        ValueError: If there are no experts, or `k` is more than there are.
+
+    Example:
+
+    >>> model = keras_mtl.dselect_k(
+    ...     inputs=keras.Input((20,)),
+    ...     stages=[keras.layers.Dense(16, activation="relu")],
+    ...     heads={"a": keras.layers.Dense(1), "b": keras.layers.Dense(1)},
+    ...     experts=4,
+    ... )
+    >>> model.sharing_coefficients()["a/gate"].shape
+    (4,)
+
+    Reference:
+
+    - H. Hazimeh et al., "DSelect-k: Differentiable Selection in the Mixture of Experts with Applications to Multi-Task
+      Learning", NeurIPS 2021.
+    """
+    check_count(experts, "experts")
+    tensor, stacks, heads = expert_stages(inputs, stages, heads, shared_depth)
+    features = place_experts(stacks, tensor, "shared", experts, copy_weights, shared_depth)
+    make_gate = functools.partial(
+        DSelectKGate, k=k, per_example=per_example, gamma=gamma, entropy_strength=entropy_strength, name="select"
+    )
+    make_gate(experts)  # one expert has no gate, but `k` is checked all the same
+    if not per_example:  # the gate takes nothing but the batch size from its input
+        tensor, gate = keras.tree.flatten(tensor)[0], []
+    mixed = {task: gated(make_gate, tensor, features, task, gate) for task in heads}
+    outputs = {task: place_head(head, mixed[task], task) for task, head in heads.items()}
+    return MultiTaskModel(inputs, outputs, name=name)

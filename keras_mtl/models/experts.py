@@ -1,0 +1,130 @@
+"""Experts and gates: what MMoE, CGC, PLE and DSelect-k have in common."""
+
+import keras
+
+from keras_mtl.layers import ExpertMixture
+from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
+from keras_mtl.models.columns import copy_layer, place_column, place_head, place_shared, place_unit
+from keras_mtl.models.multi_task_model import MultiTaskModel
+
+
+def check_count(count, argument, least=1):
+    """Raises where a number of experts is none."""
+    if isinstance(count, bool) or not isinstance(count, int) or count < least:
+        raise ValueError(f"`{argument}` should be an integer of at least {least}. Received: {argument}={count!r}")
+    return count
+
+
+def expert_stages(inputs, stages, heads, shared_depth=0):
+    """Checks a builder's arguments and places the stages below the experts.
+
+    Returns:
+        Tuple of what the experts take, the stacks of an expert and the heads.
+    """
+    check_inputs(inputs)
+    stacks, heads = check_stages(stages), check_heads(heads)
+    if isinstance(shared_depth, bool) or not isinstance(shared_depth, int) or not 0 <= shared_depth < len(stacks):
+        raise ValueError(
+            f"`shared_depth` should be an integer from 0 to {len(stacks) - 1}, so that at least one stage is left for "
+            f"the experts. Received: shared_depth={shared_depth!r}"
+        )
+    return place_shared(stacks[:shared_depth], inputs), stacks[shared_depth:], heads
+
+
+def place_experts(stacks, tensor, scope, count, copy_weights=False, first_index=0):
+    """Calls `count` fresh copies of stages as experts.
+
+    Returns:
+        List of their outputs.
+    """
+    return [place_column(stacks, tensor, f"{scope}/expert_{i + 1}", copy_weights, first_index) for i in range(count)]
+
+
+def place_gate(make_gate, tensor, count, owner, gate=None, label="gate"):
+    """Calls a gate on what its experts take.
+
+    Args:
+        make_gate: Function from the number of experts to the gate's layer.
+        tensor: Keras tensor, or a structure of them.
+        count: Integer. How many experts there are.
+        owner: String. `"shared"` or a task.
+        gate: `None`, a Keras layer or a list of them to stand before it.
+        label: String. The gate's name within its owner.
+
+    Returns:
+        The gate's output.
+    """
+    if gate is not None:
+        before = gate if isinstance(gate, (list, tuple)) else [gate]
+        before = [copy_layer(layer, tag=f"{owner}/{label}") for layer in before]
+    else:
+        before = _flattening(tensor)
+    return place_unit([*before, make_gate(count)], tensor, f"{owner}/{label}")
+
+
+def _flattening(tensor):
+    flat = keras.tree.flatten(tensor)
+    plain = tensor is flat[0] and "float" in flat[0].dtype and None not in flat[0].shape[1:]
+    if not plain:
+        shapes = [(tuple(x.shape), x.dtype) for x in flat]
+        raise ValueError(
+            "Without `gate`, gates take one float tensor of known shape. Give `gate=` the layers that make a feature "
+            f"vector of what the experts take, or `shared_depth=` to share the stages that do. Received: {shapes}"
+        )
+    return [] if len(tensor.shape) == 2 else [keras.layers.Flatten(name="flatten")]
+
+
+def place_mixture(gate, experts, owner, label="mixture"):
+    """Calls the sum of the experts' outputs, weighted by a gate."""
+    return place_unit(ExpertMixture(name="mixture"), [gate, *experts], f"{owner}/{label}")
+
+
+def gated(make_gate, tensor, experts, owner, gate=None, suffix=""):
+    """Places a gate and its mixture; a lone expert needs neither.
+
+    Returns:
+        The mixture of the experts' outputs.
+    """
+    if len(experts) == 1:
+        return experts[0]
+    probabilities = place_gate(make_gate, tensor, len(experts), owner, gate, f"gate{suffix}")
+    return place_mixture(probabilities, experts, owner, f"mixture{suffix}")
+
+
+def extraction(inputs, levels, heads, shared, own, make_gate, gate=None, copy_weights=False, name=None):
+    """Builds levels of shared and task experts, each with its gates.
+
+    Args:
+        inputs: Keras tensor, or a structure of them.
+        levels: List; for each level the stacks of one expert.
+        heads: Dict from task to stack.
+        shared: Integer. Shared experts of each level.
+        own: Integer or dict from task to integer. Task experts of each level.
+        make_gate: Function from the number of experts to the gate's layer.
+        gate: As `place_gate` takes it.
+        copy_weights: Boolean. Whether experts start from the given weights.
+        name: String. Name of the model.
+
+    Returns:
+        A `MultiTaskModel`.
+    """
+    own = own if isinstance(own, dict) else dict.fromkeys(heads, own)
+    if set(own) != set(heads):
+        raise ValueError(f"The keys of `task_experts` should be the tasks {list(heads)}. Received: {list(own)}")
+    check_count(shared, "shared_experts", 0)
+    for task, count in own.items():
+        if check_count(count, "task_experts", 0) + shared == 0:
+            raise ValueError(f"Task '{task}' should have at least one expert. Received: no shared and no task experts")
+    paths, common, index = dict.fromkeys(heads, inputs), inputs, 0
+    for level, stacks in enumerate(levels):
+        suffix = f"_{level + 1}" if len(levels) > 1 else ""
+        for_all = place_experts(stacks, common, "shared", shared, copy_weights, index)
+        for_one = {t: place_experts(stacks, paths[t], t, own[t], copy_weights, index) for t in heads}
+        below, common_below = paths, common
+        paths = {t: gated(make_gate, below[t], for_one[t] + for_all, t, gate, suffix) for t in heads}
+        if shared and level < len(levels) - 1:
+            everything = [expert for t in heads for expert in for_one[t]] + for_all
+            common = gated(make_gate, common_below, everything, "shared", gate, suffix)
+        index += len(stacks)
+    outputs = {task: place_head(head, paths[task], task) for task, head in heads.items()}
+    return MultiTaskModel(inputs, outputs, name=name)

@@ -1,0 +1,72 @@
+"""One-gate mixture-of-experts: tasks share experts and the gate."""
+
+import functools
+
+from keras_mtl.layers import Gate
+from keras_mtl.models.columns import place_head
+from keras_mtl.models.experts import check_count, expert_stages, gated, place_experts
+from keras_mtl.models.multi_task_model import MultiTaskModel
+
+
+def omoe(
+    inputs,
+    stages,
+    heads,
+    *,
+    experts=8,
+    shared_depth=0,
+    gate=None,
+    gate_temperature=1.0,
+    gate_dropout=0.0,
+    copy_weights=False,
+    name=None,
+):
+    """Builds a one-gate mixture-of-experts, the baseline of MMoE.
+
+    `y_k = h_k(sum_i g_i(x) f_i(x))`: all tasks see the same mixture.
+
+    Args:
+        inputs: `keras.Input`, or a list or dict of them.
+        stages: List of Keras layers (or lists of layers), as `mmoe` takes
+            them.
+        heads: Dict from task name to a Keras layer or a list of layers.
+        experts: Integer. How many experts there are. Defaults to 8.
+        shared_depth: Integer. How many stages are shared below the experts.
+            Defaults to 0.
+        gate: `None`, a Keras layer or a list of layers that make a feature
+            vector for the gate. Defaults to `None`: the gate sees the experts'
+            input, flattened.
+        gate_temperature: Float. Defaults to 1.
+        gate_dropout: Float. Defaults to 0.
+        copy_weights: Boolean. Whether all experts start from the given stages'
+            weights. Defaults to `False`.
+        name: String. Name of the model.
+
+    Returns:
+        A `keras_mtl.MultiTaskModel`.
+
+    Raises:
+        ValueError: As with `mmoe`.
+
+    Example:
+
+    >>> model = keras_mtl.omoe(
+    ...     inputs=keras.Input((20,)),
+    ...     stages=[keras.layers.Dense(16, activation="relu")],
+    ...     heads={"a": keras.layers.Dense(1), "b": keras.layers.Dense(1)},
+    ...     experts=4,
+    ... )
+    >>> list(model.sharing_coefficients(np.ones((8, 20))))
+    ['shared/gate']
+
+    Reference:
+
+    - J. Ma et al., "Modeling Task Relationships in Multi-task Learning with Multi-gate Mixture-of-Experts", KDD 2018.
+    """
+    check_count(experts, "experts")
+    tensor, stacks, heads = expert_stages(inputs, stages, heads, shared_depth)
+    features = place_experts(stacks, tensor, "shared", experts, copy_weights, shared_depth)
+    make_gate = functools.partial(Gate, temperature=gate_temperature, dropout=gate_dropout, name="softmax")
+    mixed = gated(make_gate, tensor, features, "shared", gate)
+    outputs = {task: place_head(head, mixed, task) for task, head in heads.items()}
+    return MultiTaskModel(inputs, outputs, name=name)

@@ -1,0 +1,109 @@
+"""Soft sharing: a column for each task, and a distance between them in the loss."""
+
+import functools
+
+from keras_mtl.layers import Stage, TiedStage
+from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
+from keras_mtl.models.columns import copy_name, place_column, place_head
+from keras_mtl.models.multi_task_model import MultiTaskModel
+
+
+def soft_sharing(
+    inputs, stages, heads, *, distance="l2", strength=0.01, normalization="laf", copy_weights=False, name=None
+):
+    """Builds a model whose tasks have columns of their own that stay near each other.
+
+    The output of task k is `h_k(c_k(x))`. To the tasks' losses comes, for the
+    weights `W_1, ..., W_K` of each stage's copies,
+    `strength * distance(W_1, ..., W_K)`:
+
+    - `"l2"`: `sum_{i<j} ||W_i - W_j||^2`. Columns become one as the strength
+      grows, and are independent at 0.
+    - `"trace_norm"`: the sum of the singular values of the weights of all
+      columns, stacked on a last axis. It is small where the columns are linear
+      combinations of few; they need not be equal.
+
+    No data passes between columns. So each column's variables are its task's
+    own and there are no shared ones: weightings that look at task gradients
+    have nothing to weigh here, and `compile` says so.
+
+    Args:
+        inputs: `keras.Input`, or a list or dict of them.
+        stages: List of Keras layers (or lists of layers). Every task gets its
+            own copies, from their configs, with seeds of their own.
+        heads: Dict from task name to a Keras layer or a list of layers. Heads
+            are not tied.
+        distance: `"l2"`, `"trace_norm"`, or a function from a tensor of shape
+            `(..., K)`, one weight of the K columns, to a scalar. A function
+            has to be registered with Keras to be saved. Defaults to `"l2"`.
+        strength: Float, or a list with one for each stage. 0 leaves a stage
+            untied. Defaults to 0.01.
+        normalization: `"laf"`, `"tucker"` or `"tt"`. How the trace norm makes
+            matrices of stacked weights: `K x rest`, the mean over each axis
+            against the rest, or the mean over each place to cut the row of
+            axes. Defaults to `"laf"`.
+        copy_weights: Boolean. Whether all columns start from the given stages'
+            weights, which have to be built. Defaults to `False`.
+        name: String. Name of the model.
+
+    Returns:
+        A `keras_mtl.MultiTaskModel`.
+
+    Raises:
+        ValueError: If `strength` is negative or there is not one for each
+            stage, `distance` or `normalization` is unknown, or a stage cannot
+            be made from its config.
+
+    Example:
+
+    >>> model = keras_mtl.soft_sharing(
+    ...     inputs=keras.Input((20,)),
+    ...     stages=[keras.layers.Dense(16, activation="tanh", name="fc")],
+    ...     heads={"a": keras.layers.Dense(1), "b": keras.layers.Dense(1)},
+    ...     distance="trace_norm",
+    ...     strength=1e-3,
+    ... )
+    >>> sorted(model.sharing_coefficients())
+    ['distance/a_fc']
+
+    References:
+
+    - L. Duong et al., "Low Resource Dependency Parsing: Cross-lingual Parameter Sharing in a Neural Network Parser",
+      ACL 2015 (`"l2"`).
+    - Y. Yang, T. Hospedales, "Trace Norm Regularised Deep Multi-Task Learning", ICLR workshop 2017
+      (`"trace_norm"`).
+
+    Deviations: all trainable weights of a stage are tied, biases too. The
+    `"tucker"` and `"tt"` norms are means over their matrices, as with the
+    paper's weights `1 / N`.
+    """
+    check_inputs(inputs)
+    stacks, heads = check_stages(stages), check_heads(heads)
+    strengths = _strengths(strength, len(stacks))
+    outputs = {}
+    for task, head in heads.items():
+        tensor = inputs
+        for index, stack in enumerate(stacks):
+            make = Stage
+            if strengths[index] and len(heads) > 1:
+                make = functools.partial(
+                    TiedStage,
+                    partners=[copy_name(stack, other, index) for other in heads],
+                    distance=distance,
+                    strength=strengths[index],
+                    normalization=normalization,
+                )
+            tensor = place_column([stack], tensor, task, copy_weights, index, make)
+        outputs[task] = place_head(head, tensor, task)
+    return MultiTaskModel(inputs, outputs, name=name)
+
+
+def _strengths(strength, count):
+    strengths = list(strength) if isinstance(strength, (list, tuple)) else [strength] * count
+    numbers = all(isinstance(s, (int, float)) and not isinstance(s, bool) and s >= 0 for s in strengths)
+    if len(strengths) != count or not numbers:
+        raise ValueError(
+            f"`strength` should be a number of at least 0, or a list of {count}, one for each stage. "
+            f"Received: strength={strength!r}"
+        )
+    return [float(s) for s in strengths]

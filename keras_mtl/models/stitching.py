@@ -1,0 +1,43 @@
+"""Columns with units between them: what cross-stitch, sluice and NDDR have in common."""
+
+from keras_mtl.layers import Stage
+from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
+from keras_mtl.models.columns import place_column, place_head, place_unit, stage_label
+from keras_mtl.models.multi_task_model import MultiTaskModel
+
+
+def stitched(inputs, stages, heads, make_unit, *, copy_weights=False, make_stage=Stage, join=None, name=None):
+    """Builds a model of K columns that mix their features after every stage.
+
+    Each task has a layer of its own for its part of a unit, so that the graph
+    says exactly which task depends on which variables.
+
+    Args:
+        inputs: Keras tensor, or a structure of them.
+        stages: As every builder takes them.
+        heads: As every builder takes them.
+        make_unit: Function from a task's place to the layer that mixes the K
+            columns' features for it.
+        copy_weights: Boolean. Whether columns start from the given weights.
+        make_stage: Function that makes a stage, as `place_column` takes it.
+        join: `None`, or a function from a task and the list of its stitched
+            features to what its head takes.
+        name: String. Name of the model.
+
+    Returns:
+        A `MultiTaskModel`.
+    """
+    check_inputs(inputs)
+    stacks, heads = check_stages(stages), check_heads(heads)
+    tensors = dict.fromkeys(heads, inputs)
+    history = {task: [] for task in heads}
+    for index, stack in enumerate(stacks):
+        label = stage_label(stack, index)
+        columns = [place_column([stack], tensors[t], t, copy_weights, index, make_stage) for t in heads]
+        for place, task in enumerate(heads):
+            tensors[task] = place_unit(make_unit(place), columns, f"{task}/units/{label}")
+            history[task].append(tensors[task])
+    if join is not None:
+        tensors = {task: join(task, features) for task, features in history.items()}
+    outputs = {task: place_head(head, tensors[task], task) for task, head in heads.items()}
+    return MultiTaskModel(inputs, outputs, name=name)
