@@ -96,6 +96,18 @@ class Weighting(layers.Layer):
         for variable, value in self._initial_state:
             variable.assign(ops.convert_to_tensor(value, dtype=variable.dtype))
 
+    # Keras does not save the state of seeds; a weighting that draws goes on where it stopped only with it.
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        for index, generator in enumerate(self._seed_generators):
+            store[f"seed_{index}"] = generator.state
+
+    def load_own_variables(self, store):
+        for index, generator in enumerate(self._seed_generators):
+            generator.state.assign(store[f"seed_{index}"])
+        super().load_own_variables({key: store[key] for key in store.keys() if not key.startswith("seed_")})  # noqa: SIM118
+
     def task_weights(self, losses, present, gramian=None):
         """Computes the task weights of one step.
 
@@ -137,6 +149,7 @@ class Weighting(layers.Layer):
             weights: Float tensor of shape `(K,)`. Weights of this step.
             gramian: Float tensor of shape `(K, K)` or `None`.
         """
+        del losses, present, weights, gramian  # a body for AutoGraph, which warns of a docstring alone
 
     def after_step(self, losses, losses_after, present):
         """Updates the state from the losses of the same batch after the step.
@@ -148,6 +161,7 @@ class Weighting(layers.Layer):
             losses_after: Float tensor of shape `(K,)`. Losses after it.
             present: Float tensor of shape `(K,)`.
         """
+        del losses, losses_after, present
 
     def is_due(self):
         """Whether this step solves for new weights, where `every` is above 1."""
