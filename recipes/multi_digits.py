@@ -115,15 +115,15 @@ def report(results, seeds):
     """Prints the table and what its differences are worth."""
     baseline = {task: results[SINGLE][task] for task in TASKS}
     spread = f"mean ± standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else "one seed"
-    table = Table(title=f"Test accuracy in percent: {spread}", title_justify="left")
-    table.add_column("model")
+    table = Table(title=f"Test accuracy in percent, {spread}", title_justify="left")
+    table.add_column("model", no_wrap=True)
     for column in ("parameters", "seconds", *TASKS, "delta_m %"):
         table.add_column(column, justify="right")
     gains = {}
     for name, result in results.items():
         gains[name] = delta_m({task: result[task] for task in TASKS}, baseline)
         table.add_row(
-            name if name == SINGLE else f"shared, {name}",
+            name,
             f"{result['parameters']:,}",
             f"{np.mean(result['seconds']):.0f}",
             *(mean_and_spread(result[task]) for task in TASKS),
@@ -131,14 +131,19 @@ def report(results, seeds):
             end_section=name == SINGLE,
         )
     console.print(table)
-    console.print("single-task: both columns, trained side by side; seconds: one training with its validation")
+    console.print("single-task: two columns side by side; below it: one trunk for both tasks, by weighting")
     if len(seeds) < 3:
         console.print("With fewer than 3 seeds, no difference in this table means anything.")
         return
-    for name in [name for name in results if name != SINGLE]:
-        differs = beyond_noise(gains[name], gains[SINGLE])
-        words = "differs from single-task by more than" if differs else "does not differ from single-task beyond"
-        console.print(f"shared, {name}: {words} two standard errors of the seeds")
+    shared = [name for name in results if name != SINGLE]
+    differ = [name for name in shared if beyond_noise(gains[name], gains[SINGLE])]
+    better = [name for name in differ if np.mean(gains[name]) > 0]
+    for words, chosen in (
+        ("Better than single-task by more than two standard errors", better),
+        ("Worse than single-task by more than two standard errors", [n for n in differ if n not in better]),
+        ("No difference from single-task that these seeds can show", [n for n in shared if n not in differ]),
+    ):
+        console.print(f"{words}: {', '.join(chosen) or 'none'}")
 
 
 def draw(results, predictions, data, path):
@@ -206,14 +211,15 @@ def main():
         keras_mtl.weighting.get(name.partition(":")[0])  # an unknown name fails here, before anything is trained
     seeds = range(options.seeds or (1 if options.quick else 4))
     epochs = options.epochs or (1 if options.quick else 4)
-    pairs = (2000, 500, 500) if options.quick else (10000, 2000, 4000)
+    pairs = (2000, 500, 500) if options.quick else (8000, 2000, 4000)
 
     folder = output_folder("multi_digits-quick" if options.quick else "multi_digits")
     data = two_digits(dict(zip(("train", "validation", "test"), pairs, strict=True)))
     results, predictions = run([SINGLE, *names], seeds, data, epochs, folder)
     report(results, seeds)
     draw(results, predictions, data, folder / "results.png")
-    console.print(f"Picture: {folder / 'results.png'}   Curves: tensorboard --logdir {folder / 'logs'}")
+    console.print(f"Picture: {folder / 'results.png'}", soft_wrap=True)
+    console.print(f"Curves:  tensorboard --logdir {folder / 'logs'}", soft_wrap=True)
 
 
 if __name__ == "__main__":
