@@ -177,6 +177,8 @@ class FeatureGradients(ParameterGradients):
 
     @contextlib.contextmanager
     def recording(self, x):
+        # Eager steps may have arrays, which the heads do not take beside tensors.
+        x = keras.tree.map_structure(tf.convert_to_tensor, x)
         with self.tape:
             self.features = keras.tree.flatten(self.trunk(x, training=True))
             with self.upper_tape:
