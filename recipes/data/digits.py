@@ -67,8 +67,12 @@ def two_digits(pairs, seed=0, digits=None):
         Dict from split to `(pictures, labels)`.
     """
     images, classes = digits or load_digits()
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(images))
+    order = np.random.default_rng(seed).permutation(len(images))
     ends = np.cumsum([0, *SPLITS.values()]) * len(images) // sum(SPLITS.values())
     parts = {split: order[a:b] for split, a, b in zip(SPLITS, ends[:-1], ends[1:], strict=True)}
-    return {split: compose(images[parts[split]], classes[parts[split]], count, rng) for split, count in pairs.items()}
+    # Each split has random numbers of its own: the test pictures do not depend on how many others there are.
+    draws = {split: np.random.default_rng([seed, index]) for index, split in enumerate(parts)}
+    return {
+        split: compose(images[parts[split]], classes[parts[split]], count, draws[split])
+        for split, count in pairs.items()
+    }

@@ -41,6 +41,11 @@ def test_one_seed_makes_the_same_pictures():
     assert (first != other).any()
 
 
+def test_test_pictures_do_not_depend_on_the_size_of_training():
+    few, many = (digits.two_digits({"train": n, "test": 9}, digits=made_up())["test"][0] for n in (5, 50))
+    np.testing.assert_array_equal(few, many)
+
+
 def test_missing_package_is_named_with_its_install_line(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r'mlxtend: pip install -e "\.\[recipes\]"'):
