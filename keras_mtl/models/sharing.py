@@ -104,7 +104,14 @@ class Sharing:
         """
         features = tuple(self.features(tasks))
         trunk = keras.Model(self._model.input, features)
-        return trunk, keras.Model((features, self._model.input), self._model.output)
+        # Inputs that go around the features (into gates) get a new node from Keras in a model that starts in the
+        # middle, and the whole model could not be saved after that.
+        inputs = keras.tree.flatten(self._model.input)
+        histories = [x._keras_history for x in inputs]
+        heads = keras.Model((features, self._model.input), self._model.output)
+        for x, history in zip(inputs, histories, strict=True):
+            x._keras_history = history
+        return trunk, heads
 
     def inputs_of(self, task):
         """The model's inputs that a task's output needs, in their structure.
