@@ -5,7 +5,7 @@ from keras import ops
 from keras_mtl.weighting.scaling import is_stationary
 
 TOLERANCE = 1e-12
-MAX_STEPS = 60
+MAX_STEPS = 100
 # A larger error than this means that there is no solution.
 SOLVED = 1e-9
 
@@ -26,29 +26,31 @@ def proportional_fair(cosines, sizes, power):
         K equations, which stays large where no solution exists (gradients that cancel).
     """
     count = cosines.shape[0]
+    # Keeps every power of y within float64.
+    largest_log = 650.0 / (power + 1.0)
     eye = ops.eye(count, dtype="float64")
 
-    def parts(y):
-        left = ops.matmul(cosines, (sizes * y)[:, None])[:, 0]
-        right = sizes * y ** (-power)
+    def state(step, log_y):
+        """The step, log(y), z = m y, the residual of the equations and its relative size."""
+        z = sizes * ops.exp(log_y)
+        right = sizes * ops.exp(-power * log_y)
+        residual = ops.matmul(cosines, z[:, None])[:, 0] - right
         # Relative to the parts of the left side too: where they cancel, rounding hides the rest.
-        error = ops.max(ops.abs(left - right) / (right + 1e-4 * ops.sum(sizes * y)))
-        return left - right, error
+        return step, log_y, z, residual, ops.max(ops.abs(residual) / (right + 1e-4 * ops.sum(z)))
 
-    def unfinished(step, y, error):
+    def unfinished(step, log_y, z, residual, error):
         going = ops.logical_and(step < MAX_STEPS, error > TOLERANCE)
-        return ops.logical_and(going, ops.logical_not(is_stationary(cosines, sizes * y)))
+        return ops.logical_and(going, ops.logical_not(is_stationary(cosines, z)))
 
-    def body(step, y, error):
-        residual, _ = parts(y)
-        hessian = cosines + eye * (power * y ** (-power - 1.0) + 1e-14)
-        change = -ops.solve(hessian, residual[:, None])[:, 0] / (sizes * y)
-        # The curvature changes by the power p + 1 of the relative change of y, hence the damping;
-        # a factor of at least 1 keeps y positive.
-        change = change / (1.0 + max(1.0, 0.5 * (power + 1.0)) * ops.max(ops.abs(change)))
-        y = y * (1.0 + change)
-        return step + 1, y, parts(y)[1]
+    def body(step, log_y, z, residual, error):
+        # The 1e-14 keeps the system solvable where gradients cancel and y grows without end.
+        hessian = cosines + eye * (power * ops.exp(-(power + 1.0) * log_y) + 1e-14)
+        change = -ops.solve(hessian, residual[:, None])[:, 0] / z
+        # Steps are in log(y), which keeps y positive. A step lets y or y^(-p) grow e-fold at most;
+        # what shrinks soon becomes negligible in its equation.
+        longest = ops.maximum(ops.max(change), power * ops.max(-change))
+        return state(step + 1, ops.clip(log_y + change / (1.0 + longest), -largest_log, largest_log))
 
-    y = ops.ones((count,), dtype="float64")
-    _, y, error = ops.while_loop(unfinished, body, (ops.zeros((), dtype="int32"), y, parts(y)[1]))
-    return y, error
+    start = state(ops.zeros((), dtype="int32"), ops.zeros((count,), dtype="float64"))
+    _, log_y, _, _, error = ops.while_loop(unfinished, body, start)
+    return ops.exp(log_y), error

@@ -351,6 +351,24 @@ def test_alpha_fairness(scales):
             np.testing.assert_allclose(gramian @ weights, weights ** (-1 / alpha), rtol=rtol)
 
 
+@pytest.mark.parametrize("alpha", [0.1, 0.3, 10.0, 100.0])
+def test_extreme_fairness(alpha):
+    function = tf.function(W.FairGrad(alpha=alpha).solve)
+    for seed in range(3):
+        jacobian = conflicting(np.random.default_rng(seed), 5)
+        gramian = jacobian @ jacobian.T
+        weights = function(gramian).numpy()
+        np.testing.assert_allclose((gramian @ weights) ** -alpha, weights, rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_norms_of_twenty_orders_of_magnitude(method):
+    scales = np.array([1e-10, 1.0, 1e10, 1e-10, 1e10])[:, None]
+    assert np.all(np.isfinite(solve(method, scales * low_rank(np.random.default_rng(1), 5))))
+    weights = solve(method, scales * conflicting(np.random.default_rng(1), 5))
+    assert np.all(np.isfinite(weights)) and np.any(weights != 0)
+
+
 def test_limits_of_cagrad_and_fairgrad():
     jacobian = conflicting(np.random.default_rng(0), 4)
     gramian = jacobian @ jacobian.T
