@@ -1,6 +1,6 @@
 """keras_mtl: multi-task learning for Keras 3."""
 
-from keras_mtl import layers, weighting
+from keras_mtl import analysis, callbacks, layers, metrics, weighting
 from keras_mtl.models import (
     MultiTaskModel,
     branched_sharing,
@@ -22,12 +22,15 @@ __version__ = "0.1.0"
 
 __all__ = [
     "MultiTaskModel",
+    "analysis",
     "branched_sharing",
+    "callbacks",
     "cgc",
     "cross_stitch",
     "dselect_k",
     "hard_sharing",
     "layers",
+    "metrics",
     "mmoe",
     "mtan",
     "nddr",

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_mtl import weighting as weightings
+from keras_mtl.metrics.delta_m import DeltaM
 from keras_mtl.training.resolve import get_loss, get_metric, loss_kind
 from keras_mtl.training.task_losses import TaskLosses
 from keras_mtl.training.trackers import TaskMeans, TaskMetric, TaskPairs, TotalLoss
@@ -28,7 +29,12 @@ class Compiled:
         self.options = options
         losses = self._losses(options["loss"], model)
         self.tasks = tuple(losses)
-        self.static_weights = self._static_weights(options["loss_weights"])
+        self.static_weights = keras.Variable(
+            self.checked_static_weights(options["loss_weights"] or {}),
+            trainable=False,
+            dtype="float32",
+            name="static_weights",
+        )
         self.task_losses = TaskLosses(
             losses,
             self.outputs,
@@ -48,6 +54,7 @@ class Compiled:
         self.cosine_tracker = keras.metrics.Mean(name="grad_cosine")
         self.pair_tracker = self._pair_tracker(options["diagnostics"])
         self.task_metrics = self._task_metrics(options["metrics"], options["weighted_metrics"])
+        self.delta_m = self._delta_m(options["delta_m"])
 
     @property
     def takes_task_gradients(self):
@@ -57,7 +64,8 @@ class Compiled:
     @property
     def evaluation_metrics(self):
         """Trackers that make sense without an optimizer step."""
-        return [self.total_tracker, self.loss_tracker, *self.task_metrics]
+        gain = [] if self.delta_m is None else [self.delta_m]
+        return [self.total_tracker, self.loss_tracker, *self.task_metrics, *gain]
 
     @property
     def metrics(self):
@@ -130,16 +138,15 @@ class Compiled:
         del model
         return losses
 
-    def _static_weights(self, loss_weights):
-        if loss_weights is None:
-            loss_weights = {}
+    def checked_static_weights(self, loss_weights):
+        """Static weights as an array of shape `(K,)`; 1 where none is given."""
         if not isinstance(loss_weights, dict):
             raise ValueError(f"`loss_weights` should be a dict keyed by task. Received: loss_weights={loss_weights!r}")
         self._check_tasks(loss_weights, "loss_weights", self.tasks)
         values = np.array([float(loss_weights.get(task, 1.0)) for task in self.tasks], "float32")
         if not np.all(np.isfinite(values)) or np.any(values < 0):
             raise ValueError(f"`loss_weights` should be finite and at least 0. Received: loss_weights={loss_weights}")
-        return keras.Variable(values, trainable=False, dtype="float32", name="static_weights")
+        return values
 
     def _missing(self, missing):
         if not isinstance(missing, dict):
@@ -238,6 +245,27 @@ class Compiled:
                     names.add(name)
                     found.append(TaskMetric(task, metric, weighted, name))
         return found
+
+    def _delta_m(self, delta_m):
+        if delta_m is None:
+            return None
+        delta_m = DeltaM(delta_m) if isinstance(delta_m, dict) else delta_m
+        sources = {metric.name: metric.result for metric in self.task_metrics}
+        for index, task in enumerate(self.tasks):
+            sources[f"{task}_loss"] = lambda index=index: self.loss_tracker.means()[index]
+        delta_m.bind(self.tasks, sources)
+        return delta_m
+
+    def options_of(self, task):
+        """The options for a model of one task alone: same loss, metrics, labels."""
+        options = {"weighting": "equal", "loss": self.task_losses.losses[task]}
+        for name in ("metrics", "weighted_metrics"):
+            of_task = self._metrics_by_task(self.options[name], name).get(task)
+            options[name] = None if of_task is None else {task: of_task}
+        for name in ("missing", "class_weight"):
+            given = getattr(self.task_losses, name)
+            options[name] = {task: given[task]} if task in given else None
+        return options
 
     def _metrics_by_task(self, given, argument):
         if given is None:

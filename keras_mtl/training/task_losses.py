@@ -115,7 +115,9 @@ class TaskLosses:
         y_true, y_pred = _as_dtype(labels.y_true, loss.dtype), _as_dtype(labels.y_pred, loss.dtype)
         if labels.entrywise:
             y_true, y_pred = y_true[..., None], y_pred[..., None]
-        values = ops.cast(loss.call(y_true, y_pred), "float32")
+        values = loss.call(y_true, y_pred)
+        labels = _without_ignored(labels, getattr(values, "_keras_mask", None))
+        values = ops.cast(values, "float32")
         if len(values.shape) == 0:
             return _scalar_loss(task, values, labels)
         if labels.mask is None and labels.weight is None:
@@ -130,6 +132,14 @@ class TaskLosses:
         if loss.reduction == "sum":
             return total, ops.ones_like(count), count
         return total, ops.sum(weight) if loss.reduction == "mean_with_sample_weight" else count, count
+
+
+def _without_ignored(labels, kept):
+    """Labels less those that the loss itself leaves out, as `ignore_class` does."""
+    if kept is None:
+        return labels
+    kept = ops.cast(kept, "float32")
+    return labels._replace(mask=kept if labels.mask is None else labels.mask * kept)
 
 
 def _scalar_loss(task, value, labels):

@@ -1,0 +1,36 @@
+"""Static task weights that change from epoch to epoch."""
+
+import keras
+
+
+class WeightSchedule(keras.callbacks.Callback):
+    """Sets static task weights at the start of each epoch.
+
+    The change holds from the next step on, without recompiling.
+
+    Args:
+        schedule: Dict from task to a function that takes the epoch (from 0)
+            and returns the task's weight. Other tasks keep theirs.
+
+    Raises:
+        ValueError: When training begins, if a task is unknown; at an epoch, if
+            a weight is negative or not finite.
+
+    Example:
+
+    >>> schedule = keras_mtl.callbacks.WeightSchedule({"aux": lambda epoch: 0.5**epoch})
+    """
+
+    def __init__(self, schedule):
+        super().__init__()
+        self.schedule = dict(schedule)
+
+    def on_train_begin(self, logs=None):
+        unknown = [task for task in self.schedule if task not in self.model.compiled_tasks.tasks]
+        if unknown:
+            raise ValueError(
+                f"`schedule` should name trained tasks: {self.model.compiled_tasks.tasks}. Received: {unknown}"
+            )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.set_task_weights({task: float(weight(epoch)) for task, weight in self.schedule.items()})
