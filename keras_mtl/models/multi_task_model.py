@@ -203,6 +203,7 @@ class MultiTaskModel(keras.Model):
         class_weight=None,
         sample_space=None,
         diagnostics=False,
+        delta_m=None,
     ):
         """Configures the model for training.
 
@@ -245,6 +246,8 @@ class MultiTaskModel(keras.Model):
                 whose gradients have a negative cosine. By-products of
                 weightings that see task gradients, where `gradients` takes
                 them; others refuse. Defaults to `False`.
+            delta_m: `keras_mtl.metrics.DeltaM`, or a dict of the single-task
+                baselines that it takes. Logs the mean relative gain over them.
 
         Raises:
             ValueError: If a task or name is unknown, a weighting needs shared
@@ -263,6 +266,7 @@ class MultiTaskModel(keras.Model):
             "missing": missing,
             "class_weight": class_weight,
             "sample_space": sample_space,
+            "delta_m": delta_m,
             "diagnostics": diagnostics,
         }
         compiled = Compiled(self, options)
@@ -283,6 +287,27 @@ class MultiTaskModel(keras.Model):
             "jit_compile": jit_compile,
             "auto_scale_loss": auto_scale_loss,
         }
+
+    def task_weights(self):
+        """The static task weights as they are now.
+
+        Returns:
+            Dict from task to number.
+        """
+        values = ops.convert_to_numpy(self.compiled_tasks.static_weights.value)
+        return dict(zip(self.compiled_tasks.tasks, values.tolist(), strict=True))
+
+    def set_task_weights(self, weights):
+        """Changes static task weights from the next step on.
+
+        A task of weight 0 is left out: weightings treat it as absent.
+
+        Args:
+            weights: Dict from task to number; other tasks keep theirs.
+        """
+        self.compiled_tasks.static_weights.assign(
+            self.compiled_tasks.checked_static_weights({**self.task_weights(), **weights})
+        )
 
     def get_compile_config(self):
         if not self.compiled:
@@ -332,11 +357,11 @@ class MultiTaskModel(keras.Model):
         return tensorflow.test_step(self, data)
 
     def make_train_function(self, force=False):
+        self.compiled_tasks.check_trunk(self)
         trained = [id(variable) for variable in self.trainable_variables]
         if trained != getattr(self, "_trained", trained):
             # Layers were frozen or released since the last trace.
             self._sharing = None
-            self.compiled_tasks.check_trunk(self)
             force = True
         self._trained = trained
         if not self.optimizer.built:
