@@ -16,9 +16,11 @@ def cross_stitch(inputs, stages, heads, *, units="channel", self_weight=0.9, cop
     learning rate of their own, as the paper asks for (100 to 1000 times that
     of the columns), by
 
-        keras.optimizers.MultiOptimizer(
-            keras.optimizers.OptimizerMap(keras.optimizers.Adam(1e-3), {".*/units/.*": keras.optimizers.Adam(0.1)})
-        )
+    ```python
+    keras.optimizers.MultiOptimizer(
+        keras.optimizers.OptimizerMap(keras.optimizers.Adam(1e-3), {".*/units/.*": keras.optimizers.Adam(0.1)})
+    )
+    ```
 
     Args:
         inputs: `keras.Input`, or a list or dict of them.
