@@ -87,30 +87,32 @@ class DSelectKGate(layers.Layer):
         self.codes = (numbers & 1).astype("float32")
 
     def build(self, input_shape):
-        outer = (input_shape[-1],) if self.per_example else ()
-        self.digit_logits = self._add("digit_logits", (*outer, self.k * self.digits), self.gamma / 100, 0)
-        self.selector_logits = self._add("selector_logits", (*outer, self.k), 0.05, 1)
-        if self.per_example:
-            self.digit_bias = self._add("digit_bias", (self.k * self.digits,), self.gamma / 100, 2)
-            self.selector_bias = self._add("selector_bias", (self.k,), 0.05, 3)
+        self.digit_logits, self.digit_bias = self._add("digit", self.k * self.digits, self.gamma / 100, input_shape)
+        if self.k > 1:  # a lone selector has weight 1
+            self.selector_logits, self.selector_bias = self._add("selector", self.k, 0.05, input_shape)
 
-    def _add(self, name, shape, bound, number):
-        seed = None if self.seed is None else (self.seed + number) % 2**31
-        return self.add_weight(
-            shape=shape, initializer=keras.initializers.RandomUniform(-bound, bound, seed=seed), name=name
-        )
+    def _add(self, name, size, bound, input_shape):
+        shapes = {"logits": (input_shape[-1], size), "bias": (size,)} if self.per_example else {"logits": (size,)}
+        made = {}
+        for place, (kind, shape) in enumerate(shapes.items()):
+            seed = None if self.seed is None else (self.seed + 2 * (name == "selector") + place) % 2**31
+            initializer = keras.initializers.RandomUniform(-bound, bound, seed=seed)
+            made[kind] = self.add_weight(shape=shape, initializer=initializer, name=f"{name}_{kind}")
+        return made["logits"], made.get("bias")
 
     def call(self, inputs, training=None):
-        if self.per_example:
-            digits = ops.matmul(inputs, self.digit_logits) + self.digit_bias
-            selectors = ops.matmul(inputs, self.selector_logits) + self.selector_bias
-        else:
-            digits, selectors = self.digit_logits[None], self.selector_logits[None]
-        choices = self._choices(digits)
+        choices = self._choices(self._affine(inputs, self.digit_logits, self.digit_bias))
         if training:
             self._add_losses(choices)
-        gate = ops.sum(ops.softmax(selectors)[..., None] * choices, axis=1)
+        if self.k == 1:
+            gate = choices[:, 0]
+        else:
+            selectors = ops.softmax(self._affine(inputs, self.selector_logits, self.selector_bias))
+            gate = ops.sum(selectors[..., None] * choices, axis=1)
         return ops.broadcast_to(gate, (ops.shape(inputs)[0], self.num_experts))
+
+    def _affine(self, inputs, logits, bias):
+        return ops.matmul(inputs, logits) + bias if self.per_example else logits[None]
 
     def _choices(self, digits):
         """The selectors' outputs r, of shape `(batch or 1, k, n)`."""

@@ -1,5 +1,7 @@
 """A stage of a trunk, a column or a head, under the name of its owner."""
 
+import contextlib
+
 import keras
 from keras import layers
 
@@ -53,7 +55,7 @@ class Stage(layers.Layer):
     def compute_output_spec(self, inputs, training=None, mask=None):
         del training, mask
         outputs = inputs
-        with _name_scope(self.scope):
+        with name_scope(self.scope):
             for layer in self.stack:
                 # Calling builds the layer under this scope, whatever its kind.
                 outputs = layer.compute_output_spec(outputs) if layer.built else layer(outputs)
@@ -62,7 +64,7 @@ class Stage(layers.Layer):
     def call(self, inputs, training=None, mask=None):
         del training, mask  # both travel with the call context and the tensors
         outputs = inputs
-        with _name_scope(self.scope):
+        with name_scope(self.scope):
             for layer in self.stack:
                 outputs = layer(outputs)
         return outputs
@@ -76,16 +78,36 @@ class Stage(layers.Layer):
             **super().get_config(),
             "stack": [keras.saving.serialize_keras_object(layer) for layer in self.stack],
             "scope": self.scope,
+            "scoped": [self._is_scoped(layer) for layer in self.stack],
         }
 
     @classmethod
     def from_config(cls, config):
         config = dict(config)
-        with _name_scope(config["scope"]):
-            config["stack"] = [keras.saving.deserialize_keras_object(layer) for layer in config["stack"]]
-        return cls(**config)
+        scoped = config.pop("scoped")
+        stack = []
+        for layer, inside in zip(config["stack"], scoped, strict=True):
+            with name_scope(config["scope"]) if inside else contextlib.nullcontext():
+                stack.append(keras.saving.deserialize_keras_object(_left_to_sequential(layer)))
+        return cls(**{**config, "stack": stack})
+
+    def _is_scoped(self, layer):
+        paths = [v.path for v in layer.variables if "seed_generator" not in v.path]
+        return not paths or any(path.startswith(f"{self.scope}/") for path in paths)
 
 
-def _name_scope(scope):
+def _left_to_sequential(config):
+    """Config of a layer in which every `Sequential` builds its layers under its own name, as at first."""
+    if isinstance(config, dict):
+        inside = {key: _left_to_sequential(value) for key, value in config.items()}
+        if config.get("class_name") == "Sequential":
+            for layer in inside["config"]["layers"]:
+                layer.pop("build_config", None)
+        return inside
+    return [_left_to_sequential(item) for item in config] if isinstance(config, list) else config
+
+
+def name_scope(scope):
+    """The name scope of an owner, from the root."""
     parent, _, last = scope.rpartition("/")
     return keras.name_scope(last, override_parent=parent)
