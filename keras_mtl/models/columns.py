@@ -6,6 +6,7 @@ import zlib
 import keras
 
 from keras_mtl.layers import Stage
+from keras_mtl.layers.stage import name_scope
 
 
 def stage_label(stack, index):
@@ -116,7 +117,8 @@ def copy_stage(stack, scope, index, copy_weights=False, make=Stage):
                     f"`copy_weights=True` needs stages that have weights. Received: layer '{layer.name}' of "
                     f"`stages[{index}]`, which is not built"
                 )
-    copies = [copy_layer(layer, tag=scope) for layer in stack]
+    with name_scope(scope):  # functional models are built as they are made
+        copies = [copy_layer(layer, tag=scope) for layer in stack]
     return make(copies, scope=scope, name=copy_name(stack, scope, index))
 
 

@@ -372,31 +372,31 @@ class MultiTaskModel(keras.Model):
     def fit(self, x=None, y=None, *args, callbacks=None, sample_weight=None, validation_data=None, **kwargs):
         self._assert_finite(x)
         if isinstance(validation_data, (list, tuple)) and len(validation_data) == 3:
-            validation_data = (*validation_data[:2], _for_all_labels(*validation_data[1:]))
+            validation_data = (*validation_data[:2], _for_all_labels(*validation_data[1:], self.tasks))
         return super().fit(
             x,
             y,
             *args,
             callbacks=with_callback(callbacks, EndOfEpoch()),
-            sample_weight=_for_all_labels(y, sample_weight),
+            sample_weight=_for_all_labels(y, sample_weight, self.tasks),
             validation_data=validation_data,
             **kwargs,
         )
 
     def train_on_batch(self, x, y=None, sample_weight=None, **kwargs):
-        return super().train_on_batch(x, y, sample_weight=_for_all_labels(y, sample_weight), **kwargs)
+        return super().train_on_batch(x, y, sample_weight=_for_all_labels(y, sample_weight, self.tasks), **kwargs)
 
     def evaluate(self, x=None, y=None, *args, sample_weight=None, **kwargs):
         self._evaluating = True
         try:
-            return super().evaluate(x, y, *args, sample_weight=_for_all_labels(y, sample_weight), **kwargs)
+            return super().evaluate(x, y, *args, sample_weight=_for_all_labels(y, sample_weight, self.tasks), **kwargs)
         finally:
             self._evaluating = False
 
     def test_on_batch(self, x, y=None, sample_weight=None, **kwargs):
         self._evaluating = True
         try:
-            return super().test_on_batch(x, y, sample_weight=_for_all_labels(y, sample_weight), **kwargs)
+            return super().test_on_batch(x, y, sample_weight=_for_all_labels(y, sample_weight, self.tasks), **kwargs)
         finally:
             self._evaluating = False
 
@@ -414,11 +414,14 @@ class MultiTaskModel(keras.Model):
             raise ValueError(f"`task` should be one of {self.tasks}. Received: task={task!r}")
 
 
-def _for_all_labels(y, sample_weight):
+def _for_all_labels(y, sample_weight, tasks):
     """Sample weights with an entry for every task in `y`, as Keras wants them."""
-    if isinstance(y, dict) and isinstance(sample_weight, dict):
-        return {**dict.fromkeys(y), **sample_weight}
-    return sample_weight
+    if not isinstance(y, dict) or not isinstance(sample_weight, dict):
+        return sample_weight
+    unknown = [key for key in sample_weight if key not in tasks]
+    if unknown:
+        raise ValueError(f"The keys of `sample_weight` should be tasks: {tasks}. Received: {unknown}")
+    return {key: sample_weight.get(key) for key in y}
 
 
 def _exclude_from_weight_decay(optimizer, variables):

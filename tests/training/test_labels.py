@@ -255,3 +255,10 @@ def test_loss_is_the_static_total_and_evaluation_ignores_dynamic_weights(weighti
     if weighting == "uncertainty":
         model.weighting.log_var.assign([2.0, -2.0])
         assert model.evaluate(X, y, verbose=0, return_dict=True) == loss
+
+
+def test_a_class_that_the_loss_ignores_is_unlabelled():
+    loss = keras.losses.SparseCategoricalCrossentropy(ignore_class=2)
+    model = model_of(heads(), loss={"kind": loss})
+    logs = fit(model, {"kind": KIND}, batch_size=5)
+    assert_logs(logs, {"kind_loss": by_hand(model, known_kind=KIND != 2)["kind_loss"]})
