@@ -13,6 +13,7 @@ def cgc(
     *,
     shared_experts=2,
     task_experts=2,
+    shared_depth=0,
     gate=None,
     gate_temperature=1.0,
     gate_dropout=0.0,
@@ -28,13 +29,16 @@ def cgc(
 
     Args:
         inputs: `keras.Input`, or a list or dict of them.
-        stages: List of Keras layers (or lists of layers). In a row they make
-            an expert, which is copied from their configs with seeds of its
-            own.
+        stages: List of Keras layers (or lists of layers). The first
+            `shared_depth` are shared below the experts, as embeddings are; the
+            others, in a row, make an expert, which is copied from their
+            configs with seeds of its own.
         heads: Dict from task name to a Keras layer or a list of layers.
         shared_experts: Integer. How many experts all tasks see. Defaults to 2.
         task_experts: Integer, or dict from task to integer. How many experts a
             task has of its own. Defaults to 2.
+        shared_depth: Integer. How many stages are shared below the experts.
+            Defaults to 0.
         gate: `None`, a Keras layer or a list of layers that make a feature
             vector for the gate; each gate gets its own copies. Defaults to
             `None`: the gate sees the experts' input, flattened.
@@ -66,6 +70,18 @@ def cgc(
     - H. Tang et al., "Progressive Layered Extraction (PLE): A Novel Multi-Task Learning (MTL) Model for Personalized
       Recommendations", RecSys 2020.
     """
-    tensor, stacks, heads = expert_stages(inputs, stages, heads)
+    tensor, stacks, heads = expert_stages(inputs, stages, heads, shared_depth)
     make_gate = functools.partial(Gate, temperature=gate_temperature, dropout=gate_dropout, name="softmax")
-    return extraction(tensor, [stacks], heads, shared_experts, task_experts, make_gate, gate, copy_weights, name)
+    return extraction(
+        inputs,
+        tensor,
+        [stacks],
+        heads,
+        shared_experts,
+        task_experts,
+        make_gate,
+        gate,
+        copy_weights,
+        shared_depth,
+        name,
+    )

@@ -91,11 +91,14 @@ def gated(make_gate, tensor, experts, owner, gate=None, suffix=""):
     return place_mixture(probabilities, experts, owner, f"mixture{suffix}")
 
 
-def extraction(inputs, levels, heads, shared, own, make_gate, gate=None, copy_weights=False, name=None):
+def extraction(
+    inputs, tensor, levels, heads, shared, own, make_gate, gate=None, copy_weights=False, first_index=0, name=None
+):
     """Builds levels of shared and task experts, each with its gates.
 
     Args:
         inputs: Keras tensor, or a structure of them.
+        tensor: What the experts of the first level take.
         levels: List; for each level the stacks of one expert.
         heads: Dict from task to stack.
         shared: Integer. Shared experts of each level.
@@ -103,6 +106,7 @@ def extraction(inputs, levels, heads, shared, own, make_gate, gate=None, copy_we
         make_gate: Function from the number of experts to the gate's layer.
         gate: As `place_gate` takes it.
         copy_weights: Boolean. Whether experts start from the given weights.
+        first_index: Integer. Place of the experts' first stage in the trunk.
         name: String. Name of the model.
 
     Returns:
@@ -115,7 +119,7 @@ def extraction(inputs, levels, heads, shared, own, make_gate, gate=None, copy_we
     for task, count in own.items():
         if check_count(count, "task_experts", 0) + shared == 0:
             raise ValueError(f"Task '{task}' should have at least one expert. Received: no shared and no task experts")
-    paths, common, index = dict.fromkeys(heads, inputs), inputs, 0
+    paths, common, index = dict.fromkeys(heads, tensor), tensor, first_index
     for level, stacks in enumerate(levels):
         suffix = f"_{level + 1}" if len(levels) > 1 else ""
         for_all = place_experts(stacks, common, "shared", shared, copy_weights, index)

@@ -13,6 +13,7 @@ def ple(
     *,
     shared_experts=2,
     task_experts=2,
+    shared_depth=0,
     gate=None,
     gate_temperature=1.0,
     gate_dropout=0.0,
@@ -21,22 +22,26 @@ def ple(
 ):
     """Builds a model with progressive layered extraction.
 
-    Each stage is a level of experts. At every level, task k's gate mixes the
-    task's own experts and the shared ones, as in `cgc`, and hands the mixture
-    to the task's experts and gate of the next level. At every level but the
-    last, a shared gate mixes the experts of all tasks and the shared ones, for
-    the shared experts of the next. With one stage this is `cgc`.
+    Each stage above `shared_depth` is a level of experts. At every level, task
+    k's gate mixes the task's own experts and the shared ones, as in `cgc`, and
+    hands the mixture to the task's experts and gate of the next level. At
+    every level but the last, a shared gate mixes the experts of all tasks and
+    the shared ones, for the shared experts of the next. With one level this is
+    `cgc`.
 
     Args:
         inputs: `keras.Input`, or a list or dict of them.
-        stages: List of Keras layers (or lists of layers), one for each level.
-            Experts are copies made from their configs, with seeds of their
-            own.
+        stages: List of Keras layers (or lists of layers). The first
+            `shared_depth` are shared below the experts, as embeddings are;
+            then comes one for each level. Experts are copies made from their
+            configs, with seeds of their own.
         heads: Dict from task name to a Keras layer or a list of layers.
         shared_experts: Integer. How many experts of each level all tasks see.
             Defaults to 2.
         task_experts: Integer, or dict from task to integer. How many experts
             of each level a task has of its own. Defaults to 2.
+        shared_depth: Integer. How many stages are shared below the experts.
+            Defaults to 0.
         gate: `None`, a Keras layer or a list of layers that make a feature
             vector for the gate; each gate gets its own copies, so it has to
             fit every level. Defaults to `None`: a gate sees what its experts
@@ -73,7 +78,19 @@ def ple(
     Deviations: the paper's joint loss, with a sample space and a decaying
     weight for each task, is `sample_space` and `loss_weights` of `compile`.
     """
-    tensor, stacks, heads = expert_stages(inputs, stages, heads)
+    tensor, stacks, heads = expert_stages(inputs, stages, heads, shared_depth)
     levels = [[stack] for stack in stacks]
     make_gate = functools.partial(Gate, temperature=gate_temperature, dropout=gate_dropout, name="softmax")
-    return extraction(tensor, levels, heads, shared_experts, task_experts, make_gate, gate, copy_weights, name)
+    return extraction(
+        inputs,
+        tensor,
+        levels,
+        heads,
+        shared_experts,
+        task_experts,
+        make_gate,
+        gate,
+        copy_weights,
+        shared_depth,
+        name,
+    )
