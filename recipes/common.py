@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from scipy.stats import rankdata
 
 console = Console()
 
@@ -78,3 +79,11 @@ def beyond_noise(scores, others):
     scores, others = np.asarray(scores, "float64"), np.asarray(others, "float64")
     error = np.sqrt(scores.var(ddof=1) / len(scores) + others.var(ddof=1) / len(others))
     return bool(abs(scores.mean() - others.mean()) > 2 * error)
+
+
+def area_under_roc(labels, scores):
+    """How likely a positive example scores higher than a negative one; ties count half."""
+    positive = np.ravel(labels) > 0.5
+    ranks = rankdata(np.ravel(scores))
+    count = positive.sum()
+    return (ranks[positive].sum() - count * (count + 1) / 2) / (count * (len(ranks) - count))
