@@ -75,6 +75,10 @@ class CrossStitch(layers.Layer):
         alpha = keras.ops.convert_to_numpy(self.alpha)
         return alpha if self.units == "channel" else alpha[:, 0]
 
+    def by_source(self, coefficients):
+        """One number for each tensor that comes in."""
+        return coefficients if coefficients.ndim == 1 else coefficients.mean(axis=1)
+
     def get_config(self):
         config = {"index": self.index, "units": self.units, "self_weight": self.self_weight}
         return {**super().get_config(), **config}

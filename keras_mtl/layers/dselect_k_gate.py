@@ -140,6 +140,10 @@ class DSelectKGate(layers.Layer):
             return ops.convert_to_numpy(self(ops.zeros((1, 1))))[0]
         return None if output is None else output.mean(axis=0)
 
+    def by_source(self, coefficients):
+        """One number for each expert."""
+        return coefficients
+
     def get_config(self):
         return {
             **super().get_config(),

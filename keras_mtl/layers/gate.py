@@ -73,6 +73,10 @@ class Gate(layers.Layer):
         """The mean probabilities, of shape `(n,)`, from those of examples."""
         return None if output is None else output.reshape(-1, self.num_experts).mean(axis=0)
 
+    def by_source(self, coefficients):
+        """One number for each expert."""
+        return coefficients
+
     def get_config(self):
         config = {"num_experts": self.num_experts, "temperature": self.temperature, "dropout": self.dropout}
         return {**super().get_config(), **config}

@@ -81,6 +81,10 @@ class NDDR(layers.Layer):
         kernel = ops.convert_to_numpy(self.kernel)
         return kernel.reshape(-1, kernel.shape[1], kernel.shape[1])
 
+    def by_source(self, coefficients):
+        """One number for each tensor that comes in."""
+        return coefficients.sum(axis=1).mean(axis=-1)
+
     def get_config(self):
         return {
             **super().get_config(),

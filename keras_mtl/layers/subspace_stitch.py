@@ -84,6 +84,10 @@ class SubspaceStitch(layers.Layer):
         del output
         return ops.convert_to_numpy(self.alpha).reshape(self.subspaces, -1, self.subspaces)
 
+    def by_source(self, coefficients):
+        """One number for each tensor that comes in."""
+        return coefficients.sum(axis=-1).mean(axis=0)
+
     def get_config(self):
         config = {"index": self.index, "subspaces": self.subspaces, "self_weight": self.self_weight}
         return {**super().get_config(), **config}
@@ -144,6 +148,10 @@ class LayerStitch(layers.Layer):
         """The weights, of shape `(L,)`."""
         del output
         return ops.convert_to_numpy(self.beta)
+
+    def by_source(self, coefficients):
+        """One number for each tensor that comes in."""
+        return coefficients
 
     def get_config(self):
         return {**super().get_config(), "last_weight": self.last_weight}

@@ -12,6 +12,7 @@ from keras_mtl.models.multi_task_model import MultiTaskModel
 from keras_mtl.models.nddr import nddr
 from keras_mtl.models.omoe import omoe
 from keras_mtl.models.ple import ple
+from keras_mtl.models.plot import plot_sharing
 from keras_mtl.models.sluice import sluice
 from keras_mtl.models.soft_sharing import soft_sharing
 
@@ -27,6 +28,7 @@ __all__ = [
     "nddr",
     "omoe",
     "ple",
+    "plot_sharing",
     "sluice",
     "soft_sharing",
     "stages_of",

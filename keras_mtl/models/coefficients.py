@@ -1,7 +1,8 @@
 """Reading what mixes the tasks' features, and what ties their weights.
 
 A layer that mixes has `coefficients(output=None)`: an array, or `None` where it
-needs what it returned for examples. It stands at the end of a `Stage`, which
+needs what it returned for examples, and `by_source`, which makes one number of them
+for each tensor that comes in, where that makes sense. It stands at the end of a `Stage`, which
 says where its variables are. A stage that is tied to others has `joint_loss`
 and `joint_coefficients`, which take a dict of the model's layers.
 """
@@ -45,7 +46,7 @@ def read_coefficients(model, x=None):
     for stage in tied_stages(model):
         distances = stage.joint_coefficients(stages)
         if distances is not None:
-            found[f"distance/{stage.name}"] = distances
+            found[f"distance/{stage.name.removeprefix(stage.scope + '_')}"] = distances
     return found
 
 

@@ -64,7 +64,7 @@ def soft_sharing(
     ...     strength=1e-3,
     ... )
     >>> sorted(model.sharing_coefficients())
-    ['distance/a_fc']
+    ['distance/fc']
 
     References:
 

@@ -197,12 +197,12 @@ def test_mtan_masks_see_the_first_feature_and_the_previous_one_and_multiply_the_
 def test_soft_sharing_at_infinity_is_hard_sharing():
     keras.utils.set_random_seed(1)
     model = build(keras_mtl.soft_sharing, strength=1e3)
-    apart = model.sharing_coefficients()["distance/a_low"][0, 1]
+    apart = model.sharing_coefficients()["distance/low"][0, 1]
     model.compile(keras.optimizers.SGD(1e-4, momentum=0.0), loss="mse", run_eagerly=True)
     y = {"a": x()[:, :1], "b": -x()[:, :1]}
     for _ in range(20):
         model.train_on_batch(x(), y)
-    together = model.sharing_coefficients()["distance/a_low"][0, 1]
+    together = model.sharing_coefficients()["distance/low"][0, 1]
     assert apart > 0.5 and together < 1e-3
 
 
