@@ -131,7 +131,7 @@ def report(results, seeds):
             end_section=name == SINGLE,
         )
     console.print(table)
-    console.print("single-task: two columns side by side; below it: one trunk for both tasks, by weighting")
+    console.print("single-task: two columns side by side; the others: one trunk for both tasks")
     if len(seeds) < 3:
         console.print("With fewer than 3 seeds, no difference in this table means anything.")
         return
@@ -207,8 +207,10 @@ def main():
     parser.add_argument("--epochs", type=int, help="epochs of each training (default: 4)")
     options = parser.parse_args()
     names = options.weightings.split(",")
-    for name in names:
-        keras_mtl.weighting.get(name.partition(":")[0])  # an unknown name fails here, before anything is trained
+    for name in names:  # an unknown name is refused before anything is trained
+        weighting, _, gradients = name.partition(":")
+        if weighting not in keras_mtl.weighting.names() or gradients not in ("", "features", "last_shared"):
+            parser.error(f"--weightings should have names among {keras_mtl.weighting.names()}. Received: {name}")
     seeds = range(options.seeds or (1 if options.quick else 4))
     epochs = options.epochs or (1 if options.quick else 4)
     pairs = (2000, 500, 500) if options.quick else (8000, 2000, 4000)
