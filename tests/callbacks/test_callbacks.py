@@ -1,0 +1,161 @@
+"""Callbacks: conflicts in NumPy, live weights, tasks that stop, dashboards."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+import keras_mtl
+from keras_mtl.callbacks import ConflictMonitor, TaskBoard, TaskEarlyStopping, WeightSchedule
+from keras_mtl.callbacks.task_early_stopping import tcdcn_criterion
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(32, 3)).astype("float32")
+    return x, {"a": (x[:, :1] * 2).astype("float32"), "b": (-x[:, :1] + x[:, 1:2]).astype("float32")}
+
+
+def build(**options):
+    stages = [layers.Dense(4, activation="tanh"), layers.Dense(4, activation="tanh")]
+    model = keras_mtl.hard_sharing(keras.Input((3,)), stages, {"a": layers.Dense(1), "b": layers.Dense(1)})
+    model.compile(keras.optimizers.SGD(0.05), loss="mse", **options)
+    return model
+
+
+def test_conflict_monitor_in_numpy(data):
+    """Cosine, magnitude similarity and norms equal those from plain gradients."""
+    x, y = data
+    model = build()
+    monitor = ConflictMonitor(x, y, every=2)
+    model.fit(x, y, batch_size=8, verbose=0, callbacks=[monitor])
+    assert [entry["step"] for entry in monitor.history] == [1, 2, 4]
+    before = [np.array(v) for v in model.variables]
+    entry = monitor.measure()
+    for old, new in zip(before, model.variables, strict=True):
+        np.testing.assert_array_equal(old, np.array(new))
+    for index, name in enumerate(monitor.layers):
+        variables = [v.value for v in model.get_layer(name).trainable_variables]
+        gradients = []
+        for task in "ab":
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean((model(x)[task] - y[task]) ** 2)
+            gradients.append(np.concatenate([g.numpy().ravel() for g in tape.gradient(loss, variables)]))
+        norms = np.linalg.norm(gradients, axis=1)
+        cosine = gradients[0] @ gradients[1] / norms.prod()
+        similarity = 2 * norms.prod() / (norms**2).sum()
+        assert entry["cosine"][index, 0, 1] == pytest.approx(cosine, abs=1e-5)
+        assert entry["magnitude_similarity"][index, 0, 1] == pytest.approx(similarity, rel=1e-5)
+        assert entry["conflict_rate"][index] == float(cosine < 0)
+
+
+def test_weight_schedule_takes_effect_on_the_next_epoch(data):
+    x, y = data
+    model = build()
+    heads = []
+
+    class Keep(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            heads.append(np.array(model.get_layer("a").weights[0]))
+
+    schedule = WeightSchedule({"a": lambda epoch: float(epoch < 1)})
+    history = model.fit(x, y, epochs=3, verbose=0, callbacks=[schedule, Keep()]).history
+    assert history["a_weight"] == [1.0, 0.0, 0.0]
+    np.testing.assert_array_equal(heads[0], heads[2])
+    assert history["loss"][1] == pytest.approx(history["b_loss"][1], rel=1e-5)
+
+
+def test_weight_schedule_refuses_unknown_tasks_and_bad_weights(data):
+    with pytest.raises(ValueError, match="'c'"):
+        build().fit(*data, verbose=0, callbacks=[WeightSchedule({"c": lambda epoch: 1.0})])
+    with pytest.raises(ValueError, match="at least 0"):
+        build().fit(*data, verbose=0, callbacks=[WeightSchedule({"a": lambda epoch: -1.0})])
+
+
+@pytest.mark.parametrize("weighting", ["equal", "mgda"])
+def test_one_task_stops_and_goes_back_to_its_best(data, weighting):
+    x, y = data
+    model = build(weighting=weighting)
+    heads = []
+
+    class Keep(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            heads.append(np.array(model.get_layer("a").weights[0]))
+
+    # Nothing is better than the first epoch by so much.
+    stopping = TaskEarlyStopping(tasks=["a"], patience=2, min_delta=1e6)
+    history = model.fit(x, y, epochs=5, validation_data=(x, y), verbose=0, callbacks=[Keep(), stopping]).history
+    assert stopping.stopped == {"a": 2}
+    np.testing.assert_array_equal(np.array(model.get_layer("a").weights[0]), heads[0])
+    assert history["a_weight"][3:] == [0.0, 0.0] and min(history["b_weight"]) > 0
+    assert history["b_loss"][4] < history["b_loss"][2]
+
+
+def test_training_ends_when_every_task_has_stopped(data):
+    x, y = data
+    stopping = TaskEarlyStopping(patience=1, min_delta=1e6)
+    history = build().fit(x, y, epochs=9, validation_data=(x, y), verbose=0, callbacks=[stopping]).history
+    assert len(history["loss"]) == 2
+
+
+def test_stopping_refuses_unknown_logs(data):
+    with pytest.raises(ValueError, match="'val_a_loss'"):
+        build().fit(*data, verbose=0, callbacks=[TaskEarlyStopping()])
+    with pytest.raises(ValueError, match=r"\['z'\]"):
+        build().fit(*data, verbose=0, callbacks=[TaskEarlyStopping(tasks=["z"])])
+
+
+class TestTcdcnCriterion:
+    """The task-wise rule: trend of the training loss times generalization gap."""
+
+    def test_a_falling_task_without_gap_never_stops(self):
+        rule = tcdcn_criterion(threshold=1.0, window=5)
+        losses = [0.9**t for t in range(60)]
+        assert not any(rule(losses[: t + 1], losses[: t + 1], 1.0) for t in range(60))
+
+    def test_a_flat_task_with_rising_validation_stops(self):
+        rule = tcdcn_criterion(threshold=1.0, window=5)
+        stops = [rule([1.0] * (t + 1), [1.0 + 0.1 * i for i in range(t + 1)], 1.0) for t in range(8)]
+        assert stops.index(True) <= 6
+
+    def test_by_hand(self):
+        # k = 2: median of (4, 3, 2) is 3, trend 6 / (9 - 6) = 2, gap (3 - 2) / (0.5 * 2) = 1.
+        history = ([4.0, 3.0, 2.0], [5.0, 4.0, 3.0], 0.5)
+        assert tcdcn_criterion(1.99, window=2)(*history) and not tcdcn_criterion(2.01, window=2)(*history)
+
+    def test_twice_the_weight_needs_twice_the_gap(self):
+        rule = tcdcn_criterion(threshold=10.0, window=3)
+        train = [1.0] * 4
+        gap = next(g for g in np.arange(0, 50, 0.01) if rule(train, [1 + g] * 4, 1.0))
+        double = next(g for g in np.arange(0, 50, 0.01) if rule(train, [1 + g] * 4, 2.0))
+        assert double == pytest.approx(2 * gap, rel=0.01)
+
+
+def test_task_board_writes_what_tensorboard_reads(data, tmp_path):
+    from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+    from tensorboard.plugins.custom_scalar import layout_pb2
+
+    x, y = data
+    model = build(weighting="uncertainty")
+    monitor = ConflictMonitor(x, y, every=1)
+    board = [keras.callbacks.TensorBoard(tmp_path), TaskBoard(tmp_path, monitor=monitor)]
+    model.fit(x, y, epochs=2, verbose=0, callbacks=[monitor, *board])
+    events = EventMultiplexer({}).AddRunsFromDirectory(str(tmp_path)).Reload()
+    runs = events.Runs()
+    (layout_event,) = events.Tensors(".", "custom_scalars__config__")
+    layout = layout_pb2.Layout()
+    layout.ParseFromString(layout_event.tensor_proto.string_val[0])
+    charts = [chart.title for category in layout.category for chart in category.chart]
+    assert {"task losses", "task weights", "gradient cosine", "a: training and validation"} <= set(charts)
+    assert {"gradients/cosine", "weighting/log_var", "sharing", "compile", "keras"} <= set(runs["tasks"]["tensors"])
+    assert {"epoch_a_loss", "epoch_b_weight", "epoch_conflict_rate"} <= set(runs["train"]["tensors"])
+    card = events.Tensors("tasks", "compile")[0].tensor_proto.string_val[0].decode()
+    assert "Uncertainty" in card and "| a | mean_squared_error, static weight 1 |" in card
+
+
+def test_a_log_directory_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="writable"):
+        TaskBoard(tmp_path / "file" / "logs")
