@@ -2,6 +2,7 @@
 
 import io
 
+from keras_mtl.models.coefficients import tied_stages
 from keras_mtl.models.sharing import count_parameters
 
 
@@ -32,6 +33,10 @@ def sharing_table(model):
     shared = sum(count_parameters(x.weights) for x in sharing.layers if sharing.is_shared(x))
     table.add_row("serving the task", f"{count_parameters(model.weights):,}", *(f"{total:,}" for total in totals))
     table.add_row("shared by two tasks or more", f"{shared:,}")
+    for layer in tied_stages(model):
+        if layer.partners[0] == layer.name:
+            distance = layer.distance if isinstance(layer.distance, str) else layer.distance.__name__
+            table.add_row(f"{', '.join(layer.partners)} tied by {layer.strength:g} × {distance}")
     stream = io.StringIO()
     Console(file=stream, width=200).print(table)
     return stream.getvalue()
