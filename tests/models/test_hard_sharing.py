@@ -163,7 +163,7 @@ def test_copy_weights_starts_from_the_given_stages():
             (v,) = (v for v in model.weights if v.path == f"{task}/{name}")
             np.testing.assert_array_equal(v, value)
             assert not any(v is given for given in backbone.weights)
-    with pytest.raises(ValueError, match="`copy_weights=True` needs stages that have weights.*layer 'raw'.*not built"):
+    with pytest.raises(ValueError, match=r"`copy_weights=True` needs stages that have weights.*layer 'raw'.*not built"):
         keras_mtl.hard_sharing(
             keras.Input((4,)), [layers.Dense(3, name="raw")], two_heads(), shared_depth=0, copy_weights=True
         )

@@ -125,11 +125,11 @@ def test_a_new_task_at_a_named_layer():
     bigger = model.add_task("c", layers.Dense(1), at="shared_stage_1")
     assert bigger.task_model("c").count_params() == (4 * 6 + 6 + 4 * 6) + 7
     columns = build(depth=0)
-    with pytest.raises(ValueError):  # the columns share nothing that a head could take
+    with pytest.raises(ValueError, match="no layer that two tasks share"):
         columns.add_task("c", layers.Dense(1))
-    with pytest.raises(ValueError, match="`name` should be a new task. Received: name='a'"):
+    with pytest.raises(ValueError, match=r"`name` should be a new task. Received: name='a'"):
         model.add_task("a", layers.Dense(1))
-    with pytest.raises(ValueError, match="`freeze` should be None, 'trunk' or 'all'. Received: freeze='head'"):
+    with pytest.raises(ValueError, match=r"`freeze` should be None, 'trunk' or 'all'. Received: freeze='head'"):
         model.add_task("c", layers.Dense(1), freeze="head")
     with pytest.raises(ValueError, match="head of task 'c' should be a Keras layer"):
         model.add_task("c", "dense")

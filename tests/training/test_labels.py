@@ -103,7 +103,7 @@ def test_absent_tasks_move_neither_head_nor_state(weighting):
         logs = fit(model, {"price": PRICE})
     assert logs["kind_loss"] == 0.0 and logs["kind_weight"] == 0.0
     for path, old in before.items():
-        moved = np.abs(dict((v.path, v) for v in model.variables)[path].numpy() - old).max()
+        moved = np.abs({v.path: v for v in model.variables}[path].numpy() - old).max()
         assert (moved > 0) == (not path.startswith("kind/")), path
     if weighting == "uncertainty":
         log_var = model.weighting.log_var.numpy()
@@ -224,7 +224,7 @@ def test_class_weight_with_missing_labels_and_sample_weights(onehot):
 def test_warning_of_a_task_without_labels_names_it_and_nothing_is_nan():
     model = model_of(heads(), loss=LOSS, missing="nan", metrics={"price": ["mae"]})
     y = {"price": np.full(N, np.nan, "float32"), "kind": KIND}
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="no labelled example") as caught:
         history = model.fit(X, y, epochs=2, verbose=0, validation_data=(X, y)).history
     said = [str(w.message) for w in caught if "no labelled example" in str(w.message)]
     assert [("Task 'price'" in s, f"epoch {i + 1}" in s) for i, s in enumerate(said)] == [(True, True)] * 2

@@ -159,7 +159,9 @@ def test_mgda_step_by_hand(gradients):
     else:  # of the features, batch included
         w = min_norm_of_two(*(flat([tape.gradient(one, z)]) for one in (la, lb)))
     assert 0.02 < w[0] < 0.98  # or the three places could not be told apart
-    heads_before = {t: flat(own[t]) - 0.1 * flat(tape.gradient(one, own[t])) for t, one in zip("ab", (la, lb))}
+    heads_before = {
+        t: flat(own[t]) - 0.1 * flat(tape.gradient(one, own[t])) for t, one in zip("ab", (la, lb), strict=True)
+    }
     expected = flat(shared) - 0.1 * (w[0] * ga + w[1] * gb)
     logs = model.train_on_batch(X, Y, return_dict=True)
     assert [logs["a_weight"], logs["b_weight"]] == pytest.approx([0.1 * w[0], w[1]], rel=1e-4)
