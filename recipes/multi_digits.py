@@ -144,6 +144,7 @@ def report(results, seeds):
         ("No difference from single-task that these seeds can show", [n for n in shared if n not in differ]),
     ):
         console.print(f"{words}: {', '.join(chosen) or 'none'}")
+    console.print("This holds for one draw of the pictures: it covers the seeds, not the data.")
 
 
 def draw(results, predictions, data, path):
