@@ -43,8 +43,8 @@ class GradDrop(JacobianWeighting):
           gradient sign dropout", 2020, arXiv:2010.06808.
 
     Deviations: the paper drops gradients of activations, signed by the
-    activation and summed over the batch; here the gradients are those that
-    the model hands over, of parameters unless `gradients="features"`.
+    activation and summed over the batch; here they are the gradients of the
+    shared parameters.
     """
 
     def __init__(self, leak=0.0, seed=None, name=None):
