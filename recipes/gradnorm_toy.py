@@ -132,10 +132,8 @@ def report(tasks, results):
     equal = [found["score"][-1] for found in results["equal"]]
     for method in [method for method in results if method != "equal"]:
         scores = [found["score"][-1] for found in results[method]]
-        words = "differs from equal weighting by more than" if beyond_noise(scores, equal) else "is within"
-        console.print(
-            f"{method}: {words} two standard errors of the seeds" + ("" if "differs" in words else " of equal")
-        )
+        words = "differs from" if beyond_noise(scores, equal) else "does not differ from"
+        console.print(f"{method}: {words} equal weighting by more than two standard errors of the seeds")
 
 
 def draw(results, path):
