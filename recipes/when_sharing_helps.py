@@ -2,11 +2,13 @@
 
 Two regressions on the same 20 inputs, each a small tanh network with random weights. Task A has 2,000 labels, task B
 100. With correlation 1 both networks have the same hidden layer, with correlation 0 independent ones. Single-task
-columns, hard sharing, soft sharing with two distances, and cross-stitch units, also with a faster learning rate of their
-own, get the same data, steps and optimizer, with several seeds, each of which draws tasks, data and initial weights.
+columns, hard sharing, soft sharing with two distances, and cross-stitch units, also with a faster learning rate of
+their own, get the same data, steps and optimizer, with several seeds, each of which draws tasks, data and initial
+weights.
 
-What it shows: sharing helps the small task where the tasks are related and hurts it where they are not, and how far each
-way of sharing limits the damage. What it does not: nothing is tuned for a builder, so this is no ranking of them.
+What it shows: sharing helps the small task where the tasks are related and hurts it where they are not, and how far
+each way of sharing limits the damage. What it does not: nothing is tuned for a builder, so this is no ranking of
+them.
 
     python recipes/when_sharing_helps.py [--quick] [--seeds 5] [--steps 1500]
 
