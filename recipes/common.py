@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from scipy.stats import rankdata
+from scipy.stats import rankdata, ttest_ind
 
 console = Console()
 
@@ -79,6 +79,11 @@ def beyond_noise(scores, others):
     scores, others = np.asarray(scores, "float64"), np.asarray(others, "float64")
     error = np.sqrt(scores.var(ddof=1) / len(scores) + others.var(ddof=1) / len(others))
     return bool(abs(scores.mean() - others.mean()) > 2 * error)
+
+
+def seeds_tell_apart(scores, others, comparisons=1):
+    """Whether two means over seeds differ by Welch's test at 5 %, shared out over this many comparisons."""
+    return bool(ttest_ind(scores, others, equal_var=False).pvalue < 0.05 / comparisons)
 
 
 def area_under_roc(labels, scores):
