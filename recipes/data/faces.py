@@ -12,7 +12,6 @@ import multiprocessing
 import re
 
 import numpy as np
-
 from data.files import CACHE
 
 SIDE = 64
@@ -84,8 +83,7 @@ def draw_face(rng):
         "hat_color": pick(pa.ClothingColor),
         "shirt_graphic": pick(pa.ClothingGraphic, ("NONE", "CUSTOM_TEXT")),
     }
-    angle, scale = rng.uniform(-25, 25), rng.uniform(0.85, 1.1)
-    shift = rng.uniform(-8, 8, 2)
+    angle, scale, shift = rng.uniform(-15, 15), rng.uniform(0.9, 1.1), rng.uniform(-5, 5, 2)
     drawing = pa.Avatar(style=pa.AvatarStyle.TRANSPARENT, **parts).render()
     labels = {
         "skin": place(parts["skin_color"]),
@@ -100,7 +98,7 @@ def draw_face(rng):
         "hair_color": -1 if hat or parts["top"].name in ("NONE", "SHAVED_SIDES") else place(parts["hair_color"]),
         "clothing": place(parts["clothing"]),
         "clothing_color": -1 if parts["clothing"].name == "ASTRONAUT_SUIT" else place(parts["clothing_color"]),
-        "pose": 1 + int(angle > 8) - int(angle < -8),
+        "pose": 1 + int(angle > 5) - int(angle < -5),
     }
     return pose(drawing, angle, scale, shift), labels, landmarks(angle, scale, shift)
 
