@@ -71,11 +71,12 @@ def _loss_step(model, x, y, sample_weight):
     """One backward pass through a weighted sum of the losses."""
     compiled, weighting = model.compiled_tasks, model.compiled_tasks.weighting
     with tf.GradientTape() as tape:
-        batch = compiled.task_losses(y, model(x, training=True), sample_weight, training=True)
+        y_pred = model(x, training=True)
+        added = added_losses(model)  # before replicas meet: they keep what layers add in one list
+        batch = compiled.task_losses(y, y_pred, sample_weight, training=True)
         values = TaskValues(compiled, batch)
         losses, present = values.all, values.present
         weights = weighting.task_weights(losses, present)
-        added = added_losses(model)
         total = weighting.objective(losses, weights, present) + added / replicas()
         scaled = model.optimizer.scale_loss(total)
     variables = model.trainable_variables
@@ -206,11 +207,11 @@ def _forward(model, place, x, y, sample_weight):
     compiled = model.compiled_tasks
     scale = model.optimizer.scale_loss(1.0)
     with place.recording(x) as y_pred:
+        added = added_losses(model)  # before replicas meet: they keep what layers add in one list
+        scaled_added = added * scale / replicas() if model.losses else None
         batch = compiled.task_losses(y, y_pred, sample_weight, training=True)
         values = TaskValues(compiled, batch)
         scaled = [value * scale for value in values.each]
-        added = added_losses(model)
-        scaled_added = added * scale / replicas() if model.losses else None
     return _Forward(batch, tf.stop_gradient(values.all), values.present, scale, scaled, added, scaled_added)
 
 
