@@ -81,7 +81,7 @@ class CAGrad(GramianWeighting):
         bounds that only get closer.
         """
         size = inverse.shape[0]
-        cosines = positive(cosines)
+        cosines, _ = positive(cosines)
         mean = ops.where(alive, mean, 0.0)
         slope0 = ops.where(alive, ops.matmul(cosines, mean[:, None])[:, 0], 1.0)
         inverse = ops.where(alive, inverse, 0.0)

@@ -44,9 +44,9 @@ class DualProj(GramianWeighting):
 
     def solve(self, gramian, present=None):
         cosines, norms, alive, present = unit_diagonal(gramian, present)
-        cosines = positive(cosines)
+        cosines, proximal = positive(cosines)
         largest = ops.max(ops.where(alive, norms, 0.0))
         relative = ops.where(alive, norms / ops.where(largest > 0, largest, 1.0), 0.0)
         linear = ops.where(alive, ops.matmul(cosines, relative[:, None])[:, 0], 1.0)
-        extra = ops.where(alive, nonnegative_qp(cosines, linear[None, :])[0] * largest / norms, 0.0)
+        extra = ops.where(alive, nonnegative_qp(cosines, linear[None, :], proximal)[0] * largest / norms, 0.0)
         return (1.0 + extra) * preference(present)

@@ -50,9 +50,10 @@ class MGDA(GramianWeighting):
         # is proportional to that of v^T C v + (a . v - 1)^2 over v >= 0, which always exists.
         shortest = ops.min(ops.where(alive, norms, ops.max(norms)))
         inverse = ops.where(alive, shortest / norms, 0.0)
-        matrix = positive(cosines) + inverse[:, None] * inverse[None, :]
+        matrix, proximal = positive(cosines)
+        matrix = matrix + inverse[:, None] * inverse[None, :]
         linear = ops.where(alive, -inverse, 1.0)
-        weights = nonnegative_qp(matrix, linear[None, :])[0] * inverse
+        weights = nonnegative_qp(matrix, linear[None, :], proximal)[0] * inverse
         weights = weights / ops.maximum(ops.sum(weights), 1e-300)
         zero = ops.cast(ops.logical_and(present > 0, ops.logical_not(alive)), "float64")
         zeros = ops.sum(zero)

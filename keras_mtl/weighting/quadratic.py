@@ -4,6 +4,7 @@ from keras import ops
 
 # Weight of the proximal term: large enough for singular Gramians, small enough to converge in two or three rounds.
 PROXIMAL = 1e-6
+WELL_CONDITIONED = 1e-4
 ROUNDS = 4
 SLACK = 1e-12
 ACCURACY = 2e-11
@@ -11,9 +12,19 @@ BLOCK_TRIALS = 10
 
 
 def positive(matrix):
-    """The positive semi-definite part of a Gramian that float32 rounding may have made indefinite."""
+    """The positive semi-definite part of a Gramian that float32 rounding may have made indefinite.
+
+    Args:
+        matrix: float64 tensor of shape `(K, K)`, symmetric.
+
+    Returns:
+        Tuple `(matrix, proximal)`: the positive semi-definite part and the proximal weight that
+        programs with it need, which is 0 where no selection of its rows is near singular.
+    """
     values, vectors = ops.eigh(matrix)
-    return ops.matmul(vectors * ops.maximum(values, 0.0)[None, :], ops.transpose(vectors))
+    # Eigenvalues of a principal submatrix lie between those of the whole.
+    proximal = ops.where(values[0] > WELL_CONDITIONED, ops.zeros_like(values[0]), PROXIMAL)
+    return ops.matmul(vectors * ops.maximum(values, 0.0)[None, :], ops.transpose(vectors)), proximal
 
 
 def solve_free(matrix, free, right, ridge):
@@ -63,7 +74,7 @@ def exchange(free, wrong, best, trials):
     )
 
 
-def nonnegative_qp(matrix, linear):
+def nonnegative_qp(matrix, linear, proximal):
     """Minimises `x^T M x / 2 + q^T x` over `x >= 0`, for several q at once.
 
     Block principal pivoting: each step solves the linear system of the variables taken to be
@@ -75,6 +86,7 @@ def nonnegative_qp(matrix, linear):
     Args:
         matrix: float64 tensor of shape `(K, K)` with a diagonal near 1, positive semi-definite.
         linear: float64 tensor of shape `(B, K)`, the linear terms q, in the range of the matrix.
+        proximal: float64 scalar, the weight of the proximal term (see `positive`).
 
     Returns:
         float64 tensor of shape `(B, K)`.
@@ -91,14 +103,14 @@ def nonnegative_qp(matrix, linear):
         return ops.logical_and(ops.any(open_), step < limit)
 
     def body(step, free, best, trials, centre, rounds, open_):
-        pulled = linear - PROXIMAL * centre
-        x = solve_free(matrix, free, -pulled[:, :, None], PROXIMAL)[:, :, 0]
-        slope = ops.matmul(x, matrix) + PROXIMAL * x + pulled
+        pulled = linear - proximal * centre
+        x = solve_free(matrix, free, -pulled[:, :, None], proximal)[:, :, 0]
+        slope = ops.matmul(x, matrix) + proximal * x + pulled
         slack = SLACK * (1.0 + ops.sum(ops.abs(x), axis=-1, keepdims=True))
         wrong = ops.where(free, x < -slack, slope < -slack)
         settled = ops.logical_not(ops.any(wrong, axis=-1))
         x = ops.maximum(x, 0.0)
-        change = PROXIMAL * ops.max(ops.abs(x - centre), axis=-1)
+        change = proximal * ops.max(ops.abs(x - centre), axis=-1)
         rounds = rounds + ops.cast(settled, "int32")
         accurate = ops.logical_or(change <= ACCURACY, rounds >= ROUNDS)
         open_ = ops.logical_and(open_, ops.logical_not(ops.logical_and(settled, accurate)))

@@ -47,8 +47,8 @@ class UPGrad(GramianWeighting):
     def solve(self, gramian, present=None):
         cosines, norms, alive, present = unit_diagonal(gramian, present)
         # Program k in units of ||g_k|| / K: v_k = e_k + x, x = argmin x^T C x / 2 + C_k x over x >= 0.
-        cosines = positive(cosines)
-        extra = nonnegative_qp(cosines, ops.where(alive[None, :], cosines, 1.0))
+        cosines, proximal = positive(cosines)
+        extra = nonnegative_qp(cosines, ops.where(alive[None, :], cosines, 1.0), proximal)
         extra = extra * ops.cast(ops.logical_and(alive[:, None], alive[None, :]), "float64")
         # Dividing by the norms first keeps a dead task's norm of 1 out of the products.
         weights = ops.sum(extra * norms[:, None] / norms[None, :], axis=0) + 1.0

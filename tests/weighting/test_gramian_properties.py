@@ -275,8 +275,9 @@ def test_quadratic_programs_meet_their_optimality_conditions(sampler):
         for dtype in ("float64", "float32"):
             cosines = (rows.astype(dtype) @ rows.astype(dtype).T).astype("float64")
             np.fill_diagonal(cosines, 1.0)
-            cosines = positive(cosines).numpy()
-            x = function(cosines, cosines).numpy()
+            cosines, proximal = positive(cosines)
+            cosines = cosines.numpy()
+            x = function(cosines, cosines, proximal).numpy()
             assert kkt_violation(cosines, cosines, x) < (1e-8 if dtype == "float64" else 1e-6)
 
 
