@@ -78,7 +78,7 @@ def train_and_evaluate(model, data, validation, test, epochs, fit_options):
     return {
         "values": {name: float(value) for name, value in values.items() if np.ndim(value) == 0},
         "curves": {name: [float(v) for v in curve] for name, curve in history.history.items() if np.ndim(curve) == 1},
-        "parameters": int(sum(np.prod(w.shape) for w in model.trainable_weights if w not in model.weighting.weights)),
+        "parameters": sum(int(np.prod(w.shape)) for layer in model.layers for w in layer.trainable_weights),
         "step_ms": clock.milliseconds(),
         "seconds": seconds,
     }

@@ -2,7 +2,7 @@
 
 from keras_mtl.callbacks.conflict_monitor import ConflictMonitor
 from keras_mtl.callbacks.task_board import TaskBoard
-from keras_mtl.callbacks.task_early_stopping import TaskEarlyStopping
+from keras_mtl.callbacks.task_early_stopping import TaskEarlyStopping, tcdcn_criterion
 from keras_mtl.callbacks.weight_schedule import WeightSchedule
 
-__all__ = ["ConflictMonitor", "TaskBoard", "TaskEarlyStopping", "WeightSchedule"]
+__all__ = ["ConflictMonitor", "TaskBoard", "TaskEarlyStopping", "WeightSchedule", "tcdcn_criterion"]

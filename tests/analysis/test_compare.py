@@ -90,6 +90,11 @@ def test_single_task_models_train_alone(report):
     assert report.baselines["a"][0]["parameters"] == 3 * 4 + 4 + 4 + 1
 
 
+def test_learned_weightings_are_no_parameters_of_the_model():
+    learned = run(candidates=("uncertainty",), seeds=[0])
+    assert learned.runs["uncertainty"][0]["parameters"] == (3 * 4 + 4) + 2 * (4 + 1)
+
+
 def test_finished_runs_are_used_again(report, tmp_path):
     run(tmp_path)
     files = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.json")}
