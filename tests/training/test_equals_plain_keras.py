@@ -110,32 +110,27 @@ def every_label(n=20):
     }
 
 
-@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "sample_weight"])
-def test_every_loss_kind_with_partial_last_batch(weighted):
+def test_every_loss_kind_with_sample_weights_and_partial_last_batch():
+    """Training with sample weights, evaluation without: the two forms that a loss takes, in one pair of models."""
     ours, plain = pair(every_kind)
     x, y = every_label()
-    weights = {t: 0.5 + 0.1 * i for i, t in enumerate(KINDS)}
     compile_both(
         ours,
         plain,
         loss=every_loss,
-        loss_weights=weights,
+        loss_weights={t: 0.5 + 0.1 * i for i, t in enumerate(KINDS)},
         metrics=lambda: {"mse": ["mae"], "classes": ["accuracy"], "onehot": ["accuracy"], "bits": ["accuracy"]},
         weighted_metrics=lambda: {"mae": ["mse"], "columns": ["accuracy"]},
     )
-    options = dict(batch_size=8, epochs=2, shuffle=False, verbose=0)
-    if weighted:
-        rng = np.random.default_rng(1)
-        options["sample_weight"] = {t: rng.uniform(0.2, 2.0, 20).astype("float32") for t in KINDS}
+    rng = np.random.default_rng(1)
+    sample_weight = {t: rng.uniform(0.2, 2.0, 20).astype("float32") for t in KINDS}
+    options = dict(batch_size=8, epochs=2, shuffle=False, verbose=0, sample_weight=sample_weight)
     ours_logs, plain_logs = ours.fit(x, y, **options).history, plain.fit(x, y, **options).history
     assert_same_weights(ours, plain)
     # The trackers of plain Keras take every batch for a whole one, its total does not.
     assert_same_logs(ours_logs, plain_logs, leave_out=[f"{t}_loss" for t in KINDS])
     assert ours_logs["mse_weight"] == pytest.approx([0.5, 0.5])
-
     whole = dict(batch_size=10, verbose=0, return_dict=True)
-    if weighted:
-        whole["sample_weight"] = options["sample_weight"]
     assert_same_logs(ours.evaluate(x, y, **whole), plain.evaluate(x, y, **whole))
 
 
