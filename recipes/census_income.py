@@ -154,7 +154,7 @@ def report(pair, results, seeds, rows):
     for column in ("parameters", "seconds", *tasks):
         table.add_column(column, justify="right")
     for name, result in results.items():
-        areas = [mean_and_spread(result[task], digits=2) for task in tasks]
+        areas = [mean_and_spread(result[task], digits=3) for task in tasks]
         table.add_row(name, f"{result['parameters']:,}", f"{np.mean(result['seconds']):.0f}", *areas)
     console.print(table)
     if SINGLE not in results or len(seeds) < 3:
@@ -187,6 +187,7 @@ def draw(all_results, path):
         axis.set_yticks(range(len(results)), results)
         axis.set_xlabel("test AUC x 100")
         axis.set_title(f"{task}\n({pair} pair)", fontsize=10)
+        axis.locator_params(axis="x", nbins=4)
         axis.grid(axis="x", alpha=0.3)
     axes[0].invert_yaxis()
     figure.savefig(path, dpi=110)
