@@ -82,8 +82,9 @@ def compare(
             keras.utils.set_random_seed(seed)
             model = build()
             _check_tasks(name, model, tasks)
-            parts = [labels_of(part, tasks) if len(tasks) < len(metrics) else part for part in (data, validation, test)]
-            run = train_and_evaluate(model, *parts, epochs, fit_options)
+            alone = len(tasks) < len(metrics)
+            train_part, val_part, test_part = (labels_of(p, tasks) if alone else p for p in (data, validation, test))
+            run = train_and_evaluate(model, train_part, val_part, test_part, epochs, fit_options)
             store.save(name, seed, run)
         return run
 

@@ -93,7 +93,7 @@ class DeltaM(keras.metrics.Metric):
         self.directions = dict(directions or {})
         # Every value is a gain of 0 over itself: finds what is wrong with the baselines now.
         delta_m(self.baselines, self.baselines, self.directions)
-        self._read = None
+        self._read = dict
 
     def bind(self, tasks, sources):
         """Tells the metric where the tasks' values come from. `compile` calls it.

@@ -10,7 +10,7 @@ from keras_mtl.training.trainer import TaskTrainer
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
-class MultiTaskModel(TaskTrainer, keras.Model):
+class MultiTaskModel(TaskTrainer):
     """A functional Keras model with one output for each task.
 
     It trains with `fit` like any Keras model. What differs: each task's loss

@@ -30,20 +30,16 @@ class EndOfEpoch(keras.callbacks.Callback):
 
     def __init__(self):
         super().__init__()
-        self._counts = None
+        self._seen = ()
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._counts = None
+        self._seen = ()
 
     def on_test_begin(self, logs=None):
-        if self._counts is None:  # validation is about to reset the trackers
-            self._read()
+        self._seen = self._seen or self._read()  # validation is about to reset the trackers
 
     def on_epoch_end(self, epoch, logs=None):
-        if self._counts is None:
-            self._read()
-        tasks = self.model.compiled_tasks.tasks
-        for task, count, mean in zip(tasks, self._counts, self._means, strict=True):
+        for task, count, mean in self._seen or self._read():
             if count == 0:
                 warnings.warn(
                     f"Task '{task}' had no labelled example in epoch {epoch + 1}: it was not trained, and its logs of "
@@ -59,6 +55,8 @@ class EndOfEpoch(keras.callbacks.Callback):
         self.model.compiled_tasks.weighting.end_epoch(logs)
 
     def _read(self):
-        tracker = self.model.compiled_tasks.loss_tracker
-        self._counts = ops.convert_to_numpy(tracker.counts.value)
-        self._means = ops.convert_to_numpy(tracker.means())
+        """Task, number of labelled examples and mean loss, for each task."""
+        compiled = self.model.compiled_tasks
+        counts = ops.convert_to_numpy(compiled.loss_tracker.counts.value)
+        means = ops.convert_to_numpy(compiled.loss_tracker.means())
+        return list(zip(compiled.tasks, counts, means, strict=True))

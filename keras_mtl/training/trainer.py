@@ -8,11 +8,11 @@ from keras_mtl.training.compiled import Compiled
 from keras_mtl.training.epoch import EndOfEpoch, with_callback
 
 
-class TaskTrainer:
+class TaskTrainer(keras.Model):
     """`compile`, `fit` and their kin for a functional model with tasks.
 
-    Stands before `keras.Model` among the bases. The model has `tasks`, a
-    tuple of names, `sharing`, and `_weightings`, a tracked list.
+    A base of `MultiTaskModel`, which has `tasks`, a tuple of names, `sharing`,
+    and `_weightings`, a tracked list.
     """
 
     def compile(
@@ -203,7 +203,8 @@ class TaskTrainer:
     def fit(self, x=None, y=None, *args, callbacks=None, sample_weight=None, validation_data=None, **kwargs):
         self._assert_finite(x)
         if isinstance(validation_data, (list, tuple)) and len(validation_data) == 3:
-            validation_data = (*validation_data[:2], _for_all_labels(*validation_data[1:], self.tasks))
+            val_x, val_y, val_weight = validation_data
+            validation_data = (val_x, val_y, _for_all_labels(val_y, val_weight, self.tasks))
         return super().fit(
             x,
             y,

@@ -57,17 +57,13 @@ class Sequential(Weighting):
                 f"Received: {self.stages[-1]}, which requires the Jacobian"
             )
         self.requires = self.stages[-1].requires
+        self.every = self.stages[-1].every
         self.second_forward = any(stage.second_forward for stage in self.stages)
         if self.second_forward and self.requires == "gramian":
             raise ValueError(
                 "`stages` that end with a weighting on the Gramian should not ask for a second forward pass; "
                 f'FAMO does without with form="next_batch". Received: stages={stages!r}'
             )
-
-    @property
-    def every(self):
-        """Steps from one solution of the last stage to the next."""
-        return getattr(self.stages[-1], "every", 1)
 
     def set_tasks(self, tasks, kinds):
         for stage in self.stages:
