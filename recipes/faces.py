@@ -42,18 +42,18 @@ LEARNING_RATE = 1e-3  # a fifth of it in the last third of the steps
 MODELS = {
     SINGLE: (keras_mtl.hard_sharing, {"shared_depth": 0}, {}),
     "hard sharing": (keras_mtl.hard_sharing, {}, {}),
-    "hard, IMTL-G": (keras_mtl.hard_sharing, {}, {"weighting": "imtl_g", "gradients": "features"}),
+    "hard + IMTL-G": (keras_mtl.hard_sharing, {}, {"weighting": "imtl_g", "gradients": "features"}),
     "two stages shared": (keras_mtl.hard_sharing, {"shared_depth": 2}, {}),
     "one stage shared": (keras_mtl.hard_sharing, {"shared_depth": 1}, {}),
     "cross-stitch": (keras_mtl.cross_stitch, {}, {}),
     "CGC": (keras_mtl.cgc, {"shared_experts": 1, "task_experts": 1, "shared_depth": 1}, {}),
 }
 MORE = {
-    "hard, uncertainty": (keras_mtl.hard_sharing, {}, {"weighting": "uncertainty"}),
-    "hard, DWA": (keras_mtl.hard_sharing, {}, {"weighting": "dwa"}),
-    "hard, MGDA": (keras_mtl.hard_sharing, {}, {"weighting": "mgda", "gradients": "features"}),
-    "hard, Aligned-MTL": (keras_mtl.hard_sharing, {}, {"weighting": "aligned", "gradients": "features"}),
-    "hard, PCGrad": (keras_mtl.hard_sharing, {}, {"weighting": "pcgrad"}),
+    "hard + uncertainty": (keras_mtl.hard_sharing, {}, {"weighting": "uncertainty"}),
+    "hard + DWA": (keras_mtl.hard_sharing, {}, {"weighting": "dwa"}),
+    "hard + MGDA": (keras_mtl.hard_sharing, {}, {"weighting": "mgda", "gradients": "features"}),
+    "hard + Aligned-MTL": (keras_mtl.hard_sharing, {}, {"weighting": "aligned", "gradients": "features"}),
+    "hard + PCGrad": (keras_mtl.hard_sharing, {}, {"weighting": "pcgrad"}),
     "three stages shared": (keras_mtl.hard_sharing, {"shared_depth": 3}, {}),
     "soft sharing": (keras_mtl.soft_sharing, {"strength": 1e-4}, {}),
     "MMoE": (keras_mtl.mmoe, {"experts": 3, "shared_depth": 1}, {}),
@@ -126,7 +126,7 @@ def run(names, tasks, seeds, data, epochs, folder):
         row = bar.add_task("", total=len(names) * len(seeds) * epochs)
         for seed in seeds:
             for name in names:
-                logs = folder / "logs" / name.replace(" ", "_").replace(",", "") / f"seed{seed}"
+                logs = folder / "logs" / name.replace(" ", "_").replace("+", "and") / f"seed{seed}"
                 callbacks = [
                     ProgressOfFit(bar, row, f"{name}, seed {seed}"),
                     keras.callbacks.TensorBoard(logs, write_graph=False),
@@ -158,8 +158,8 @@ def report(results, tasks, seeds):
     spread = f"mean ± standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else "one seed"
     table = Table(title=f"Test accuracy in percent, {spread}", title_justify="left")
     table.add_column("model", no_wrap=True)
-    for column in ("parameters", "seconds", *tasks, "delta_m %"):
-        table.add_column(column, justify="right")
+    for column in ("params", "seconds", *tasks, "delta_m %"):
+        table.add_column(column, justify="right", overflow="fold")
     for name, result in results.items():
         gains = delta_m({task: result[task] for task in tasks}, single, lower_is_better=("landmarks",))
         table.add_row(
@@ -221,7 +221,7 @@ def main():
     parser.add_argument("--seeds", type=int, help="number of seeds (default: 3)")
     parser.add_argument("--epochs", type=int, help="epochs of each training (default: 6)")
     options = parser.parse_args()
-    names = list(MODELS | MORE if options.all else MODELS)[: 2 if options.quick else None]
+    names = list(MODELS | MORE if options.all else MODELS)[: 2 if options.quick and not options.all else None]
     if options.models:
         names = [SINGLE, *(name for name in options.models.split(",") if name != SINGLE)]
         if unknown := [name for name in names if name not in MODELS | MORE]:
