@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from scipy.stats import rankdata, ttest_ind
 
+import keras_mtl
+
 console = Console()
 
 
@@ -59,12 +61,11 @@ def delta_m(scores, baseline, lower_is_better=()):
     Returns:
         Array of one number for each seed of `scores`.
     """
-    gains = []
-    for task, score in scores.items():
-        single = np.mean(baseline[task])
-        sign = -1.0 if task in lower_is_better else 1.0
-        gains.append(100.0 * sign * (np.asarray(score) - single) / abs(single))
-    return np.mean(gains, axis=0)
+    metric = {task: "error" if task in lower_is_better else "accuracy" for task in scores}  # a name tells the direction
+    single = {task: {metric[task]: float(np.mean(baseline[task]))} for task in scores}
+    by_seed = zip(*scores.values(), strict=True)
+    named = [{t: {metric[t]: v} for t, v in zip(scores, values, strict=True)} for values in by_seed]
+    return np.array([keras_mtl.metrics.delta_m(values, single) for values in named])
 
 
 def mean_and_spread(values, digits=1, signed=False):
