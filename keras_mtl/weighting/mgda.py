@@ -41,20 +41,36 @@ class MGDA(GramianWeighting):
     - Sener and Koltun, "Multi-Task Learning as Multi-Objective Optimization", 2018, arXiv:1810.04650.
 
     Deviations: the official code runs at most 250 Frank-Wolfe steps and keeps weights within
-    [0.001, 0.999] for two tasks; here the quadratic program is solved exactly by active sets.
+    [0.001, 0.999] for two tasks; here the quadratic program is solved exactly, in
+    closed form for two tasks and by active sets for more.
     """
 
     def solve(self, gramian, present=None):
         cosines, norms, alive, present = unit_diagonal(gramian, present)
-        # With v_k = w_k ||g_k|| and a_k = 1 / ||g_k||, the minimiser of v^T C v over v >= 0, a . v = 1
-        # is proportional to that of v^T C v + (a . v - 1)^2 over v >= 0, which always exists.
-        shortest = ops.min(ops.where(alive, norms, ops.max(norms)))
-        inverse = ops.where(alive, shortest / norms, 0.0)
-        matrix, proximal = positive(cosines)
-        matrix = matrix + inverse[:, None] * inverse[None, :]
-        linear = ops.where(alive, -inverse, 1.0)
-        weights = nonnegative_qp(matrix, linear[None, :], proximal)[0] * inverse
-        weights = weights / ops.maximum(ops.sum(weights), 1e-300)
+        solve = _closed_form if cosines.shape[0] == 2 else _active_sets
+        weights = solve(cosines, norms, alive)
         zero = ops.cast(ops.logical_and(present > 0, ops.logical_not(alive)), "float64")
         zeros = ops.sum(zero)
         return ops.where(zeros > 0, zero / ops.maximum(zeros, 1.0), weights)
+
+
+def _closed_form(cosines, norms, alive):
+    """Two tasks: the point of the segment between two gradients that is nearest to 0."""
+    a, b = ops.unstack(norms / ops.max(norms))
+    product = a * b * cosines[0, 1]
+    gap = a * a + b * b - 2.0 * product
+    first = ops.where(gap > 0, ops.clip((b * b - product) / ops.where(gap > 0, gap, 1.0), 0.0, 1.0), 0.5)
+    alone = ops.cast(alive, "float64")
+    return ops.where(ops.all(alive), ops.stack([first, 1.0 - first]), alone)
+
+
+def _active_sets(cosines, norms, alive):
+    # With v_k = w_k ||g_k|| and a_k = 1 / ||g_k||, the minimiser of v^T C v over v >= 0, a . v = 1
+    # is proportional to that of v^T C v + (a . v - 1)^2 over v >= 0, which always exists.
+    shortest = ops.min(ops.where(alive, norms, ops.max(norms)))
+    inverse = ops.where(alive, shortest / norms, 0.0)
+    matrix, proximal = positive(cosines)
+    matrix = matrix + inverse[:, None] * inverse[None, :]
+    linear = ops.where(alive, -inverse, 1.0)
+    weights = nonnegative_qp(matrix, linear[None, :], proximal)[0] * inverse
+    return weights / ops.maximum(ops.sum(weights), 1e-300)

@@ -3,10 +3,11 @@
 Every variant trains the same functional model on the same batches; the turns
 are interleaved, and what counts is the ratio to plain Keras within one run.
 
-    python recipes/benchmarks/overhead.py [--network lenet] [--tasks 2]
+    python recipes/benchmarks/overhead.py [--network lenet] [--tasks 2] [--cpu-time]
 """
 
 import argparse
+import time
 
 import numpy as np
 from networks import NETWORKS, compile_options, make_data, make_model, plain, step_times
@@ -29,6 +30,7 @@ def main():
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--cpu-time", action="store_true", help="count the work of all cores in place of wall time")
     args = parser.parse_args()
 
     data = make_data(args.network, args.tasks, args.batch_size, args.steps)
@@ -37,7 +39,8 @@ def main():
     for name, options in VARIANTS.items():
         models[name] = make_model(args.network, args.tasks)
         models[name].compile(**compile_options(args.tasks), **options)
-    times = step_times(models, data, args.rounds)
+    clock = time.process_time if args.cpu_time else time.perf_counter
+    times = step_times(models, data, args.rounds, clock)
 
     table = Table(title=f"{args.network}, {args.tasks} tasks, batches of {args.batch_size}")
     for column in ("variant", "ms per step (median)", "ratio (median of rounds)", "ratio of fastest rounds"):
