@@ -81,3 +81,25 @@ def test_bad_baselines():
         small_model(delta_m={"a": {"mae": 0.5}, "b": {"auc": 0.5}})
     with pytest.raises(ValueError, match="'my_score'"):
         DeltaM({"a": {"my_score": 1.0}})
+
+
+def test_k15_a_search_can_choose_by_delta_m(data, tmp_path):
+    """keras-tuner cannot tell which way a task's metric is better; delta_m names one direction for all."""
+    import keras_tuner
+
+    x, y = data
+    baselines = {"a": {"mae": 0.5}, "b": {"accuracy": 0.75}}
+
+    def tuner(objective, name):
+        return keras_tuner.RandomSearch(
+            lambda hp: small_model(delta_m=baselines), objective, max_trials=1, directory=tmp_path, project_name=name
+        )
+
+    with pytest.raises(ValueError, match="objective"):
+        tuner("val_a_mae", "unknown")
+    search = tuner(keras_tuner.Objective("val_delta_m", "max"), "known")
+    search.search(x, y, epochs=1, validation_data=(x, y), verbose=0)
+    (trial,) = search.oracle.get_best_trials()
+    logs = {m: trial.metrics.get_best_value(f"val_{m}") for m in ("a_mae", "b_accuracy")}
+    values = {"a": {"mae": logs["a_mae"]}, "b": {"accuracy": logs["b_accuracy"]}}
+    assert trial.score == pytest.approx(delta_m(values, baselines), rel=1e-4)
