@@ -27,7 +27,7 @@ class Compiled:
     def __init__(self, model, options):
         self.outputs = model.tasks
         self.options = options
-        losses = self._losses(options["loss"], model)
+        losses = self._losses(options["loss"])
         self.tasks = tuple(losses)
         self.static_weights = keras.Variable(
             self.checked_static_weights(options["loss_weights"] or {}),
@@ -124,7 +124,7 @@ class Compiled:
         config["weighting"] = weightings.serialize(self.weighting)
         return {key: keras.saving.serialize_keras_object(value) for key, value in config.items()}
 
-    def _losses(self, loss, model):
+    def _losses(self, loss):
         if loss is None:
             raise ValueError(
                 f"`loss` should be given for the tasks, as a dict {list(self.outputs)}. Received: loss=None"
@@ -135,7 +135,6 @@ class Compiled:
         losses = {task: get_loss(loss[task], task) for task in self.outputs if loss.get(task) is not None}
         if not losses:
             raise ValueError(f"`loss` should be given for at least one task of {self.outputs}. Received: loss={loss}")
-        del model
         return losses
 
     def checked_static_weights(self, loss_weights):
