@@ -1,6 +1,6 @@
 """keras_mtl: multi-task learning for Keras 3."""
 
-from keras_mtl import analysis, callbacks, layers, metrics, weighting
+from keras_mtl import analysis, callbacks, data, layers, metrics, weighting
 from keras_mtl.models import (
     MultiTaskModel,
     branched_sharing,
@@ -28,6 +28,7 @@ __all__ = [
     "callbacks",
     "cgc",
     "cross_stitch",
+    "data",
     "dselect_k",
     "hard_sharing",
     "layers",

@@ -1,0 +1,3 @@
+"""Data of many tasks: mixtures, samplers, curricula and missing labels."""
+
+__all__: list[str] = []
