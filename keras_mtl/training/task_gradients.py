@@ -1,9 +1,12 @@
 """Task gradients on TensorFlow: where they are taken and how they are combined."""
 
 import contextlib
+import math
 
 import keras
 import tensorflow as tf
+
+from keras_mtl.training.task_rows import Rows, task_rows
 
 
 def replicas():
@@ -26,9 +29,6 @@ def key(variable):
 class TaskGradients:
     """Gradients of K task losses with respect to the same variables or tensors.
 
-    For each target there is one matrix with a row for each task, so that the
-    Gramian and the weighted sum are matrix products.
-
     Args:
         rows: List of K lists of gradients, `None` where a task does not reach
             a target.
@@ -36,12 +36,13 @@ class TaskGradients:
     """
 
     def __init__(self, rows, targets):
-        self.targets = targets
-        self.matrices = [tf.stack([_flat(row[i], target) for row in rows]) for i, target in enumerate(targets)]
+        self.of_targets = [task_rows([row[i] for row in rows], target) for i, target in enumerate(targets)]
 
     def reduced(self):
         """Sums the gradients over the replicas. Returns itself."""
-        self.matrices = all_reduce(self.matrices)
+        if replicas() > 1:
+            matrices = all_reduce([rows.matrix() for rows in self.of_targets])
+            self.of_targets = [Rows(m, rows.target) for m, rows in zip(matrices, self.of_targets, strict=True)]
         return self
 
     def gramian(self):
@@ -50,8 +51,7 @@ class TaskGradients:
         Returns:
             float32 tensor of shape `(K, K)`.
         """
-        matrices = [tf.cast(m, tf.float32) for m in self.matrices]
-        return tf.add_n([tf.matmul(m, m, transpose_b=True) for m in matrices])
+        return tf.add_n([rows.gramian() for rows in self.of_targets])
 
     def jacobian(self):
         """The task gradients in one matrix.
@@ -59,7 +59,7 @@ class TaskGradients:
         Returns:
             Tensor of shape `(K, P)`, P being the size of all targets.
         """
-        return tf.concat(self.matrices, axis=1)
+        return tf.concat([rows.matrix() for rows in self.of_targets], axis=1)
 
     def combine(self, weights):
         """Weighted sums of the task gradients.
@@ -70,21 +70,13 @@ class TaskGradients:
         Returns:
             List of tensors in the shapes of the targets.
         """
-        return [
-            tf.reshape(tf.linalg.matvec(m, tf.cast(weights, m.dtype), transpose_a=True), tf.shape(target))
-            for m, target in zip(self.matrices, self.targets, strict=True)
-        ]
+        return [rows.combine(weights) for rows in self.of_targets]
 
     def split(self, direction):
         """Cuts a direction of shape `(P,)` into the shapes of the targets."""
-        parts = tf.split(direction, [m.shape[1] for m in self.matrices])
-        return [tf.reshape(part, target.shape) for part, target in zip(parts, self.targets, strict=True)]
-
-
-def _flat(gradient, target):
-    if gradient is None:
-        return tf.zeros([tf.size(target)], target.dtype)
-    return tf.reshape(tf.convert_to_tensor(gradient), [-1])  # sparse gradients become dense
+        targets = [rows.target for rows in self.of_targets]
+        parts = tf.split(direction, [math.prod(target.shape) for target in targets])
+        return [tf.reshape(part, target.shape) for part, target in zip(parts, targets, strict=True)]
 
 
 class ParameterGradients:

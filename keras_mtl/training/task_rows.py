@@ -1,0 +1,132 @@
+"""The task gradients of one variable or tensor: a matrix, or its factors."""
+
+import tensorflow as tf
+
+
+def task_rows(gradients, target):
+    """The K task gradients of one target, in the form that is cheapest to use.
+
+    Args:
+        gradients: List of K gradients, `None` where a task does not reach the
+            target.
+        target: The variable or tensor.
+
+    Returns:
+        An object with `gramian()`, `combine(weights)` and `matrix()`.
+    """
+    factors = _factors(gradients)
+    if factors is not None:
+        rows = DenseKernelRows(*factors, target)
+        if rows.narrow is not False:
+            return rows
+    return Rows(tf.stack([_flat(gradient, target) for gradient in gradients]), target)
+
+
+class Rows:
+    """K task gradients as the rows of a matrix.
+
+    Args:
+        matrix: Tensor of shape `(K, P)`, P being the size of the target.
+        target: The variable or tensor.
+    """
+
+    def __init__(self, matrix, target):
+        self._matrix = matrix
+        self.target = target
+
+    def matrix(self):
+        """Tensor of shape `(K, P)`."""
+        return self._matrix
+
+    def gramian(self):
+        """Inner products of the K gradients, float32 of shape `(K, K)`."""
+        m = tf.cast(self._matrix, tf.float32)
+        return tf.matmul(m, m, transpose_b=True)
+
+    def combine(self, weights):
+        """Weighted sum of the K gradients, in the shape of the target."""
+        m = self._matrix
+        return tf.reshape(tf.linalg.matvec(m, tf.cast(weights, m.dtype), transpose_a=True), tf.shape(self.target))
+
+
+class DenseKernelRows:
+    """K task gradients of a dense layer's kernel, kept as their factors.
+
+    Task k's gradient is `A^T D_k`, `A` being the layer's inputs and `D_k` the
+    gradient of task k's loss with respect to its outputs. With batches that
+    are narrower than the layer, K such products cost more than what is wanted
+    of them:
+
+    `<A^T D_k, A^T D_l> = <A A^T D_k, D_l>`  and  `sum_k w_k A^T D_k = A^T sum_k w_k D_k`
+
+    Args:
+        inputs: Tensor of shape `(rows, n)`.
+        deltas: List of K tensors of shape `(rows, m)`.
+        target: The kernel, of shape `(n, m)`.
+    """
+
+    def __init__(self, inputs, deltas, target):
+        self.inputs = inputs
+        self.deltas = deltas
+        self.target = target
+        n, m = target.shape
+        # Multiplications: rows rows (n + K m) and rows n m for the sum in the one way, K rows n m in the other.
+        self.limit = (len(deltas) - 1) * n * m // (n + len(deltas) * m)
+        rows = inputs.shape[0]
+        if self.limit < _SMALLEST:
+            self.narrow = False
+        elif rows is None:
+            self.narrow = tf.shape(inputs)[0] < self.limit
+        else:
+            self.narrow = rows < self.limit
+
+    def matrix(self):
+        """Tensor of shape `(K, P)`."""
+        products = [tf.matmul(self.inputs, delta, transpose_a=True) for delta in self.deltas]
+        return tf.stack([tf.reshape(product, [-1]) for product in products])
+
+    def gramian(self):
+        """Inner products of the K gradients, float32 of shape `(K, K)`."""
+        if self.narrow is True:
+            return self._through_examples()
+        return tf.cond(self.narrow, self._through_examples, lambda: Rows(self.matrix(), self.target).gramian())
+
+    def _through_examples(self):
+        examples = tf.matmul(self.inputs, self.inputs, transpose_b=True)
+        deltas = tf.stack(self.deltas)
+        flat = [len(self.deltas), -1]
+        return tf.matmul(
+            tf.reshape(tf.matmul(examples[None], deltas), flat), tf.reshape(deltas, flat), transpose_b=True
+        )
+
+    def combine(self, weights):
+        """Weighted sum of the K gradients, in the shape of the target."""
+        scaled = [delta * tf.cast(weights[k], delta.dtype) for k, delta in enumerate(self.deltas)]
+        return tf.matmul(self.inputs, tf.add_n(scaled), transpose_a=True)
+
+
+_SMALLEST = 128  # examples: below this the products are too small to be worth a branch
+
+
+def _factors(gradients):
+    """`A` and the list of `D_k` where each gradient is `A^T D_k`, else `None`.
+
+    A graph tells how a tensor comes about. What the product would cost is not
+    spent when nothing takes it: the graph leaves it out.
+    """
+    if tf.executing_eagerly() or not all(isinstance(g, tf.Tensor) for g in gradients):
+        return None
+    if not all(g.op.type == "MatMul" and g.op.get_attr("transpose_a") for g in gradients):
+        return None
+    if any(g.dtype != tf.float32 or g.op.get_attr("transpose_b") for g in gradients):
+        return None
+    inputs, deltas = zip(*(g.op.inputs for g in gradients), strict=True)
+    if any(a is not inputs[0] for a in inputs):
+        return None
+    return inputs[0], list(deltas)
+
+
+def _flat(gradient, target):
+    if gradient is None:
+        return tf.zeros([tf.size(target)], target.dtype)
+    return tf.reshape(tf.convert_to_tensor(gradient), [-1])  # sparse gradients become dense
