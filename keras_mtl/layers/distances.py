@@ -5,17 +5,23 @@ from keras import ops
 NORMALIZATIONS = ("laf", "tucker", "tt")
 
 
-def l2_distance(stacked):
+def l2_distance(weights):
     """Squared distances of all pairs: `sum_{i<j} ||W_i - W_j||^2`.
 
     Args:
-        stacked: Tensor of shape `(..., K)`, one weight of the K columns.
+        weights: List of K tensors of one shape, one weight of the K columns.
 
     Returns:
         Scalar.
     """
-    # K sum_k ||W_k - mean||^2 is the same, and costs K terms instead of K^2.
-    return stacked.shape[-1] * ops.sum(ops.square(stacked - ops.mean(stacked, axis=-1, keepdims=True)))
+    if len(weights) == 2:  # one difference in place of two from the mean
+        apart = ops.reshape(weights[0] - weights[1], (-1,))
+        return ops.vdot(apart, apart)
+    # K sum_k ||W_k - mean||^2 is the same, and costs K terms instead of K^2. Its gradient is 2 K (W_k - mean):
+    # what comes through the mean adds up to 0.
+    mean = ops.stop_gradient(sum(weights) / len(weights))
+    apart = [ops.reshape(weight - mean, (-1,)) for weight in weights]
+    return len(weights) * sum(ops.vdot(difference, difference) for difference in apart)
 
 
 def trace_norm(matrix):

@@ -66,8 +66,8 @@ class TiedStage(Stage):
         weights = [group for group in self._groups(columns) if any(v.trainable for v in group)]
         if not weights:
             return None
-        stacked = [ops.stack([ops.cast(v, "float32") for v in group], axis=-1) for group in weights]
-        return self.strength * sum(map(self._measure, stacked))
+        weights = [[ops.cast(v, "float32") for v in group] for group in weights]
+        return self.strength * sum(map(self._measure, weights))
 
     def joint_coefficients(self, stages):
         """How far the columns are apart, relative to their size.
@@ -97,9 +97,10 @@ class TiedStage(Stage):
         trained = [[v for v in column.weights if "float" in v.dtype] for column in columns]
         return list(zip(*trained, strict=True))
 
-    def _measure(self, stacked):
+    def _measure(self, weights):
         if self.distance == "l2":
-            return l2_distance(stacked)
+            return l2_distance(weights)
+        stacked = ops.stack(weights, axis=-1)
         if self.distance == "trace_norm":
             return tensor_trace_norm(stacked, self.normalization)
         return self.distance(stacked)

@@ -59,11 +59,16 @@ def test_tensor_norms_by_their_flattenings():
         assert float(value) == pytest.approx(expected, rel=1e-5)
 
 
-def test_l2_distance_is_the_sum_over_pairs():
-    stacked = np.random.default_rng(0).normal(size=(3, 2, 4))
-    pairs = [(i, j) for i in range(4) for j in range(i + 1, 4)]
-    expected = sum(np.sum((stacked[..., i] - stacked[..., j]) ** 2) for i, j in pairs)
-    assert float(l2_distance(keras.ops.convert_to_tensor(stacked))) == pytest.approx(expected)
+@pytest.mark.parametrize("columns", [2, 4])
+def test_l2_distance_is_the_sum_over_pairs(columns):
+    weights = list(np.random.default_rng(0).normal(size=(columns, 3, 2)))
+    pairs = [(i, j) for i in range(columns) for j in range(i + 1, columns)]
+    variables = [tf.Variable(w) for w in weights]
+    with tf.GradientTape() as tape:
+        distance = l2_distance([v.value() for v in variables])
+    assert float(distance) == pytest.approx(sum(np.sum((weights[i] - weights[j]) ** 2) for i, j in pairs))
+    expected = [sum(2 * (weights[k] - other) for other in weights) for k in range(columns)]
+    np.testing.assert_allclose(tape.gradient(distance, variables), expected, rtol=1e-12)
 
 
 def test_trace_norm_compiles():
