@@ -36,7 +36,8 @@ def read_labels(y_true, y_pred, *, missing=None, inside=None, sample_weight=None
         inside: `None` or a boolean tensor over examples: the sample space.
         sample_weight: `None` or a tensor over examples, positions or entries.
             Where it is 0, the label does not count.
-        class_weight: `None` or a dict from class to weight.
+        class_weight: `None` or a dict from class to weight. Under an
+            elementwise loss, 0 and 1 are the classes of single entries.
         elementwise: Boolean. Whether the loss is a mean over the last axis, so
             that single entries can be masked.
 
@@ -47,7 +48,10 @@ def read_labels(y_true, y_pred, *, missing=None, inside=None, sample_weight=None
     weight = None if sample_weight is None else ops.cast(sample_weight, "float32")
     rank = len(y_pred.shape)
     entries = elementwise and rank > 1 and y_pred.shape[-1] != 1 and len(y_true.shape) == rank
-    entrywise = entries and (missing is not None or (weight is not None and weight.shape[1:] == y_pred.shape[1:]))
+    # Classes 0 and 1 are those of each entry; others can only be those of a one-hot vector.
+    binary = bool(class_weight) and set(class_weight) <= {0, 1}
+    by_entry = missing is not None or binary or (weight is not None and weight.shape[1:] == y_pred.shape[1:])
+    entrywise = entries and by_entry
     value_rank = rank if entrywise else max(rank - 1, 1)
 
     masks = [getattr(y_pred, "_keras_mask", None), inside]
@@ -69,7 +73,7 @@ def read_labels(y_true, y_pred, *, missing=None, inside=None, sample_weight=None
         y_true = ops.where(at_labels, y_true, ops.zeros_like(y_true))
         mask = ops.cast(mask, "float32")
     if class_weight:
-        by_class = _to_rank(_class_weights(y_true, y_pred, class_weight), value_rank)
+        by_class = _to_rank(_class_weights(y_true, y_pred, class_weight, entrywise and binary), value_rank)
         weight = by_class if weight is None else weight * by_class
     return Labels(y_true, y_pred, weight, mask, entrywise)
 
@@ -93,8 +97,8 @@ def _to_rank(x, rank):
     return x
 
 
-def _class_weights(y_true, y_pred, class_weight):
-    if len(y_true.shape) == len(y_pred.shape) and y_pred.shape[-1] != 1:
+def _class_weights(y_true, y_pred, class_weight, of_entries):
+    if len(y_true.shape) == len(y_pred.shape) and y_pred.shape[-1] != 1 and not of_entries:
         classes = ops.argmax(y_true, axis=-1)
     else:
         classes = ops.cast(y_true, "int32")

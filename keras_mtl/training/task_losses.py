@@ -114,7 +114,7 @@ class TaskLosses:
         loss = self.losses[task]
         y_true, y_pred = _as_dtype(labels.y_true, loss.dtype), _as_dtype(labels.y_pred, loss.dtype)
         if labels.entrywise:
-            y_true, y_pred = y_true[..., None], y_pred[..., None]
+            y_true, y_pred = y_true[..., None], _as_entries(y_pred)
         values = loss.call(y_true, y_pred)
         labels = _without_ignored(labels, getattr(values, "_keras_mask", None))
         values = ops.cast(values, "float32")
@@ -150,6 +150,14 @@ def _scalar_loss(task, value, labels):
         )
     batch_size = ops.cast(ops.shape(labels.y_pred)[0], "float32")
     return value * batch_size, batch_size, batch_size
+
+
+def _as_entries(y_pred):
+    """Predictions with an axis of 1 behind, and with the logits that Keras keeps beside a sigmoid."""
+    entries, logits = y_pred[..., None], getattr(y_pred, "_keras_logits", None)
+    if logits is not None:
+        entries._keras_logits = logits[..., None]
+    return entries
 
 
 def _as_dtype(x, dtype):

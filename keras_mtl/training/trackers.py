@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mtl.training.entries import entries_for
+
 
 class TaskMeans(keras.metrics.Metric):
     """Weighted means of K numbers, one for each task, in the logs by name.
@@ -126,8 +128,8 @@ class TaskMetric(keras.metrics.Metric):
         if self.weighted and labels.weight is not None:
             weight = labels.weight if mask is None else mask * labels.weight
         if labels.entrywise:
-            y_true, y_pred = ops.reshape(y_true, (-1, 1)), ops.reshape(y_pred, (-1, 1))
-            weight = None if weight is None else ops.reshape(weight, (-1,))
+            only_mask = not self.weighted or labels.weight is None
+            y_true, y_pred, weight = entries_for(self.metric, y_true, y_pred, weight, self.task, only_mask)
         self.metric.update_state(y_true, y_pred, sample_weight=weight)
 
     def result(self):

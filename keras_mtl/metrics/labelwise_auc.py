@@ -1,0 +1,70 @@
+"""Mean over the labels of a block of the area under the ROC curve."""
+
+import keras
+from keras import ops
+
+from keras_mtl.metrics.labelwise import LabelwiseMetric
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class LabelwiseAUC(LabelwiseMetric):
+    """Mean over labels of the area under the label's own ROC curve.
+
+    A label's area is the share of its pairs of a positive and a negative entry
+    in which the positive one scores higher; ties count half. Labels of which
+    no positive or no negative entry is known have none and are left out of the
+    mean, where `keras.metrics.AUC(multi_label=True)` takes them for 0.
+
+    Args:
+        num_labels: Integer. L, the units of the head.
+        num_thresholds: Integer. Scores are counted in as many bins of equal
+            width from 0 to 1; those in one bin are tied. Defaults to 200.
+        from_logits: Boolean. Whether predictions are logits. Defaults to
+            `False`: probabilities.
+        name: String. Defaults to `"labelwise_auc"`.
+
+    Example:
+
+    >>> metric = keras_mtl.metrics.LabelwiseAUC(num_labels=2)
+    >>> metric.update_state(np.array([[1, 1], [0, 1], [0, 1]]), np.array([[0.5, 0.2], [0.9, 0.3], [0.1, 0.4]]))
+    >>> metric.by_label()  # the second label has no negative entry
+    array([0.5, nan], dtype=float32)
+    >>> float(metric.result())
+    0.5
+    """
+
+    def __init__(self, num_labels, num_thresholds=200, from_logits=False, name="labelwise_auc"):
+        super().__init__(num_labels, name)
+        if isinstance(num_thresholds, bool) or not isinstance(num_thresholds, int) or num_thresholds < 2:
+            raise ValueError(
+                f"`num_thresholds` should be an integer of at least 2. Received: num_thresholds={num_thresholds!r}"
+            )
+        self.num_thresholds = num_thresholds
+        self.from_logits = from_logits
+        shape = (num_labels, num_thresholds)
+        self.positives = self.add_weight(shape=shape, initializer="zeros", name="positives")
+        self.negatives = self.add_weight(shape=shape, initializer="zeros", name="negatives")
+
+    def add_entries(self, y_true, y_pred, weight):
+        scores = ops.sigmoid(y_pred) if self.from_logits else y_pred
+        bins = ops.cast(ops.clip(scores, 0.0, 1.0) * self.num_thresholds, "int32")
+        bins = ops.minimum(bins, self.num_thresholds - 1) + self.num_thresholds * ops.arange(self.num_labels)
+        size = self.num_labels * self.num_thresholds
+        for histogram, entries in ((self.positives, y_true), (self.negatives, 1.0 - y_true)):
+            counted = ops.segment_sum(ops.reshape(entries * weight, (-1,)), ops.reshape(bins, (-1,)), size)
+            histogram.assign_add(ops.reshape(counted, histogram.shape))
+
+    def values(self):
+        positives, negatives = self.positives.value, self.negatives.value
+        below = ops.cumsum(negatives, axis=1) - negatives
+        pairs = ops.sum(positives, axis=1) * ops.sum(negatives, axis=1)
+        won = ops.sum(positives * (below + 0.5 * negatives), axis=1)
+        return ops.divide_no_nan(won, pairs), ops.cast(pairs > 0, "float32")
+
+    def get_config(self):
+        return {
+            "num_labels": self.num_labels,
+            "num_thresholds": self.num_thresholds,
+            "from_logits": self.from_logits,
+            "name": self.name,
+        }
