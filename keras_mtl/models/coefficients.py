@@ -28,25 +28,59 @@ def joint_losses(model):
     return [loss for loss in losses if loss is not None]
 
 
+class CoefficientReader:
+    """Reads a model's coefficients again and again.
+
+    The part of the model that leads to gates and masks is made once, so that
+    it is traced once.
+
+    Args:
+        model: A `MultiTaskModel`.
+
+    Attributes:
+        mixing: List of the stages with coefficients.
+    """
+
+    def __init__(self, model):
+        self._model = model
+        self.mixing = mixing_stages(model)
+        self._probe = None
+
+    def read(self, x=None):
+        """The coefficients as they are now.
+
+        Args:
+            x: Inputs for those that depend on the example. Defaults to `None`:
+                these are left out.
+
+        Returns:
+            Dict from scope to array.
+        """
+        found = {stage.scope: stage.mixer.coefficients() for stage in self.mixing}
+        waiting = [stage for stage in self.mixing if found[stage.scope] is None]
+        if waiting and x is not None:
+            if self._probe is None:
+                self._probe = keras.Model(self._model.input, [_mean_over_positions(s.output) for s in waiting])
+            for stage, output in zip(waiting, _as_list(self._probe.predict(x, verbose=0)), strict=True):
+                found[stage.scope] = stage.mixer.coefficients(output)
+        found = {scope: values for scope, values in found.items() if values is not None}
+        stages = {layer.name: layer for layer in self._model.layers}
+        for stage in tied_stages(self._model):
+            distances = stage.joint_coefficients(stages)
+            if distances is not None:
+                found[f"distance/{stage.name.removeprefix(stage.scope + '_')}"] = distances
+        return found
+
+
 def read_coefficients(model, x=None):
     """What `MultiTaskModel.sharing_coefficients` returns."""
-    mixing = mixing_stages(model)
-    found = {stage.scope: stage.mixer.coefficients() for stage in mixing}
-    waiting = [stage for stage in mixing if found[stage.scope] is None]
-    if waiting and x is None:
-        raise ValueError(
-            f"`x` should be given, since these coefficients depend on the example: {[s.scope for s in waiting]}. "
-            "Received: x=None"
-        )
+    reader = CoefficientReader(model)
+    found = reader.read(x)
+    waiting = [stage.scope for stage in reader.mixing if stage.scope not in found]
     if waiting:
-        outputs = keras.Model(model.input, [_mean_over_positions(stage.output) for stage in waiting])
-        for stage, output in zip(waiting, _as_list(outputs.predict(x, verbose=0)), strict=True):
-            found[stage.scope] = stage.mixer.coefficients(output)
-    stages = {layer.name: layer for layer in model.layers}
-    for stage in tied_stages(model):
-        distances = stage.joint_coefficients(stages)
-        if distances is not None:
-            found[f"distance/{stage.name.removeprefix(stage.scope + '_')}"] = distances
+        raise ValueError(
+            f"`x` should be given, since these coefficients depend on the example: {waiting}. Received: x=None"
+        )
     return found
 
 

@@ -1,10 +1,9 @@
 """A picture of who shares what."""
 
-import keras
 import numpy as np
 
-from keras_mtl.layers import Stage
-from keras_mtl.models.coefficients import mixing_stages, tied_stages
+from keras_mtl.models.coefficients import tied_stages
+from keras_mtl.models.stage_graph import StageGraph
 
 _STEP, _WIDTH, _HEIGHT = 1.6, 1.15, 0.5  # of the boxes, in the units of the drawing
 
@@ -46,8 +45,8 @@ def plot_sharing(model, path, x=None):
         raise ImportError("`plot_sharing` needs matplotlib: `pip install matplotlib`.") from error
     palette = colormaps["tab10" if len(model.tasks) <= 10 else "tab20"]
     colors = {task: palette(i % palette.N) for i, task in enumerate(model.tasks)}
-    graph = _Graph(model, x)
-    tables = graph.tables()
+    graph = _PlacedGraph(model, x)
+    tables = graph.tables(graph.coefficients)
     wide, high = graph.size
     rows = -(-len(tables) // 4)
     heights = [max(2.0, 0.85 * high + 0.6), *[0.7 + 0.32 * max(1, len(model.tasks))] * rows]
@@ -60,52 +59,20 @@ def plot_sharing(model, path, x=None):
     figure.savefig(path, dpi=150)
 
 
-class _Graph:
-    """Stages with places, and what leads from one to the other."""
+class _PlacedGraph(StageGraph):
+    """Stages with places in the drawing."""
 
     def __init__(self, model, x):
-        self.model = model
-        self.stages = [layer for layer in model.layers if isinstance(layer, Stage)] or [
-            layer for layer in model.layers if layer.variables
-        ]
-        self._made = {}
-        for operation in model.operations:
-            for tensor in keras.tree.flatten(operation.output):
-                self._made[id(tensor)] = operation
-        self.sources = {stage.name: [self._sources(t) for t in self._inputs(stage)] for stage in self.stages}
-        self.mixing = {stage.name: stage for stage in mixing_stages(model)}
-        self.weights = self._weights(x)
-        self._place()
-
-    def _inputs(self, operation):
-        return [] if isinstance(operation, keras.layers.InputLayer) else keras.tree.flatten(operation.input)
-
-    def _sources(self, tensor):
-        """The stages that a tensor comes from, through what is not drawn."""
-        operation = self._made[id(tensor)]
-        if any(operation is stage for stage in self.stages):
-            return [operation]
-        return [stage for t in self._inputs(operation) for stage in self._sources(t)]
-
-    def _weights(self, x):
-        """For each mixing stage, one number for each of its sources."""
-        waits = any(stage.mixer.coefficients() is None for stage in self.mixing.values())
-        if waits and x is None:
-            found = {s.scope: s.mixer.coefficients() for s in self.mixing.values()}
-        else:
-            found = self.model.sharing_coefficients(x)
-        self.coefficients = {key: value for key, value in found.items() if value is not None}
-        weights = {}
-        for name, stage in self.mixing.items():
-            if stage.scope in self.coefficients and hasattr(stage.mixer, "by_source"):
-                weights[name] = stage.mixer.by_source(self.coefficients[stage.scope])
+        super().__init__(model)
+        self.coefficients = self.read(x)
+        self.weights = self.by_source(self.coefficients)
         self.ties = [
             (first, second)
             for stage in tied_stages(self.model)
             for first in [stage.name]
             for second in stage.partners[stage.partners.index(first) + 1 :][:1]
         ]
-        return weights
+        self._place()
 
     def weight(self, stage, place):
         """The coefficient with which a stage takes its input number `place`."""
@@ -117,14 +84,6 @@ class _Graph:
         if place and gate is not None and len(gate) == len(self.sources[stage.name]) - 1:
             return float(gate[place - 1])
         return None
-
-    def owner(self, stage):
-        """The task that a stage belongs to, or `"shared"`."""
-        root = getattr(stage, "scope", "shared").split("/")[0]
-        served = self.model.sharing.tasks_of(stage)
-        if root in self.model.tasks:
-            return root
-        return served[0] if len(served) == 1 else "shared"
 
     def _place(self):
         depth = {}
@@ -147,41 +106,6 @@ class _Graph:
             for i, stage in enumerate(stages):
                 self.places[stage.name] = (_STEP * column, -(tops[lane] + gap + i))
         self.size = (_STEP * (1 + max(depth.values(), default=1)), top)
-
-    def tables(self):
-        """Coefficients as tables: title -> rows, columns, values."""
-        found = {}
-        for name, stage in self.mixing.items():
-            owner, _, title = stage.scope.partition("/")
-            if name in self.weights:
-                names, values = self._source_names(stage, len(self.weights[name])), self.weights[name]
-            elif stage.scope in self.coefficients:  # a mask: its channels
-                title, values = f"{title}, by channel", self.coefficients[stage.scope]
-                names = [str(channel) for channel in range(len(values))]
-            else:
-                continue
-            found.setdefault(title, {})[owner] = dict(zip(names, values, strict=True))
-        tables = {}
-        for title, rows in found.items():
-            owners = [owner for owner in (*self.model.tasks, "shared") if owner in rows]
-            columns = list(dict.fromkeys(column for owner in owners for column in rows[owner]))
-            values = [[rows[owner].get(column, np.nan) for column in columns] for owner in owners]
-            tables[title] = (owners, columns, np.array(values, "float64"))
-        for key, value in self.coefficients.items():
-            if key.startswith("distance/"):
-                tables[key] = (list(self.model.tasks), list(self.model.tasks), value)
-        return tables
-
-    def _source_names(self, stage, count):
-        groups = self.sources[stage.name]
-        if len(groups) != count:  # a gate: its experts stand at the mixture that takes it
-            mixture = next(s for s in self.stages if self.sources[s.name][:1] == [[stage]])
-            groups = self.sources[mixture.name][1:]
-        stages = [group[0] for group in groups]
-        scopes = [getattr(s, "scope", s.name) for s in stages]
-        if len({scope.split("/")[0] for scope in scopes}) == 1 and "/units/" in scopes[0]:
-            return [scope.rsplit("/", 1)[1] for scope in scopes]
-        return [scope.replace("/expert_", " ") for scope in scopes]
 
 
 def _draw_graph(axes, graph, colors, model):
@@ -207,7 +131,7 @@ def _draw_graph(axes, graph, colors, model):
         axes.plot([x, x], [y0, y1], color="dimgray", linestyle=":", linewidth=1.4, zorder=1)
     for stage in graph.stages:
         x, y = graph.places[stage.name]
-        served = model.sharing.tasks_of(stage)
+        served = model.sharing.feeds(stage)
         corner = (x - _WIDTH / 2, y - _HEIGHT / 2)
         box = FancyBboxPatch(corner, _WIDTH, _HEIGHT, boxstyle="round,pad=0,rounding_size=0.1", zorder=2)
         box.set(facecolor="white", edgecolor="dimgray", linewidth=0.8)
