@@ -2,8 +2,10 @@
 
 from keras_mtl.layers.attention_mask import AttentionMask
 from keras_mtl.layers.cross_stitch import CrossStitch
+from keras_mtl.layers.distilled_policy import DistilledPolicy
 from keras_mtl.layers.dselect_k_gate import DSelectKGate
 from keras_mtl.layers.gate import ExpertMixture, Gate
+from keras_mtl.layers.join import Join
 from keras_mtl.layers.nddr import NDDR
 from keras_mtl.layers.orthogonal_stage import OrthogonalStage
 from keras_mtl.layers.stage import Stage
@@ -15,8 +17,10 @@ __all__ = [
     "AttentionMask",
     "CrossStitch",
     "DSelectKGate",
+    "DistilledPolicy",
     "ExpertMixture",
     "Gate",
+    "Join",
     "LayerStitch",
     "OrthogonalStage",
     "Stage",

@@ -1,0 +1,129 @@
+"""The neural form of Distral: a column for each task, and one for the distilled policy."""
+
+import keras
+
+from keras_mtl.layers import DistilledPolicy
+from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
+from keras_mtl.models.columns import place_column, place_head, place_shared, place_unit
+from keras_mtl.models.multi_task_model import MultiTaskModel
+from keras_mtl.rl.tabular import check_regularization
+
+_DISTILLED = "distilled"
+
+
+def distral(inputs, stages, heads, *, alpha=0.5, columns=2, shared_depth=0, copy_weights=False, name=None):
+    """Builds policies that are pulled to a distilled one, and share through it.
+
+    With two columns, task i has the policy
+    `pi_i(a|s)` proportional to `pi_0(a|s)^alpha exp(f_i(a|s))`: the distilled
+    column gives `pi_0`, the task's own column what it adds, `f_i`, and its
+    value. With one, `pi_i` is the task's alone, and only the KL term of
+    `DistralLoss` ties it to `pi_0`.
+
+    Compile it with `keras_mtl.rl.DistralLoss`, of the same `alpha`.
+
+    Args:
+        inputs: `keras.Input`, or a list or dict of them.
+        stages: List of Keras layers (or lists of layers). The distilled column
+            is made of these very layers; each task's column of copies.
+        heads: Dict from task to a Keras layer or a list of layers that gives
+            n + 1 outputs for n actions: logits, then the value. All tasks
+            have the same actions. The distilled policy has a `Dense(n)`.
+        alpha: Float from 0 to 1. `c_KL / (c_KL + c_Ent)`. Defaults to `0.5`.
+        columns: `2` or `1`. Defaults to `2`.
+        shared_depth: Integer. How many first stages the tasks share with the
+            distilled policy. Defaults to `0`, as in the paper.
+        copy_weights: Boolean. Whether the tasks' copies start from the given
+            stages' weights. Defaults to `False`.
+        name: String. Name of the model.
+
+    Returns:
+        A `keras_mtl.MultiTaskModel` with 2n + 1 outputs for each task: the
+        logits of `pi_i`, its value, the logits of `pi_0`. The distilled policy
+        alone is `keras_mtl.rl.distilled_policy(model)`.
+
+    Raises:
+        ValueError: If tasks differ in their actions, or an option is out of
+            range.
+
+    Example:
+
+    >>> model = keras_mtl.rl.distral(
+    ...     inputs=keras.Input((4,)),
+    ...     stages=[keras.layers.Dense(16, activation="tanh")],
+    ...     heads={"short": keras.layers.Dense(3), "long": keras.layers.Dense(3)},
+    ... )
+    >>> model.output["long"].shape  # two actions
+    (None, 5)
+
+    References:
+
+    - Y. W. Teh et al., "Distral: Robust Multitask Reinforcement Learning", NeurIPS 2017.
+
+    Deviations: the paper's factor beta of `f_i` is taken into `f_i`.
+    `shared_depth` is not in the paper.
+    """
+    check_inputs(inputs)
+    stacks, heads = check_stages(stages), check_heads(heads)
+    check_regularization(alpha, beta=1)
+    if columns not in (1, 2):
+        raise ValueError(f"`columns` should be 1 or 2. Received: columns={columns!r}")
+    if isinstance(shared_depth, bool) or not isinstance(shared_depth, int) or not 0 <= shared_depth <= len(stacks):
+        raise ValueError(
+            f"`shared_depth` should be an integer from 0 to the number of stages, {len(stacks)}. "
+            f"Received: shared_depth={shared_depth!r}"
+        )
+    trunk = place_shared(stacks[:shared_depth], inputs)
+    own = {}
+    for task, head in heads.items():
+        column = place_column(stacks[shared_depth:], trunk, task, copy_weights, first_index=shared_depth)
+        own[task] = place_unit(head, column, f"{task}/policy")
+    actions = _common_actions(own)
+    distilled = place_shared(stacks[shared_depth:], trunk, first_index=shared_depth)
+    distilled = place_shared([[keras.layers.Dense(actions, name=_DISTILLED)]], distilled)
+    outputs = {
+        task: place_head([DistilledPolicy(alpha if columns == 2 else 0.0)], [distilled, output], task)
+        for task, output in own.items()
+    }
+    return MultiTaskModel(inputs, outputs, name=name)
+
+
+def distilled_policy(model):
+    """The policy that the tasks of a Distral model have in common.
+
+    It shares layers and weights with the model, and may start a new task.
+
+    Args:
+        model: A model of `keras_mtl.rl.distral`.
+
+    Returns:
+        A functional `keras.Model` from observations to logits of shape
+        `(batch, n)`.
+
+    Raises:
+        ValueError: If the model has no distilled policy.
+    """
+    for layer in model.layers:
+        if layer.name == f"shared_{_DISTILLED}":
+            return keras.Model(model.input, layer.output, name=f"{model.name}_{_DISTILLED}")
+    raise ValueError(
+        f"`model` should be one of `keras_mtl.rl.distral`. Received: model '{model.name}' without a distilled policy"
+    )
+
+
+def _common_actions(outputs):
+    """The number of actions of all tasks."""
+    found = {}
+    for task, output in outputs.items():
+        if len(output.shape) != 2 or not output.shape[-1] or output.shape[-1] < 2:
+            raise ValueError(
+                f"The head of task '{task}' should give one output for each action and one for the value. Received: "
+                f"outputs of shape {tuple(output.shape)}"
+            )
+        found[task] = output.shape[-1] - 1
+    if len(set(found.values())) > 1:
+        raise ValueError(
+            "The tasks of a distilled policy should have the same actions, so their heads as many outputs. Received: "
+            + ", ".join(f"{n} actions of '{task}'" for task, n in found.items())
+        )
+    return next(iter(found.values()))

@@ -1,0 +1,109 @@
+"""Policies at work: their returns, and pictures of them."""
+
+import keras
+import numpy as np
+
+from keras_mtl.rl.environments import Copies, check_environment, check_model, make
+from keras_mtl.rl.rollouts import draw
+
+
+def evaluate(model, environments, *, episodes=20, greedy=False, max_steps=10_000, seed=None):
+    """Lets a model's policies play, without learning.
+
+    Args:
+        model: A `keras_mtl.MultiTaskModel`, compiled as for
+            `keras_mtl.rl.train`.
+        environments: Dict from task to the name of a Gymnasium environment or
+            a function that makes one.
+        episodes: Integer. Episodes for each task, played side by side.
+            Defaults to `20`.
+        greedy: Boolean. Whether the likeliest action is taken, in place of one
+            drawn by its probability. Defaults to `False`.
+        max_steps: Integer. Where an episode is broken off. Defaults to
+            `10_000`.
+        seed: Integer. Defaults to `None`.
+
+    Returns:
+        Dict from task to an array of the episodes' returns, undiscounted.
+
+    Raises:
+        ValueError: As `keras_mtl.rl.train`.
+    """
+    losses = check_model(model, environments)
+    rng = np.random.default_rng(seed)
+    found = {}
+    for task, environment in environments.items():
+        worker = Copies(environment, episodes, seed)
+        returns, done = np.zeros(episodes), np.zeros(episodes, bool)
+        for _ in range(max_steps):
+            action = _choose(model, task, losses[task], worker.observations, greedy, rng)
+            rewards, ended, _, _ = worker.step(action)
+            returns += np.where(done, 0.0, rewards)
+            done |= ended
+            if done.all():
+                break
+        worker.close()
+        found[task] = returns
+    return found
+
+
+def record(model, task, environment, path, *, episodes=1, greedy=False, max_steps=500, fps=5, seed=None):
+    """Makes an animated picture of a policy at work.
+
+    Args:
+        model: A `keras_mtl.MultiTaskModel`, compiled as for
+            `keras_mtl.rl.train`.
+        task: String. The task whose policy acts.
+        environment: Function that makes an environment with
+            `render_mode="rgb_array"`.
+        path: Path of the picture; it ends with `.gif`, `.webp` or `.png`.
+        episodes: Integer. Defaults to `1`.
+        greedy: Boolean. As for `evaluate`. Defaults to `False`.
+        max_steps: Integer. Where an episode is broken off. Defaults to `500`.
+        fps: Integer. Steps shown in a second. Defaults to `5`.
+        seed: Integer. Defaults to `None`.
+
+    Returns:
+        List of the frames, arrays of shape `(height, width, 3)`.
+
+    Raises:
+        ValueError: If the environment does not render arrays.
+        ImportError: If pillow is not installed.
+    """
+    losses = check_model(model, {task: environment})
+    one = make(environment)
+    check_environment(task, one, model, losses[task])
+    if one.render_mode != "rgb_array":
+        raise ValueError(
+            f"The environment of task '{task}' should be made with render_mode='rgb_array'. "
+            f"Received: render_mode={one.render_mode!r}"
+        )
+    rng = np.random.default_rng(seed)
+    frames = []
+    for episode in range(episodes):
+        observation, _ = one.reset(seed=seed if episode == 0 else None)
+        frames.append(one.render())
+        for _ in range(max_steps):
+            alone = keras.tree.map_structure(lambda array: np.asarray(array)[None], observation)
+            action = _choose(model, task, losses[task], alone, greedy, rng)
+            observation, _, terminated, truncated, _ = one.step(int(action[0]))
+            frames.append(one.render())
+            if terminated or truncated:
+                break
+    one.close()
+    _save(frames, path, fps)
+    return frames
+
+
+def _choose(model, task, loss, observations, greedy, rng):
+    log_policy, _ = loss.read(np.asarray(model.predict_on_batch(observations)[task], "float32"))
+    return np.argmax(log_policy, axis=-1) if greedy else draw(log_policy, rng)
+
+
+def _save(frames, path, fps):
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError("`record` needs pillow: pip install pillow") from error
+    first, *others = (Image.fromarray(np.asarray(frame)) for frame in frames)
+    first.save(path, save_all=True, append_images=others, duration=round(1000 / fps), loop=0)

@@ -1,0 +1,150 @@
+"""Training policies on environments, with `compile`d models and Keras' callbacks."""
+
+import keras
+import numpy as np
+
+from keras_mtl.data.chooser import Chooser
+from keras_mtl.data.stats import TaskStats
+from keras_mtl.rl.environments import Copies, check_environment, check_model, make
+from keras_mtl.rl.rollouts import Rollouts
+from keras_mtl.rl.run_logs import RunLogs
+
+
+def train(
+    model,
+    environments,
+    *,
+    epochs,
+    rollouts_per_epoch=10,
+    copies=8,
+    horizon=16,
+    discount=0.99,
+    trace=0.95,
+    passes=1,
+    minibatches=1,
+    sampler=None,
+    callbacks=None,
+    seed=None,
+):
+    """Trains a model's policies, each on the environment of its task.
+
+    An epoch is some rollouts, each followed by optimizer steps on what was
+    seen. In a rollout every task's policy takes `horizon` steps in `copies`
+    copies of its environment; with a `sampler`, one task is drawn for each
+    rollout and the others wait. The losses, the weighting and the optimizer
+    are those of `compile`.
+
+    Args:
+        model: A `keras_mtl.MultiTaskModel`, compiled with
+            `keras_mtl.rl.ActorCriticLoss` (heads with n + 1 outputs for n
+            actions: logits, then the value) or, for a `keras_mtl.rl.distral`
+            model, with `keras_mtl.rl.DistralLoss`.
+        environments: Dict from task to the name of a Gymnasium environment or
+            a function without arguments that makes one. Its actions are
+            `Discrete`; its observations have the shapes of the model's inputs.
+        epochs: Integer.
+        rollouts_per_epoch: Integer. Defaults to `10`.
+        copies: Integer. Defaults to `8`.
+        horizon: Integer. Defaults to `16`.
+        discount: Float. Discount of rewards. Defaults to `0.99`.
+        trace: Float. Lambda of generalized advantage estimation; advantages
+            are standardized by task and rollout. Defaults to `0.95`.
+        passes: Integer. How often a rollout is gone through. Above 1 the loss
+            should have a `clip`. Defaults to `1`.
+        minibatches: Integer. Parts that a rollout is cut into in each pass.
+            Defaults to `1`.
+        sampler: Object with `probabilities(step, stats)`, such as those of
+            `keras_mtl.data`, which draws the task of each rollout. Its stats
+            have the logs `<task>_return`, of every episode that ended, and
+            `<task>_loss`. Defaults to `None`: all tasks take part in each
+            rollout.
+        callbacks: List of Keras callbacks. Logs are `<task>_return` and
+            `<task>_length`, means over the episodes that ended in the epoch
+            (NaN where none did), `<task>_steps`, all steps so far, and the
+            logs of training, means over its steps.
+        seed: Integer. Seed of environments, actions and minibatches. Defaults
+            to `None`.
+
+    Returns:
+        `keras.callbacks.History`.
+
+    Raises:
+        ValueError: If an environment's actions do not fit the head of its
+            task, or its observations the inputs; or if the model is not
+            compiled with losses of policies.
+        ImportError: If gymnasium is not installed.
+
+    Example:
+
+    >>> model = keras_mtl.hard_sharing(
+    ...     inputs=keras.Input((4,)),
+    ...     stages=[keras.layers.Dense(16, activation="tanh")],
+    ...     heads={"light": keras.layers.Dense(3), "heavy": keras.layers.Dense(3)},
+    ... )
+    >>> model.compile("adam", loss=keras_mtl.rl.ActorCriticLoss())
+    >>> environments = {"light": "CartPole-v1", "heavy": "CartPole-v1"}
+    >>> history = keras_mtl.rl.train(model, environments, epochs=1, rollouts_per_epoch=1, seed=0)
+    >>> history.history["heavy_steps"]
+    [128.0]
+    """
+    losses = _check(model, environments)
+    rng = np.random.default_rng(seed)
+    workers = {task: Copies(one, copies, seed=int(rng.integers(2**31))) for task, one in environments.items()}
+    rollouts = Rollouts(model, workers, losses, rng)
+    stats = TaskStats(dict.fromkeys(environments, float("nan")), steps_per_epoch=rollouts_per_epoch)
+    logs = RunLogs(workers, stats)
+    chooser = None if sampler is None else _chooser(sampler, stats, rng)
+    told = keras.callbacks.CallbackList(callbacks, add_history=True, model=model, epochs=epochs, verbose=0)
+    model.stop_training = False
+    told.on_train_begin()
+    try:
+        for epoch in range(epochs):
+            told.on_epoch_begin(epoch)
+            for step in range(rollouts_per_epoch):
+                told.on_train_batch_begin(step)
+                tasks = list(environments) if chooser is None else [stats.tasks[chooser.next(step)]]
+                batch = rollouts.collect(tasks, horizon, discount, trace)
+                for x, y, weights in _minibatches(*batch, passes, minibatches, rng):
+                    logs.add(tasks, model.train_on_batch(x, y, sample_weight=weights, return_dict=True))
+                logs.end_rollout(tasks)
+                if chooser is not None:
+                    chooser.observe(stats.tasks.index(tasks[0]))
+                told.on_train_batch_end(step, logs.last)
+            found = logs.end_epoch()
+            model.compiled_tasks.weighting.end_epoch(found)
+            told.on_epoch_end(epoch, found)
+            if model.stop_training:
+                break
+    finally:
+        for worker in workers.values():
+            worker.close()
+    told.on_train_end(found)
+    return model.history
+
+
+def _check(model, environments):
+    losses = check_model(model, environments)
+    for task, environment in environments.items():
+        one = make(environment)
+        check_environment(task, one, model, losses[task])
+        one.close()
+    return losses
+
+
+def _chooser(sampler, stats, rng):
+    if not hasattr(sampler, "probabilities"):
+        raise ValueError(f"`sampler` should have `probabilities(step, stats)`. Received: sampler={sampler!r}")
+    if hasattr(sampler, "prepare"):
+        sampler.prepare(stats)
+    return Chooser(sampler, stats, seed=int(rng.integers(2**31)))
+
+
+def _minibatches(x, y, weights, passes, minibatches, rng):
+    """The rows of a rollout, shuffled and cut, as often as asked."""
+    rows = len(next(iter(y.values())))
+    if passes == minibatches == 1:
+        yield x, y, weights
+        return
+    for _ in range(passes):
+        for part in np.array_split(rng.permutation(rows), minibatches):
+            yield keras.tree.map_structure(lambda array, part=part: array[part], (x, y, weights))
