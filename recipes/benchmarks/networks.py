@@ -1,5 +1,8 @@
 """The networks, data and clock that the benchmarks share."""
 
+import multiprocessing
+import pathlib
+import re
 import time
 
 import keras
@@ -58,7 +61,7 @@ def compile_options(num_tasks):
     return {"optimizer": keras.optimizers.SGD(0.01), "loss": loss, "jit_compile": False}
 
 
-def step_times(models, data, rounds=7, clock=time.perf_counter):
+def step_times(models, data, rounds=7, clock=time.perf_counter, others=None):
     """Milliseconds per step of several models under `fit`, in turns.
 
     Args:
@@ -67,17 +70,45 @@ def step_times(models, data, rounds=7, clock=time.perf_counter):
         rounds: Integer. How often each model has its turn.
         clock: Function that tells seconds. `time.process_time` counts the work
             of all cores, which a machine that shares its cores disturbs less.
+        others: Dict from name to a function that trains some number of steps in
+            its own way and returns the milliseconds of one. Defaults to `None`.
 
     Returns:
         Dict from name to an array of `rounds` times.
     """
     steps = int(data.cardinality())
+    others = others or {}
     for model in models.values():
         model.fit(data, epochs=1, verbose=0)
-    times = {name: [] for name in models}
+    for turn in others.values():
+        turn(2)
+    times = {name: [] for name in (*models, *others)}
     for _ in range(rounds):
         for name, model in models.items():
             start = clock()
             model.fit(data, epochs=1, verbose=0)
             times[name].append(1000 * (clock() - start) / steps)
+        for name, turn in others.items():
+            times[name].append(turn(steps))
     return {name: np.array(values) for name, values in times.items()}
+
+
+def peak_memory(compiled, arguments, network, num_tasks, batch_size):
+    """Peak memory in MiB of a process of its own that trains ten steps, on Linux.
+
+    Args:
+        compiled: Function of a module that makes the compiled model.
+        arguments: Tuple of what it takes.
+        network: String. The network whose data the model trains on.
+        num_tasks: Integer. Number of tasks.
+        batch_size: Integer. Examples in a batch.
+    """
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_train_alone, (compiled, arguments, network, num_tasks, batch_size))
+
+
+def _train_alone(compiled, arguments, network, num_tasks, batch_size):
+    compiled(*arguments).fit(make_data(network, num_tasks, batch_size, 10), epochs=1, verbose=0)
+    # Not `getrusage`: a new process starts from the peak of the one that it was forked from.
+    status = pathlib.Path("/proc/self/status").read_text(encoding="ascii")
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024

@@ -8,13 +8,11 @@ is measured on the same network, batch and tasks where it is installed.
 """
 
 import argparse
-import multiprocessing
-import resource
-import time
+import functools
 
 import numpy as np
 import torchjd_steps
-from networks import NETWORKS, compile_options, make_data, make_model, plain
+from networks import NETWORKS, compile_options, make_data, make_model, peak_memory, plain, step_times
 from rich.console import Console
 from rich.table import Table
 
@@ -47,37 +45,13 @@ def compiled(network, num_tasks, name):
 
 def measure(network, num_tasks, names, batch_size, steps, rounds, torch_names):
     """Milliseconds per step of every variant, `rounds` turns each."""
-    data = make_data(network, num_tasks, batch_size, steps)
     models = {name: compiled(network, num_tasks, name) for name in ("plain Keras", *names)}
-    for model in models.values():
-        model.fit(data, epochs=1, verbose=0)
     worker = torchjd_steps.Worker(network, num_tasks, batch_size) if torch_names else None
-    times = {name: [] for name in (*models, *(f"TorchJD {name}" for name in torch_names))}
-    for name in torch_names:
-        worker.time_turn(name, 2)
-    for _ in range(rounds):
-        for name, model in models.items():
-            start = time.perf_counter()
-            model.fit(data, epochs=1, verbose=0)
-            times[name].append(1000 * (time.perf_counter() - start) / steps)
-        for name in torch_names:
-            times[f"TorchJD {name}"].append(worker.time_turn(name, steps))
+    others = {f"TorchJD {name}": functools.partial(worker.time_turn, name) for name in torch_names}
+    times = step_times(models, make_data(network, num_tasks, batch_size, steps), rounds, others=others)
     if worker:
         worker.close()
-    return {name: np.array(values) for name, values in times.items()}
-
-
-def peak_memory(network, num_tasks, name, batch_size):
-    """Peak memory of a process that trains ten steps, in MiB."""
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        return pool.apply(_train_alone, (network, num_tasks, name, batch_size))
-
-
-def _train_alone(network, num_tasks, name, batch_size):
-    data = make_data(network, num_tasks, batch_size, 10)
-    compiled(network, num_tasks, name).fit(data, epochs=1, verbose=0)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return times
 
 
 def main():
@@ -111,7 +85,8 @@ def main():
                 row = [name, f"{np.median(measured):.2f}", f"{np.median(measured / base):.2f}"]
                 row.append(f"{measured.min() / base.min():.2f}")
                 if args.memory and not name.startswith("TorchJD"):
-                    row.append(f"{peak_memory(network, num_tasks, name, args.batch_size):.0f}")
+                    peak = peak_memory(compiled, (network, num_tasks, name), network, num_tasks, args.batch_size)
+                    row.append(f"{peak:.0f}")
                 table.add_row(*row)
             Console(width=110).print(table)
 
