@@ -1,0 +1,142 @@
+"""Draws which task's data comes next."""
+
+import threading
+
+import numpy as np
+
+
+class Chooser:
+    """The sampler at work: its probabilities, the draws, and the record of both.
+
+    Each draw takes one random number, whatever the sampler, so that a mixture
+    draws the same in one block of steps as one by one.
+
+    Args:
+        sampler: Object with `probabilities(step, stats)`.
+        stats: `TaskStats`.
+        seed: Integer.
+    """
+
+    def __init__(self, sampler, stats, seed):
+        self.sampler = sampler
+        self.stats = stats
+        self.step = 0
+        self._rng = np.random.default_rng(seed)
+        # Draws come from the thread of the data pipeline, results from the one that trains.
+        self.lock = threading.Lock()
+        self._forget()
+
+    @property
+    def live(self):
+        """Whether the probabilities depend on how training goes."""
+        return getattr(self.sampler, "reads", "stats") == "stats"
+
+    def epoch(self):
+        """Begins an epoch of a sampler that is not live.
+
+        Returns:
+            Integer array of shape `(steps,)`: the tasks of all its steps.
+        """
+        with self.lock:
+            self._forget()
+            steps = self.stats.steps_per_epoch
+            if self.sampler.reads == "nothing":
+                rows = np.broadcast_to(self.probabilities(), (steps, len(self.stats.tasks)))
+            else:
+                rows = np.stack([self.probabilities(ahead) for ahead in range(steps)])
+            drawn = _drawn(rows, self._rng.random(steps))
+            self.stats.counts += np.bincount(drawn, minlength=len(self.stats.tasks))
+            self.step += steps
+            self._rows, self._drawn = list(rows), drawn.tolist()
+            return drawn
+
+    def next(self, step):
+        """Draws one task.
+
+        Args:
+            step: Integer. Step of the epoch; 0 begins one.
+
+        Returns:
+            Integer.
+        """
+        with self.lock:
+            if step == 0:
+                self._forget()
+            row = self.probabilities()
+            drawn = _drawn(row[None], self._rng.random(1))
+            self.stats.counts[drawn] += 1
+            self.step += 1
+            self._rows.append(row)
+            self._drawn.append(int(drawn[0]))
+            return drawn[0]
+
+    def probabilities(self, ahead=0):
+        """The sampler's probabilities, checked, as an array of shape `(K,)`."""
+        tasks = self.stats.tasks
+        return checked(self.sampler.probabilities(self.step + ahead, self.stats), tasks, self.sampler)
+
+    def observe(self, task):
+        """Tells the sampler that a step with a task has reported back."""
+        with self.lock:
+            self.stats.trained[task] += 1
+            observe = getattr(self.sampler, "observe", None)
+            if observe is not None:
+                observe(task, self.stats)
+
+    def of_epoch(self):
+        """Counts and mean probabilities of the epoch, two arrays of shape `(K,)`."""
+        tasks = len(self.stats.tasks)
+        if not self._drawn:
+            return np.zeros(tasks, "int64"), np.full(tasks, np.nan)
+        return np.bincount(self._drawn, minlength=tasks), np.mean(self._rows, axis=0)
+
+    def get_state(self):
+        """What `set_state` takes, fit for JSON."""
+        state = getattr(self.sampler, "get_state", dict)
+        return {
+            "step": self.step,
+            "random": self._rng.bit_generator.state,
+            "stats": self.stats.get_state(),
+            "sampler": state(),
+        }
+
+    def set_state(self, state):
+        """Goes back to an earlier state."""
+        with self.lock:
+            self.step = state["step"]
+            self._rng.bit_generator.state = state["random"]
+            self.stats.set_state(state["stats"])
+            if hasattr(self.sampler, "set_state"):
+                self.sampler.set_state(state["sampler"])
+            self._forget()
+
+    def _forget(self):
+        self._rows, self._drawn = [], []
+
+
+def checked(probabilities, tasks, sampler):
+    """Probabilities as an array, or an error that says what is wrong with them."""
+    name = sampler if isinstance(sampler, str) else type(sampler).__name__
+    given = probabilities
+    if isinstance(probabilities, dict):
+        if set(probabilities) != set(tasks):
+            raise ValueError(
+                f"The probabilities of {name} should be of the tasks {list(tasks)}. Received: {list(probabilities)}"
+            )
+        probabilities = [probabilities[task] for task in tasks]
+    values = np.asarray(probabilities, "float64")
+    if values.shape != (len(tasks),) or not np.all(values >= 0) or not abs(values.sum() - 1.0) < 1e-5:
+        total = f", which sum to {values.sum():.6g}" if values.shape == (len(tasks),) else ""
+        raise ValueError(
+            f"The probabilities of {name} should be {len(tasks)} numbers, one for each of the tasks {list(tasks)}, "
+            f"at least 0 and 1 in sum. Received: {given!r}{total}"
+        )
+    return values / values.sum()
+
+
+def _drawn(rows, uniform):
+    """One task for each row of probabilities and each number in [0, 1)."""
+    edges = np.cumsum(rows, axis=1)
+    # The last edge is exactly 1, so that rounding leaves no gap; tasks of probability 0 have no room between edges.
+    edges /= edges[:, -1:]
+    return np.sum(uniform[:, None] >= edges, axis=1).astype("int64")

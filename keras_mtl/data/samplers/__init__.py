@@ -1,0 +1,1 @@
+"""Which task's data comes next."""

@@ -1,0 +1,33 @@
+"""Batch normalization that an empty batch leaves as it is."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_mtl")
+class SafeBatchNormalization(keras.layers.BatchNormalization):
+    """`keras.layers.BatchNormalization` for layers that may see no example.
+
+    Where tasks have inputs of their own and take turns, the columns and heads
+    of absent tasks see batches of zero rows. The mean of nothing is NaN, and
+    Keras' layer would keep it for good; this one keeps its moving statistics
+    from such a batch. In all else it is Keras' layer and takes its arguments.
+
+    Example:
+
+    >>> layer = keras_mtl.layers.SafeBatchNormalization()
+    >>> layer(np.zeros((0, 3), "float32"), training=True).shape
+    TensorShape([0, 3])
+    >>> layer.moving_mean.numpy()
+    array([0., 0., 0.], dtype=float32)
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        if not training or not self.trainable:
+            return super().call(inputs, training=training, mask=mask)
+        before = ops.copy(self.moving_mean), ops.copy(self.moving_variance)
+        outputs = super().call(inputs, training=training, mask=mask)
+        some = ops.shape(inputs)[0] > 0
+        for variable, old in zip((self.moving_mean, self.moving_variance), before, strict=True):
+            variable.assign(ops.where(some, variable, old))
+        return outputs
