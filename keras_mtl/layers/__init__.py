@@ -8,6 +8,7 @@ from keras_mtl.layers.gate import ExpertMixture, Gate
 from keras_mtl.layers.join import Join
 from keras_mtl.layers.nddr import NDDR
 from keras_mtl.layers.orthogonal_stage import OrthogonalStage
+from keras_mtl.layers.safe_batch_normalization import SafeBatchNormalization
 from keras_mtl.layers.stage import Stage
 from keras_mtl.layers.subspace_stitch import LayerStitch, SubspaceStitch
 from keras_mtl.layers.tied_stage import TiedStage
@@ -23,6 +24,7 @@ __all__ = [
     "Join",
     "LayerStitch",
     "OrthogonalStage",
+    "SafeBatchNormalization",
     "Stage",
     "SubspaceStitch",
     "TiedStage",

@@ -11,6 +11,7 @@ from keras_mtl.models.mtan import mtan
 from keras_mtl.models.multi_task_model import MultiTaskModel
 from keras_mtl.models.nddr import nddr
 from keras_mtl.models.omoe import omoe
+from keras_mtl.models.own_inputs import own_inputs
 from keras_mtl.models.ple import ple
 from keras_mtl.models.plot import plot_sharing
 from keras_mtl.models.sluice import sluice
@@ -27,6 +28,7 @@ __all__ = [
     "mtan",
     "nddr",
     "omoe",
+    "own_inputs",
     "ple",
     "plot_sharing",
     "sluice",

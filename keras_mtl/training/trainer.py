@@ -202,6 +202,10 @@ class TaskTrainer(keras.Model):
 
     def fit(self, x=None, y=None, *args, callbacks=None, sample_weight=None, validation_data=None, **kwargs):
         self._assert_finite(x)
+        x, brought = self._prepared(x, kwargs.get("steps_per_epoch"))
+        validation_data, _ = self._prepared(validation_data)
+        for callback in brought:
+            callbacks = with_callback(callbacks, callback)
         if isinstance(validation_data, (list, tuple)) and len(validation_data) == 3:
             val_x, val_y, val_weight = validation_data
             validation_data = (val_x, val_y, _for_all_labels(val_y, val_weight, self.tasks))
@@ -219,6 +223,7 @@ class TaskTrainer(keras.Model):
         return super().train_on_batch(x, y, sample_weight=_for_all_labels(y, sample_weight, self.tasks), **kwargs)
 
     def evaluate(self, x=None, y=None, *args, sample_weight=None, **kwargs):
+        x, _ = self._prepared(x)
         self._evaluating = True
         try:
             return super().evaluate(x, y, *args, sample_weight=_for_all_labels(y, sample_weight, self.tasks), **kwargs)
@@ -231,6 +236,11 @@ class TaskTrainer(keras.Model):
             return super().test_on_batch(x, y, sample_weight=_for_all_labels(y, sample_weight, self.tasks), **kwargs)
         finally:
             self._evaluating = False
+
+    def _prepared(self, data, steps_per_epoch=None):
+        """Data as Keras takes them, and the callbacks that they bring, as `keras_mtl.data.mix` does."""
+        prepare = getattr(data, "prepare_for", None)
+        return (data, []) if prepare is None else prepare(self, steps_per_epoch)
 
     def _assert_finite(self, x):
         for array in keras.tree.flatten(x):
