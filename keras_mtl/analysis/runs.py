@@ -67,7 +67,7 @@ def train_and_evaluate(model, data, validation, test, epochs, fit_options):
     Returns:
         Dict of the final values, the curves, parameters and times.
     """
-    clock = _StepClock()
+    clock = StepClock()
     options = dict(fit_options)
     options["callbacks"] = [*options.get("callbacks", ()), clock]
     start = time.perf_counter()
@@ -108,7 +108,7 @@ def _arguments(data):
     return data if isinstance(data, tuple) else (data,)
 
 
-class _StepClock(keras.callbacks.Callback):
+class StepClock(keras.callbacks.Callback):
     """Milliseconds of a step: the median, so that tracing does not count."""
 
     def __init__(self):
@@ -119,7 +119,9 @@ class _StepClock(keras.callbacks.Callback):
         self._start = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
-        self._times.append(time.perf_counter() - self._start)
+        # With steps_per_execution=n this is called every n steps.
+        self._times.append((time.perf_counter() - self._start) / self.model.steps_per_execution)
 
     def milliseconds(self):
+        """The median of the steps so far; 0 before the first."""
         return 1000 * float(np.median(self._times)) if self._times else 0.0
