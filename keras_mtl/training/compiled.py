@@ -26,6 +26,7 @@ class Compiled:
 
     def __init__(self, model, options):
         self.outputs = model.tasks
+        self.left_out = ()  # tasks that get no data on purpose, as curricula do
         self.options = options
         losses = self._losses(options["loss"])
         self.tasks = tuple(losses)

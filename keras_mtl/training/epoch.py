@@ -40,7 +40,7 @@ class EndOfEpoch(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         for task, count, mean in self._seen or self._read():
-            if count == 0:
+            if count == 0 and task not in self.model.compiled_tasks.left_out:
                 warnings.warn(
                     f"Task '{task}' had no labelled example in epoch {epoch + 1}: it was not trained, and its logs of "
                     "this epoch are 0.",

@@ -205,7 +205,8 @@ class TaskTrainer(keras.Model):
         x, brought = self._prepared(x, kwargs.get("steps_per_epoch"))
         validation_data, _ = self._prepared(validation_data)
         for callback in brought:
-            callbacks = with_callback(callbacks, callback)
+            if callback not in keras.tree.flatten(callbacks):
+                callbacks = with_callback(callbacks, callback)
         if isinstance(validation_data, (list, tuple)) and len(validation_data) == 3:
             val_x, val_y, val_weight = validation_data
             validation_data = (val_x, val_y, _for_all_labels(val_y, val_weight, self.tasks))
