@@ -2,12 +2,15 @@
 
 from keras_mtl import analysis, callbacks, data, layers, metrics, weighting
 from keras_mtl.models import (
+    Dependency,
     MultiTaskModel,
     branched_sharing,
     cgc,
     cross_stitch,
     dselect_k,
+    esmm,
     hard_sharing,
+    hierarchical_sharing,
     mmoe,
     mtan,
     nddr,
@@ -23,6 +26,7 @@ from keras_mtl.models import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "Dependency",
     "MultiTaskModel",
     "analysis",
     "branched_sharing",
@@ -31,7 +35,9 @@ __all__ = [
     "cross_stitch",
     "data",
     "dselect_k",
+    "esmm",
     "hard_sharing",
+    "hierarchical_sharing",
     "layers",
     "metrics",
     "mmoe",

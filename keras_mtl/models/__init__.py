@@ -4,8 +4,11 @@ from keras_mtl.models.branched_sharing import branched_sharing
 from keras_mtl.models.cgc import cgc
 from keras_mtl.models.columns import stages_of
 from keras_mtl.models.cross_stitch import cross_stitch
+from keras_mtl.models.dependencies import Dependency
 from keras_mtl.models.dselect_k import dselect_k
+from keras_mtl.models.esmm import esmm
 from keras_mtl.models.hard_sharing import hard_sharing
+from keras_mtl.models.hierarchical_sharing import hierarchical_sharing
 from keras_mtl.models.mmoe import mmoe
 from keras_mtl.models.mtan import mtan
 from keras_mtl.models.multi_task_model import MultiTaskModel
@@ -18,12 +21,15 @@ from keras_mtl.models.sluice import sluice
 from keras_mtl.models.soft_sharing import soft_sharing
 
 __all__ = [
+    "Dependency",
     "MultiTaskModel",
     "branched_sharing",
     "cgc",
     "cross_stitch",
     "dselect_k",
+    "esmm",
     "hard_sharing",
+    "hierarchical_sharing",
     "mmoe",
     "mtan",
     "nddr",

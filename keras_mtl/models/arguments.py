@@ -51,7 +51,7 @@ def check_stages(stages):
     """
     if not isinstance(stages, (list, tuple)):
         raise ValueError(f"`stages` should be a list of Keras layers. Received: stages={stages!r}")
-    stacks = [_as_stack(stage, f"`stages[{i}]`") for i, stage in enumerate(stages)]
+    stacks = [as_stack(stage, f"`stages[{i}]`") for i, stage in enumerate(stages)]
     _check_distinct([(f"`stages[{i}]`", layer) for i, stack in enumerate(stacks) for layer in stack])
     return stacks
 
@@ -68,12 +68,13 @@ def check_heads(heads):
     if not isinstance(heads, dict):
         raise ValueError(f"`heads` should be a dict from task to Keras layer. Received: heads={heads!r}")
     check_task_names(heads)
-    stacks = {task: _as_stack(head, f"The head of task '{task}'") for task, head in heads.items()}
+    stacks = {task: as_stack(head, f"The head of task '{task}'") for task, head in heads.items()}
     _check_distinct([(f"the head of task '{task}'", layer) for task, stack in stacks.items() for layer in stack])
     return stacks
 
 
-def _as_stack(item, what):
+def as_stack(item, what):
+    """Normalizes a layer or a list of layers to a list of layers."""
     stack = list(item) if isinstance(item, (list, tuple)) else [item]
     if not stack or not all(isinstance(layer, keras.layers.Layer) for layer in stack):
         raise ValueError(f"{what} should be a Keras layer or a non-empty list of Keras layers. Received: {item!r}")

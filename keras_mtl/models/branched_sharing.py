@@ -1,11 +1,12 @@
 """Branched sharing: a tree of stages, of which hard sharing is the special case."""
 
 from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models.columns import place_column, place_head, place_shared
+from keras_mtl.models.columns import place_column, place_shared
+from keras_mtl.models.dependencies import place_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
-def branched_sharing(inputs, stages, heads, *, branches, copy_weights=False, name=None):
+def branched_sharing(inputs, stages, heads, *, branches, copy_weights=False, depends_on=None, name=None):
     """Builds a model in which groups of tasks share stages and then part.
 
     `branches[i]` says which tasks share stage i. Groups may split from one
@@ -23,6 +24,9 @@ def branched_sharing(inputs, stages, heads, *, branches, copy_weights=False, nam
             list of tasks. Every task is in one group of each entry.
         copy_weights: Boolean. Whether the branches' copies start from the
             given stages' weights, which have to be built. Defaults to `False`.
+        depends_on: `None` or a dict from task to another task, a
+            `keras_mtl.Dependency` or a list of them: what the task's head takes
+            beside its own features. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:
@@ -63,7 +67,7 @@ def branched_sharing(inputs, stages, heads, *, branches, copy_weights=False, nam
                 scope = group[0] if len(group) == 1 else f"shared/{'_and_'.join(group)}"
                 tensor = place_column([stack], tensor, scope, copy_weights, index)
             tensors.update(dict.fromkeys(group, tensor))
-    outputs = {task: place_head(head, tensors[task], task) for task, head in heads.items()}
+    outputs = place_heads(heads, tensors, depends_on)
     return MultiTaskModel(inputs, outputs, name=name)
 
 

@@ -18,6 +18,7 @@ def cgc(
     gate_temperature=1.0,
     gate_dropout=0.0,
     copy_weights=False,
+    depends_on=None,
     name=None,
 ):
     """Builds a model with customized gate control.
@@ -46,6 +47,9 @@ def cgc(
         gate_dropout: Float. As with `mmoe`. Defaults to 0.
         copy_weights: Boolean. Whether all experts start from the given stages'
             weights. Defaults to `False`.
+        depends_on: `None` or a dict from task to another task, a
+            `keras_mtl.Dependency` or a list of them: what the task's head takes
+            beside its own features. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:
@@ -83,5 +87,6 @@ def cgc(
         gate,
         copy_weights,
         shared_depth,
+        depends_on,
         name,
     )

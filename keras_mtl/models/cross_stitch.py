@@ -4,7 +4,9 @@ from keras_mtl.layers import CrossStitch
 from keras_mtl.models.stitching import stitched
 
 
-def cross_stitch(inputs, stages, heads, *, units="channel", self_weight=0.9, copy_weights=False, name=None):
+def cross_stitch(
+    inputs, stages, heads, *, units="channel", self_weight=0.9, copy_weights=False, depends_on=None, name=None
+):
     """Builds a cross-stitch network.
 
     Each task has its own copy of every stage. After each stage, task k goes on
@@ -34,6 +36,9 @@ def cross_stitch(inputs, stages, heads, *, units="channel", self_weight=0.9, cop
             `(1 - self_weight) / (K - 1)`. Defaults to 0.9.
         copy_weights: Boolean. Whether all columns start from the given stages'
             weights, which have to be built. Defaults to `False`.
+        depends_on: `None` or a dict from task to another task, a
+            `keras_mtl.Dependency` or a list of them: what the task's head takes
+            beside its own features. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:
@@ -66,4 +71,4 @@ def cross_stitch(inputs, stages, heads, *, units="channel", self_weight=0.9, cop
     def unit(place):
         return CrossStitch(place, units=units, self_weight=self_weight, name="stitch")
 
-    return stitched(inputs, stages, heads, unit, copy_weights=copy_weights, name=name)
+    return stitched(inputs, stages, heads, unit, copy_weights=copy_weights, depends_on=depends_on, name=name)

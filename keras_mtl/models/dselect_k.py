@@ -5,7 +5,7 @@ import functools
 import keras
 
 from keras_mtl.layers import DSelectKGate
-from keras_mtl.models.columns import place_head
+from keras_mtl.models.dependencies import place_heads
 from keras_mtl.models.experts import check_count, expert_stages, gated, place_experts
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
@@ -23,6 +23,7 @@ def dselect_k(
     gamma=1.0,
     entropy_strength=0.0,
     copy_weights=False,
+    depends_on=None,
     name=None,
 ):
     """Builds a mixture-of-experts with sparse gates that stay differentiable.
@@ -50,6 +51,9 @@ def dselect_k(
             loss in training, which makes them choose sooner. Defaults to 0.
         copy_weights: Boolean. Whether all experts start from the given stages'
             weights. Defaults to `False`.
+        depends_on: `None` or a dict from task to another task, a
+            `keras_mtl.Dependency` or a list of them: what the task's head takes
+            beside its own features. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:
@@ -84,5 +88,5 @@ def dselect_k(
     if not per_example:  # the gate takes nothing but the batch size from its input
         tensor, gate = keras.tree.flatten(tensor)[0], []
     mixed = {task: gated(make_gate, tensor, features, task, gate) for task in heads}
-    outputs = {task: place_head(head, mixed[task], task) for task, head in heads.items()}
+    outputs = place_heads(heads, mixed, depends_on)
     return MultiTaskModel(inputs, outputs, name=name)

@@ -4,7 +4,8 @@ import keras
 
 from keras_mtl.layers import ExpertMixture
 from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models.columns import copy_layer, place_column, place_head, place_shared, place_unit
+from keras_mtl.models.columns import copy_layer, place_column, place_shared, place_unit
+from keras_mtl.models.dependencies import place_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
@@ -92,7 +93,18 @@ def gated(make_gate, tensor, experts, owner, gate=None, suffix=""):
 
 
 def extraction(
-    inputs, tensor, levels, heads, shared, own, make_gate, gate=None, copy_weights=False, first_index=0, name=None
+    inputs,
+    tensor,
+    levels,
+    heads,
+    shared,
+    own,
+    make_gate,
+    gate=None,
+    copy_weights=False,
+    first_index=0,
+    depends_on=None,
+    name=None,
 ):
     """Builds levels of shared and task experts, each with its gates.
 
@@ -107,6 +119,7 @@ def extraction(
         gate: As `place_gate` takes it.
         copy_weights: Boolean. Whether experts start from the given weights.
         first_index: Integer. Place of the experts' first stage in the trunk.
+        depends_on: As every builder takes it.
         name: String. Name of the model.
 
     Returns:
@@ -130,5 +143,5 @@ def extraction(
             everything = [expert for t in heads for expert in for_one[t]] + for_all
             common = gated(make_gate, common_below, everything, "shared", gate, suffix)
         index += len(stacks)
-    outputs = {task: place_head(head, paths[task], task) for task, head in heads.items()}
+    outputs = place_heads(heads, paths, depends_on)
     return MultiTaskModel(inputs, outputs, name=name)

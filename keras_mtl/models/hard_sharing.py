@@ -1,11 +1,12 @@
 """Hard sharing: one trunk, a head for each task."""
 
 from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models.columns import place_column, place_head, place_shared
+from keras_mtl.models.columns import place_column, place_shared
+from keras_mtl.models.dependencies import place_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
-def hard_sharing(inputs, stages, heads, *, shared_depth=None, copy_weights=False, name=None):
+def hard_sharing(inputs, stages, heads, *, shared_depth=None, copy_weights=False, depends_on=None, name=None):
     """Builds a model whose tasks share the first stages and then part.
 
     The output of task k is `h_k(c_k(phi(x)))`: `phi` are the first
@@ -25,6 +26,9 @@ def hard_sharing(inputs, stages, heads, *, shared_depth=None, copy_weights=False
         copy_weights: Boolean. Whether the tasks' copies start from the given
             stages' weights, as pretrained columns do; the stages must be
             built. Defaults to `False`.
+        depends_on: `None` or a dict from task to another task, a
+            `keras_mtl.Dependency` or a list of them: what the task's head takes
+            beside its own features. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:
@@ -61,8 +65,5 @@ def hard_sharing(inputs, stages, heads, *, shared_depth=None, copy_weights=False
             f"Received: shared_depth={shared_depth!r}"
         )
     features = place_shared(stacks[:depth], inputs)
-    outputs = {}
-    for task, head in heads.items():
-        column = place_column(stacks[depth:], features, task, copy_weights, first_index=depth)
-        outputs[task] = place_head(head, column, task)
-    return MultiTaskModel(inputs, outputs, name=name)
+    columns = {task: place_column(stacks[depth:], features, task, copy_weights, first_index=depth) for task in heads}
+    return MultiTaskModel(inputs, place_heads(heads, columns, depends_on), name=name)

@@ -5,7 +5,8 @@ from keras import layers
 
 from keras_mtl.layers import AttentionMask, Stage
 from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models.columns import call_stage, copy_layer, place_head, place_unit, stage_label
+from keras_mtl.models.columns import call_stage, copy_layer, place_unit, stage_label
+from keras_mtl.models.dependencies import place_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 _BY_RANK = {
@@ -15,7 +16,7 @@ _BY_RANK = {
 }
 
 
-def mtan(inputs, stages, heads, *, hidden=None, batch_normalization=True, task_stage=None, name=None):
+def mtan(inputs, stages, heads, *, hidden=None, batch_normalization=True, task_stage=None, depends_on=None, name=None):
     """Builds a multi-task attention network on a shared trunk.
 
     Stage j of the trunk gives a first feature `u_j`, before its last layer,
@@ -42,6 +43,9 @@ def mtan(inputs, stages, heads, *, hidden=None, batch_normalization=True, task_s
         task_stage: `None`, a Keras layer or a list of layers in the place of
             `C`, batch normalization and relu; every task and stage gets its
             own copies. Defaults to `None`.
+        depends_on: `None` or a dict from task to another task, a
+            `keras_mtl.Dependency` or a list of them: what the task's head takes
+            beside its own features. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:
@@ -91,7 +95,7 @@ def mtan(inputs, stages, heads, *, hidden=None, batch_normalization=True, task_s
             own = _task_stage(task_stage, masked, batch_normalization, f"{task}/features/{label}")
             stage = Stage(own, scope=f"{task}/features/{label}", name=f"{task}_features_{label}")
             features[task] = call_stage(stage, masked, f"`task_stage` of task '{task}' after `stages[{index}]`")
-    outputs = {task: place_head(head, features[task], task) for task, head in heads.items()}
+    outputs = place_heads(heads, features, depends_on)
     return MultiTaskModel(inputs, outputs, name=name)
 
 

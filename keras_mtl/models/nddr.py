@@ -13,6 +13,7 @@ def nddr(
     batch_normalization=False,
     kernel_regularizer=None,
     copy_weights=False,
+    depends_on=None,
     name=None,
 ):
     """Builds a network with neural discriminative dimensionality reduction.
@@ -40,6 +41,9 @@ def nddr(
         kernel_regularizer: Keras regularizer of `W_k`. Defaults to `None`.
         copy_weights: Boolean. Whether all columns start from the given stages'
             weights, which have to be built. Defaults to `False`.
+        depends_on: `None` or a dict from task to another task, a
+            `keras_mtl.Dependency` or a list of them: what the task's head takes
+            beside its own features. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:
@@ -71,4 +75,4 @@ def nddr(
     def unit(place):
         return NDDR(place, self_weight, batch_normalization, kernel_regularizer, name="nddr")
 
-    return stitched(inputs, stages, heads, unit, copy_weights=copy_weights, name=name)
+    return stitched(inputs, stages, heads, unit, copy_weights=copy_weights, depends_on=depends_on, name=name)

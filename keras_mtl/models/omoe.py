@@ -3,7 +3,7 @@
 import functools
 
 from keras_mtl.layers import Gate
-from keras_mtl.models.columns import place_head
+from keras_mtl.models.dependencies import place_heads
 from keras_mtl.models.experts import check_count, expert_stages, gated, place_experts
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
@@ -19,6 +19,7 @@ def omoe(
     gate_temperature=1.0,
     gate_dropout=0.0,
     copy_weights=False,
+    depends_on=None,
     name=None,
 ):
     """Builds a one-gate mixture-of-experts, the baseline of MMoE.
@@ -40,6 +41,9 @@ def omoe(
         gate_dropout: Float. Defaults to 0.
         copy_weights: Boolean. Whether all experts start from the given stages'
             weights. Defaults to `False`.
+        depends_on: `None` or a dict from task to another task, a
+            `keras_mtl.Dependency` or a list of them: what the task's head takes
+            beside its own features. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:
@@ -68,5 +72,5 @@ def omoe(
     features = place_experts(stacks, tensor, "shared", experts, copy_weights, shared_depth)
     make_gate = functools.partial(Gate, temperature=gate_temperature, dropout=gate_dropout, name="softmax")
     mixed = gated(make_gate, tensor, features, "shared", gate)
-    outputs = {task: place_head(head, mixed, task) for task, head in heads.items()}
+    outputs = place_heads(heads, dict.fromkeys(heads, mixed), depends_on)
     return MultiTaskModel(inputs, outputs, name=name)

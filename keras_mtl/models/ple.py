@@ -18,6 +18,7 @@ def ple(
     gate_temperature=1.0,
     gate_dropout=0.0,
     copy_weights=False,
+    depends_on=None,
     name=None,
 ):
     """Builds a model with progressive layered extraction.
@@ -50,6 +51,9 @@ def ple(
         gate_dropout: Float. As with `mmoe`. Defaults to 0.
         copy_weights: Boolean. Whether all experts of a level start from the
             given stage's weights. Defaults to `False`.
+        depends_on: `None` or a dict from task to another task, a
+            `keras_mtl.Dependency` or a list of them: what the task's head takes
+            beside its own features. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:
@@ -92,5 +96,6 @@ def ple(
         gate,
         copy_weights,
         shared_depth,
+        depends_on,
         name,
     )

@@ -1,10 +1,16 @@
 """Who shares what: found from the model's graph, never declared by hand."""
 
+import functools
+
 import keras
 
 
 class Sharing:
     """Which layers of a functional model serve which tasks.
+
+    A layer serves the tasks whose losses train it: those whose gradients come
+    back to it. Behind a `keras.ops.stop_gradient` there may be further tasks
+    whose outputs are computed with it; `feeds` has them too.
 
     Args:
         model: Functional model with a dict of outputs.
@@ -13,15 +19,20 @@ class Sharing:
     def __init__(self, model):
         self._model = model
         self.tasks = tuple(model.output)
-        reach = {}
+        self._reach, self._fed = {}, {}
         for task, output in model.output.items():
-            for layer in keras.Model(model.input, output).operations:
-                reach.setdefault(id(layer), []).append(task)
-        self._reach = reach
+            for operation in _operations_behind(output, stops=True):
+                self._reach.setdefault(id(operation), []).append(task)
+            for operation in _operations_behind(output, stops=False):
+                self._fed.setdefault(id(operation), []).append(task)
 
     def tasks_of(self, layer):
         """Tasks that a layer serves, in the model's order."""
         return tuple(self._reach.get(id(layer), ()))
+
+    def feeds(self, layer):
+        """Tasks whose outputs are computed with a layer, in the model's order."""
+        return tuple(self._fed.get(id(layer), ()))
 
     def is_shared(self, layer):
         """Whether a layer serves two tasks or more."""
@@ -103,12 +114,16 @@ class Sharing:
             features; the second takes the pair `(features, inputs)`.
         """
         features = tuple(self.features(tasks))
-        trunk = keras.Model(self._model.input, features)
+        # A task's output that feeds another task is a feature too. Copies part its two roles: Keras cannot have one
+        # tensor at both ends of a model, and the loss should not go behind it, to the logits of a sigmoid.
+        ends = {id(x) for x in self._model.output.values()} & {id(x) for x in features}
+        outputs = {t: keras.ops.copy(x) if id(x) in ends else x for t, x in self._model.output.items()}
+        trunk = keras.Model(self._model.input, tuple(keras.ops.copy(x) if id(x) in ends else x for x in features))
         # Inputs that go around the features (into gates) get a new node from Keras in a model that starts in the
         # middle, and the whole model could not be saved after that.
         inputs = keras.tree.flatten(self._model.input)
         histories = [x._keras_history for x in inputs]
-        heads = keras.Model((features, self._model.input), self._model.output)
+        heads = keras.Model((features, self._model.input), outputs)
         for x, history in zip(inputs, histories, strict=True):
             x._keras_history = history
         return trunk, heads
@@ -153,6 +168,34 @@ class Sharing:
             if trainable and trainable[-1] not in ends:
                 ends.append(trainable[-1])
         return ends
+
+
+@functools.cache
+def _stop_gradient():
+    """The class of the operation behind `keras.ops.stop_gradient`."""
+    return type(keras.ops.stop_gradient(keras.KerasTensor((1,)))._keras_history.operation)
+
+
+def _operations_behind(tensor, stops):
+    """Operations that a Keras tensor is computed with.
+
+    Args:
+        tensor: Keras tensor, or a structure of them.
+        stops: Boolean. Whether to leave out what gradients do not come back to.
+
+    Returns:
+        List of layers and other operations.
+    """
+    found, seen, waiting = {}, set(), keras.tree.flatten(tensor)
+    while waiting:
+        history = waiting.pop()._keras_history
+        operation = history.operation
+        if (id(operation), history.node_index) not in seen:
+            seen.add((id(operation), history.node_index))
+            found[id(operation)] = operation
+            if not stops or not isinstance(operation, _stop_gradient()):
+                waiting.extend(operation._inbound_nodes[history.node_index].input_tensors)
+    return list(found.values())
 
 
 def count_parameters(variables):

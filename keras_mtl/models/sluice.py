@@ -18,6 +18,7 @@ def sluice(
     last_weight=0.9,
     orthogonality=0.1,
     copy_weights=False,
+    depends_on=None,
     name=None,
 ):
     """Builds a sluice network.
@@ -56,6 +57,9 @@ def sluice(
             Defaults to 0.1.
         copy_weights: Boolean. Whether all columns start from the given stages'
             weights, which have to be built. Defaults to `False`.
+        depends_on: `None` or a dict from task to another task, a
+            `keras_mtl.Dependency` or a list of them: what the task's head takes
+            beside its own features. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:
@@ -113,5 +117,6 @@ def sluice(
         copy_weights=copy_weights,
         make_stage=make_stage,
         join=join if layer_stitch else None,
+        depends_on=depends_on,
         name=name,
     )

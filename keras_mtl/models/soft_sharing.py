@@ -4,12 +4,22 @@ import functools
 
 from keras_mtl.layers import Stage, TiedStage
 from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models.columns import copy_name, place_column, place_head
+from keras_mtl.models.columns import copy_name, place_column
+from keras_mtl.models.dependencies import place_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
 def soft_sharing(
-    inputs, stages, heads, *, distance="l2", strength=0.01, normalization="laf", copy_weights=False, name=None
+    inputs,
+    stages,
+    heads,
+    *,
+    distance="l2",
+    strength=0.01,
+    normalization="laf",
+    copy_weights=False,
+    depends_on=None,
+    name=None,
 ):
     """Builds a model whose tasks have columns of their own that stay near each other.
 
@@ -44,6 +54,9 @@ def soft_sharing(
             axes. Defaults to `"laf"`.
         copy_weights: Boolean. Whether all columns start from the given stages'
             weights, which have to be built. Defaults to `False`.
+        depends_on: `None` or a dict from task to another task, a
+            `keras_mtl.Dependency` or a list of them: what the task's head takes
+            beside its own features. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:
@@ -80,8 +93,8 @@ def soft_sharing(
     check_inputs(inputs)
     stacks, heads = check_stages(stages), check_heads(heads)
     strengths = _strengths(strength, len(stacks))
-    outputs = {}
-    for task, head in heads.items():
+    features = {}
+    for task in heads:
         tensor = inputs
         for index, stack in enumerate(stacks):
             make = Stage
@@ -94,8 +107,8 @@ def soft_sharing(
                     normalization=normalization,
                 )
             tensor = place_column([stack], tensor, task, copy_weights, index, make)
-        outputs[task] = place_head(head, tensor, task)
-    return MultiTaskModel(inputs, outputs, name=name)
+        features[task] = tensor
+    return MultiTaskModel(inputs, place_heads(heads, features, depends_on), name=name)
 
 
 def _strengths(strength, count):

@@ -2,11 +2,14 @@
 
 from keras_mtl.layers import Stage
 from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models.columns import place_column, place_head, place_unit, stage_label
+from keras_mtl.models.columns import place_column, place_unit, stage_label
+from keras_mtl.models.dependencies import place_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
-def stitched(inputs, stages, heads, make_unit, *, copy_weights=False, make_stage=Stage, join=None, name=None):
+def stitched(
+    inputs, stages, heads, make_unit, *, copy_weights=False, make_stage=Stage, join=None, depends_on=None, name=None
+):
     """Builds a model of K columns that mix their features after every stage.
 
     Each task has a layer of its own for its part of a unit, so that the graph
@@ -22,6 +25,7 @@ def stitched(inputs, stages, heads, make_unit, *, copy_weights=False, make_stage
         make_stage: Function that makes a stage, as `place_column` takes it.
         join: `None`, or a function from a task and the list of its stitched
             features to what its head takes.
+        depends_on: As every builder takes it.
         name: String. Name of the model.
 
     Returns:
@@ -39,5 +43,5 @@ def stitched(inputs, stages, heads, make_unit, *, copy_weights=False, make_stage
             history[task].append(tensors[task])
     if join is not None:
         tensors = {task: join(task, features) for task, features in history.items()}
-    outputs = {task: place_head(head, tensors[task], task) for task, head in heads.items()}
+    outputs = place_heads(heads, tensors, depends_on)
     return MultiTaskModel(inputs, outputs, name=name)

@@ -25,14 +25,16 @@ def sharing_table(model):
     for task in tasks:
         table.add_column(task, justify="center")
     for layer in sharing.layers:
-        served = sharing.tasks_of(layer)
-        marks = ["●" if task in served else "" for task in tasks]
+        served, fed = sharing.tasks_of(layer), sharing.feeds(layer)
+        marks = ["●" if task in served else "○" if task in fed else "" for task in tasks]
         table.add_row(layer.name, f"{count_parameters(layer.weights):,}", *marks)
     table.add_section()
-    totals = [sum(count_parameters(x.weights) for x in sharing.layers if t in sharing.tasks_of(x)) for t in tasks]
+    totals = [sum(count_parameters(x.weights) for x in sharing.layers if t in sharing.feeds(x)) for t in tasks]
     shared = sum(count_parameters(x.weights) for x in sharing.layers if sharing.is_shared(x))
     table.add_row("serving the task", f"{count_parameters(model.weights):,}", *(f"{total:,}" for total in totals))
     table.add_row("shared by two tasks or more", f"{shared:,}")
+    if any(sharing.tasks_of(layer) != sharing.feeds(layer) for layer in sharing.layers):
+        table.add_row("○ takes from it, and does not train it")
     for layer in tied_stages(model):
         if layer.partners[0] == layer.name:
             distance = layer.distance if isinstance(layer.distance, str) else layer.distance.__name__

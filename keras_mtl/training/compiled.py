@@ -163,7 +163,7 @@ class Compiled:
 
     def _sample_space(self, sample_space):
         sample_space = sample_space or {}
-        self._check_tasks(sample_space, "sample_space", self.tasks)
+        self._check_tasks(sample_space, "sample_space", self.outputs)  # of outputs without a loss, for their metrics
         for task, condition in sample_space.items():
             if condition not in self.outputs:
                 raise ValueError(

@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 
 import keras_mtl
+from keras_mtl import Dependency
 
 HEADS = ("left", "right")
+STOPPED = {"stop_gradient": True, "through": keras.layers.Dense(2, name="label")}
+LOSS = dict.fromkeys(HEADS, "mse")
 
 
 def dense_stages():
@@ -31,6 +34,10 @@ BUILDERS = {
     "ple": (keras_mtl.ple, {"shared_experts": 1, "task_experts": 1}),
     "dselect_k": (keras_mtl.dselect_k, {"experts": 3, "entropy_strength": 0.01}),
     "branched_sharing": (keras_mtl.branched_sharing, {"branches": [[["left", "right"]], [["left"], ["right"]]]}),
+    "hierarchical_sharing": (keras_mtl.hierarchical_sharing, {"depths": {"left": 1}}),
+    "esmm": (keras_mtl.esmm, {"shared_depth": 1}),
+    "depends_on_output": (keras_mtl.hard_sharing, {"depends_on": {"right": "left"}}),
+    "depends_on_stopped": (keras_mtl.mmoe, {"experts": 2, "depends_on": {"left": Dependency("right", **STOPPED)}}),
 }
 # Their columns have no shared variables, so nothing can be weighted by task gradients.
 WITHOUT_SHARED = ("soft_sharing", "soft_sharing_trace")
@@ -67,10 +74,10 @@ def test_one_step_and_back_from_a_file(name, options, tmp_path):
     model = build(name)
     if name in WITHOUT_SHARED and options["weighting"] == "mgda":
         with pytest.raises(ValueError, match="two tasks or more share"):
-            model.compile("adam", loss="mse", **options)
+            model.compile("adam", loss=LOSS, **options)
         return
     eager = options["weighting"] != "equal"
-    model.compile("sgd", loss="mse", run_eagerly=eager, **options)
+    model.compile("sgd", loss=LOSS, run_eagerly=eager, **options)
     x, y = data()
     before = {v.path: keras.ops.convert_to_numpy(v) for v in model.trainable_variables}
     history = model.fit(x, y, batch_size=8, verbose=0)
@@ -132,9 +139,12 @@ def test_gradients_reach_what_the_graph_says(name):
     for task in HEADS:
         gradients = tape.gradient(totals[task], model.trainable_variables)
         reached[task] = {v.path for v, g in zip(model.trainable_variables, gradients, strict=True) if g is not None}
-    assert {v.path for v in model.shared_variables} == reached["left"] & reached["right"]
+    assert {v.path for v in model.sharing.shared_variables(HEADS)} == reached["left"] & reached["right"]
     for task, other in (HEADS, HEADS[::-1]):
-        assert {v.path for v in model.task_variables(task)} == reached[task] - reached[other]
+        assert {v.path for v in model.sharing.task_variables(task, HEADS)} == reached[task] - reached[other]
+    if model.tasks == HEADS:  # no output beside the tasks'
+        assert {v.path for v in model.shared_variables} == reached["left"] & reached["right"]
+        assert {v.path for v in model.task_variables("left")} == reached["left"] - reached["right"]
 
 
 @pytest.mark.parametrize("name", BUILDERS)

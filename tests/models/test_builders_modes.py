@@ -14,6 +14,8 @@ BUILDERS = {
     "mtan": (keras_mtl.mtan, {}),
     "mmoe": (keras_mtl.mmoe, {"experts": 3, "gate_dropout": 0.1}),
     "dselect_k": (keras_mtl.dselect_k, {"experts": 3, "entropy_strength": 0.1}),
+    "esmm": (keras_mtl.esmm, {"shared_depth": 1}),
+    "depends_on": (keras_mtl.hard_sharing, {"depends_on": {"b": keras_mtl.Dependency("a", stop_gradient=True)}}),
 }
 MODES = {
     "xla": {"jit_compile": True},
@@ -41,7 +43,7 @@ def test_mode(name, mode):
     if mode.startswith("mixed"):
         keras.config.set_dtype_policy(mode)
     model = build(name)
-    model.compile("sgd", loss="mse", **MODES[mode])
+    model.compile("sgd", loss=dict.fromkeys(TASKS, "mse"), **MODES[mode])
     x, y = data()
     logs = model.fit(x, y, batch_size=4, epochs=2, verbose=0).history
     assert np.isfinite(logs["loss"]).all()
@@ -49,16 +51,16 @@ def test_mode(name, mode):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["soft_sharing", "sluice", "dselect_k"])
+@pytest.mark.parametrize("name", ["soft_sharing", "sluice", "dselect_k", "depends_on"])
 def test_two_replicas_equal_one_device(name, mirrored_strategy):
     single = build(name)
     start = single.get_weights()
     dataset = tf.data.Dataset.from_tensor_slices(data()).batch(4)
-    single.compile("sgd", loss="mse")
+    single.compile("sgd", loss=dict.fromkeys(TASKS, "mse"))
     single.fit(dataset, epochs=2, verbose=0)
     with mirrored_strategy.scope():
         double = build(name)
-        double.compile("sgd", loss="mse")
+        double.compile("sgd", loss=dict.fromkeys(TASKS, "mse"))
     double.set_weights(start)
     double.fit(dataset, epochs=2, verbose=0)
     for v, w in zip(single.trainable_variables, double.trainable_variables, strict=True):
@@ -66,7 +68,7 @@ def test_two_replicas_equal_one_device(name, mirrored_strategy):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["soft_sharing", "mmoe"])
+@pytest.mark.parametrize("name", ["soft_sharing", "mmoe", "esmm", "depends_on"])
 def test_export(name, tmp_path):
     model = build(name)
     x, _ = data()

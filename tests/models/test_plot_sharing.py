@@ -23,6 +23,8 @@ def build(builder, **options):
         (keras_mtl.ple, {"shared_experts": 1}),
         (keras_mtl.dselect_k, {"experts": 4}),
         (keras_mtl.mtan, {}),
+        (keras_mtl.hierarchical_sharing, {"depths": {"a": 1}, "depends_on": {"b": "a"}}),
+        (keras_mtl.esmm, {}),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
