@@ -1,6 +1,8 @@
 """Data of many tasks: mixtures, samplers, curricula and missing labels."""
 
 from keras_mtl.data.curriculum import Curriculum, learning_speed
+from keras_mtl.data.label_report import MissingReport
+from keras_mtl.data.missing import missing_report
 from keras_mtl.data.mix import mix
 from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.pacing import competence, pace
@@ -29,16 +31,17 @@ __all__ = [
     "DynamicTaskPrioritization",
     "Fixed",
     "LossRatio",
+    "MissingReport",
     "Mixture",
     "Proportional",
     "RoundRobin",
     "Sampler",
     "TaskStats",
     "Temperature",
-    "UA4C",
     "Uniform",
     "competence",
     "learning_speed",
+    "missing_report",
     "mix",
     "pace",
 ]
