@@ -1,0 +1,1 @@
+"""Which tasks belong together: networks within a budget."""
