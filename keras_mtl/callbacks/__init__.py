@@ -1,8 +1,16 @@
-"""Callbacks that see tasks: dashboards, conflicts, early stopping, live weights."""
+"""Callbacks that see tasks: dashboards, conflicts, sharing, early stopping, live weights."""
 
 from keras_mtl.callbacks.conflict_monitor import ConflictMonitor
+from keras_mtl.callbacks.sharing_monitor import SharingMonitor
 from keras_mtl.callbacks.task_board import TaskBoard
 from keras_mtl.callbacks.task_early_stopping import TaskEarlyStopping, tcdcn_criterion
 from keras_mtl.callbacks.weight_schedule import WeightSchedule
 
-__all__ = ["ConflictMonitor", "TaskBoard", "TaskEarlyStopping", "WeightSchedule", "tcdcn_criterion"]
+__all__ = [
+    "ConflictMonitor",
+    "SharingMonitor",
+    "TaskBoard",
+    "TaskEarlyStopping",
+    "WeightSchedule",
+    "tcdcn_criterion",
+]

@@ -1,35 +1,46 @@
 """A TensorBoard dashboard of the tasks."""
 
+import itertools
 import os
-import re
 
 import keras
 import numpy as np
 
+from keras_mtl.callbacks.board_layout import layout, split_log
+from keras_mtl.callbacks.board_text import compile_card, sharing_card
 from keras_mtl.callbacks.conflict_monitor import ConflictMonitor
+from keras_mtl.callbacks.heat_map import heat_map
 
 
 class TaskBoard(keras.callbacks.Callback):
     """Writes what the stock TensorBoard callback does not: the tasks, together.
 
-    Use it beside `keras.callbacks.TensorBoard(log_dir)`, which writes the
-    scalars. It adds a custom-scalars layout with all task losses on one chart,
-    all task weights on one, training against validation for each task,
-    gradient norms, cosines and delta_m; heat maps of sharing coefficients and
-    of the gradients' cosines; a text card of the architecture and the compile
+    TensorBoard gives each run one color, so every task is a run of its own:
+    `<log_dir>/<task>` has the task's logs as `task/loss`, `task/val_loss`,
+    `task/weight` and so on, and `task/relative_loss`, the loss divided by that
+    of the first epoch. A custom-scalars layout puts all tasks on one
+    chart for each of them, training against validation on one for each task,
+    and charts of delta_m and gradient cosines. `<log_dir>/tasks` has heat
+    maps of the gradients' agreement by stage and of gates, units and other
+    sharing coefficients; text cards of the architecture and the compile
     settings; histograms of weighting state; and the model's graph.
+
+    Use it beside `keras.callbacks.TensorBoard(log_dir)`. Without that one, it
+    writes the logs under the stock callback's names too, so that no chart is
+    empty. Callbacks that add to the logs come before it in the list.
 
     Args:
         log_dir: Path of the log directory, the same as the stock callback's.
-        monitor: A `ConflictMonitor` of the same `fit`, for the cosine heat
-            map. Defaults to `None`.
-        x: Inputs for gates and masks that depend on the example; their heat
-            maps are left out without it. Defaults to `None`.
+        monitor: A `ConflictMonitor` of the same `fit`, for the heat maps of
+            the gradients. Defaults to `None`.
+        x: Inputs for gates and masks that depend on the example; they are left
+            out of the heat maps without it. Defaults to `None`.
         images_every: Integer. Epochs between two heat maps; 0 for none.
             Defaults to `1`.
 
     Raises:
-        ValueError: If the directory cannot be written to.
+        ValueError: If the directory cannot be written to; when training
+            begins, if the monitor does not come before it.
 
     Example:
 
@@ -40,10 +51,13 @@ class TaskBoard(keras.callbacks.Callback):
         super().__init__()
         if monitor is not None and not isinstance(monitor, ConflictMonitor):
             raise ValueError(f"`monitor` should be a `ConflictMonitor`. Received: monitor={monitor!r}")
+        if not isinstance(images_every, int) or images_every < 0:
+            raise ValueError(f"`images_every` should be an integer of at least 0. Received: {images_every!r}")
         self.log_dir = str(log_dir)
         self.monitor = monitor
         self.x = x
         self.images_every = images_every
+        self._writers = {}
         self._check_directory()
 
     def _check_directory(self):
@@ -59,122 +73,107 @@ class TaskBoard(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         import tensorflow as tf
 
-        self._tf = tf
-        # The layout counts for the runs below the root, so it lies in the root.
-        with tf.summary.create_file_writer(self.log_dir).as_default():
-            layout = _layout(self.model.compiled_tasks.tasks, self.model)
-            tf.summary.experimental.write_raw_pb(layout.SerializeToString(), step=0)
-        self._writer = tf.summary.create_file_writer(os.path.join(self.log_dir, "tasks"))
-        with self._writer.as_default():
-            tf.summary.text("sharing", _architecture_card(self.model), step=0)
-            tf.summary.text("compile", _compile_card(self.model), step=0)
-            self._write_graph()
+        from keras_mtl.callbacks.board_graph import graph_def
+        from keras_mtl.models.stage_graph import StageGraph
+
+        if self.monitor is not None and not self.monitor.layers:
+            raise ValueError(
+                "`monitor` should come before `TaskBoard` in the callbacks. Received: one that has not begun yet"
+            )
+        self._summary = tf.summary
+        self._owners = (*self.model.compiled_tasks.tasks, "shared")
+        self._stages = StageGraph(self.model)
+        self._has_layout, self._first = False, {}
+        self._files_before = self._stock_files()
+        with self._writer("tasks").as_default(step=0):
+            tf.summary.text("sharing", sharing_card(self.model))
+            tf.summary.text("compile", compile_card(self.model))
+            tf.summary.graph(graph_def(self.model))
 
     def on_epoch_end(self, epoch, logs=None):
-        tf = self._tf
-        with self._writer.as_default(step=epoch):
-            weighting = self.model.compiled_tasks.weighting
-            for variable in weighting.variables:
+        logs = {name: value for name, value in (logs or {}).items() if np.ndim(value) == 0}
+        if not self._has_layout:
+            self._begin(logs)
+        for log, value in logs.items():
+            of_task = split_log(log, self._owners)
+            if of_task is not None:
+                task, name = of_task
+                self._scalar(task, f"task/{name}", value, epoch)
+                if name in ("loss", "val_loss") and self._first.setdefault(log, value):
+                    self._scalar(task, f"task/relative_{name}", value / self._first[log], epoch)
+            if self._alone:
+                run = "validation" if log.startswith("val_") else "train"
+                self._scalar(run, f"epoch_{log.removeprefix('val_')}", value, epoch)
+        with self._writer("tasks").as_default(step=epoch):
+            for variable in self.model.compiled_tasks.weighting.variables:
                 if "float" in str(variable.dtype):
-                    tf.summary.histogram(f"weighting/{variable.name}", np.array(variable))
+                    self._summary.histogram(f"weighting/{variable.name}", np.array(variable))
             if self.images_every and epoch % self.images_every == 0:
-                for name, matrix, names in self._heat_maps():
-                    tf.summary.image(name, _heat_map(matrix, names, name))
+                for title, table in self._tables(logs).items():
+                    self._summary.image(title, heat_map(*table))
+        for writer in self._writers.values():
+            writer.flush()
 
     def on_train_end(self, logs=None):
-        self._writer.close()
+        for writer in self._writers.values():
+            writer.close()
+        self._writers = {}
 
-    def _heat_maps(self):
-        tasks = list(self.model.compiled_tasks.tasks)
-        if self.monitor is not None and self.monitor.history:
-            yield "gradients/cosine", self.monitor.history[-1]["total_cosine"], tasks
-        try:
-            coefficients = self.model.sharing_coefficients(self.x)
-        except ValueError:  # there are gates that depend on the example, and no example
-            coefficients = {}
-        for name, values in coefficients.items():
-            values = np.atleast_2d(np.asarray(values))
-            if values.size > 1:
-                yield f"sharing/{name}", values.reshape(-1, values.shape[-1]), None
+    def _begin(self, logs):
+        """Writes the layout, once it is known what there is to chart."""
+        from tensorboard.plugins.custom_scalar import summary
 
-    def _write_graph(self):
-        # The stock callback writes it for plain functional models only.
-        metadata = self._tf.compat.v1.SummaryMetadata()
-        metadata.plugin_data.plugin_name = "graph_keras_model"
-        metadata.plugin_data.content = b"1"
-        plain = keras.Model(self.model.input, self.model.output, name=self.model.name)
-        self._tf.summary.write("keras", plain.to_json(), step=0, metadata=metadata)
+        # The stock callback opens its file as training begins, wherever it stands in the list.
+        self._alone = self._stock_files() == self._files_before
+        with self._writer("tasks").as_default(step=0):
+            proto = summary.pb(layout(logs, self._owners))
+            self._summary.experimental.write_raw_pb(proto.SerializeToString(), step=0)
+        self._has_layout = True
 
+    def _stock_files(self):
+        folder = os.path.join(self.log_dir, "train")
+        return set(os.listdir(folder)) if os.path.isdir(folder) else set()
 
-def _layout(tasks, model):
-    """The custom-scalars layout: what belongs on one chart."""
-    from tensorboard.plugins.custom_scalar import layout_pb2, summary
+    def _writer(self, run):
+        if run not in self._writers:
+            self._writers[run] = self._summary.create_file_writer(os.path.join(self.log_dir, run))
+        return self._writers[run]
 
-    any_task = "(" + "|".join(re.escape(task) for task in tasks) + ")"
+    def _scalar(self, run, tag, value, epoch):
+        with self._writer(run).as_default():
+            self._summary.scalar(tag, value, step=epoch)
 
-    def chart(title, *tags):
-        return layout_pb2.Chart(title=title, multiline=layout_pb2.MultilineChartContent(tag=tags))
-
-    together = [
-        chart("task losses", rf"epoch_{any_task}_loss$"),
-        chart("task weights", rf"epoch_{any_task}_weight$"),
-        chart("gradient norms", rf"epoch_{any_task}_grad_norm$"),
-        chart("gradient cosine", r"epoch_grad_cosine"),
-        chart("conflict rate", r"epoch_conflict_rate$"),
-        chart("delta_m", r"epoch_delta_m$"),
-    ]
-    by_task = [chart(f"{task}: training and validation", rf"epoch_{re.escape(task)}_loss$") for task in tasks]
-    for metric in model.compiled_tasks.task_metrics:
-        by_task.append(chart(f"{metric.name}: training and validation", rf"epoch_{re.escape(metric.name)}$"))
-    layout = layout_pb2.Layout(
-        category=[
-            layout_pb2.Category(title="all tasks", chart=together),
-            layout_pb2.Category(title="task by task", chart=by_task),
-        ]
-    )
-    return summary.pb(layout)
+    def _tables(self, logs):
+        """Heat maps by title: rows, columns and values."""
+        tables = {}
+        if self.monitor is not None and len(self.monitor.tasks) > 1:
+            tables.update(_gradient_tables(self.monitor, logs))
+        for title, table in self._stages.tables(self._stages.read(self.x)).items():
+            tables[f"sharing/{title}"] = table
+        return tables
 
 
-def _architecture_card(model):
-    sharing = model.sharing
-    lines = ["| layer | parameters | tasks |", "|---|---:|---|"]
-    for layer in sharing.layers:
-        served = sharing.tasks_of(layer)
-        whose = "all tasks" if len(served) == len(model.tasks) else ", ".join(served)
-        lines.append(f"| {layer.name} | {layer.count_params():,} | {whose} |")
-    return "\n".join(lines)
+def _gradient_tables(monitor, logs):
+    """Tables of the epoch's task gradients, for pairs and by stage."""
+    tasks = list(monitor.tasks)
+    stages = [*(name.removeprefix("shared_") for name in monitor.layers), "all"]
+    pairs = [f"{a},\n{b}" for a, b in itertools.combinations(tasks, 2)]
+    first, second = np.triu_indices(len(tasks), 1)
 
+    def of_pairs(by_stage, total):
+        return stages, pairs, np.vstack([by_stage[:, first, second], total[first, second]])
 
-def _compile_card(model):
-    compiled = model.compiled_tasks
-    lines = ["| setting | value |", "|---|---|"]
-    lines.append(f"| optimizer | {type(model.optimizer).__name__} |")
-    lines.append(f"| weighting | `{compiled.weighting!r}` |")
-    lines.append(f"| gradients | {compiled.gradients} |")
-    for task, weight in model.task_weights().items():
-        loss = compiled.task_losses.losses[task]
-        lines.append(f"| {task} | {loss.name}, static weight {weight:g} |")
-    return "\n".join(lines)
-
-
-def _heat_map(matrix, names, title):
-    """One heat map as an image batch of shape `(1, height, width, 4)`."""
-    from keras_mtl.analysis.plots import pyplot
-
-    plt = pyplot()
-    size = 1.5 + 0.6 * max(matrix.shape)
-    figure, axis = plt.subplots(figsize=(min(size + 1, 10), min(size, 10)), layout="constrained")
-    limit = max(1.0, float(np.abs(matrix).max()))
-    image = axis.imshow(matrix, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
-    if names is not None:
-        axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
-        axis.set_yticks(range(len(names)), names)
-    if matrix.size <= 64:
-        for (row, column), value in np.ndenumerate(matrix):
-            axis.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize="small")
-    axis.set_title(title, fontsize="small")
-    figure.colorbar(image)
-    figure.canvas.draw()
-    pixels = np.asarray(figure.canvas.buffer_rgba())
-    plt.close(figure)
-    return pixels[None]
+    names = ("cosine", "magnitude_similarity")
+    cosine, similarity = ((monitor.epoch_mean(name), monitor.epoch_mean(f"total_{name}")) for name in names)
+    negative = np.mean([entry["total_cosine"] < 0 for entry in monitor.epoch_entries], axis=0)
+    tables = {
+        "gradients/cosine": (tasks, tasks, cosine[1]),
+        "gradients/cosine by stage": of_pairs(*cosine),
+        "gradients/magnitude similarity by stage": of_pairs(*similarity),
+        "gradients/conflict rate by stage": of_pairs(monitor.conflict_rates(monitor.epoch_entries), negative),
+    }
+    weights = [logs.get(f"{task}_weight") for task in tasks]
+    if None not in weights:
+        shares = [monitor.grad_shares(weights), monitor.grad_shares(weights, "total_grad_norm")]
+        tables["gradients/share of the update by stage"] = (stages, tasks, np.vstack(shares))
+    return tables

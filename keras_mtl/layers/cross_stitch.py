@@ -52,13 +52,17 @@ class CrossStitch(layers.Layer):
 
     def build(self, input_shape):
         shape = check_same_shape(input_shape, f"Unit '{self.name}'")
-        start = np.array(stitch_weights(self.self_weight, self.index, len(input_shape)), "float32")[:, None]
         width = shape[-1] if self.units == "channel" else 1
+        start = self._start(len(input_shape), width)
         self.alpha = self.add_weight(
-            shape=(len(start), width),
-            initializer=lambda shape, dtype: keras.ops.convert_to_tensor(np.broadcast_to(start, shape), dtype=dtype),
+            shape=start.shape,
+            initializer=lambda shape, dtype: keras.ops.convert_to_tensor(start, dtype=dtype),
             name="alpha",
         )
+
+    def _start(self, count, width):
+        weights = np.array(stitch_weights(self.self_weight, self.index, count), "float32")
+        return np.repeat(weights[:, None], width, axis=1)
 
     def call(self, inputs):
         return sum(self.alpha[j] * x for j, x in enumerate(inputs))
@@ -74,6 +78,11 @@ class CrossStitch(layers.Layer):
         del output
         alpha = keras.ops.convert_to_numpy(self.alpha)
         return alpha if self.units == "channel" else alpha[:, 0]
+
+    def start_coefficients(self):
+        """What `coefficients` returned before training."""
+        start = self._start(*self.alpha.shape)
+        return start if self.units == "channel" else start[:, 0]
 
     def by_source(self, coefficients):
         """One number for each tensor that comes in."""

@@ -53,8 +53,7 @@ class NDDR(layers.Layer):
 
     def build(self, input_shape):
         shape = check_same_shape(input_shape, f"Unit '{self.name}'")
-        weights = stitch_weights(self.self_weight, self.index, len(input_shape))
-        start = np.concatenate([weight * np.eye(shape[-1]) for weight in weights])
+        start = self._start(len(input_shape), shape[-1])
         self.kernel = self.add_weight(
             shape=start.shape,
             initializer=lambda shape, dtype: ops.convert_to_tensor(start, dtype=dtype),
@@ -64,6 +63,10 @@ class NDDR(layers.Layer):
         self.bias = self.add_weight(shape=(shape[-1],), initializer="zeros", name="bias")
         if self.normalization:
             self.normalization.build(shape)
+
+    def _start(self, count, width):
+        weights = stitch_weights(self.self_weight, self.index, count)
+        return np.concatenate([weight * np.eye(width) for weight in weights])
 
     def call(self, inputs, training=None):
         outputs = ops.matmul(ops.concatenate(inputs, axis=-1), self.kernel) + self.bias
@@ -80,6 +83,11 @@ class NDDR(layers.Layer):
         del output
         kernel = ops.convert_to_numpy(self.kernel)
         return kernel.reshape(-1, kernel.shape[1], kernel.shape[1])
+
+    def start_coefficients(self):
+        """What `coefficients` returned before training."""
+        rows, width = self.kernel.shape
+        return self._start(rows // width, width).reshape(-1, width, width)
 
     def by_source(self, coefficients):
         """One number for each tensor that comes in."""

@@ -58,14 +58,16 @@ class SubspaceStitch(layers.Layer):
                 f"The last axis of what unit '{self.name}' takes should be divisible by `subspaces`. "
                 f"Received: subspaces={self.subspaces}; shape {shape}"
             )
-        rows = len(input_shape) * self.subspaces
-        first = self.index * self.subspaces
-        start = [stitch_weights(self.self_weight, first + s, rows) for s in range(self.subspaces)]
+        start = self._start(len(input_shape))
         self.alpha = self.add_weight(
-            shape=(self.subspaces, rows),
-            initializer=lambda shape, dtype: ops.convert_to_tensor(np.array(start), dtype=dtype),
+            shape=start.shape,
+            initializer=lambda shape, dtype: ops.convert_to_tensor(start, dtype=dtype),
             name="alpha",
         )
+
+    def _start(self, count):
+        first, rows = self.index * self.subspaces, count * self.subspaces
+        return np.array([stitch_weights(self.self_weight, first + s, rows) for s in range(self.subspaces)])
 
     def call(self, inputs):
         joined = ops.concatenate(inputs, axis=-1)
@@ -83,6 +85,11 @@ class SubspaceStitch(layers.Layer):
         """The weights, of shape `(S, K, S)`."""
         del output
         return ops.convert_to_numpy(self.alpha).reshape(self.subspaces, -1, self.subspaces)
+
+    def start_coefficients(self):
+        """What `coefficients` returned before training."""
+        start = self._start(self.alpha.shape[1] // self.subspaces)
+        return start.reshape(self.subspaces, -1, self.subspaces)
 
     def by_source(self, coefficients):
         """One number for each tensor that comes in."""
@@ -128,12 +135,15 @@ class LayerStitch(layers.Layer):
 
     def build(self, input_shape):
         check_same_shape(input_shape, f"Unit '{self.name}'")
-        start = np.array(stitch_weights(self.last_weight, len(input_shape) - 1, len(input_shape)))
+        start = self._start(len(input_shape))
         self.beta = self.add_weight(
             shape=start.shape,
             initializer=lambda shape, dtype: ops.convert_to_tensor(start, dtype=dtype),
             name="beta",
         )
+
+    def _start(self, count):
+        return np.array(stitch_weights(self.last_weight, count - 1, count))
 
     def call(self, inputs):
         return sum(self.beta[i] * x for i, x in enumerate(inputs))
@@ -148,6 +158,10 @@ class LayerStitch(layers.Layer):
         """The weights, of shape `(L,)`."""
         del output
         return ops.convert_to_numpy(self.beta)
+
+    def start_coefficients(self):
+        """What `coefficients` returned before training."""
+        return self._start(self.beta.shape[0])
 
     def by_source(self, coefficients):
         """One number for each tensor that comes in."""

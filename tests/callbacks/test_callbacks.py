@@ -1,4 +1,4 @@
-"""Callbacks: conflicts in NumPy, live weights, tasks that stop, dashboards."""
+"""Callbacks: conflicts in NumPy, live weights, tasks that stop."""
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras import layers
 
 import keras_mtl
-from keras_mtl.callbacks import ConflictMonitor, TaskBoard, TaskEarlyStopping, WeightSchedule
+from keras_mtl.callbacks import ConflictMonitor, TaskEarlyStopping, WeightSchedule
 from keras_mtl.callbacks.task_early_stopping import tcdcn_criterion
 
 
@@ -49,6 +49,43 @@ def test_conflict_monitor_in_numpy(data):
         assert entry["cosine"][index, 0, 1] == pytest.approx(cosine, abs=1e-5)
         assert entry["magnitude_similarity"][index, 0, 1] == pytest.approx(similarity, rel=1e-5)
         assert entry["conflict_rate"][index] == float(cosine < 0)
+
+
+def test_conflict_monitor_by_hand():
+    """Two inputs, two tasks that pull the same kernel apart: gradients, logs and shares from the equations."""
+    inputs = keras.Input((2,))
+    shared = layers.Dense(1, use_bias=False, kernel_initializer="ones", name="shared")(inputs)
+    model = keras_mtl.MultiTaskModel(inputs, {t: layers.Identity(name=t)(shared) for t in "abc"})
+    model.compile(keras.optimizers.SGD(0.0), loss="mse", loss_weights={"b": 3.0})
+    x = np.array([[1.0, 2.0]], "float32")
+    # The output is 3; dL/dw = 2 (3 - y) x: residuals of 1, -2 and 0.5 times 2 x, whose norm is sqrt(20).
+    y = {"a": np.array([[2.0]]), "b": np.array([[5.0]]), "c": np.array([[2.5]])}
+    monitor = ConflictMonitor(x, y, every=1)
+    logs = model.fit(x, y, epochs=2, verbose=0, callbacks=[monitor]).history
+    entry = monitor.history[0]
+    np.testing.assert_allclose(entry["total_grad_norm"], np.sqrt(20) * np.array([1, 2, 0.5]), rtol=1e-5)
+    np.testing.assert_allclose(entry["cosine"][0], [[1, -1, 1], [-1, 1, -1], [1, -1, 1]], rtol=1e-5)
+    np.testing.assert_allclose(entry["magnitude_similarity"][0, 0, 1:], [2 * 2 / 5, 2 * 0.5 / 1.25], rtol=1e-5)
+    assert entry["conflict_rate"] == pytest.approx(2 / 3)
+    np.testing.assert_array_equal(monitor.conflict_rates()[0], [[0, 1, 0], [1, 0, 1], [0, 1, 0]])
+    assert logs["conflict_rate"] == pytest.approx([2 / 3] * 2)
+    assert logs["grad_cosine"] == pytest.approx([-1 / 3] * 2) and logs["grad_cosine_a_b"] == pytest.approx([-1] * 2)
+    # Logged norms are those of the weighted losses, as weightings see them.
+    assert logs["b_grad_norm"] == pytest.approx([np.sqrt(20) * 6] * 2, rel=1e-5)
+    shares = {task: logs[f"{task}_grad_share"][0] for task in "abc"}
+    assert shares == pytest.approx({"a": 1 / 7.5, "b": 6 / 7.5, "c": 0.5 / 7.5}, rel=1e-5)
+
+
+def test_conflict_monitor_measures_every_epoch_and_keeps_what_the_weighting_logs(data):
+    x, y = data
+    monitor = ConflictMonitor(x, y, every=1000)
+    logs = build(weighting="mgda").fit(x, y, batch_size=16, epochs=3, verbose=0, callbacks=[monitor]).history
+    assert [entry["step"] for entry in monitor.history] == [1, 4, 6]
+    plain = build(weighting="mgda").fit(x, y, batch_size=16, epochs=1, verbose=0).history
+    assert len(logs["grad_cosine_a_b"]) == 3 and "grad_cosine_a_b" not in plain
+    assert logs["a_grad_share"][0] + logs["b_grad_share"][0] == pytest.approx(1.0)
+    assert set(plain) >= {"a_grad_norm", "grad_cosine"}  # by the weighting itself, over every step
+    assert logs["a_grad_norm"][0] != pytest.approx(monitor.history[0]["total_grad_norm"][0], rel=1e-4)
 
 
 def test_weight_schedule_takes_effect_on_the_next_epoch(data):
@@ -131,31 +168,3 @@ class TestTcdcnCriterion:
         gap = next(g for g in np.arange(0, 50, 0.01) if rule(train, [1 + g] * 4, 1.0))
         double = next(g for g in np.arange(0, 50, 0.01) if rule(train, [1 + g] * 4, 2.0))
         assert double == pytest.approx(2 * gap, rel=0.01)
-
-
-def test_task_board_writes_what_tensorboard_reads(data, tmp_path):
-    from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
-    from tensorboard.plugins.custom_scalar import layout_pb2
-
-    x, y = data
-    model = build(weighting="uncertainty")
-    monitor = ConflictMonitor(x, y, every=1)
-    board = [keras.callbacks.TensorBoard(tmp_path), TaskBoard(tmp_path, monitor=monitor)]
-    model.fit(x, y, epochs=2, verbose=0, callbacks=[monitor, *board])
-    events = EventMultiplexer({}).AddRunsFromDirectory(str(tmp_path)).Reload()
-    runs = events.Runs()
-    (layout_event,) = events.Tensors(".", "custom_scalars__config__")
-    layout = layout_pb2.Layout()
-    layout.ParseFromString(layout_event.tensor_proto.string_val[0])
-    charts = [chart.title for category in layout.category for chart in category.chart]
-    assert {"task losses", "task weights", "gradient cosine", "a: training and validation"} <= set(charts)
-    assert {"gradients/cosine", "weighting/log_var", "sharing", "compile", "keras"} <= set(runs["tasks"]["tensors"])
-    assert {"epoch_a_loss", "epoch_b_weight", "epoch_conflict_rate"} <= set(runs["train"]["tensors"])
-    card = events.Tensors("tasks", "compile")[0].tensor_proto.string_val[0].decode()
-    assert "Uncertainty" in card and "| a | mean_squared_error, static weight 1 |" in card
-
-
-def test_a_log_directory_that_cannot_be_written(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="writable"):
-        TaskBoard(tmp_path / "file" / "logs")

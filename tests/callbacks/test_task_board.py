@@ -1,0 +1,240 @@
+"""The dashboard: what it writes, as TensorBoard's own server gives it to the browser."""
+
+import io
+import json
+import re
+import urllib.parse
+import urllib.request
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from PIL import Image
+
+import keras_mtl
+from keras_mtl.callbacks import ConflictMonitor, SharingMonitor, TaskBoard
+from keras_mtl.callbacks.board_graph import graph_def
+from keras_mtl.callbacks.board_layout import split_log
+from keras_mtl.callbacks.heat_map import heat_map
+
+TASKS = ("a", "a_b")  # one name begins like the other
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(32, 3)).astype("float32")
+    return x, {"a": (x[:, :1] * 2).astype("float32"), "a_b": (-x[:, :1] + x[:, 1:2]).astype("float32")}
+
+
+def build(builder=keras_mtl.mmoe, **options):
+    model = builder(
+        keras.Input((3,)),
+        [layers.Dense(4, activation="tanh"), layers.Dense(4, activation="tanh")],
+        {task: layers.Dense(1) for task in TASKS},
+        **({"experts": 3, "shared_depth": 1} if builder is keras_mtl.mmoe else {}),
+    )
+    model.compile(keras.optimizers.SGD(0.05), loss="mse", metrics={"a": ["mae"]}, **options)
+    return model
+
+
+def fit(model, data, folder, beside=True, epochs=3):
+    x, y = data
+    monitor, gates = ConflictMonitor(x, y, every=2), SharingMonitor(x)
+    stock = [keras.callbacks.TensorBoard(folder)] if beside else []
+    callbacks = [monitor, gates, *stock, TaskBoard(folder, monitor=monitor, x=x)]
+    return model.fit(x, y, epochs=epochs, batch_size=8, validation_data=(x, y), verbose=0, callbacks=callbacks).history
+
+
+class Server:
+    """TensorBoard on loopback, asked as the browser asks it."""
+
+    def __init__(self, folder):
+        from tensorboard import default, program
+
+        board = program.TensorBoard(plugins=default.get_plugins())
+        arguments = {"logdir": str(folder), "host": "127.0.0.1", "port": "0", "load_fast": "false"}
+        board.configure(argv=[None, *(f"--{name}={value}" for name, value in arguments.items()), "--reload_interval=0"])
+        self.url = board.launch()
+
+    def get(self, route, **query):
+        with urllib.request.urlopen(f"{self.url}data/plugin/{route}?{urllib.parse.urlencode(query)}") as answer:
+            return answer.read()
+
+    def json(self, route, **query):
+        return json.loads(self.get(route, **query))
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("logs")
+    keras.utils.set_random_seed(0)
+    model = build(weighting="uncertainty", delta_m={"a": {"mae": 2.0}, "a_b": {"loss": 3.0}})
+    return model, fit(model, data, folder), folder
+
+
+@pytest.fixture(scope="module")
+def server(trained):
+    return Server(trained[2])
+
+
+def series(server, chart):
+    """The chart's series, found as its card finds them: every tag of every run that a pattern matches."""
+    found = {}
+    for pattern in chart["multiline"]["tag"]:
+        for run, tags in server.json("scalars/tags").items():
+            for tag in tags:
+                if re.search(pattern, tag):
+                    answer = server.json("custom_scalars/scalars", run=run, tag=pattern)
+                    found[run, tag] = {step: value for _, step, value in answer["tag_to_events"][tag]}
+    return found
+
+
+def test_every_chart_has_its_series(server, trained):
+    _, logs, _ = trained
+    layout = server.json("custom_scalars/layout")
+    charts = {chart["title"]: chart for category in layout["category"] for chart in category["chart"]}
+    expected = {
+        "task losses": {(task, "task/loss"): f"{task}_loss" for task in TASKS},
+        "task losses, validation": {(task, "task/val_loss"): f"val_{task}_loss" for task in TASKS},
+        "task weights": {(task, "task/weight"): f"{task}_weight" for task in TASKS},
+        "gradient norms": {(task, "task/grad_norm"): f"{task}_grad_norm" for task in TASKS},
+        "share of the trunk's update": {(task, "task/grad_share"): f"{task}_grad_share" for task in TASKS},
+        "gate utilization": {(task, "task/gate_utilization"): f"{task}_gate_utilization" for task in TASKS},
+        "mae": {("a", "task/mae"): "a_mae"},
+        "mae, validation": {("a", "task/val_mae"): "val_a_mae"},
+        "gradient cosine": {
+            ("train", "epoch_grad_cosine"): "grad_cosine",
+            ("train", "epoch_grad_cosine_a_a_b"): "grad_cosine_a_a_b",
+        },
+        "conflict rate": {("train", "epoch_conflict_rate"): "conflict_rate"},
+        "dead experts": {("train", "epoch_dead_experts"): "dead_experts"},
+        "delta_m": {("train", "epoch_delta_m"): "delta_m", ("validation", "epoch_delta_m"): "val_delta_m"},
+        "a mae: training and validation": {
+            ("train", "epoch_a_mae"): "a_mae",
+            ("validation", "epoch_a_mae"): "val_a_mae",
+        },
+    }
+    for task in TASKS:
+        pair = {
+            ("train", f"epoch_{task}_loss"): f"{task}_loss",
+            ("validation", f"epoch_{task}_loss"): f"val_{task}_loss",
+        }
+        expected[f"{task} loss: training and validation"] = pair
+    relative = [f"task losses, relative to the first epoch{end}" for end in ("", ", validation")]
+    assert set(charts) == {*expected, *relative}
+    for title, of_chart in expected.items():
+        values = {key: dict(enumerate(logs[log])) for key, log in of_chart.items()}
+        found = series(server, charts[title])
+        assert set(found) == set(values), title
+        for key, by_step in values.items():
+            assert found[key] == pytest.approx(by_step, rel=1e-5), (title, key)
+    for title, log in zip(relative, ("a_b_loss", "val_a_b_loss"), strict=True):
+        by_step = {step: value / logs[log][0] for step, value in enumerate(logs[log])}
+        values = {run: found for (run, _), found in series(server, charts[title]).items()}
+        assert set(values) == set(TASKS) and values["a_b"] == pytest.approx(by_step, rel=1e-5)
+
+
+def test_heat_maps(server):
+    tags = server.json("images/tags")["tasks"]
+    gradients = ("cosine", "cosine by stage", "magnitude similarity by stage", "conflict rate by stage")
+    expected = {f"gradients/{name}" for name in (*gradients, "share of the update by stage")}
+    assert set(tags) == expected | {"sharing/gate"}
+    for tag in tags:
+        entries = server.json("images/images", run="tasks", tag=tag, sample=0)
+        assert [entry["step"] for entry in entries] == [0, 1, 2]
+        picture = Image.open(io.BytesIO(server.get(f"images/individualImage?{entries[-1]['query']}&x=")))
+        assert picture.format == "PNG" and min(picture.size) > 50
+
+
+def test_text_cards(server, trained):
+    cards = {tag: server.json("text/text", run="tasks", tag=tag)[0]["text"] for tag in ("compile", "sharing")}
+    assert "Uncertainty" in cards["compile"] and "SGD, learning rate 0.05" in cards["compile"]
+    assert "mean_squared_error, static weight 1, metrics mae" in cards["compile"] and "mae 2" in cards["compile"]
+    model = trained[0]
+    for layer in model.sharing.layers:
+        assert f"<td>{layer.name}</td>" in cards["sharing"]
+    assert "<td>a_b</td>" in cards["sharing"] and "<td>all tasks</td>" in cards["sharing"]
+
+
+def test_histograms_of_weighting_state(server, trained):
+    assert list(server.json("histograms/tags")["tasks"]) == ["weighting/log_var"]
+    *_, (_, step, buckets) = server.json("histograms/histograms", run="tasks", tag="weighting/log_var")
+    log_var = np.array(trained[0].weighting.variables[0])
+    assert step == 2 and sum(count for *_, count in buckets) == 2
+    assert buckets[0][0] == pytest.approx(log_var.min()) and buckets[-1][1] == pytest.approx(log_var.max())
+
+
+def test_graph(server, trained):
+    assert server.json("graphs/info")["tasks"]["run_graph"]
+    text = server.get("graphs/graph", run="tasks", conceptual="false").decode()
+    names = re.findall(r'name: "([^"]+)"', text)
+    assert names == [node.name for node in graph_def(trained[0]).node]
+    assert {name.split("/")[0] for name in names} == {trained[0].layers[0].name, "shared", "a", "a_b"}
+
+
+def test_graph_has_every_edge():
+    model = build(keras_mtl.cross_stitch)
+    graph = graph_def(model)
+    names = {node.name for node in graph.node}
+    assert len(names) == len(graph.node) and all(source in names for node in graph.node for source in node.input)
+    # Two columns of two stages of one layer each with a unit after each, a head each, and the input.
+    assert len(graph.node) == 2 * (2 + 2) + 2 + 1
+    units = [node for node in graph.node if node.op == "CrossStitch"]
+    assert all({source.split("/")[0] for source in unit.input} == set(TASKS) for unit in units)
+    assert sum(node.attr["parameters"].i for node in graph.node) == model.count_params()
+
+
+def test_without_the_stock_callback_no_chart_is_empty(data, tmp_path):
+    logs = fit(build(), data, tmp_path, beside=False, epochs=1)
+    server = Server(tmp_path)
+    layout = server.json("custom_scalars/layout")
+    for category in layout["category"]:
+        for chart in category["chart"]:
+            assert series(server, chart), chart["title"]
+    tags = server.json("scalars/tags")
+    assert set(tags["train"]) == {f"epoch_{name}" for name in logs if not name.startswith("val_")}
+    assert set(tags["validation"]) == {f"epoch_{name[4:]}" for name in logs if name.startswith("val_")}
+
+
+def test_units_and_equal_weighting_without_monitors(data, tmp_path):
+    """The least: no conflicts, no gates, no validation."""
+    x, y = data
+    build(keras_mtl.cross_stitch).fit(x, y, verbose=0, callbacks=[TaskBoard(tmp_path)])
+    server = Server(tmp_path)
+    titles = [
+        chart["title"] for category in server.json("custom_scalars/layout")["category"] for chart in category["chart"]
+    ]
+    assert titles == ["task losses", "task losses, relative to the first epoch", "task weights", "mae"]
+    assert set(server.json("images/tags")["tasks"]) == {"sharing/units/stage_1", "sharing/units/stage_2"}
+
+
+def test_a_log_belongs_to_the_task_with_the_longest_name():
+    assert split_log("val_a_b_loss", TASKS) == ("a_b", "val_loss")
+    assert split_log("a_mae", TASKS) == ("a", "mae")
+    assert split_log("loss", TASKS) is None and split_log("val_loss", TASKS) is None
+
+
+def test_colors_of_a_heat_map():
+    small = heat_map(["r"], ["c", "d", "e"], [[1.0, -1.0, np.nan]])[0].reshape(-1, 3).tolist()
+    assert [33, 102, 172] in small and [178, 24, 43] in small and [225, 225, 225] in small
+    large = heat_map(["r"] * 2, ["c"] * 50, np.linspace(-4, 4, 100).reshape(2, 50))[0]
+    assert large[0, 0].tolist() == [178, 24, 43] and large[-1, -1].tolist() == [33, 102, 172]
+
+
+def test_the_monitor_comes_first(data, tmp_path):
+    x, y = data
+    monitor = ConflictMonitor(x, y)
+    with pytest.raises(ValueError, match="should come before"):
+        build().fit(x, y, verbose=0, callbacks=[TaskBoard(tmp_path, monitor=monitor), monitor])
+
+
+def test_refuses_bad_arguments(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="writable"):
+        TaskBoard(tmp_path / "file" / "logs")
+    with pytest.raises(ValueError, match="`monitor`"):
+        TaskBoard(tmp_path, monitor="conflicts")
+    with pytest.raises(ValueError, match="`images_every`"):
+        TaskBoard(tmp_path, images_every=-1)
