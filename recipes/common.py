@@ -22,13 +22,13 @@ def output_folder(name):
     return folder
 
 
-def progress():
-    """A progress bar of epochs, for `ProgressOfFit`."""
+def progress(unit="epochs"):
+    """A progress bar, of epochs for `ProgressOfFit`."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("epochs"),
+        TextColumn(unit),
         TimeElapsedColumn(),
         TextColumn("left:"),
         TimeRemainingColumn(),

@@ -1,9 +1,14 @@
 """Shaping rewards by potentials."""
 
-from keras_mtl.rl.environments import gymnasium
+import math
+
+try:
+    import gymnasium
+except ImportError as error:
+    raise ImportError('Environments need gymnasium: pip install "keras_mtl[rl]"') from error
 
 
-class PotentialShaping(gymnasium().Wrapper):
+class PotentialShaping(gymnasium.Wrapper):
     """Adds `discount phi(s') - phi(s)` to the reward of each step.
 
     The best policies stay the best, whatever the potential: over an episode
@@ -56,6 +61,6 @@ class PotentialShaping(gymnasium().Wrapper):
 
     def _now(self):
         value = float(self.potential(self.unwrapped))
-        if value - value != 0:  # NaN or infinite
+        if not math.isfinite(value):
             raise ValueError(f"`potential` should give a finite number. Received: {value} for {self.unwrapped}")
         return value

@@ -103,9 +103,10 @@ def train(
             for step in range(rollouts_per_epoch):
                 told.on_train_batch_begin(step)
                 tasks = list(environments) if chooser is None else [stats.tasks[chooser.next(step)]]
-                batch = rollouts.collect(tasks, horizon, discount, trace)
-                for x, y, weights in _minibatches(*batch, passes, minibatches, rng):
-                    logs.add(tasks, model.train_on_batch(x, y, sample_weight=weights, return_dict=True))
+                x, y, weights = rollouts.collect(tasks, horizon, discount, trace)
+                for rows in _minibatches(len(weights[tasks[0]]), passes, minibatches, rng):
+                    part = keras.tree.map_structure(lambda array, rows=rows: array[rows], (x, y, weights))
+                    logs.add(tasks, model.train_on_batch(part[0], part[1], sample_weight=part[2], return_dict=True))
                 logs.end_rollout(tasks)
                 if chooser is not None:
                     chooser.observe(stats.tasks.index(tasks[0]))
@@ -139,12 +140,8 @@ def _chooser(sampler, stats, rng):
     return Chooser(sampler, stats, seed=int(rng.integers(2**31)))
 
 
-def _minibatches(x, y, weights, passes, minibatches, rng):
-    """The rows of a rollout, shuffled and cut, as often as asked."""
-    rows = len(next(iter(y.values())))
+def _minibatches(size, passes, minibatches, rng):
+    """Which rows of a rollout make each step: shuffled and cut, as often as asked."""
     if passes == minibatches == 1:
-        yield x, y, weights
-        return
-    for _ in range(passes):
-        for part in np.array_split(rng.permutation(rows), minibatches):
-            yield keras.tree.map_structure(lambda array, part=part: array[part], (x, y, weights))
+        return [np.arange(size)]
+    return [part for _ in range(passes) for part in np.array_split(rng.permutation(size), minibatches)]
