@@ -115,16 +115,15 @@ def learn(arm, seed, episodes):
     lengths = []
     for episode in range(episodes):
         state, _ = environment.reset(seed=seed if episode == 0 else None)
-        for step in range(1, CAP + 1):
+        steps, terminated = 0, False
+        while steps < CAP and not terminated:
             greedy = rng.choice(np.flatnonzero(q[state] == q[state].max()))
             action = int(rng.integers(4)) if rng.random() < EXPLORE else int(greedy)
             after, reward, terminated, _, _ = environment.step(action)
             target = reward + (0.0 if terminated else DISCOUNT * q[after].max())
             q[state, action] += RATE * (target - q[state, action])
-            state = after
-            if terminated:
-                break
-        lengths.append(step)
+            state, steps = after, steps + 1
+        lengths.append(steps)
     return np.array(lengths)
 
 
