@@ -1,6 +1,6 @@
 """keras_mtl: multi-task learning for Keras 3."""
 
-from keras_mtl import analysis, callbacks, data, layers, metrics, weighting
+from keras_mtl import analysis, callbacks, data, layers, metrics, rl, weighting
 from keras_mtl.models import (
     Dependency,
     MultiTaskModel,
@@ -47,6 +47,7 @@ __all__ = [
     "own_inputs",
     "ple",
     "plot_sharing",
+    "rl",
     "sluice",
     "soft_sharing",
     "stages_of",
