@@ -5,9 +5,11 @@ from keras_mtl.layers.cross_stitch import CrossStitch
 from keras_mtl.layers.distilled_policy import DistilledPolicy
 from keras_mtl.layers.dselect_k_gate import DSelectKGate
 from keras_mtl.layers.gate import ExpertMixture, Gate
+from keras_mtl.layers.gumbel_gate import GumbelGate
 from keras_mtl.layers.join import Join
 from keras_mtl.layers.nddr import NDDR
 from keras_mtl.layers.orthogonal_stage import OrthogonalStage
+from keras_mtl.layers.policy_stage import PolicyStage
 from keras_mtl.layers.safe_batch_normalization import SafeBatchNormalization
 from keras_mtl.layers.stage import Stage
 from keras_mtl.layers.subspace_stitch import LayerStitch, SubspaceStitch
@@ -21,9 +23,11 @@ __all__ = [
     "DistilledPolicy",
     "ExpertMixture",
     "Gate",
+    "GumbelGate",
     "Join",
     "LayerStitch",
     "OrthogonalStage",
+    "PolicyStage",
     "SafeBatchNormalization",
     "Stage",
     "SubspaceStitch",

@@ -1,5 +1,6 @@
 """The multi-task model and its builders."""
 
+from keras_mtl.models.adashare import adashare, policy_of, sample_policies
 from keras_mtl.models.branched_sharing import branched_sharing
 from keras_mtl.models.cgc import cgc
 from keras_mtl.models.columns import stages_of
@@ -7,8 +8,10 @@ from keras_mtl.models.cross_stitch import cross_stitch
 from keras_mtl.models.dependencies import Dependency
 from keras_mtl.models.dselect_k import dselect_k
 from keras_mtl.models.esmm import esmm
+from keras_mtl.models.fit_policy import fit_policy
 from keras_mtl.models.hard_sharing import hard_sharing
 from keras_mtl.models.hierarchical_sharing import hierarchical_sharing
+from keras_mtl.models.learning_to_branch import branches_of, extract_branches, learning_to_branch
 from keras_mtl.models.mmoe import mmoe
 from keras_mtl.models.mtan import mtan
 from keras_mtl.models.multi_task_model import MultiTaskModel
@@ -23,13 +26,18 @@ from keras_mtl.models.soft_sharing import soft_sharing
 __all__ = [
     "Dependency",
     "MultiTaskModel",
+    "adashare",
     "branched_sharing",
+    "branches_of",
     "cgc",
     "cross_stitch",
     "dselect_k",
     "esmm",
+    "extract_branches",
+    "fit_policy",
     "hard_sharing",
     "hierarchical_sharing",
+    "learning_to_branch",
     "mmoe",
     "mtan",
     "nddr",
@@ -37,6 +45,8 @@ __all__ = [
     "own_inputs",
     "ple",
     "plot_sharing",
+    "policy_of",
+    "sample_policies",
     "sluice",
     "soft_sharing",
     "stages_of",

@@ -2,9 +2,11 @@
 
 A layer that mixes has `coefficients(output=None)`: an array, or `None` where it
 needs what it returned for examples, and `by_source`, which makes one number of them
-for each tensor that comes in, where that makes sense. It stands at the end of a `Stage`, which
-says where its variables are. A stage that is tied to others has `joint_loss`
-and `joint_coefficients`, which take a dict of the model's layers.
+for each tensor that comes in, where that makes sense. One that starts at known
+values has `start_coefficients`. It stands at the end of a `Stage`, which
+says where its variables are. A stage that adds to the loss together with others
+has `joint_loss`, and one whose weights are tied to others' `joint_coefficients`;
+both take a dict of the model's layers.
 """
 
 import keras
@@ -18,13 +20,13 @@ def mixing_stages(model):
 
 def tied_stages(model):
     """The model's stages whose weights are tied to others'."""
-    return [layer for layer in model.layers if hasattr(layer, "joint_loss")]
+    return [layer for layer in model.layers if hasattr(layer, "joint_coefficients")]
 
 
 def joint_losses(model):
-    """List of the scalars that tied stages add to the loss."""
+    """List of the scalars that stages add to the loss together."""
     stages = {layer.name: layer for layer in model.layers}
-    losses = [layer.joint_loss(stages) for layer in tied_stages(model)]
+    losses = [layer.joint_loss(stages) for layer in model.layers if hasattr(layer, "joint_loss")]
     return [loss for loss in losses if loss is not None]
 
 

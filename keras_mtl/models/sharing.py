@@ -88,6 +88,7 @@ class Sharing:
             return len(counted & set(self.tasks_of(operation))) > 1
 
         made_by_shared = {}
+        self._check_no_own_below(shared)
         for layer in self._model.operations:
             if shared(layer) and not isinstance(layer, keras.layers.InputLayer):
                 made_by_shared.update({id(x): x for x in keras.tree.flatten(layer.output)})
@@ -102,6 +103,23 @@ class Sharing:
                 f"Model '{self._model.name}' has no layer that two tasks share, so there are no shared features."
             )
         return features
+
+    def _check_no_own_below(self, shared):
+        """Raises where data goes from a task's own variables into shared ones."""
+        made = {id(x): o for o in self._model.operations for x in keras.tree.flatten(o.output)}
+        for layer in self._model.operations:
+            if not (shared(layer) and getattr(layer, "trainable_variables", None)):
+                continue
+            for node in layer._inbound_nodes:
+                inputs = [x for x in node.input_tensors if id(x) in made]
+                behind = [o for x in inputs for o in _operations_behind(x, stops=True)]
+                own = [o.name for o in behind if getattr(o, "trainable_variables", None) and not shared(o)]
+                if own:
+                    raise ValueError(
+                        f"The shared features should come before what tasks have of their own. Received: layer "
+                        f"'{layer.name}', which is shared, behind {own} of single tasks. "
+                        "Take `gradients='parameters'`."
+                    )
 
     def halves(self, tasks=None):
         """The model in two halves: inputs to features, and those to outputs.

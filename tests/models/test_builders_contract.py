@@ -34,6 +34,8 @@ BUILDERS = {
     "ple": (keras_mtl.ple, {"shared_experts": 1, "task_experts": 1}),
     "dselect_k": (keras_mtl.dselect_k, {"experts": 3, "entropy_strength": 0.01}),
     "branched_sharing": (keras_mtl.branched_sharing, {"branches": [[["left", "right"]], [["left"], ["right"]]]}),
+    "learning_to_branch": (keras_mtl.learning_to_branch, {}),
+    "adashare": (keras_mtl.adashare, {}),
     "hierarchical_sharing": (keras_mtl.hierarchical_sharing, {"depths": {"left": 1}}),
     "esmm": (keras_mtl.esmm, {"shared_depth": 1}),
     "depends_on_output": (keras_mtl.hard_sharing, {"depends_on": {"right": "left"}}),
@@ -133,7 +135,7 @@ def test_gradients_reach_what_the_graph_says(name):
     model = build(name)
     x, _ = data()
     with tf.GradientTape(persistent=True) as tape:
-        outputs = model(x)
+        outputs = model(x, training=True)  # outside training a drawn choice is the likeliest, which has no gradient
         totals = {task: tf.reduce_sum(outputs[task]) for task in HEADS}
     reached = {}
     for task in HEADS:
