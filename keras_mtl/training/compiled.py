@@ -8,9 +8,10 @@ from keras_mtl import weighting as weightings
 from keras_mtl.metrics.delta_m import DeltaM
 from keras_mtl.training.resolve import get_loss, get_metric, loss_kind
 from keras_mtl.training.task_losses import TaskLosses
-from keras_mtl.training.trackers import TaskMeans, TaskMetric, TaskPairs, TotalLoss
+from keras_mtl.training.trackers import NonFiniteSteps, TaskMeans, TaskMetric, TaskPairs, TotalLoss
 
 GRADIENTS = ("parameters", "last_shared", "features")
+ON_NONFINITE = ("raise", "skip_task", "skip_step")
 
 
 class Compiled:
@@ -54,6 +55,8 @@ class Compiled:
         self.norm_tracker = TaskMeans(self.tasks, "grad_norm")
         self.cosine_tracker = keras.metrics.Mean(name="grad_cosine")
         self.pair_tracker = self._pair_tracker(options["diagnostics"])
+        self.on_nonfinite = self._on_nonfinite(options["on_nonfinite"])
+        self.nonfinite_tracker = NonFiniteSteps(self.tasks, logged=self.on_nonfinite != "raise")
         self.task_metrics = self._task_metrics(options["metrics"], options["weighted_metrics"])
         self.delta_m = self._delta_m(options["delta_m"])
 
@@ -78,7 +81,7 @@ class Compiled:
                 trackers.append(self.cosine_tracker)
         if self.pair_tracker is not None:
             trackers.append(self.pair_tracker)
-        return trackers
+        return [*trackers, self.nonfinite_tracker]
 
     def check_trunk(self, model):
         """Raises where task gradients are needed and nothing shared is trained."""
@@ -88,16 +91,32 @@ class Compiled:
                 f"Received: model '{model.name}' with none. Is its trunk frozen, or its sharing depth 0?"
             )
 
-    def track_losses(self, batch, added, batch_size):
-        """Adds a batch to the trackers of losses and metrics."""
-        self.loss_tracker.update_state(ops.divide_no_nan(ops.stack(batch.sums), batch.divisors), batch.counts)
+    def track_losses(self, batch, added, batch_size, finite=None):
+        """Adds a batch to the trackers of losses and metrics.
+
+        Args:
+            batch: A `TaskBatch`.
+            added: Scalar. What layers add to the loss.
+            batch_size: Scalar.
+            finite: `None` or boolean tensor of shape `(K,)`. The tasks that
+                are tracked, where `on_nonfinite` leaves the others out.
+        """
+        counts, labels = batch.counts, batch.labels
+        if finite is not None and self.on_nonfinite != "raise":
+            counts = counts * ops.cast(finite, "float32")
+            by_task = {task: finite[i] for i, task in enumerate(self.tasks)}
+            labels = {task: of.where(by_task[task]) if task in by_task else of for task, of in labels.items()}
+            batch_size = batch_size * ops.cast(ops.isfinite(added), "float32")
+            added = ops.where(ops.isfinite(added), added, ops.zeros_like(added))
+        self.loss_tracker.update_state(ops.divide_no_nan(ops.stack(batch.sums), batch.divisors), counts)
         self.total_tracker.update_state(added, batch_size)
         for metric in self.task_metrics:
-            if metric.task in batch.labels:
-                metric.update_state(batch.labels[metric.task])
+            if metric.task in labels:
+                metric.update_state(labels[metric.task])
 
     def track_weights(self, weights, present):
         """Adds a step's task weights, static and dynamic together."""
+        present = present * ops.cast(ops.isfinite(weights), "float32")  # others were of a step that was not taken
         self.weight_tracker.update_state(weights * self.static_weights.value, present)
 
     def track_gramian(self, gramian, present):
@@ -107,11 +126,12 @@ class Compiled:
         gramian = ops.where(finite, gramian, ops.zeros_like(gramian))
         present = present * ops.cast(finite, "float32")
         norms = ops.sqrt(ops.maximum(ops.diagonal(gramian), 0.0))
-        self.norm_tracker.update_state(norms, present)
+        self.norm_tracker.update_state(ops.cast(norms, "float32"), present)
         if len(self.tasks) > 1:
             pairs = present[:, None] * present[None, :] * (1.0 - ops.eye(len(self.tasks)))
             # Divided one side at a time: the product of two norms may overflow or vanish.
             cosines = ops.divide_no_nan(ops.divide_no_nan(gramian, norms[:, None]), norms[None, :])
+            cosines = ops.cast(cosines, "float32")
             mean = ops.divide_no_nan(ops.sum(cosines * pairs), ops.sum(pairs))
             self.cosine_tracker.update_state(mean, sample_weight=ops.cast(ops.sum(pairs) > 0, "float32"))
             if self.pair_tracker is not None:
@@ -205,6 +225,11 @@ class Compiled:
                 f"Received: gramian_fraction={fraction!r}"
             )
         return fraction
+
+    def _on_nonfinite(self, on_nonfinite):
+        if on_nonfinite not in ON_NONFINITE:
+            raise ValueError(f"`on_nonfinite` should be one of {ON_NONFINITE}. Received: on_nonfinite={on_nonfinite!r}")
+        return on_nonfinite
 
     def _pair_tracker(self, diagnostics):
         if not isinstance(diagnostics, bool):

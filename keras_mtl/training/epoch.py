@@ -1,9 +1,9 @@
 """What happens at the end of an epoch: weighting state, and a look at the counts."""
 
+import time
 import warnings
 
 import keras
-import numpy as np
 from keras import ops
 
 
@@ -26,37 +26,103 @@ def with_callback(callbacks, callback):
 
 
 class EndOfEpoch(keras.callbacks.Callback):
-    """Rolls weighting state and warns of tasks that had no labels or no number."""
+    """Rolls weighting state, and tells of tasks that had no labels or no number."""
 
     def __init__(self):
         super().__init__()
         self._seen = ()
+        self._looked = 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
         self._seen = ()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        # Steps that are not finite change nothing, so there is no hurry: a look now and then does not slow training.
+        if time.monotonic() - self._looked > _SECONDS:
+            raise_nonfinite(self.model)
+            self._looked = time.monotonic()
 
     def on_test_begin(self, logs=None):
         self._seen = self._seen or self._read()  # validation is about to reset the trackers
 
     def on_epoch_end(self, epoch, logs=None):
-        for task, count, mean in self._seen or self._read():
-            if count == 0 and task not in self.model.compiled_tasks.left_out:
+        if self.model.stop_training:  # a callback such as `TerminateOnNaN` came first
+            warn_nonfinite(self.model, epoch)
+        else:
+            raise_nonfinite(self.model)
+            warn_nonfinite(self.model, epoch)
+        nonfinite, _ = self.model.compiled_tasks.nonfinite_tracker.seen()
+        for task, count in self._seen or self._read():
+            if count == 0 and task not in self.model.compiled_tasks.left_out and not nonfinite[task]:
                 warnings.warn(
                     f"Task '{task}' had no labelled example in epoch {epoch + 1}: it was not trained, and its logs of "
                     "this epoch are 0.",
                     stacklevel=2,
                 )
-            elif np.isnan(mean):
-                warnings.warn(
-                    f"The loss of task '{task}' became NaN in epoch {epoch + 1}. Look for NaN in the inputs, for NaN "
-                    "labels that `missing` does not name, or for a learning rate that is too high.",
-                    stacklevel=2,
-                )
         self.model.compiled_tasks.weighting.end_epoch(logs)
 
     def _read(self):
-        """Task, number of labelled examples and mean loss, for each task."""
+        """Task and number of labelled examples, for each task."""
         compiled = self.model.compiled_tasks
         counts = ops.convert_to_numpy(compiled.loss_tracker.counts.value)
-        means = ops.convert_to_numpy(compiled.loss_tracker.means())
-        return list(zip(compiled.tasks, counts, means, strict=True))
+        return list(zip(compiled.tasks, counts, strict=True))
+
+
+_SECONDS = 1.0
+
+
+def raise_nonfinite(model):
+    """Raises if a step was not finite and `on_nonfinite` is `"raise"`.
+
+    Args:
+        model: A compiled `MultiTaskModel`.
+
+    Raises:
+        FloatingPointError: Naming the tasks.
+    """
+    compiled = model.compiled_tasks
+    if compiled.on_nonfinite != "raise":
+        return
+    counts, skipped = compiled.nonfinite_tracker.seen()
+    if not skipped:
+        return
+    tasks = [task for task, count in counts.items() if count]
+    compiled.nonfinite_tracker.reset_state()
+    what = (
+        f"NaN or infinity in the loss of {tasks}" if tasks else "NaN or infinity in the gradients, from finite losses"
+    )
+    raise FloatingPointError(
+        f"The losses and gradients of all tasks should be finite. Received: {what}. The model is as it was before that "
+        f"step. {_ADVICE} `compile(on_nonfinite='skip_task')` or `'skip_step'` trains on without such steps."
+    )
+
+
+_ADVICE = (
+    "Look for NaN or infinity in the inputs, for NaN labels that `missing` does not name, or for a learning rate that "
+    "is too high."
+)
+
+
+def warn_nonfinite(model, epoch):
+    """Warns of the tasks and steps that an epoch left out.
+
+    Args:
+        model: A compiled `MultiTaskModel`.
+        epoch: Integer. Counted from 0.
+    """
+    compiled = model.compiled_tasks
+    counts, skipped = compiled.nonfinite_tracker.seen()
+    left_out = "Steps left out for this task" if compiled.on_nonfinite == "skip_task" else "Steps left out"
+    for task, count in counts.items():
+        if count:
+            warnings.warn(
+                f"The loss or gradient of task '{task}' was NaN or infinite in epoch {epoch + 1}. {left_out}: "
+                f"{count}. {_ADVICE}",
+                stacklevel=3,
+            )
+    if skipped and not any(counts.values()):
+        warnings.warn(
+            f"Gradients were NaN or infinite in epoch {epoch + 1}, although the losses were finite. Steps left "
+            f"out: {skipped}. {_ADVICE}",
+            stacklevel=3,
+        )

@@ -25,6 +25,24 @@ class Labels(NamedTuple):
     mask: Any
     entrywise: bool
 
+    def where(self, condition):
+        """The labels, or the same with none of them known.
+
+        Args:
+            condition: Boolean scalar.
+
+        Returns:
+            `Labels`.
+        """
+        kept = ops.cast(condition, "float32")
+        if self.mask is None:
+            rank = len(self.y_pred.shape) if self.entrywise else max(len(self.y_pred.shape) - 1, 1)
+            mask = kept * ops.ones(ops.shape(self.y_pred)[:rank], "float32")
+        else:
+            mask = kept * self.mask
+        y_true, y_pred = (ops.where(condition, y, ops.zeros_like(y)) for y in (self.y_true, self.y_pred))
+        return self._replace(y_true=y_true, y_pred=y_pred, mask=mask)
+
 
 def read_labels(y_true, y_pred, *, missing=None, inside=None, sample_weight=None, class_weight=None, elementwise=False):
     """Finds out which labels of a task count, and puts 0 where they don't.

@@ -49,9 +49,14 @@ class TaskGradients:
         """Inner products of the task gradients.
 
         Returns:
-            float32 tensor of shape `(K, K)`.
+            float64 tensor of shape `(K, K)`. Accurate to float32, for gradients of
+            any size: their squares neither overflow nor vanish.
         """
-        return tf.add_n([rows.gramian() for rows in self.of_targets])
+        units = tf.reduce_max(tf.stack([rows.magnitudes() for rows in self.of_targets]), axis=0)
+        units = tf.where(units > 0, units, tf.ones_like(units))
+        products = tf.add_n([rows.gramian(units) for rows in self.of_targets])
+        units = tf.cast(units, tf.float64)
+        return tf.cast(products, tf.float64) * units[:, None] * units[None, :]
 
     def jacobian(self):
         """The task gradients in one matrix.
@@ -79,6 +84,15 @@ class TaskGradients:
         return [tf.reshape(part, target.shape) for part, target in zip(parts, targets, strict=True)]
 
 
+def _where(condition, gradient):
+    """A gradient, or zeros where the condition does not hold."""
+    if gradient is None:
+        return None
+    if isinstance(gradient, tf.IndexedSlices):
+        return tf.IndexedSlices(_where(condition, gradient.values), gradient.indices, gradient.dense_shape)
+    return tf.where(condition, gradient, tf.zeros_like(gradient))
+
+
 class ParameterGradients:
     """Task gradients of the shared parameters: K backward passes.
 
@@ -101,25 +115,33 @@ class ParameterGradients:
         with self.tape:
             yield self.model(x, training=True)
 
-    def collect(self, values):
+    def collect(self, values, choose=None):
         """Takes the gradients of the task losses.
 
         Args:
             values: List of K scalars.
+            choose: `None` or a function of the K lists of gradients that gives
+                a boolean tensor of shape `(K,)`. The gradients of the other
+                tasks become 0; `usable` is that tensor then.
 
         Returns:
             Dict of the gradients of the tasks' own variables.
         """
-        own = self._collect(self.tape, values, self.shared)
+        own = self._collect(self.tape, values, self.shared, choose)
         self.gradients.reduced()
         return own
 
-    def _collect(self, tape, values, targets):
+    def _collect(self, tape, values, targets, choose=None):
+        found = [
+            tape.gradient(value, [*targets, *self.own[task]]) for task, value in zip(self.tasks, values, strict=True)
+        ]
+        if choose is not None:
+            self.usable = choose(found)
+            found = [[_where(self.usable[k], g) for g in of_task] for k, of_task in enumerate(found)]
         own, rows = {}, []
-        for task, value in zip(self.tasks, values, strict=True):
-            found = tape.gradient(value, [*targets, *self.own[task]])
-            rows.append(found[: len(targets)])
-            own.update(zip(map(key, self.own[task]), found[len(targets) :], strict=True))
+        for task, of_task in zip(self.tasks, found, strict=True):
+            rows.append(of_task[: len(targets)])
+            own.update(zip(map(key, self.own[task]), of_task[len(targets) :], strict=True))
         self.gradients = TaskGradients(rows, targets)
         # Where no task's gradient arrives, there is none: not one of zeros.
         self.reached = [any(row[i] is not None for row in rows) for i in range(len(targets))]
@@ -178,8 +200,8 @@ class FeatureGradients(ParameterGradients):
                     self.upper_tape.watch(feature)
                 yield self.heads((tuple(self.features), x), training=True)
 
-    def collect(self, values):
-        return self._collect(self.upper_tape, values, self.features)
+    def collect(self, values, choose=None):
+        return self._collect(self.upper_tape, values, self.features, choose)
 
     def gramian(self):
         # Replicas hold different examples of the features: their products add up.

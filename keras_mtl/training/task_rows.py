@@ -38,9 +38,20 @@ class Rows:
         """Tensor of shape `(K, P)`."""
         return self._matrix
 
-    def gramian(self):
-        """Inner products of the K gradients, float32 of shape `(K, K)`."""
-        m = tf.cast(self._matrix, tf.float32)
+    def magnitudes(self):
+        """About how large the K gradients are, float32 of shape `(K,)`."""
+        return tf.cast(tf.reduce_max(tf.abs(self._matrix), axis=1), tf.float32)
+
+    def gramian(self, units):
+        """Inner products of the K gradients, each divided by its unit.
+
+        Args:
+            units: float32 tensor of shape `(K,)`, not below `magnitudes()`.
+
+        Returns:
+            float32 tensor of shape `(K, K)`.
+        """
+        m = tf.cast(self._matrix, tf.float32) / units[:, None]
         return tf.matmul(m, m, transpose_b=True)
 
     def combine(self, weights):
@@ -85,19 +96,34 @@ class DenseKernelRows:
         products = [tf.matmul(self.inputs, delta, transpose_a=True) for delta in self.deltas]
         return tf.stack([tf.reshape(product, [-1]) for product in products])
 
-    def gramian(self):
-        """Inner products of the K gradients, float32 of shape `(K, K)`."""
-        if self.narrow is True:
-            return self._through_examples()
-        return tf.cond(self.narrow, self._through_examples, lambda: Rows(self.matrix(), self.target).gramian())
+    def magnitudes(self):
+        """About how large the K gradients are, float32 of shape `(K,)`."""
+        return self._sizes()[0] * self._sizes()[1]
 
-    def _through_examples(self):
-        examples = tf.matmul(self.inputs, self.inputs, transpose_b=True)
-        deltas = tf.stack(self.deltas)
+    def gramian(self, units):
+        """Inner products of the K gradients, each divided by its unit, float32 of shape `(K, K)`."""
+        if self.narrow is True:
+            return self._through_examples(units)
+        return tf.cond(
+            self.narrow,
+            lambda: self._through_examples(units),
+            lambda: Rows(self.matrix(), self.target).gramian(units),
+        )
+
+    def _through_examples(self, units):
+        of_inputs, of_deltas = self._sizes()
+        inputs = self.inputs / of_inputs
+        examples = tf.matmul(inputs, inputs, transpose_b=True)
+        # First the one, then the other: each ratio is of numbers of about the same size.
+        deltas = tf.stack(self.deltas) / of_deltas[:, None, None] * (of_inputs * of_deltas / units)[:, None, None]
         flat = [len(self.deltas), -1]
         return tf.matmul(
             tf.reshape(tf.matmul(examples[None], deltas), flat), tf.reshape(deltas, flat), transpose_b=True
         )
+
+    def _sizes(self):
+        largest = tf.stack([tf.reduce_max(tf.abs(delta)) for delta in self.deltas])
+        return _or_one(tf.reduce_max(tf.abs(self.inputs))), _or_one(largest)
 
     def combine(self, weights):
         """Weighted sum of the K gradients, in the shape of the target."""
@@ -124,6 +150,10 @@ def _factors(gradients):
     if any(a is not inputs[0] for a in inputs):
         return None
     return inputs[0], list(deltas)
+
+
+def _or_one(size):
+    return tf.where(size > 0, size, tf.ones_like(size))
 
 
 def _flat(gradient, target):

@@ -1,12 +1,12 @@
 """The training and test steps on TensorFlow."""
 
-import contextlib
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
-from keras_mtl.training.task_gradients import PLACES, FeatureGradients, all_reduce, key, replicas
+from keras_mtl.training.guard import StepGuard, finite_tasks, loss_is_scaled
+from keras_mtl.training.task_gradients import PLACES, FeatureGradients, ParameterGradients, all_reduce, key, replicas
 from keras_mtl.training.task_losses import TaskBatch
 
 
@@ -22,12 +22,14 @@ def train_step(model, data):
     """
     data = keras.utils.unpack_x_y_sample_weight(data)
     weighting = model.compiled_tasks.weighting
+    guard = StepGuard(model)
     if weighting.requires == "losses":
-        _loss_step(model, *data)
+        _loss_step(model, guard, *data)
     elif weighting.requires == "jacobian":
-        _jacobian_step(model, *data)
+        _jacobian_step(model, guard, *data)
     else:
-        _gramian_step(model, *data)
+        _gramian_step(model, guard, *data)
+    guard.restore()
     return model.get_metrics_result()
 
 
@@ -67,8 +69,25 @@ class TaskValues:
         return tf.stack(self.each)
 
 
-def _loss_step(model, x, y, sample_weight):
+def _loss_step(model, guard, x, y, sample_weight):
     """One backward pass through a weighted sum of the losses."""
+    compiled, weighting = model.compiled_tasks, model.compiled_tasks.weighting
+    if compiled.on_nonfinite == "skip_task":
+        step, weights, gradients = _task_by_task(model, x, y, sample_weight)
+    else:
+        step, weights, gradients = _all_at_once(model, x, y, sample_weight)
+    _share_among_replicas(gradients, weighting.trainable_variables)
+    _apply(model, guard, gradients, step)
+    weighting.update(step.losses, step.present, weights)
+    if weighting.second_forward:
+        again = TaskValues(compiled, compiled.task_losses(y, model(x, training=True), sample_weight, training=True)).all
+        # A loss that is finite no more counts as one that has not changed.
+        weighting.after_step(step.losses, tf.where(tf.math.is_finite(again), again, step.losses), step.present)
+    compiled.track_losses(step.batch, step.added, _batch_size(x), step.finite)
+    compiled.track_weights(weights, step.present)
+
+
+def _all_at_once(model, x, y, sample_weight):
     compiled, weighting = model.compiled_tasks, model.compiled_tasks.weighting
     with tf.GradientTape() as tape:
         y_pred = model(x, training=True)
@@ -81,84 +100,94 @@ def _loss_step(model, x, y, sample_weight):
         scaled = model.optimizer.scale_loss(total)
     variables = model.trainable_variables
     gradients = dict(zip(map(key, variables), tape.gradient(scaled, variables), strict=True))
-    _share_among_replicas(gradients, weighting.trainable_variables)
-    with _state_kept_on_overflow(model, losses):
-        _apply(model, gradients, tuple(batch.labels))
-        weighting.update(losses, present, weights)
-        if weighting.second_forward:
-            again = compiled.task_losses(y, model(x, training=True), sample_weight, training=True)
-            weighting.after_step(losses, TaskValues(compiled, again).all, present)
-    compiled.track_losses(batch, added, _batch_size(x))
-    compiled.track_weights(weights, present)
+    step = _Step(batch, tf.stop_gradient(losses), present, tf.math.is_finite(losses), added)
+    return step, weights, gradients
 
 
-def _gramian_step(model, *data):
+def _task_by_task(model, x, y, sample_weight):
+    """Same gradients, the tasks' apart up to the shared features, so that one can be left out."""
+    weighting, tasks = model.compiled_tasks.weighting, model.compiled_tasks.tasks
+    place = (FeatureGradients if model.sharing.shared_variables(tasks) else ParameterGradients)(model)
+    forward = _forward(model, place, x, y, sample_weight)
+    gradients, step = _collect(model, place, forward)
+    learned = weighting.trainable_variables
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(step.losses)
+        weights = weighting.task_weights(step.losses, step.present)
+        objective = weighting.objective(step.losses, weights, step.present) * forward.scale
+    slopes = tape.gradient(objective, step.losses) / forward.scale
+    for task, slope in zip(tasks, tf.unstack(slopes), strict=True):
+        for name in map(key, place.own[task]):
+            gradients[name] = None if gradients[name] is None else _times(gradients[name], slope)
+    gradients.update(place.shared_gradients(slopes))
+    gradients.update(zip(map(key, learned), tape.gradient(objective, learned), strict=True))
+    _add(gradients, place, forward)
+    return step, weights, gradients
+
+
+def _gramian_step(model, guard, *data):
     """K backward passes, whose gradients are used again for the update."""
     weighting = model.compiled_tasks.weighting
     if weighting.every == 1:
-        gradients, tasks = _solved_gradients(model, *data)
+        gradients, step = _solved_gradients(model, *data)
     else:
-        gradients, tasks = _branch(model, weighting.is_due(), _solved_gradients, _reweighted_gradients, data)
+        gradients, step = _branch(model, weighting.is_due(), _solved_gradients, _reweighted_gradients, data)
         weighting.count_step()
-    _apply(model, gradients, tasks)
+    _apply(model, guard, gradients, step)
 
 
 def _solved_gradients(model, x, y, sample_weight):
-    """Gradients of one step by variable, and the tasks that were in the batch."""
+    """Gradients of one step by variable, and the step."""
     compiled, weighting = model.compiled_tasks, model.compiled_tasks.weighting
     whole = compiled.gramian_fraction == 1
     place = PLACES[compiled.gradients](model) if whole else FeatureGradients(model)
-    step = _forward(model, place, x, y, sample_weight)
-    gradients = place.collect(step.scaled)
-    gramian, solved = (place.gramian(), step.present) if whole else _gramian_of_part(model, x, y, sample_weight)
-    gramian = gramian / (step.scale * step.scale)
-    with _state_kept_on_overflow(model, gramian):
-        with tf.GradientTape() as tape:
-            weights = weighting.task_weights(step.losses, solved, gramian)
-            if not whole:  # tasks without labels in the part weigh as the others do on average
-                mean = tf.math.divide_no_nan(tf.reduce_sum(weights), tf.reduce_sum(solved))
-                weights += mean * step.present * (1.0 - solved)
-            objective = weighting.objective(step.losses, weights, step.present) * step.scale
-        weighting.update(step.losses, step.present, weights, gramian)
-        weighting.keep(weights)
+    gradients, step = _collect(model, place, _forward(model, place, x, y, sample_weight))
+    gramian, solved = (place.gramian(), step.present) if whole else _gramian_of_part(model, step, x, y, sample_weight)
+    gramian = _unscaled(gramian, step.scale)
+    with tf.GradientTape() as tape:
+        weights = weighting.task_weights(step.losses, solved, gramian)
+        if not whole:  # tasks without labels in the part weigh as the others do on average
+            mean = tf.math.divide_no_nan(tf.reduce_sum(weights), tf.reduce_sum(solved))
+            weights += mean * step.present * (1.0 - solved)
+        objective = weighting.objective(step.losses, weights, step.present) * step.scale
+    weighting.update(step.losses, step.present, weights, gramian)
+    weighting.keep(weights)
     learned = weighting.trainable_variables
     gradients.update(zip(map(key, learned), tape.gradient(objective, learned), strict=True))
     _share_among_replicas(gradients, learned)
     gradients.update(place.shared_gradients(weights))
     _add(gradients, place, step)
-    compiled.track_losses(step.batch, step.added, _batch_size(x))
+    compiled.track_losses(step.batch, step.added, _batch_size(x), step.finite)
     compiled.track_weights(weights, step.present)
     compiled.track_gramian(gramian, step.present)
-    return gradients, tuple(step.batch.labels)
+    return gradients, step
 
 
-def _gramian_of_part(model, *data):
+def _gramian_of_part(model, whole, *data):
     """Gramian of the first examples of a batch, and the tasks with labels there."""
     compiled = model.compiled_tasks
     size = tf.cast(tf.shape(keras.tree.flatten(data[0])[0])[0], tf.float32)
     part = tf.cast(tf.math.ceil(compiled.gramian_fraction * size), tf.int32)
     data = keras.tree.map_structure(lambda t: None if t is None else t[:part], data)
     place = PLACES[compiled.gradients](model)
-    step = _forward(model, place, *data)
-    place.collect(step.scaled)
-    return place.gramian(), step.present
+    _, step = _collect(model, place, _forward(model, place, *data))
+    return place.gramian(), tf.minimum(step.present, whole.present)
 
 
 def _reweighted_gradients(model, x, y, sample_weight):
     """Same as `_solved_gradients` with the last weights: one pass of the trunk."""
     compiled = model.compiled_tasks
     place = FeatureGradients(model)
-    step = _forward(model, place, x, y, sample_weight)
-    gradients = place.collect(step.scaled)
+    gradients, step = _collect(model, place, _forward(model, place, x, y, sample_weight))
     weights = compiled.weighting.last_weights * step.present
     gradients.update(place.shared_gradients(weights))
     _add(gradients, place, step)
-    compiled.track_losses(step.batch, step.added, _batch_size(x))
+    compiled.track_losses(step.batch, step.added, _batch_size(x), step.finite)
     compiled.track_weights(weights, step.present)
-    return gradients, tuple(step.batch.labels)
+    return gradients, step
 
 
-def _jacobian_step(model, x, y, sample_weight):
+def _jacobian_step(model, guard, x, y, sample_weight):
     """K backward passes for each part of the batch; the method gives the direction."""
     compiled, weighting = model.compiled_tasks, model.compiled_tasks.weighting
     gradients, jacobians, steps, gramians = {}, [], [], []
@@ -169,37 +198,39 @@ def _jacobian_step(model, x, y, sample_weight):
             lambda t, part=part: None if t is None else t[part::parts], (x, y, sample_weight)
         )
         place = PLACES[compiled.gradients](model)
-        step = _forward(model, place, *data)
-        found = place.collect(step.scaled)
+        found, step = _collect(model, place, _forward(model, place, *data))
         _add(found, place, step)
         for name, gradient in found.items():
             if gradient is not None:
                 gradients[name] = gradients.get(name, 0.0) + gradient / parts
         jacobians.append(place.gradients.jacobian() / step.scale)
-        gramians.append(place.gramian() / (step.scale * step.scale))
+        gramians.append(_unscaled(place.gramian(), step.scale))
         steps.append(step)
-        compiled.track_losses(step.batch, step.added, _batch_size(data[0]))
+        compiled.track_losses(step.batch, step.added, _batch_size(data[0]), step.finite)
     losses = tf.stack([step.losses for step in steps])
     present = tf.reduce_max([step.present for step in steps], axis=0)
+    finite = tf.reduce_all([step.finite for step in steps], axis=0)
     gramian = tf.add_n(gramians) / parts
     jacobian = jacobians[0] if parts == 1 else tf.stack(jacobians)
-    with _state_kept_on_overflow(model, gramian):
-        direction, weights = weighting.direction(jacobian, losses[0] if parts == 1 else losses, present)
+    direction, weights = weighting.direction(jacobian, losses[0] if parts == 1 else losses, present)
     for name, gradient in place.split(direction * steps[0].scale).items():
         gradients[name] = gradients.get(name, 0.0) + gradient
-    _apply(model, gradients, tuple(steps[0].batch.labels))
+    _apply(model, guard, gradients, steps[0]._replace(present=present, finite=finite))
     compiled.track_weights(weights, present)
     compiled.track_gramian(gramian, present)
 
 
-class _Forward(NamedTuple):
+class _Step(NamedTuple):
+    """What is known of a step: K losses and whether they are there and finite, and what layers add."""
+
     batch: TaskBatch
     losses: tf.Tensor
     present: tf.Tensor
-    scale: tf.Tensor
-    scaled: list
+    finite: tf.Tensor
     added: tf.Tensor
-    scaled_added: tf.Tensor | None
+    scale: tf.Tensor | float = 1.0
+    scaled: list | None = None
+    scaled_added: tf.Tensor | None = None
 
 
 def _forward(model, place, x, y, sample_weight):
@@ -212,7 +243,33 @@ def _forward(model, place, x, y, sample_weight):
         batch = compiled.task_losses(y, y_pred, sample_weight, training=True)
         values = TaskValues(compiled, batch)
         scaled = [value * scale for value in values.each]
-    return _Forward(batch, tf.stop_gradient(values.all), values.present, scale, scaled, added, scaled_added)
+    losses = tf.stop_gradient(values.all)
+    return _Step(batch, losses, values.present, tf.math.is_finite(losses), added, scale, scaled, scaled_added)
+
+
+def _collect(model, place, step):
+    """Takes the task gradients, without those that are not finite where `on_nonfinite` says so.
+
+    Returns:
+        Tuple of the gradients of the tasks' own variables and the step.
+    """
+    if model.compiled_tasks.on_nonfinite != "skip_task":
+        return place.collect(step.scaled), step
+    gradients = place.collect(step.scaled, lambda rows: _usable(model, step, rows))
+    present = step.present * tf.cast(place.usable, tf.float32)
+    losses = tf.where(place.usable, step.losses, tf.zeros_like(step.losses))
+    return gradients, step._replace(losses=losses, present=present, finite=place.usable)
+
+
+def _usable(model, step, rows):
+    # Where the loss is scaled, gradients overflow by design: that is for the optimizer to see.
+    return step.finite if loss_is_scaled(model) else tf.logical_and(step.finite, finite_tasks(rows))
+
+
+def _unscaled(gramian, scale):
+    # In float64: the square of a loss scale may overflow in float32.
+    scale = tf.cast(scale, tf.float64)
+    return tf.cast(gramian, tf.float64) / (scale * scale)
 
 
 def _add(gradients, place, step):
@@ -230,22 +287,23 @@ def _branch(model, condition, if_true, if_false, data):
             f"`every` should be 1 under a distribution strategy, whose replicas cannot branch. "
             f"Received: every={model.compiled_tasks.weighting.every}"
         )
-    variables, tasks = model.trainable_variables, []
+    variables, steps = model.trainable_variables, []
 
     def dense(take):
         def run():
-            gradients, seen = take(model, *data)
-            tasks.append(seen)
+            gradients, step = take(model, *data)
+            steps.append(step)
             found = [gradients.get(key(v)) for v in variables]
-            return [
+            found = [
                 tf.zeros(v.shape) if g is None else tf.convert_to_tensor(g)
                 for g, v in zip(found, variables, strict=True)
             ]
+            return found, step.present, step.finite
 
         return run
 
-    found = tf.cond(condition, dense(if_true), dense(if_false))
-    return dict(zip(map(key, variables), found, strict=True)), tasks[0]
+    found, present, finite = tf.cond(condition, dense(if_true), dense(if_false))
+    return dict(zip(map(key, variables), found, strict=True)), steps[0]._replace(present=present, finite=finite)
 
 
 def added_losses(model):
@@ -258,6 +316,12 @@ def _batch_size(x):
     return tf.cast(tf.shape(keras.tree.flatten(x)[0])[0], tf.float32)
 
 
+def _times(gradient, factor):
+    if isinstance(gradient, tf.IndexedSlices):
+        return tf.IndexedSlices(gradient.values * factor, gradient.indices, gradient.dense_shape)
+    return gradient * tf.cast(factor, gradient.dtype)
+
+
 def _share_among_replicas(gradients, variables):
     """Every replica has the whole gradient of these; the optimizer sums them."""
     if replicas() > 1:
@@ -265,9 +329,9 @@ def _share_among_replicas(gradients, variables):
             gradients[key(variable)] = gradients[key(variable)] / replicas()
 
 
-def _apply(model, gradients, tasks):
+def _apply(model, guard, gradients, step):
     variables = model.trainable_variables
-    trained = [task for task in tasks if task in model.compiled_tasks.tasks]
+    trained = [task for task in step.batch.labels if task in model.compiled_tasks.tasks]
     unreached = [v.path for v in variables if gradients.get(key(v)) is None and model.sharing.serves(v, trained)]
     if unreached:
         raise ValueError(
@@ -280,18 +344,5 @@ def _apply(model, gradients, tasks):
     if hasattr(model.optimizer, "optimizers"):
         # A `MultiOptimizer` wants a gradient for each variable: those of absent tasks get zeros.
         gradients = {key(v): tf.zeros_like(v) if (g := gradients.get(key(v))) is None else g for v in variables}
-    model.optimizer.apply_gradients([(gradients[key(v)], v) for v in variables if gradients.get(key(v)) is not None])
-
-
-@contextlib.contextmanager
-def _state_kept_on_overflow(model, values):
-    """Sets weighting state back after a step that mixed precision skips."""
-    if getattr(model.optimizer, "dynamic_scale", None) is None:
-        yield
-        return
-    finite = tf.reduce_all(tf.math.is_finite(values))
-    state = model.compiled_tasks.weighting.non_trainable_variables
-    before = [tf.identity(variable.value) for variable in state]
-    yield
-    for variable, old in zip(state, before, strict=True):
-        variable.assign(tf.where(finite, variable.value, old))
+    pairs = [(gradients[key(v)], v) for v in variables if gradients.get(key(v)) is not None]
+    guard.apply(pairs, step.finite, step.present)

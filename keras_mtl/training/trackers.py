@@ -137,3 +137,48 @@ class TaskMetric(keras.metrics.Metric):
 
     def reset_state(self):
         self.metric.reset_state()
+
+
+class NonFiniteSteps(keras.metrics.Metric):
+    """Steps whose numbers were not finite, by task.
+
+    The logs are `<task>_nonfinite`, the number of steps in which a task's loss
+    or gradient was NaN or infinite, and `skipped_steps`, the number of those
+    that were left out whole. None where `logged` is False.
+
+    Args:
+        tasks: Tuple of K task names.
+        logged: Boolean. Whether there are logs.
+    """
+
+    def __init__(self, tasks, logged):
+        super().__init__(name="nonfinite")
+        self.tasks = tuple(tasks)
+        self.logged = logged
+        # The tasks' steps and, last, those left out: one variable, since every step adds to it.
+        self.steps = self.add_weight(shape=(len(tasks) + 1,), initializer="zeros", name="steps")
+
+    def update_state(self, wrong, skipped, replicas=1):
+        """Adds one step.
+
+        Args:
+            wrong: Boolean tensor of shape `(K,)`.
+            skipped: Boolean scalar.
+            replicas: Integer. How many count the same step.
+        """
+        self.steps.assign_add(ops.cast(ops.concatenate([wrong, skipped[None]]), "float32") / replicas)
+
+    def any(self):
+        """Whether a step was left out."""
+        return self.steps[-1] > 0
+
+    def seen(self):
+        """Dict from task to the number of its steps, and the number of steps left out."""
+        *counts, skipped = (round(n) for n in ops.convert_to_numpy(self.steps).tolist())
+        return dict(zip(self.tasks, counts, strict=True)), skipped
+
+    def result(self):
+        if not self.logged:
+            return {}
+        counts = {f"{task}_{self.name}": self.steps[i] for i, task in enumerate(self.tasks)}
+        return {**counts, "skipped_steps": self.steps[-1]}

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_mtl.training.compiled import Compiled
-from keras_mtl.training.epoch import EndOfEpoch, with_callback
+from keras_mtl.training.epoch import EndOfEpoch, raise_nonfinite, with_callback
 
 
 class TaskTrainer(keras.Model):
@@ -35,6 +35,7 @@ class TaskTrainer(keras.Model):
         sample_space=None,
         diagnostics=False,
         delta_m=None,
+        on_nonfinite="raise",
     ):
         """Configures the model for training.
 
@@ -79,6 +80,15 @@ class TaskTrainer(keras.Model):
                 them; others refuse. Defaults to `False`.
             delta_m: `keras_mtl.metrics.DeltaM`, or a dict of the single-task
                 baselines that it takes. Logs the mean relative gain over them.
+            on_nonfinite: `"raise"`, `"skip_task"` or `"skip_step"`. What to do
+                when a loss or gradient is NaN or infinite. `"raise"`: stop with
+                a `FloatingPointError` that names the tasks, the model being as
+                it was before that step. `"skip_step"`: leave such steps out, as
+                if their batch had not come. `"skip_task"`: leave the task out
+                of such steps and train the others, whose gradients are taken
+                apart for it; a step is left out where nothing finite remains.
+                Both log `<task>_nonfinite` and `skipped_steps`, the numbers of
+                steps in an epoch, and warn. Defaults to `"raise"`.
 
         Raises:
             ValueError: If a task or name is unknown, a weighting needs shared
@@ -99,6 +109,7 @@ class TaskTrainer(keras.Model):
             "sample_space": sample_space,
             "delta_m": delta_m,
             "diagnostics": diagnostics,
+            "on_nonfinite": on_nonfinite,
         }
         compiled = Compiled(self, options)
         super().compile(
@@ -221,7 +232,9 @@ class TaskTrainer(keras.Model):
         )
 
     def train_on_batch(self, x, y=None, sample_weight=None, **kwargs):
-        return super().train_on_batch(x, y, sample_weight=_for_all_labels(y, sample_weight, self.tasks), **kwargs)
+        logs = super().train_on_batch(x, y, sample_weight=_for_all_labels(y, sample_weight, self.tasks), **kwargs)
+        raise_nonfinite(self)
+        return logs
 
     def evaluate(self, x=None, y=None, *args, sample_weight=None, **kwargs):
         x, _ = self._prepared(x)

@@ -32,7 +32,8 @@ def results(layer, shape, *, jit_compile=False, signature=None):
     def run(x):
         rows = task_rows.task_rows(gradients(x), layer.kernel.value)
         forms.append((type(rows), getattr(rows, "narrow", None)))
-        return rows.gramian(), rows.combine(weights), rows.matrix()
+        units = 2.0 * rows.magnitudes()
+        return rows.gramian(units) * units[:, None] * units[None, :], rows.combine(weights), rows.matrix()
 
     layer(x)
     found = tf.function(run, jit_compile=jit_compile, input_signature=signature)(x)
