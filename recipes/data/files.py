@@ -3,6 +3,8 @@
 import importlib.util
 from pathlib import Path
 
+import numpy as np
+
 CACHE = Path("runs") / "cache"  # in the working directory
 
 
@@ -26,3 +28,23 @@ def package_file(package, *parts):
     if not path.exists():
         raise FileNotFoundError(f"The version of {package} in recipes/requirements-data.txt has this file: {path}")
     return path
+
+
+def cached(cache, name, read):
+    """Arrays that are read once and then kept.
+
+    Args:
+        cache: `pathlib.Path`. The folder that keeps them.
+        name: String. Name of the file, without its ending.
+        read: Function that returns a dict of arrays.
+
+    Returns:
+        Dict of arrays.
+    """
+    path = cache / f"{name}.npz"
+    if not path.exists():
+        arrays = read()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(path, **arrays)
+    with np.load(path) as file:
+        return dict(file)
