@@ -16,6 +16,8 @@ _HIGHER = (
     "ndcg",
     "true_positives",
     "true_negatives",
+    "return",
+    "reward",
 )
 _LOWER = (
     "loss",

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from keras_mtl.data.chooser import Chooser
+from keras_mtl.data.samplers.registry import get_sampler
 from keras_mtl.data.stats import TaskStats
 from keras_mtl.rl.environments import Copies, check_environment, check_model, make
 from keras_mtl.rl.rollouts import Rollouts
@@ -53,11 +54,10 @@ def train(
             should have a `clip`. Defaults to `1`.
         minibatches: Integer. Parts that a rollout is cut into in each pass.
             Defaults to `1`.
-        sampler: Object with `probabilities(step, stats)`, such as those of
-            `keras_mtl.data`, which draws the task of each rollout. Its stats
-            have the logs `<task>_return`, of every episode that ended, and
-            `<task>_loss`. Defaults to `None`: all tasks take part in each
-            rollout.
+        sampler: A sampler of `keras_mtl.data`, or whatever `mix` takes for
+            one, that draws the task of each rollout. Its stats have the logs
+            `<task>_return`, of every episode that ended, and `<task>_loss`.
+            Defaults to `None`: all tasks take part in each rollout.
         callbacks: List of Keras callbacks. Logs are `<task>_return` and
             `<task>_length`, means over the episodes that ended in the epoch
             (NaN where none did), `<task>_steps`, all steps so far, and the
@@ -133,8 +133,7 @@ def _check(model, environments):
 
 
 def _chooser(sampler, stats, rng):
-    if not hasattr(sampler, "probabilities"):
-        raise ValueError(f"`sampler` should have `probabilities(step, stats)`. Received: sampler={sampler!r}")
+    sampler = get_sampler(sampler)
     if hasattr(sampler, "prepare"):
         sampler.prepare(stats)
     return Chooser(sampler, stats, seed=int(rng.integers(2**31)))

@@ -86,6 +86,17 @@ def test_a_sampler_draws_the_task_of_each_rollout(choice):
     assert np.isnan(scores[0]) and 0 <= scores[1] <= 1
 
 
+def test_active_sampling_goes_where_returns_are_short_of_their_targets(choice):
+    """The left task is as good as its target at once; no action of the right one is ever worth anything."""
+    envs = {"left": lambda: choice(0), "right": lambda: choice(-1)}
+    sampler = keras_mtl.data.A5C({"left": 0.1, "right": 1.0}, monitor="{task}_return", n=2, minimum=0.1)
+    history = rl.train(
+        compiled(), envs, epochs=1, rollouts_per_epoch=30, copies=2, horizon=4, sampler=sampler, seed=0
+    ).history
+    assert history["right_steps"][0] > 3 * history["left_steps"][0] > 0
+    assert history["right_steps"][0] + history["left_steps"][0] == 240
+
+
 def test_callbacks_stop_and_see_logs(choice, tmp_path):
     class Stop(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -150,5 +161,6 @@ def test_bad_input_is_told_before_training(choice):
     for model, envs, message in refusals(choice):
         with pytest.raises(ValueError, match=message):
             rl.train(model, envs, epochs=1)
-    with pytest.raises(ValueError, match=r"`sampler` should have `probabilities\(step, stats\)`"):
-        rl.train(compiled(), environments(choice), epochs=1, sampler="uniform")
+    with pytest.raises(ValueError, match="`targets` should have a number for each of the tasks"):
+        sampler = keras_mtl.data.A5C({"left": 1.0}, monitor="{task}_return")
+        rl.train(compiled(), environments(choice), epochs=1, sampler=sampler)
