@@ -217,13 +217,13 @@ def test_bad_input():
     affinity, _ = planted(4, 2, 0.1)
     with pytest.raises(ValueError, match="one of"):
         group_tasks(affinity, 2, method="genetic")
-    with pytest.raises(ValueError, match="of task 't1' on task 't2', .* the other way"):
+    with pytest.raises(ValueError, match=r"of task 't1' on task 't2', .* the other way"):
         group_tasks(affinity, 2, method="clustering")
     broken = Affinity(affinity.tasks, np.where(np.eye(4)[::-1] > 0, np.nan, affinity.values))
     with pytest.raises(ValueError, match=r"finite. Received: nan of task 't0' on task 't3' \(4 such"):
         group_tasks(broken, 2)
     assert len(group_tasks(broken.filled(-1.0), 2).groups) == 2
-    with pytest.raises(ValueError, match="cheapest costs 1. Received: budget=0.5"):
+    with pytest.raises(ValueError, match=r"cheapest costs 1\. Received: budget=0.5"):
         group_tasks(affinity, 0.5)
     with pytest.raises(ValueError, match=r"no affinities of task \['x'\]"):
         group_tasks(affinity, 2, tasks=["t0", "x"])

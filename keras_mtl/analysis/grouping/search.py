@@ -30,12 +30,8 @@ def search(pairwise, budget, overlap=True, extra=None, seed=0):
         if there is no choice.
     """
     rng = np.random.default_rng(seed)
-    most = int(
-        budget / (1.0 if pairwise.cost is None else pairwise.costs(np.eye(len(pairwise.tasks), dtype=bool)).min())
-    )
-    member = _unique(
-        np.concatenate([_first_groups(pairwise), *(_partition(pairwise, most, rng) for _ in range(RESTARTS))])
-    )
+    random_groups = [_partition(pairwise, _most(pairwise, budget), rng) for _ in range(RESTARTS)]
+    member = _unique(np.concatenate([_first_groups(pairwise), *random_groups]))
     part = None
     for _ in range(ROUNDS):
         candidates = pairwise.candidates(member) if extra is None else pairwise.candidates(member) + extra
@@ -47,11 +43,8 @@ def search(pairwise, budget, overlap=True, extra=None, seed=0):
         starts = _starts(member, scaled.reduced_costs(prices, overlap)[: len(member)], rng)
         found, worth = _climb(pairwise, starts, of_task, of_budget, overlap)
         known = {row.tobytes() for row in member}
-        new = [
-            row
-            for row, gain in zip(found, worth, strict=True)
-            if gain > 1e-9 * scaled.unit and row.tobytes() not in known
-        ]
+        found = found[worth > 1e-9 * scaled.unit]
+        new = [row for row in found if row.tobytes() not in known]
         if not new:
             break
         # New groups go behind the others, before `extra`: places of the part stay what they were.
@@ -84,6 +77,13 @@ def _total(candidates, chosen):
     return float(candidates.losses[chosen].min(axis=0).sum())
 
 
+def _most(pairwise, budget):
+    """How many networks the budget pays for, at most as many as there are tasks."""
+    count = len(pairwise.tasks)
+    cheapest = pairwise.costs(np.eye(count, dtype=bool)).min()
+    return int(np.clip(budget / cheapest + 1e-9, 1, count))
+
+
 def _unique(member):
     return np.unique(member, axis=0)
 
@@ -107,7 +107,7 @@ def _first_groups(pairwise):
 def _partition(pairwise, most, rng):
     """Groups that hold every task once: from random ones, task by task to a better place."""
     count = len(pairwise.tasks)
-    groups = np.eye(max(1, min(most, count)), dtype=bool)[rng.integers(0, max(1, min(most, count)), count)].T
+    groups = np.eye(most, dtype=bool)[rng.integers(0, most, count)].T
     tasks = np.arange(count)
     while True:
         toggled = groups[:, None, :] ^ np.eye(count, dtype=bool)

@@ -1,0 +1,1 @@
+"""From which tasks others can be learned: transfer maps after Taskonomy."""
