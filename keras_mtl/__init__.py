@@ -1,6 +1,6 @@
 """keras_mtl: multi-task learning for Keras 3."""
 
-from keras_mtl import analysis, callbacks, data, layers, metrics, rl, weighting
+from keras_mtl import analysis, callbacks, data, layers, metrics, rl, tuning, weighting
 from keras_mtl.models import (
     Dependency,
     MultiTaskModel,
@@ -65,5 +65,6 @@ __all__ = [
     "sluice",
     "soft_sharing",
     "stages_of",
+    "tuning",
     "weighting",
 ]

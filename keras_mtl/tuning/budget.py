@@ -1,0 +1,95 @@
+"""A search that fits the time there is, for small machines."""
+
+import contextlib
+import gc
+import json
+import pathlib
+
+import keras_tuner
+
+from keras_mtl.tuning.estimates import estimate
+
+
+def budget_search(
+    hypermodel,
+    objective,
+    *args,
+    minutes,
+    epochs=10,
+    max_trials=100,
+    directory="runs/search",
+    project_name="search",
+    seed=None,
+    verbose=1,
+    **kwargs,
+):
+    """Searches at random for about the given time, and says first how long it takes.
+
+    It measures what a trial costs, takes as many trials as fit, prints the
+    estimate and runs `keras_tuner.RandomSearch`. On a small machine, small
+    models spend most of their time being built and traced; so every trial is
+    one model trained once, a trial that has the structure of an earlier one is
+    not traced again, and garbage collections pass over what was there before.
+
+    Failed trials do not end it. After a kill, the same call goes on with the
+    trials that were planned at first.
+
+    Args:
+        hypermodel: A `keras_mtl.tuning.SharingHyperModel`.
+        objective: A `keras_tuner.Objective`; see `keras_mtl.tuning.objective`.
+        *args: Arguments of `fit`: the training data.
+        minutes: Float. The time there is.
+        epochs: Integer. Epochs of a trial. Defaults to `10`.
+        max_trials: Integer. The most trials. Defaults to `100`.
+        directory: Path of the tuner's directory. Defaults to `"runs/search"`.
+        project_name: String. Folder in it. Defaults to `"search"`.
+        seed: Integer. Seed of the tuner. Defaults to `None`.
+        verbose: 0 or 1. Whether the estimate and the trials are printed.
+            Defaults to `1`.
+        **kwargs: Further arguments of `fit`, such as `validation_data`,
+            `batch_size` and `callbacks`.
+
+    Returns:
+        The `keras_tuner.RandomSearch` after its search.
+
+    Raises:
+        ValueError: If `minutes` is not positive.
+    """
+    if not minutes > 0:
+        raise ValueError(f"`minutes` should be positive. Received: minutes={minutes!r}")
+    plan = pathlib.Path(directory) / project_name / "plan.json"
+    tuner = keras_tuner.RandomSearch(
+        hypermodel,
+        objective,
+        max_trials=json.loads(plan.read_text())["trials"] if plan.exists() else max_trials,
+        seed=seed,
+        directory=directory,
+        project_name=project_name,
+        max_consecutive_failed_trials=max_trials,
+    )
+    expected = estimate(tuner, *args, epochs=epochs, **kwargs)
+    if not plan.exists():
+        expected = expected.within(60 * minutes)
+        tuner.oracle.max_trials = expected.trials
+        plan.parent.mkdir(parents=True, exist_ok=True)
+        plan.write_text(json.dumps({"trials": expected.trials}))
+    if verbose:
+        print(f"{expected}. Given: {minutes:g} minutes.", flush=True)
+    with quick_collections():
+        tuner.search(*args, epochs=epochs, verbose=verbose, **kwargs)
+    return tuner
+
+
+@contextlib.contextmanager
+def quick_collections():
+    """Leaves what is there now out of garbage collections.
+
+    keras-tuner collects twice before each trial, and each time Python walks all
+    of TensorFlow's modules, which takes longer than an epoch of a small model.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

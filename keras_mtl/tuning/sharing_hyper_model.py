@@ -1,0 +1,338 @@
+"""The search spaces as one `HyperModel`, ready for keras-tuner's tuners."""
+
+import copy
+
+import keras
+import keras_tuner
+import numpy as np
+
+from keras_mtl import weighting as weightings
+from keras_mtl.analysis.runs import StepClock
+from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
+from keras_mtl.tuning.sharing_space import sharing_space
+from keras_mtl.tuning.traced_models import TracedModels
+from keras_mtl.tuning.training_space import training_space
+from keras_mtl.tuning.trial_board import TrialBoard
+from keras_mtl.tuning.weighting_space import weighting_space
+
+
+class SharingHyperModel(keras_tuner.HyperModel):
+    """Search over how tasks share, how they are weighed and how they train.
+
+    It is ready for `keras_tuner.RandomSearch`, `Hyperband`,
+    `BayesianOptimization` and `GridSearch`. What it adds to the spaces:
+
+    - The whole space is known before the first trial, from one build.
+    - Each trial gets fresh copies of inputs, stages, heads and metrics, under
+      the dtype policy of now; keras-tuner resets Keras' global state.
+    - A trial whose loss stops being a number is marked as failed, and the
+      search goes on.
+    - A trial that has the structure of an earlier one is not traced again.
+    - Trials keep every log, and `parameters` and `step_ms`, for
+      `keras_mtl.tuning.pareto_front`.
+    - Checkpoints hold the weighting's and the optimizer's state.
+    - With `keras.callbacks.TensorBoard` among the callbacks of `search`, each
+      trial gets a `TaskBoard`, and HParams has all parameters and the tasks'
+      metrics from the first trial on.
+
+    Where a choice shares no variable, methods that see task gradients have
+    nothing to weigh, and are "equal".
+
+    Args:
+        inputs: `keras.Input`, or a list or dict of them.
+        stages: List of stages, as builders take them; or a function of `hp`
+            that returns fresh ones. Layers that are built keep their weights.
+        heads: Dict from task to a Keras layer or a list of layers; or a
+            function of `hp` that returns fresh ones, with the same tasks.
+        compile: Dict of arguments of `MultiTaskModel.compile` that are not
+            searched: at least `loss`.
+        sharing: Dict of options of `sharing_space`, or a function of `hp` that
+            returns what it does. Defaults to `None`: how many stages are
+            shared.
+        weighting: Same, of `weighting_space`. Defaults to `None`: not
+            searched.
+        training: Same, of `training_space`. Defaults to `None`: the learning
+            rate; not searched where `compile` has an `optimizer`.
+        data: Function of a `TrainingChoice` that returns the training data of
+            a trial, for samplers with a searched temperature; `search` is then
+            given all but these. Defaults to `None`.
+        copy_weights: Boolean. Whether columns start from the stages' weights.
+            Defaults to `False`.
+        task_board: Dict of options of `keras_mtl.callbacks.TaskBoard`, or
+            `False` for none. Defaults to `None`: no images, which take time.
+        reuse: Integer. How many traced models are kept for trials of the same
+            structure; 0 for none. Defaults to `8`.
+        seed: Integer. Seed of every trial's initial weights and order of data.
+            Defaults to `None`: every trial its own.
+        name: String. Defaults to `None`.
+
+    Raises:
+        ValueError: If a head, a stage or an option is missing, unknown or out
+            of range.
+
+    Example:
+
+    >>> import keras_tuner
+    >>> hypermodel = keras_mtl.tuning.SharingHyperModel(
+    ...     keras.Input((8,)),
+    ...     stages=[keras.layers.Dense(16, activation="relu"), keras.layers.Dense(8, activation="relu")],
+    ...     heads={"a": keras.layers.Dense(1), "b": keras.layers.Dense(1)},
+    ...     compile={"loss": "mse"},
+    ...     weighting={"methods": ["equal", "uncertainty"]},
+    ... )
+    >>> hp = keras_tuner.HyperParameters()
+    >>> hypermodel.build(hp).tasks
+    ('a', 'b')
+    >>> hp.values
+    {'hard_sharing/shared_depth': 2, 'weighting': 'equal', 'learning_rate': 0.001}
+    """
+
+    def __init__(
+        self,
+        inputs,
+        stages,
+        heads,
+        *,
+        compile,
+        sharing=None,
+        weighting=None,
+        training=None,
+        data=None,
+        copy_weights=False,
+        task_board=None,
+        reuse=8,
+        seed=None,
+        name=None,
+    ):
+        super().__init__(name=name)
+        self.inputs = check_inputs(inputs)
+        self._stages = stages if callable(stages) else check_stages(stages)
+        self._heads = heads if callable(heads) else check_heads(heads)
+        self.compile_options = _check_compile(compile, weighting, training)
+        self._sharing = _space(sharing, "sharing", self._sharing_space)
+        self._weighting = _space(weighting, "weighting", self._weighting_space)
+        self._training = _space(training, "training", training_space)
+        self._searches_weighting = weighting is not None
+        self.data = data
+        self.copy_weights = copy_weights
+        self.seed = seed
+        self.traced = TracedModels(reuse)
+        self._task_board = {"images_every": 0} if task_board is None else task_board
+        self._boards = TrialBoard(self._task_board)
+        self._policy = keras.config.dtype_policy()
+        if not callable(heads):
+            self.tasks = tuple(self._heads)
+            _check_heads_for(self.compile_options, self.tasks)
+        # Finds what is wrong with the options now, and not in the first trial.
+        self.declare_hyperparameters(keras_tuner.HyperParameters())
+
+    def choices(self, hp):
+        """What `hp` says now.
+
+        Args:
+            hp: `keras_tuner.HyperParameters`.
+
+        Returns:
+            Tuple of a `SharingChoice`, a dict of arguments of `compile`, and a
+            `TrainingChoice`, the last two `None` where they are not searched.
+        """
+        return (
+            self._sharing(hp),
+            self._weighting(hp) if self._searches_weighting else None,
+            None if "optimizer" in self.compile_options else self._training(hp),
+        )
+
+    def declare_hyperparameters(self, hp):
+        """Declares the whole space, without building a model.
+
+        Args:
+            hp: `keras_tuner.HyperParameters`, to which the space is added.
+        """
+        seen, waiting = [], [{}]
+        while waiting:
+            trial = hp.copy()
+            trial.values.update(waiting.pop())
+            trial.ensure_active_values()
+            self.choices(trial)
+            hp.merge(trial.space, overwrite=False)
+            # A user's function may declare something only under values that were not tried yet.
+            for conditions in trial.inactive_scopes:
+                if conditions not in seen:
+                    waiting.append({condition.name: condition.values[0] for condition in conditions})
+            seen += [c for c in (*trial.active_scopes, *trial.inactive_scopes) if c not in seen]
+
+    def build(self, hp):
+        """Builds and compiles the model of `hp`.
+
+        Args:
+            hp: `keras_tuner.HyperParameters`.
+
+        Returns:
+            A compiled `keras_mtl.MultiTaskModel` with a built optimizer.
+        """
+        # keras-tuner clears the session before each build, and this with it.
+        keras.config.set_dtype_policy(self._policy)
+        if self.seed is not None:
+            keras.utils.set_random_seed(self.seed)
+        sharing, weighting, training = self.choices_quietly(hp)
+        model = sharing.build(
+            _fresh_inputs(self.inputs),
+            self._fresh_stages(hp, training),
+            self._fresh_heads(hp),
+            **({"copy_weights": True} if self.copy_weights else {}),
+        )
+        model.compile(**self._compile_arguments(model, weighting, training))
+        # Now, so that a checkpoint's optimizer state is loaded too.
+        model.optimizer.build(model.trainable_variables)
+        return self.traced.exchange(model)
+
+    def choices_quietly(self, hp):
+        """As `choices`; keras-tuner does not build a model for every condition that was met.
+
+        Args:
+            hp: `keras_tuner.HyperParameters`.
+
+        Returns:
+            As `choices`.
+        """
+        trial = hp.copy()
+        found = self.choices(trial)
+        hp.merge(trial.space, overwrite=False)
+        hp.values.update({name: value for name, value in trial.values.items() if name not in hp.values})
+        return found
+
+    def fit(self, hp, model, *args, callbacks=(), **kwargs):
+        """Trains the model of a trial.
+
+        Args:
+            hp: `keras_tuner.HyperParameters`.
+            model: What `build` returned.
+            *args: Arguments of `fit`.
+            callbacks: List of callbacks.
+            **kwargs: Further arguments of `fit`.
+
+        Returns:
+            A `keras.callbacks.History`, with `parameters` and `step_ms`.
+
+        Raises:
+            keras_tuner.errors.FailedTrialError: If a loss is not finite.
+        """
+        clock = StepClock()
+        callbacks = [keras.callbacks.TerminateOnNaN(), clock, *self._boards.callbacks(hp, model, callbacks)]
+        if self.data is not None:
+            args = (self.data(self.choices_quietly(hp)[2]), *args)
+        history = model.fit(*args, callbacks=callbacks, **kwargs)
+        self._check_finite(history.history, model.tasks)
+        epochs = len(history.epoch)
+        parameters = sum(int(np.prod(w.shape)) for layer in model.layers for w in layer.trainable_weights)
+        history.history["parameters"] = [parameters] * epochs
+        history.history["step_ms"] = [clock.milliseconds()] * epochs
+        if any(hasattr(callback, "trial") and hasattr(callback, "tuner") for callback in callbacks):
+            self.traced.keep(model)  # a tuner's own: nobody else holds it
+        return history
+
+    def _check_finite(self, logs, tasks):
+        losses = ["loss", *(f"{task}_loss" for task in tasks)]
+        for log in [*losses, *(f"val_{loss}" for loss in losses)]:
+            if not np.all(np.isfinite(logs.get(log, 0.0))):
+                raise keras_tuner.errors.FailedTrialError(
+                    f"`{log}` should stay finite. Received: {log}={logs[log]}. The learning rate may be too high."
+                )
+
+    def _sharing_space(self, hp, **options):
+        stages = self._stages(hp) if callable(self._stages) else self._stages
+        heads = self._heads(hp) if callable(self._heads) else self._heads
+        return sharing_space(hp, stages, heads, **options)
+
+    def _weighting_space(self, hp, **options):
+        heads = self._heads(hp) if callable(self._heads) else self._heads
+        loss = self.compile_options["loss"]
+        trained = [task for task in heads if not isinstance(loss, dict) or loss.get(task) is not None]
+        return weighting_space(hp, trained, **options)
+
+    def _fresh_stages(self, hp, training):
+        given = check_stages(self._stages(hp)) if callable(self._stages) else self._stages
+        stages = []
+        for stack in given:
+            fresh = [_fresh_layer(layer, training) for layer in stack]
+            if training is not None and training.dropout:
+                fresh.append(keras.layers.Dropout(training.dropout, name="dropout"))
+            stages.append(fresh)
+        return stages
+
+    def _fresh_heads(self, hp):
+        given = check_heads(self._heads(hp)) if callable(self._heads) else self._heads
+        return {task: [_fresh_layer(layer) for layer in stack] for task, stack in given.items()}
+
+    def _compile_arguments(self, model, weighting, training):
+        options = {name: _fresh_metrics(value) for name, value in self.compile_options.items()}
+        if isinstance(options.get("optimizer"), keras.optimizers.Optimizer):
+            optimizer = options["optimizer"]
+            options["optimizer"] = type(optimizer).from_config(optimizer.get_config())
+        if training is not None:
+            options["optimizer"] = training.make_optimizer()
+        options.update(weighting or {})
+        method = weightings.get(options.get("weighting", "equal"))
+        if method.requires != "losses" and not model.shared_variables:
+            options.update(weighting="equal", gradients="parameters")
+            options.pop("gramian_fraction", None)
+            options.pop("diagnostics", None)
+        return options
+
+
+def _space(given, argument, standard):
+    """The function of `hp` that an argument stands for."""
+    if callable(given):
+        return given
+    if given is not None and not isinstance(given, dict):
+        raise ValueError(
+            f"`{argument}` should be a dict of options of `{argument}_space`, or a function of `hp`. "
+            f"Received: {argument}={given!r}"
+        )
+    return lambda hp: standard(hp, **(given or {}))
+
+
+def _check_compile(options, weighting, training):
+    if not isinstance(options, dict) or options.get("loss") is None:
+        raise ValueError(f"`compile` should be a dict of arguments of `compile`, with `loss`. Received: {options!r}")
+    taken = [name for name in ("weighting", "gradients", "loss_weights") if weighting is not None and name in options]
+    taken += ["optimizer"] if training is not None and "optimizer" in options else []
+    if taken:
+        raise ValueError(f"`compile` should not hold what is searched. Received: {taken}")
+    return dict(options)
+
+
+def _check_heads_for(options, tasks):
+    for argument in ("loss", "metrics", "weighted_metrics", "loss_weights"):
+        given = options.get(argument)
+        missing = [task for task in given if task not in tasks] if isinstance(given, dict) else []
+        if missing:
+            raise ValueError(
+                f"`heads` should have a head for every task of `{argument}`. Received: no head for {missing}; "
+                f"heads: {list(tasks)}"
+            )
+
+
+def _fresh_inputs(inputs):
+    return keras.tree.map_structure(
+        lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name, sparse=x.sparse), inputs
+    )
+
+
+def _fresh_layer(layer, training=None):
+    config = copy.deepcopy(layer.get_config())
+    fresh = type(layer).from_config(config if training is None else training.regularize(config))
+    if layer.built and layer.weights:
+        if not fresh.built:
+            fresh.build_from_config(layer.get_build_config())
+        fresh.set_weights(layer.get_weights())
+    return fresh
+
+
+def _fresh_metrics(value):
+    """The same, with metrics that have no state of an earlier trial."""
+    if isinstance(value, keras.metrics.Metric):
+        return type(value).from_config(value.get_config())
+    if isinstance(value, dict):
+        return {key: _fresh_metrics(item) for key, item in value.items()}
+    return [_fresh_metrics(item) for item in value] if isinstance(value, (list, tuple)) else value

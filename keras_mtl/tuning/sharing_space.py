@@ -1,0 +1,162 @@
+"""How much to share: the search space of architectures."""
+
+import dataclasses
+
+from keras import layers
+
+from keras_mtl import models
+from keras_mtl.models.arguments import check_task_names
+from keras_mtl.tuning.families import FAMILIES, Family
+
+
+@dataclasses.dataclass(frozen=True)
+class SharingChoice:
+    """One point of `sharing_space`: a builder, its options, and the heads.
+
+    Args:
+        family: String. Name of the builder.
+        options: Dict of the builder's options.
+        head_depth: Integer. Hidden layers before each head's own.
+        head_width: Integer. Units of each; `None` without hidden layers.
+    """
+
+    family: str
+    options: dict
+    head_depth: int = 0
+    head_width: int | None = None
+
+    def build(self, inputs, stages, heads, **options):
+        """Builds the model.
+
+        Args:
+            inputs: As builders take them.
+            stages: As builders take them; fresh layers.
+            heads: Dict from task to a Keras layer or a list of layers, fresh.
+            **options: Further options of the builder.
+
+        Returns:
+            A `keras_mtl.MultiTaskModel`, not compiled.
+        """
+        heads = {task: [*self._hidden(), *(h if isinstance(h, (list, tuple)) else [h])] for task, h in heads.items()}
+        return getattr(models, self.family)(inputs, stages, heads, **{**self.options, **options})
+
+    def _hidden(self):
+        names = [f"hidden_{i + 1}" for i in range(self.head_depth)]
+        return [layers.Dense(self.head_width, activation="relu", name=name) for name in names]
+
+
+def sharing_space(
+    hp,
+    stages,
+    heads,
+    *,
+    families=("hard_sharing",),
+    depths=None,
+    head_depths=(0, 0),
+    head_widths=(16, 32, 64),
+    fixed=None,
+):
+    """Search space of how tasks share: the builder and its options.
+
+    Every hyperparameter of every family is declared at once, under the
+    condition that its family is chosen, whatever the values are now. So a tuner
+    knows the whole space before its first trial. Names are `"family"` (where
+    there are several), `"<family>/<option>"`, `"head_depth"` and
+    `"head_width"`.
+
+    For `branched_sharing` with tasks a, b, c the space is
+    `"branched_sharing/depth_b"`, `"branched_sharing/depth_c"` and
+    `"branched_sharing/beside_c"`: each task but the first goes along with one
+    of those before it for the first `depth` stages. Every choice is a valid
+    tree, and every tree with shared stages at its root has a choice; some
+    trees have two.
+
+    Args:
+        hp: `keras_tuner.HyperParameters`.
+        stages: List of stages, or their number.
+        heads: Dict from task to head, or a list of tasks.
+        families: Collection of builders' names: `"hard_sharing"`,
+            `"branched_sharing"`, `"soft_sharing"`, `"cross_stitch"`,
+            `"sluice"`, `"nddr"`, `"mtan"`, `"mmoe"`, `"omoe"`, `"cgc"`,
+            `"ple"`, `"dselect_k"`. Defaults to `("hard_sharing",)`.
+        depths: Tuple `(least, most)`. How many stages are shared, in families
+            that have a `shared_depth` or branches; experts keep at least one
+            stage. Defaults to `None`: from 0 to all.
+        head_depths: Tuple `(least, most)`. Hidden layers before each head.
+            Defaults to `(0, 0)`: none, not searched.
+        head_widths: Collection of integers. Their units. Defaults to
+            `(16, 32, 64)`.
+        fixed: Dict from family to a dict of options that are given, not
+            searched, such as `{"mmoe": {"gate": [keras.layers.Flatten()]}}`.
+            Defaults to `None`.
+
+    Returns:
+        A `keras_mtl.tuning.SharingChoice`.
+
+    Raises:
+        ValueError: If there are fewer than two tasks, a family is unknown, a
+            depth is beyond the stages, or widths are no positive integers.
+
+    Example:
+
+    >>> import keras_tuner
+    >>> hp = keras_tuner.HyperParameters()
+    >>> keras_mtl.tuning.sharing_space(hp, stages=3, heads=["a", "b"], families=["hard_sharing", "mmoe"])
+    SharingChoice(family='hard_sharing', options={'shared_depth': 3}, head_depth=0, head_width=None)
+    >>> [p.name for p in hp.space]
+    ['family', 'hard_sharing/shared_depth', 'mmoe/shared_depth', 'mmoe/experts', 'mmoe/gate_temperature', \
+'mmoe/gate_dropout']
+    """
+    count = stages if isinstance(stages, int) else len(stages)
+    tasks = check_task_names(heads)
+    if len(tasks) < 2:
+        raise ValueError(f"`heads` should have at least two tasks, or there is nothing to share. Received: {tasks}")
+    families = _check_families(families)
+    fixed = fixed or {}
+    if unknown := [name for name in fixed if name not in families]:
+        raise ValueError(f"The keys of `fixed` should be among `families`, {families}. Received: {unknown}")
+    depths = check_range(depths or (0, count), "depths", 0, count, f"the number of stages, {count}")
+    head_depths = check_range(head_depths, "head_depths", 0)
+    chosen = hp.Choice("family", families) if len(families) > 1 else families[0]
+    found = {}
+    for name in families:
+        family = Family(hp, name, alone=len(families) == 1, given=fixed.get(name, {}))
+        found[name] = FAMILIES[name](family, tasks, depths, count)
+    head_depth, head_width = _head_space(hp, head_depths, head_widths)
+    return SharingChoice(chosen, {**found[chosen], **fixed.get(chosen, {})}, head_depth, head_width)
+
+
+def check_range(given, argument, lowest, highest=None, what=""):
+    """Raises where `given` is not a pair of integers in order and in bounds."""
+    integers = isinstance(given, (list, tuple)) and all(type(n) is int for n in given)
+    if not integers or len(given) != 2 or not lowest <= given[0] <= given[1]:
+        raise ValueError(
+            f"`{argument}` should be a pair of integers, the least and the most, of at least {lowest}. "
+            f"Received: {argument}={given!r}"
+        )
+    if highest is not None and given[1] > highest:
+        raise ValueError(f"`{argument}` should not go beyond {what}. Received: {argument}={given!r}")
+    return tuple(given)
+
+
+def _check_families(families):
+    families = [families] if isinstance(families, str) else list(families)
+    unknown = [name for name in families if name not in FAMILIES]
+    if unknown or not families:
+        raise ValueError(f"`families` should name some of {list(FAMILIES)}. Received: {unknown or families}")
+    return families
+
+
+def _head_space(hp, depths, widths):
+    widths = list(widths)
+    if not widths or not all(type(width) is int and width > 0 for width in widths):
+        raise ValueError(f"`head_widths` should be positive integers. Received: head_widths={widths}")
+    least, most = depths
+    if most == 0:
+        return 0, None
+    if least == most:
+        return most, hp.Choice("head_width", widths)
+    depth = hp.Int("head_depth", least, most)
+    with_layers = list(range(max(least, 1), most + 1))
+    when = {} if least else {"parent_name": "head_depth", "parent_values": with_layers}
+    return depth, hp.Choice("head_width", widths, **when)
