@@ -161,6 +161,6 @@ def test_bad_input_is_told_before_training(choice):
     for model, envs, message in refusals(choice):
         with pytest.raises(ValueError, match=message):
             rl.train(model, envs, epochs=1)
+    sampler = keras_mtl.data.A5C({"left": 1.0}, monitor="{task}_return")
     with pytest.raises(ValueError, match="`targets` should have a number for each of the tasks"):
-        sampler = keras_mtl.data.A5C({"left": 1.0}, monitor="{task}_return")
         rl.train(compiled(), environments(choice), epochs=1, sampler=sampler)
