@@ -2,6 +2,7 @@
 
 from keras_mtl.callbacks.conflict_monitor import ConflictMonitor
 from keras_mtl.callbacks.sharing_monitor import SharingMonitor
+from keras_mtl.callbacks.task_affinity import TaskAffinity
 from keras_mtl.callbacks.task_board import TaskBoard
 from keras_mtl.callbacks.task_early_stopping import TaskEarlyStopping, tcdcn_criterion
 from keras_mtl.callbacks.weight_schedule import WeightSchedule
@@ -9,6 +10,7 @@ from keras_mtl.callbacks.weight_schedule import WeightSchedule
 __all__ = [
     "ConflictMonitor",
     "SharingMonitor",
+    "TaskAffinity",
     "TaskBoard",
     "TaskEarlyStopping",
     "WeightSchedule",
