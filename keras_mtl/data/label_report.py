@@ -127,31 +127,25 @@ class MissingReport:
         from rich.table import Table
 
         table = Table(title=f"Labels of {self.examples:,} examples", title_justify="left")
-        for column in ("task", "examples", "%", "entries, %", "labels"):
+        for column in ("", "task", "examples", "%", "entries, %", "labels"):
             table.add_column(column, justify="left" if column == "task" else "right")
-        for task in self.tasks:
-            labels = self.label_counts.get(task)
-            row = [
-                task,
-                f"{self.counts[task]:,}",
-                f"{100 * self.rates[task]:.1f}",
-                f"{100 * self.entry_rates[task]:.1f}",
-            ]
-            table.add_row(*row, "1" if labels is None else f"{len(labels):,}")
+        for place, task in enumerate(self.tasks):
+            size = len(self.label_counts[task]) if task in self.label_counts else 1
+            shares = (f"{100 * rates[task]:.1f}" for rates in (self.rates, self.entry_rates))
+            table.add_row(str(place + 1), task, f"{self.counts[task]:,}", *shares, f"{size:,}")
         stream = io.StringIO()
         console = Console(file=stream, width=120)
         console.print(table)
         if 1 < len(self.tasks) <= 12:
-            overlap = Table(title="Of the row's examples, % that have the column's label too", title_justify="left")
+            overlap = Table(title="Of the row's examples, % with the column's label too", title_justify="left")
             overlap.add_column("")
-            for task in self.tasks:
-                overlap.add_column(task, justify="right")
-            for task, shares in zip(self.tasks, self.overlap, strict=True):
-                overlap.add_row(task, *("" if np.isnan(share) else f"{100 * share:.0f}" for share in shares))
+            for place, _ in enumerate(self.tasks):
+                overlap.add_column(str(place + 1), justify="right")
+            for place, shares in enumerate(self.overlap):
+                row = ("" if np.isnan(share) else f"{100 * share:.0f}" for share in shares)
+                overlap.add_row(f"{place + 1} {self.tasks[place]}", *row)
             console.print(overlap)
-        for warning in self.warnings:
-            console.print(f"- {warning}", markup=False, highlight=False)
-        return stream.getvalue()
+        return stream.getvalue() + "".join(f"- {warning}\n" for warning in self.warnings)
 
 
 def _some(names):
