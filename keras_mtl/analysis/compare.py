@@ -2,10 +2,10 @@
 
 import keras
 
+from keras_mtl.analysis.baselines import alone, check, check_model
 from keras_mtl.analysis.report import Report
 from keras_mtl.analysis.runs import RunStore, labels_of, train_and_evaluate
 from keras_mtl.metrics.directions import higher_is_better
-from keras_mtl.models.multi_task_model import MultiTaskModel
 
 SINGLE_TASK = "single-task"
 
@@ -14,7 +14,7 @@ def compare(
     candidates,
     data,
     *,
-    single_task,
+    baselines="single_task",
     metrics,
     test,
     validation=None,
@@ -28,21 +28,27 @@ def compare(
     """Trains single-task baselines and candidates, and reports who gained.
 
     Every model is built, compiled and trained from scratch once for each seed,
-    with the same data, number of epochs and `fit` options. Single-task models
-    are the columns of the model that `single_task` builds, each trained alone.
-    Models are evaluated once, on `test`, after the last epoch: the test data
-    choose nothing, and no baseline is a run's own first epoch.
+    with the same data, number of epochs and `fit` options. Models are
+    evaluated once, on `test`, after the last epoch: the test data choose
+    nothing, and no baseline is a run's own first epoch.
 
     Args:
         candidates: Dict from name to a function without arguments that returns
             a compiled `MultiTaskModel`.
         data: Training data: a data set, or a tuple `(x, y)` or
             `(x, y, sample_weight)`.
-        single_task: Function without arguments that returns a compiled
+        baselines: What single-task models are. `"single_task"`: each task's
+            layers in the first candidate, from its inputs to its output, built
+            anew and trained alone; for hard sharing, a column of the trunk
+            with its head. A function without arguments that returns a compiled
             `MultiTaskModel` whose tasks share nothing, such as
-            `hard_sharing(..., shared_depth=0)`.
+            `hard_sharing(..., shared_depth=0)`: its columns, each trained
+            alone. Or a dict from task to metric to a value that is known
+            already, such as `report.baseline_means`; then nothing is trained
+            for it. Defaults to `"single_task"`.
         metrics: Dict from task to the metric that counts (or a list of them),
-            named as in the logs after the task: `"accuracy"`, `"loss"`.
+            named as in the logs after the task: `"accuracy"`, `"loss"`. Tasks
+            that are left out, such as auxiliary ones, do not count.
         test: Test data, as `data`.
         validation: Validation data for the curves, as `data`. Defaults to
             `None`.
@@ -61,9 +67,9 @@ def compare(
         A `Report`.
 
     Raises:
-        ValueError: If the single-task model shares variables, a task is
-            missing from `metrics` or from a candidate, or a metric's direction
-            is unknown.
+        ValueError: If the baselines share variables or lack a task, a task or
+            metric is missing from a candidate, or a metric's direction is
+            unknown.
     """
     metrics = {task: [m] if isinstance(m, str) else list(m) for task, m in metrics.items()}
     for of_task in metrics.values():
@@ -72,62 +78,45 @@ def compare(
     if SINGLE_TASK in candidates:
         raise ValueError(f"`candidates` should not use the name '{SINGLE_TASK}'. Received: {list(candidates)}")
     seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    _check_single_task(single_task(), metrics)
+    if not candidates or not seeds or not metrics:
+        raise ValueError(
+            "`candidates`, `seeds` and `metrics` should not be empty. "
+            f"Received: candidates={list(candidates)}, seeds={seeds}, metrics={metrics}"
+        )
+    check(baselines, metrics, candidates)
     settings = {"epochs": epochs, "metrics": metrics, "fit": {k: v for k, v in fit_options.items() if k != "callbacks"}}
     store = RunStore(directory, settings)
+    whole = (data, validation, test)
+    from_first = next(iter(candidates.values())) if baselines == "single_task" else baselines
 
-    def train(name, seed, build, tasks):
-        run = store.load(name, seed)
-        if run is None:
-            keras.utils.set_random_seed(seed)
-            model = build()
-            _check_tasks(name, model, tasks)
-            alone = len(tasks) < len(metrics)
-            train_part, val_part, test_part = (labels_of(p, tasks) if alone else p for p in (data, validation, test))
-            run = train_and_evaluate(model, train_part, val_part, test_part, epochs, fit_options)
-            store.save(name, seed, run)
-        return run
+    def train_alone(name, task):
+        model = from_first()
+        check_model(name, model, metrics)
+        condition = model.compiled_tasks.task_losses.sample_space.get(task)
+        parts = [labels_of(part, task, condition) for part in whole]
+        return train_and_evaluate(alone(model, task), *parts, epochs, fit_options)
+
+    def train_candidate(name, build):
+        model = build()
+        check_model(name, model, metrics)
+        return train_and_evaluate(model, *whole, epochs, fit_options)
 
     jobs = []
     for seed in seeds:
-        for task in metrics:
-            jobs.append((f"{SINGLE_TASK} {task}", seed, lambda task=task: _alone(single_task(), task), [task]))
-        jobs += [(name, seed, build, list(metrics)) for name, build in candidates.items()]
+        if not isinstance(baselines, dict):
+            jobs += [(f"{SINGLE_TASK} {task}", seed, train_alone, task) for task in metrics]
+        jobs += [(name, seed, train_candidate, build) for name, build in candidates.items()]
     runs = {}
-    for name, seed, build, tasks in _progress(jobs, progress):
-        runs.setdefault(name, []).append(train(name, seed, build, tasks))
-    baselines = {task: runs.pop(f"{SINGLE_TASK} {task}") for task in metrics}
+    for name, seed, train, what in _progress(jobs, progress):
+        run = store.load(name, seed)
+        if run is None:
+            keras.utils.set_random_seed(seed)
+            run = train(name, what)
+            store.save(name, seed, run)
+        runs.setdefault(name, []).append(run)
+    if not isinstance(baselines, dict):
+        baselines = {task: runs.pop(f"{SINGLE_TASK} {task}") for task in metrics}
     return Report(runs, baselines, metrics, seeds, directions)
-
-
-def _alone(columns, task):
-    """A single-task model out of independent columns, compiled as they were."""
-    model = MultiTaskModel(columns.sharing.inputs_of(task), {task: columns.output[task]}, name=f"single_{task}")
-    compiled = columns.compiled_tasks
-    model.compile(
-        optimizer=type(columns.optimizer).from_config(columns.optimizer.get_config()),
-        jit_compile=columns.jit_compile,
-        steps_per_execution=columns.steps_per_execution,
-        **compiled.options_of(task),
-    )
-    return model
-
-
-def _check_single_task(model, metrics):
-    if model.shared_variables:
-        raise ValueError(
-            "`single_task` should build a model whose tasks share nothing. Received: shared variables "
-            f"{[v.path for v in model.shared_variables][:5]}"
-        )
-    _check_tasks(SINGLE_TASK, model, metrics)
-
-
-def _check_tasks(name, model, tasks):
-    if not isinstance(model, MultiTaskModel) or not model.compiled:
-        raise ValueError(f"Candidate '{name}' should return a compiled `MultiTaskModel`. Received: {model!r}")
-    missing = [task for task in tasks if task not in model.tasks]
-    if missing:
-        raise ValueError(f"Candidate '{name}' should have every task of `metrics`. Received: no {missing}")
 
 
 def _progress(jobs, show):

@@ -14,7 +14,8 @@ class Report:
 
     Args:
         runs: Dict from candidate to a list of runs, one for each seed.
-        baselines: Dict from task to the single-task runs.
+        baselines: Dict from task to the single-task runs, one for each seed, or
+            to a dict from metric to a value that is known.
         metrics: Dict from task to a list of metrics.
         seeds: List of integers.
         directions: Dict from metric to `"max"` or `"min"`.
@@ -28,15 +29,32 @@ class Report:
         self.directions = directions or {}
 
     @property
+    def baselines_are_known(self):
+        """Whether single-task values were given, and no model trained for them."""
+        return any(isinstance(of_task, dict) for of_task in self.baselines.values())
+
+    @property
     def baseline_means(self):
         """Dict from task to metric to the single-task mean over seeds.
 
         It is what `keras_mtl.metrics.DeltaM` takes.
         """
+        if self.baselines_are_known:
+            return {task: {m: self.baselines[task][m] for m in of_task} for task, of_task in self.metrics.items()}
         return {
             task: {m: mean_and_spread(self._values(self.baselines[task], task, m))[0] for m in of_task}
             for task, of_task in self.metrics.items()
         }
+
+    @property
+    def baseline_gains(self):
+        """Dict from task to the gains of its single-task runs over their mean.
+
+        Their mean is 0; their spread says what a gain is worth.
+        """
+        if self.baselines_are_known:
+            return {task: [0.0] for task in self.metrics}
+        return {task: self._gains(task, self.baselines[task]) for task in self.metrics}
 
     def delta_m(self, candidate):
         """delta_m of a candidate, in percent, for each seed.
@@ -57,16 +75,39 @@ class Report:
             for run in self.runs[candidate]
         ]
 
+    def interval(self, candidate):
+        """95 % confidence interval of the mean delta_m of a candidate.
+
+        Welch's, of the difference to the single-task models, whose own spread
+        over seeds counts too.
+
+        Args:
+            candidate: String. Name of the candidate.
+
+        Returns:
+            Tuple `(low, high)`, or `None` with fewer than two seeds.
+        """
+        if self.baselines_are_known:
+            return confidence_interval(self.delta_m(candidate))
+        alone = [sum(of_seed) / len(of_seed) for of_seed in zip(*self.baseline_gains.values(), strict=True)]
+        return confidence_interval(self.delta_m(candidate), alone)
+
     def gains(self, candidate, task):
         """Gain of one task over its single-task mean, in percent, by seed."""
+        return self._gains(task, self.runs[candidate])
+
+    def _gains(self, task, runs):
         of_task = {task: self.baseline_means[task]}
         return [
             delta_m({task: {m: run["values"][f"{task}_{m}"] for m in of_task[task]}}, of_task, self.directions)
-            for run in self.runs[candidate]
+            for run in runs
         ]
 
     def negative_transfer(self, candidate):
         """Tasks that lost in every seed and by more than the baseline's spread.
+
+        The spread is the standard deviation of the single-task runs' gains
+        over their own mean.
 
         Args:
             candidate: String. Name of the candidate.
@@ -75,11 +116,9 @@ class Report:
             List of task names.
         """
         lost = []
-        for task, of_task in self.metrics.items():
-            metric = of_task[0]
-            base, base_spread = mean_and_spread(self._values(self.baselines[task], task, metric))
-            value, _ = mean_and_spread(self._values(self.runs[candidate], task, metric))
-            if max(self.gains(candidate, task)) < 0 and abs(value - base) > base_spread:
+        for task, alone in self.baseline_gains.items():
+            gains = self.gains(candidate, task)
+            if max(gains) < 0 and abs(mean_and_spread(gains)[0]) > mean_and_spread(alone)[1]:
                 lost.append(task)
         return lost
 
@@ -87,20 +126,26 @@ class Report:
         """All of the report as JSON-compatible values."""
         summary = {}
         for name, runs in self.runs.items():
-            gains = self.delta_m(name)
-            all_gains = [gain for task in self.metrics for gain in self.gains(name, task)]
+            gains, interval = self.delta_m(name), self.interval(name)
             summary[name] = {
                 "delta_m": gains,
                 "delta_m_mean": mean_and_spread(gains)[0],
-                "delta_m_interval": list(confidence_interval(gains)),
-                "sign_test_p": sign_test(all_gains),
+                "delta_m_interval": None if interval is None else list(interval),
+                "sign_test_p": sign_test(gains),
+                "gains": {task: self.gains(name, task) for task in self.metrics},
                 "negative_transfer": self.negative_transfer(name),
                 **self._summary(runs, dict.fromkeys(self.metrics, runs)),
             }
-        baseline_runs = [run for runs in self.baselines.values() for run in runs]
-        baseline = self._summary(baseline_runs, self.baselines)
-        baseline["parameters"] = sum(runs[0]["parameters"] for runs in self.baselines.values())
-        return {"seeds": self.seeds, "single_task": baseline, "candidates": summary}
+        return {"seeds": self.seeds, "single_task": self._baseline_summary(), "candidates": summary}
+
+    def _baseline_summary(self):
+        if self.baselines_are_known:
+            means = self.baseline_means
+            known = {f"{t}_{m}": {"mean": value, "spread": 0.0} for t, of in means.items() for m, value in of.items()}
+            return {"metrics": known, "parameters": None, "step_ms": None, "seconds": None}
+        each = [self._summary(runs, self.baselines) for runs in self.baselines.values()]
+        # One step of every task, one model for every task.
+        return {**each[0], **{key: sum(one[key] for one in each) for key in ("parameters", "step_ms", "seconds")}}
 
     def to_json(self, path=None):
         """The report as JSON text, written to `path` if given."""
@@ -172,16 +217,27 @@ class Report:
             cells = [f"{entry['metrics'][n]['mean']:.4g} ± {entry['metrics'][n]['spread']:.2g}" for n in names]
             gain = ["0", ""]
             if "delta_m" in entry:
-                low, high = entry["delta_m_interval"]
-                gain = [f"{entry['delta_m_mean']:+.2f}", f"{low:+.2f} to {high:+.2f}"]
-            cost = [f"{entry['parameters']:,}", f"{entry['step_ms']:.2f}", f"{entry['seconds']:.1f}"]
+                ends = entry["delta_m_interval"]
+                gain = [f"{entry['delta_m_mean']:+.2f}", "" if ends is None else f"{ends[0]:+.2f} to {ends[1]:+.2f}"]
+            cost = ["", "", ""]
+            if entry["parameters"] is not None:
+                cost = [f"{entry['parameters']:,}", f"{entry['step_ms']:.2f}", f"{entry['seconds']:.1f}"]
             rows.append([name, *cells, *gain, *cost])
         return header, rows
 
     def _notes(self):
-        notes = [f"Means over {len(self.seeds)} seeds; gains are relative to the single-task means."]
+        count = len(self.seeds)
+        alone = "values were given" if self.baselines_are_known else "costs are sums over the tasks"
+        notes = [
+            f"Means ± standard deviations over {count} seed{'s' * (count > 1)}; gains are relative to the single-task "
+            f"means. Single-task {alone}."
+        ]
         for name, entry in self.to_dict()["candidates"].items():
             lost = ", ".join(entry["negative_transfer"])
-            transfer = f"negative transfer on {lost}" if lost else "no task lost in every seed"
-            notes.append(f"{name}: sign test over tasks and seeds p = {entry['sign_test_p']:.3f}; {transfer}.")
+            transfer = (
+                f"negative transfer on {lost}" if lost else "no task lost in every seed beyond the baseline's spread"
+            )
+            ups = sum(gain > 0 for gain in entry["delta_m"])
+            sign = f"delta_m above 0 in {ups} of {count} seeds (sign test p = {entry['sign_test_p']:.3f})"
+            notes.append(f"{name}: {sign}; {transfer}.")
         return notes

@@ -57,8 +57,7 @@ def train_and_evaluate(model, data, validation, test, epochs, fit_options):
 
     Args:
         model: Compiled `MultiTaskModel`.
-        data: What `fit` takes as training data, as a tuple of its positional
-            arguments or a data set.
+        data: A tuple `(x, y)` or `(x, y, sample_weight)`, or a data set.
         validation: Same, for validation curves; may be `None`.
         test: Same, for the final values.
         epochs: Integer.
@@ -71,10 +70,10 @@ def train_and_evaluate(model, data, validation, test, epochs, fit_options):
     options = dict(fit_options)
     options["callbacks"] = [*options.get("callbacks", ()), clock]
     start = time.perf_counter()
-    history = model.fit(*_arguments(data), epochs=epochs, validation_data=validation, verbose=0, **options)
+    history = model.fit(**_arguments(data), epochs=epochs, validation_data=validation, verbose=0, **options)
     seconds = time.perf_counter() - start
     batch_size = {k: v for k, v in fit_options.items() if k == "batch_size"}
-    values = model.evaluate(*_arguments(test), return_dict=True, verbose=0, **batch_size)
+    values = model.evaluate(**_arguments(test), return_dict=True, verbose=0, **batch_size)
     return {
         "values": {name: float(value) for name, value in values.items() if np.ndim(value) == 0},
         "curves": {name: [float(v) for v in curve] for name, curve in history.history.items() if np.ndim(curve) == 1},
@@ -84,28 +83,42 @@ def train_and_evaluate(model, data, validation, test, epochs, fit_options):
     }
 
 
-def labels_of(data, tasks):
-    """The same data with the labels and sample weights of some tasks alone.
+def labels_of(data, task, condition=None):
+    """The same data with the labels and sample weights of one task alone.
 
     Args:
         data: A tuple `(x, y)` or `(x, y, sample_weight)`, a `tf.data.Dataset`
             of such tuples, or `None`.
-        tasks: List of task names.
+        task: String. The task.
+        condition: `None`, or another task: examples whose label of it is not 1
+            get sample weight 0, and so count as unlabelled.
 
     Returns:
         As `data`.
     """
 
-    def select(x, *others):
-        return (x, *({t: o[t] for t in tasks if t in o} if isinstance(o, dict) else o for o in others))
+    def select(x, y, sample_weight=None, inside=None):
+        weight = sample_weight.get(task) if isinstance(sample_weight, dict) else sample_weight
+        if inside is not None:
+            weight = inside if weight is None else inside * weight
+        labels = {task: y[task]} if task in y else {}
+        return (x, labels) if weight is None else (x, labels, {task: weight})
 
-    if data is None or not isinstance(data, tuple):
-        return None if data is None else data.map(select)
-    return select(*data)
+    def select_tensors(x, y, sample_weight=None):
+        inside = None if condition is None else keras.ops.cast(keras.ops.equal(y[condition], 1), "float32")
+        return select(x, y, sample_weight, inside)
+
+    if data is None:
+        return None
+    if not isinstance(data, tuple):
+        return data.map(select_tensors)
+    inside = None if condition is None else (np.asarray(data[1][condition]) == 1).astype("float32")
+    return select(*data, inside=inside)
 
 
 def _arguments(data):
-    return data if isinstance(data, tuple) else (data,)
+    """Data as keyword arguments: the third positional one of `fit` is the batch size."""
+    return dict(zip(("x", "y", "sample_weight"), data if isinstance(data, tuple) else (data,), strict=False))
 
 
 class StepClock(keras.callbacks.Callback):

@@ -11,23 +11,33 @@ def mean_and_spread(values):
     return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
 
 
-def confidence_interval(values, level=0.95):
-    """Student's t interval of the mean.
+def confidence_interval(values, others=None, level=0.95):
+    """Interval of the difference of two means, or of one mean.
+
+    Welch's: the two need not spread alike. What the mean of the others is not
+    known to, the interval is wider by.
 
     Args:
         values: Sequence of numbers, one for each seed.
+        others: Sequence of numbers that the values are compared with. Defaults
+            to `None`: with 0, as if it were known exactly.
         level: Float. Coverage. Defaults to `0.95`.
 
     Returns:
-        Tuple `(low, high)`; infinite with fewer than two values.
+        Tuple `(low, high)`, or `None` where there are fewer than two values.
     """
     from scipy import stats
 
-    mean, spread = mean_and_spread(values)
-    if len(values) < 2:
-        return -math.inf, math.inf
-    half = float(stats.t.ppf(0.5 + level / 2, len(values) - 1)) * spread / math.sqrt(len(values))
-    return mean - half, mean + half
+    samples = [np.asarray(values, "float64")] + ([] if others is None else [np.asarray(others, "float64")])
+    if min(map(len, samples)) < 2:
+        return None
+    parts = [sample.var(ddof=1) / len(sample) for sample in samples]
+    difference = samples[0].mean() - (samples[1].mean() if others is not None else 0.0)
+    if sum(parts) == 0:
+        return float(difference), float(difference)
+    freedom = sum(parts) ** 2 / sum(part**2 / (len(s) - 1) for part, s in zip(parts, samples, strict=True))
+    half = float(stats.t.ppf(0.5 + level / 2, freedom)) * math.sqrt(sum(parts))
+    return float(difference - half), float(difference + half)
 
 
 def sign_test(gains):

@@ -15,7 +15,7 @@ from keras import layers
 from scipy import stats
 
 import keras_mtl
-from keras_mtl.analysis import compare
+from keras_mtl.analysis import Report, compare
 from keras_mtl.analysis.statistics import confidence_interval, sign_test
 
 
@@ -27,7 +27,8 @@ def build(depth=None, weighting="equal"):
         shared_depth=depth,
     )
     loss = {"a": "mse", "b": "binary_crossentropy"}
-    model.compile("sgd", loss=loss, metrics={"b": ["accuracy"]}, weighting=weighting)
+    # Eagerly, since tracing takes longer than so few steps.
+    model.compile("sgd", loss=loss, metrics={"b": ["accuracy"]}, weighting=weighting, run_eagerly=True)
     return model
 
 
@@ -41,7 +42,7 @@ def make_data():
 def run(directory=None, candidates=("equal",), **options):
     train, test = make_data()
     arguments = {
-        "single_task": lambda: build(0),
+        "baselines": lambda: build(0),
         "metrics": {"a": "loss", "b": "accuracy"},
         "test": test,
         "epochs": 1,
@@ -72,8 +73,16 @@ def test_numbers_by_hand(report):
     assert report.delta_m("equal") == pytest.approx(gains)
     entry = report.to_dict()["candidates"]["equal"]
     assert entry["delta_m_mean"] == pytest.approx(np.mean(gains))
-    half = stats.t.ppf(0.975, 1) * np.std(gains, ddof=1) / np.sqrt(2)
-    assert entry["delta_m_interval"] == pytest.approx([np.mean(gains) - half, np.mean(gains) + half])
+    # The single-task models' own delta_m, by seed: its mean is 0, its spread widens the interval.
+    alone_a = [1 - r["values"]["a_loss"] / single["a"] for r in report.baselines["a"]]
+    alone_b = [r["values"]["b_accuracy"] / single["b"] - 1 for r in report.baselines["b"]]
+    alone = 50 * (np.array(alone_a) + np.array(alone_b))
+    low, high = stats.ttest_ind(gains, alone, equal_var=False).confidence_interval(0.95)
+    assert entry["delta_m_interval"] == pytest.approx([low, high])
+    assert entry["sign_test_p"] == pytest.approx(stats.binomtest(sum(g > 0 for g in gains), 2).pvalue)
+    assert entry["seconds"] == pytest.approx(sum(r["seconds"] for r in report.runs["equal"]))
+    steps = {task: np.mean([r["step_ms"] for r in runs]) for task, runs in report.baselines.items()}
+    assert report.to_dict()["single_task"]["step_ms"] == pytest.approx(steps["a"] + steps["b"])
 
 
 def test_a_run_is_what_fit_gives(report):
@@ -88,6 +97,92 @@ def test_a_run_is_what_fit_gives(report):
 def test_single_task_models_train_alone(report):
     """The baseline is a column of its own: parameters of one column and head."""
     assert report.baselines["a"][0]["parameters"] == 3 * 4 + 4 + 4 + 1
+    assert report.to_dict()["single_task"]["parameters"] == 2 * (3 * 4 + 4 + 4 + 1)
+
+
+def test_single_task_models_of_the_first_candidate(report):
+    """With hard sharing they are the same columns as those of a model that shares nothing."""
+    taken = run(baselines="single_task", seeds=[0], metrics={"a": "loss"})
+    assert taken.baselines["a"][0]["parameters"] == report.baselines["a"][0]["parameters"]
+    train, test = make_data()
+    keras.utils.set_random_seed(0)
+    built = build()
+    column = keras_mtl.MultiTaskModel(built.input, {"a": built.output["a"]})
+    column.compile("sgd", loss={"a": "mse"}, run_eagerly=True)
+    column.fit(train[0], {"a": train[1]["a"]}, verbose=0, batch_size=16)
+    value = column.evaluate(test[0], {"a": test[1]["a"]}, verbose=0, return_dict=True)["a_loss"]
+    assert taken.baselines["a"][0]["values"]["a_loss"] == pytest.approx(value, rel=1e-6)
+
+
+def test_known_baselines(report):
+    """Values in place of models: nothing is trained for them, and the interval takes them as exact."""
+    known = run(baselines=report.baseline_means)
+    assert known.delta_m("equal") == pytest.approx(report.delta_m("equal"), rel=1e-5)
+    gains = known.delta_m("equal")
+    low, high = stats.ttest_1samp(gains, 0.0).confidence_interval(0.95)
+    assert known.interval("equal") == pytest.approx((low, high))
+    assert "single-task" in str(known) and "were given" in known.to_markdown()
+
+
+def test_a_task_with_a_sample_space_is_alone_in_it():
+    """Its single-task model sees the labels inside alone, in training and in the test."""
+    train, test = make_data()
+
+    def conditional(depth=None):
+        model = build(depth)
+        loss = {"a": "mse", "b": "binary_crossentropy"}
+        model.compile("sgd", loss=loss, metrics={"a": ["mae"]}, sample_space={"a": "b"}, run_eagerly=True)
+        return model
+
+    options = {"seeds": [0], "metrics": {"a": "mae", "b": "loss"}, "epochs": 1, "batch_size": 16, "progress": False}
+    report = compare({"shared": conditional}, train, baselines=lambda: conditional(0), test=test, **options)
+    found = report.baselines["a"][0]["values"]["a_mae"]
+    keras.utils.set_random_seed(0)
+    columns = conditional(0)
+    inside, inside_test = train[1]["b"] == 1, test[1]["b"] == 1
+    model = keras_mtl.MultiTaskModel(columns.input, {"a": columns.output["a"]})
+    model.compile("sgd", loss={"a": "mse"}, metrics={"a": ["mae"]}, run_eagerly=True)
+    weight = inside.astype("float32")
+    model.fit(train[0], {"a": train[1]["a"]}, sample_weight={"a": weight}, verbose=0, batch_size=16)
+    said = model.predict(test[0], verbose=0)["a"][:, 0]
+    assert found == pytest.approx(np.abs(said - test[1]["a"])[inside_test].mean(), rel=1e-5)
+
+
+def test_data_sets_and_tuples_agree(report):
+    import tensorflow as tf
+
+    train, test = make_data()
+    as_sets = [tf.data.Dataset.from_tensor_slices(part).batch(16) for part in (train, test)]
+    options = {"metrics": {"a": "loss"}, "seeds": [0], "candidates": ("equal",), "shuffle": False}
+    sets = compare(
+        {"equal": build}, as_sets[0], test=as_sets[1], epochs=1, progress=False, metrics={"a": "loss"}, seeds=[0]
+    )
+    assert sets.delta_m("equal") == pytest.approx(run(baselines="single_task", **options).delta_m("equal"), rel=1e-4)
+
+
+def test_sample_weights():
+    """Weights of 0 leave examples out, of the training as of the test."""
+    (x, y), (x_test, y_test) = make_data()
+    weight = {"a": (np.arange(32) % 2).astype("float32")}
+    options = {"metrics": {"a": "loss"}, "test": (x_test, y_test), "epochs": 1, "seeds": [0], "progress": False}
+    half = compare({"equal": build}, (x, y, weight), batch_size=32, **options).baselines["a"][0]["values"]
+    odd = (x[1::2], {"a": y["a"][1::2], "b": y["b"][1::2]})
+    assert half == pytest.approx(
+        compare({"equal": build}, odd, batch_size=32, **options).baselines["a"][0]["values"], rel=1e-5
+    )
+
+
+def test_negative_transfer_by_hand():
+    def runs(values):
+        return [{"values": {"a_accuracy": a, "b_loss": b}} for a, b in values]
+
+    alone = {"a": runs([(0.78, 0), (0.82, 0)]), "b": runs([(0, 1.9), (0, 2.1)])}
+    # a loses a little in every seed, within the spread; b loses much in every seed.
+    candidates = {"one": runs([(0.79, 3.0), (0.795, 2.5)]), "other": runs([(0.5, 3.0), (0.81, 1.9)])}
+    report = Report(candidates, alone, {"a": ["accuracy"], "b": ["loss"]}, [0, 1])
+    assert report.negative_transfer("one") == ["b"] and report.negative_transfer("other") == []
+    assert report.baseline_gains["b"] == pytest.approx([5.0, -5.0])
+    assert report.gains("one", "b") == pytest.approx([-50.0, -25.0])
 
 
 def test_learned_weightings_are_no_parameters_of_the_model():
@@ -110,22 +205,46 @@ def test_outputs(report, tmp_path):
     assert json.loads((tmp_path / "r.json").read_text())["seeds"] == [0, 1]
     report.plot(tmp_path / "r.png")
     assert (tmp_path / "r.png").stat().st_size > 10_000
+    one = run(seeds=[0])
+    assert (
+        one.interval("equal") is None and json.loads(one.to_json())["candidates"]["equal"]["delta_m_interval"] is None
+    )
 
 
 def test_statistics():
     assert sign_test([1, 2, 3, 4, 5, 6]) == pytest.approx(2 * 0.5**6)
     assert sign_test([0.0]) == 1.0
+    assert confidence_interval([1.0]) is None and confidence_interval([1.0, 2.0], [0.0]) is None
+    assert confidence_interval([2.0, 2.0], [1.0, 1.0]) == (1.0, 1.0)
+    welch = stats.ttest_ind([1.0, 2.0, 4.0], [0.0, 9.0], equal_var=False).confidence_interval(0.95)
+    assert confidence_interval([1.0, 2.0, 4.0], [0.0, 9.0]) == pytest.approx(tuple(welch))
     low, high = confidence_interval([1.0, 2.0, 3.0])
     assert (low + high) / 2 == pytest.approx(2.0) and high - 2.0 == pytest.approx(4.3027 / np.sqrt(3), rel=1e-4)
 
 
 def test_refuses_bad_input(tmp_path):
     with pytest.raises(ValueError, match="share nothing"):
-        run(single_task=build)
+        run(baselines=build)
     with pytest.raises(ValueError, match="'score'"):
         run(metrics={"a": "score", "b": "accuracy"})
     with pytest.raises(ValueError, match=r"no \['c'\]"):
         run(metrics={"a": "loss", "c": "accuracy"})
+    with pytest.raises(ValueError, match=r"no \['b_auc'\]"):
+        run(metrics={"a": "loss", "b": "auc"})
+    with pytest.raises(ValueError, match=r"none for \['b accuracy'\]"):
+        run(baselines={"a": {"loss": 1.0}})
+    with pytest.raises(ValueError, match="'single_task', a function or a dict"):
+        run(baselines="first_epoch")
+    with pytest.raises(ValueError, match="should not be empty"):
+        run(seeds=0)
+    columns = keras_mtl.cross_stitch(keras.Input((3,)), [layers.Dense(4)], {"a": layers.Dense(1), "b": layers.Dense(1)})
+    columns.compile("sgd", loss="mse", run_eagerly=True)
+    train, test = make_data()
+    options = {"metrics": {"a": "loss", "b": "loss"}, "test": test, "progress": False, "epochs": 1, "seeds": [0]}
+    with pytest.raises(ValueError, match=r"task 'a' is tied to layers of \['b'\]"):
+        compare({"units": lambda: columns}, train, **options)
+    with pytest.raises(ValueError, match="new model each time"):
+        compare({"units": lambda: columns}, train, baselines=lambda: build(0), **{**options, "seeds": [0, 1]})
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="writable"):
         run(tmp_path / "file" / "runs")
@@ -146,8 +265,15 @@ test_compare.run({str(tmp_path / "killed")!r})
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert 2 <= len(list((tmp_path / "killed").glob("*.json"))) < 6
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed").glob("*.json")}
     resumed = run(tmp_path / "killed").to_dict()
+    assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in before.items())
     for entry in (whole, resumed):
         for part in (entry["single_task"], *entry["candidates"].values()):
             del part["step_ms"], part["seconds"]
-    assert resumed["candidates"]["equal"]["delta_m"] == pytest.approx(whole["candidates"]["equal"]["delta_m"], rel=1e-5)
+    assert _rounded(resumed) == _rounded(whole)
+
+
+def _rounded(entry):
+    """Numbers to five digits: another process may add in another order."""
+    return json.loads(json.dumps(entry), parse_float=lambda text: float(f"{float(text):.4e}"))

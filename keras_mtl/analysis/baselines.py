@@ -1,0 +1,94 @@
+"""Single-task models to compare with."""
+
+import keras
+
+from keras_mtl.models.coefficients import tied_stages
+from keras_mtl.models.multi_task_model import MultiTaskModel
+
+
+def alone(model, task, candidate=None):
+    """The single-task model of a task, compiled as the whole model was.
+
+    Args:
+        model: A compiled `MultiTaskModel`, freshly built.
+        task: String. The task.
+        candidate: String. What to call the model in an error, if its tasks may
+            share. Defaults to `None`.
+
+    Returns:
+        A `MultiTaskModel` of one task, made of the layers on the way to its
+        output, with an optimizer of its own.
+
+    Raises:
+        ValueError: If layers of other tasks are on that way.
+    """
+    inputs = model.sharing.inputs_of(task)
+    column = MultiTaskModel(inputs, {task: model.output[task]}, name=f"single_{task}")
+    owners = {getattr(layer, "scope", "").split("/")[0] for layer in column.layers} & set(model.tasks)
+    if candidate is not None and (owners - {task} or tied_stages(column)):
+        raise ValueError(
+            "`baselines` should be a function that builds a model whose tasks share nothing, such as "
+            f"`hard_sharing(..., shared_depth=0)`, since in candidate '{candidate}' task '{task}' is tied to "
+            f"layers of {sorted(owners - {task}) or 'other tasks'}. "
+            "Received: baselines='single_task'"
+        )
+    column.compile(
+        optimizer=type(model.optimizer).from_config(model.optimizer.get_config()),
+        run_eagerly=model.run_eagerly,
+        jit_compile=model.jit_compile,
+        steps_per_execution=model.steps_per_execution,
+        **model.compiled_tasks.options_of(task),
+    )
+    return column
+
+
+def check(baselines, metrics, candidates):
+    """Raises, before anything is trained, where a comparison could not be made.
+
+    Args:
+        baselines: As `compare` takes them.
+        metrics: Dict from task to a list of metrics.
+        candidates: Dict from name to builder.
+    """
+    if isinstance(baselines, dict):
+        missing = [f"{task} {m}" for task, of in metrics.items() for m in of if m not in baselines.get(task, {})]
+        if missing:
+            raise ValueError(f"`baselines` should have every metric of every task. Received: none for {missing}")
+    elif callable(baselines):
+        model = baselines()
+        check_model("single-task", model, metrics)
+        if model.shared_variables:
+            raise ValueError(
+                "`baselines` should build a model whose tasks share nothing. Received: shared variables "
+                f"{[v.path for v in model.shared_variables][:5]}"
+            )
+    elif baselines != "single_task":
+        raise ValueError(
+            "`baselines` should be 'single_task', a function or a dict from task to metric to value. "
+            f"Received: baselines={baselines!r}"
+        )
+    models = {name: build() for name, build in candidates.items()}
+    for name, model in models.items():
+        check_model(name, model, metrics)
+    if baselines == "single_task":
+        first = next(iter(models))
+        for task in metrics:
+            alone(models[first], task, first)
+
+
+def check_model(name, model, metrics):
+    """Raises where a builder did not return what a comparison can train."""
+    if not isinstance(model, MultiTaskModel) or not model.compiled:
+        raise ValueError(f"Candidate '{name}' should return a compiled `MultiTaskModel`. Received: {model!r}")
+    missing = [task for task in metrics if task not in model.tasks]
+    if missing:
+        raise ValueError(f"Candidate '{name}' should have every task of `metrics`. Received: no {missing}")
+    logged = {metric.name for metric in model.compiled_tasks.task_metrics}
+    logged |= {f"{task}_loss" for task in model.compiled_tasks.tasks}
+    unknown = [f"{task}_{m}" for task, of_task in metrics.items() for m in of_task if f"{task}_{m}" not in logged]
+    if unknown:
+        raise ValueError(f"Candidate '{name}' should log the metrics. Received: no {unknown}; logs: {sorted(logged)}")
+    if model.optimizer.built and int(keras.ops.convert_to_numpy(model.optimizer.iterations)) > 0:
+        raise ValueError(
+            f"Candidate '{name}' should build a new model each time. Received: one that was trained before"
+        )
