@@ -38,11 +38,13 @@ class StepGuard:
         """
         tracker = self.compiled.nonfinite_tracker
         gradients_finite = _all_finite([gradient for gradient, _ in pairs], exactly=self._scaled)
+        # Where the weighting follows gradients, its state has moved by now.
+        step_finite = tf.logical_and(gradients_finite, _all_finite([v.value for v, _ in self._state if is_float(v)]))
         usable = tf.reduce_all(finite)
         if self.compiled.on_nonfinite == "skip_task":
             usable = tf.logical_or(usable, tf.reduce_any(present > 0))
-        if not self._scaled:
-            usable = tf.logical_and(usable, gradients_finite)
+        overflow = tf.logical_not(gradients_finite) if self._scaled else False
+        usable = tf.logical_and(usable, tf.logical_or(step_finite, overflow))
         if self.compiled.on_nonfinite == "raise":
             # Later steps of the epoch are left out too, until the host comes to raise.
             waiting = tracker.any()
@@ -55,7 +57,7 @@ class StepGuard:
         else:
             tracker.update_state(tf.logical_not(finite), tf.logical_not(usable), replicas())
         self._let_through = usable
-        self._stepped = tf.logical_and(usable, gradients_finite)
+        self._stepped = tf.logical_and(usable, step_finite)
         _apply_if(usable, self.model.optimizer, pairs)
 
     def restore(self):
@@ -89,8 +91,15 @@ def _sum(gradients):
     return tf.add_n([tf.cast(tf.reduce_sum(v), tf.float32) for v in values]) if values else tf.zeros(())
 
 
-def _all_finite(gradients, exactly):
+def is_float(variable):
+    """Whether a variable can be NaN or infinite."""
+    return "float" in variable.dtype
+
+
+def _all_finite(gradients, exactly=False):
     """Whether all gradients of a step are finite, on all replicas."""
+    if not gradients:
+        return tf.constant(True)
     if exactly:  # as the optimizer sees it: scaled gradients are finite where their sum is not
         values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in gradients]
         wrong = [tf.logical_not(tf.reduce_all(tf.math.is_finite(v))) for v in values]
@@ -143,8 +152,4 @@ def _statistics(model, state):
     for layer in model._flatten_layers():
         if not layer.trainable:
             left_out.update(id(variable) for variable in layer.variables)
-    return [
-        variable
-        for variable in model.non_trainable_weights
-        if id(variable) not in left_out and "float" in variable.dtype
-    ]
+    return [variable for variable in model.non_trainable_weights if id(variable) not in left_out and is_float(variable)]

@@ -8,8 +8,13 @@ from keras import layers
 
 import keras_mtl
 
-# One of each kind: fixed, learned, with a state that follows the losses, Gramian, with a state, Jacobian in parts.
-WEIGHTINGS = ["equal", "uncertainty", "famo", "mgda", "gradnorm", "modo"]
+
+def slow(*values):
+    return [pytest.param(*(v if isinstance(v, tuple) else (v,)), marks=pytest.mark.slow) for v in values]
+
+
+# One of each kind: learned, Gramian with a state, Jacobian in parts; fixed, with a state that follows losses, Gramian.
+WEIGHTINGS = ["uncertainty", "gradnorm", "modo", *slow("equal", "famo", "mgda")]
 RNG = np.random.default_rng(0)
 BATCH = 8
 X = RNG.normal(size=(3 * BATCH, 4)).astype("float32")
@@ -96,12 +101,12 @@ def test_skip_task_is_as_if_its_labels_were_missing(weighting):
         assert_same(model, expected)
 
 
-def test_skip_task_takes_the_same_steps_where_all_is_finite():
-    for weighting in ("uncertainty", "geometric", "nash"):
-        model, expected = make_model(weighting, on_nonfinite="skip_task"), make_model(weighting)
-        fit(model, Y)
-        fit(expected, Y)
-        assert_same(model, expected)
+@pytest.mark.parametrize("weighting", ["geometric", *slow("uncertainty", "imtl_l", "nash")])
+def test_skip_task_takes_the_same_steps_where_all_is_finite(weighting):
+    model, expected = make_model(weighting, on_nonfinite="skip_task"), make_model(weighting)
+    fit(model, Y)
+    fit(expected, Y)
+    assert_same(model, expected)
 
 
 class Exponential(layers.Layer):
@@ -135,12 +140,12 @@ def test_gradients_that_are_not_finite_though_the_losses_are():
     before = make_model("mgda", head=Root()).get_weights()
     for weighting in ("equal", "mgda"):
         model = make_model(weighting, head=Root())
-        with pytest.raises(FloatingPointError, match="in the gradients, from finite losses"):
+        with pytest.raises(FloatingPointError, match="in the gradients or the weighting's state, from finite losses"):
             fit(model, Y)
         for v, w in zip(model.get_weights(), before, strict=True):
             np.testing.assert_array_equal(v, w)
     skipped = make_model("mgda", head=Root(), on_nonfinite="skip_step")
-    with pytest.warns(UserWarning, match="Gradients were NaN or infinite in epoch 1"):
+    with pytest.warns(UserWarning, match="Gradients, or the weighting's state, were NaN or infinite in epoch 1"):
         assert fit(skipped, Y)["skipped_steps"] == [3.0]
     for v, w in zip(skipped.get_weights(), before, strict=True):
         np.testing.assert_array_equal(v, w)
@@ -162,16 +167,30 @@ def test_skip_task_leaves_the_step_out_where_no_task_remains():
     assert_same(model, expected)
 
 
-@pytest.mark.parametrize("on_nonfinite", ["raise", "skip_step", "skip_task"])
+GRAPHS = {"graph": {}, "steps": {"steps_per_execution": 3}, "xla": {"jit_compile": True}}
+
+
 @pytest.mark.parametrize(
-    "options", [{}, {"steps_per_execution": 3}, {"jit_compile": True}], ids=["graph", "steps", "xla"]
+    ("graph", "on_nonfinite", "weighting"),
+    [
+        ("steps", "raise", "uncertainty"),
+        ("graph", "skip_task", "mgda"),
+        *slow(
+            ("graph", "raise", "mgda"),
+            ("graph", "skip_step", "uncertainty"),
+            ("graph", "skip_task", "uncertainty"),
+            ("steps", "skip_step", "mgda"),
+            ("xla", "raise", "uncertainty"),
+            ("xla", "skip_step", "mgda"),
+            ("xla", "skip_task", "uncertainty"),
+        ),
+    ],
 )
-def test_in_the_graph_as_eagerly(options, on_nonfinite):
-    if "steps_per_execution" in options and on_nonfinite == "skip_task":
-        return  # nothing that the other two do not have
-    weighting = "mgda" if on_nonfinite == "skip_task" else "uncertainty"
+def test_in_the_graph_as_eagerly(graph, on_nonfinite, weighting):
     eager = make_model(weighting, on_nonfinite=on_nonfinite)
-    model = make_model(weighting, on_nonfinite=on_nonfinite, run_eagerly=False, **{"jit_compile": False, **options})
+    model = make_model(
+        weighting, on_nonfinite=on_nonfinite, run_eagerly=False, **{"jit_compile": False, **GRAPHS[graph]}
+    )
     for one in (eager, model):
         if on_nonfinite == "raise":
             with pytest.raises(FloatingPointError, match="'b'"):
@@ -182,7 +201,7 @@ def test_in_the_graph_as_eagerly(options, on_nonfinite):
     assert_same(model, eager)
 
 
-@pytest.mark.parametrize("on_nonfinite", ["raise", "skip_step", "skip_task"])
+@pytest.mark.parametrize("on_nonfinite", ["skip_task", *slow("raise", "skip_step")])
 def test_replicas_agree(on_nonfinite, mirrored_strategy):
     """The bad label stands in the first half of the batch: the other replica must leave the step out too."""
     models = []
@@ -237,7 +256,7 @@ def scaled(scale, growth=10**9):
     )
 
 
-@pytest.mark.parametrize("weighting", ["uncertainty", "geometric", "mgda", "gradnorm", "nash", "modo", "moco"])
+@pytest.mark.parametrize("weighting", ["uncertainty", "nash", *slow("geometric", "mgda", "gradnorm", "modo", "moco")])
 def test_loss_scaling_cancels_in_the_gradient_maths(weighting):
     """Powers of two: scaling and unscaling round nothing."""
     plain = make_model(weighting, optimizer=keras.optimizers.SGD(0.05))
@@ -252,7 +271,7 @@ def test_loss_scaling_cancels_in_the_gradient_maths(weighting):
                 np.testing.assert_allclose(v, w, rtol=2e-4, atol=1e-5, err_msg=v.path)
 
 
-@pytest.mark.parametrize("weighting", ["famo", "gradnorm", "nash", "moco", "uncertainty"])
+@pytest.mark.parametrize("weighting", ["famo", "nash", *slow("gradnorm", "moco", "uncertainty")])
 def test_an_overflow_step_leaves_weighting_state_alone(weighting):
     """Losses are finite, scaled gradients are not: the optimizer skips the step, and lowers its scale."""
     model, untouched = make_model(weighting, optimizer=scaled(2.0**127)), make_model(weighting)
