@@ -5,6 +5,7 @@ from keras_mtl.models import (
     Dependency,
     MultiTaskModel,
     adashare,
+    branch_by_affinity,
     branched_sharing,
     branches_of,
     cgc,
@@ -28,6 +29,7 @@ from keras_mtl.models import (
     sluice,
     soft_sharing,
     stages_of,
+    thin_stages,
 )
 
 __version__ = "0.1.0"
@@ -37,6 +39,7 @@ __all__ = [
     "MultiTaskModel",
     "adashare",
     "analysis",
+    "branch_by_affinity",
     "branched_sharing",
     "branches_of",
     "callbacks",
@@ -65,6 +68,7 @@ __all__ = [
     "sluice",
     "soft_sharing",
     "stages_of",
+    "thin_stages",
     "tuning",
     "weighting",
 ]

@@ -1,6 +1,7 @@
 """The multi-task model and its builders."""
 
 from keras_mtl.models.adashare import adashare, policy_of, sample_policies
+from keras_mtl.models.branch_by_affinity import branch_by_affinity
 from keras_mtl.models.branched_sharing import branched_sharing
 from keras_mtl.models.cgc import cgc
 from keras_mtl.models.columns import stages_of
@@ -22,11 +23,13 @@ from keras_mtl.models.ple import ple
 from keras_mtl.models.plot import plot_sharing
 from keras_mtl.models.sluice import sluice
 from keras_mtl.models.soft_sharing import soft_sharing
+from keras_mtl.models.thin_stages import thin_stages
 
 __all__ = [
     "Dependency",
     "MultiTaskModel",
     "adashare",
+    "branch_by_affinity",
     "branched_sharing",
     "branches_of",
     "cgc",
@@ -50,4 +53,5 @@ __all__ = [
     "sluice",
     "soft_sharing",
     "stages_of",
+    "thin_stages",
 ]
