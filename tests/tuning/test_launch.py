@@ -1,0 +1,138 @@
+"""A chief and workers: who they are, what happens when one dies, and a real search."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from keras_mtl.tuning import is_worker, launch
+
+# The chief ends when both workers have left a file; worker1 fails the first time.
+SCRIPT = """
+import os, pathlib, sys, time
+folder, name = pathlib.Path(sys.argv[1]), os.environ["KERASTUNER_TUNER_ID"]
+assert os.environ["KERASTUNER_ORACLE_IP"] == "127.0.0.1" and int(os.environ["KERASTUNER_ORACLE_PORT"]) > 0
+(folder / f"{name}-{len(list(folder.glob(name + '-*')))}").touch()
+if name == "worker1" and len(list(folder.glob("worker1-*"))) <= int(sys.argv[2]):
+    sys.exit(3)
+def started(worker):
+    return len(list(folder.glob(worker + "-*")))
+while name == "chief" and not (started("worker0") and started("worker1") > int(sys.argv[2])):
+    time.sleep(0.02)
+print(name, "is done")
+"""
+
+
+def run(folder, failures, **options):
+    return launch([sys.executable, "-c", SCRIPT, str(folder), str(failures)], poll=0.02, **options)
+
+
+def test_a_worker_that_fails_is_started_again_under_its_name(tmp_path):
+    assert run(tmp_path, failures=2, logs=tmp_path / "logs") == 2
+    started = sorted(p.name for p in tmp_path.iterdir() if p.name != "logs")
+    assert started == ["chief-0", "worker0-0", "worker1-0", "worker1-1", "worker1-2"]
+    assert (tmp_path / "logs" / "chief.log").read_text() == "chief is done\n"
+
+
+def test_a_worker_that_fails_too_often_ends_all(tmp_path):
+    with pytest.raises(RuntimeError, match="worker1 ended 2 times with an error, the last time with exit code 3"):
+        run(tmp_path, failures=9, restarts=1)
+
+
+def test_a_chief_that_fails_ends_all():
+    code = "import os, sys, time; time.sleep(0 if os.environ['KERASTUNER_TUNER_ID'] == 'chief' else 60); sys.exit(5)"
+    start = time.perf_counter()
+    with pytest.raises(RuntimeError, match="chief ended with exit code 5"):
+        launch([sys.executable, "-c", code], workers=1, poll=0.02)
+    assert time.perf_counter() - start < 30  # the worker did not sleep on
+
+
+def test_refuses_no_workers():
+    with pytest.raises(ValueError, match="`workers`"):
+        launch(["true"], workers=0)
+
+
+def test_is_worker(monkeypatch):
+    assert not is_worker()
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "worker0")
+    assert is_worker()
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
+    assert not is_worker()
+
+
+SEARCH = """
+import sys, time
+import keras, keras_tuner, numpy as np
+from keras_mtl import tuning
+
+class Slow(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        time.sleep(0.4)
+
+x = np.random.default_rng(0).normal(size=(32, 3)).astype("float32")
+y = {"a": x[:, 0], "b": x[:, 1]}
+hypermodel = tuning.SharingHyperModel(
+    keras.Input((3,)), [keras.layers.Dense(4), keras.layers.Dense(4)],
+    {"a": keras.layers.Dense(1), "b": keras.layers.Dense(1)}, compile={"loss": "mse"},
+    sharing={"families": ["hard_sharing", "mmoe"]}, seed=0,
+)
+tuner = keras_tuner.RandomSearch(
+    hypermodel, tuning.objective({"a": {"loss": 1.0}, "b": {"loss": 1.0}}), max_trials=8, seed=0, directory=sys.argv[1]
+)
+tuner.search(x, y, epochs=3, validation_data=(x, y), verbose=0, callbacks=[Slow()])
+if tuning.is_worker():
+    sys.exit()
+best = tuner.get_best_models()[0]  # the chief reads what the workers saved
+print("BEST", best.evaluate(x, y, verbose=0, return_dict=True)["a_loss"])
+"""
+
+
+@pytest.mark.slow
+def test_two_workers_finish_every_trial_once_though_one_is_killed(tmp_path):
+    script = tmp_path / "search.py"
+    script.write_text(SEARCH)
+    project = tmp_path / "found" / "untitled_project"
+    killed = []
+
+    def status():
+        texts = {p.parent.name: p.read_text() for p in sorted(project.glob("trial_*/trial.json"))}
+        return {name: json.loads(text)["status"] for name, text in texts.items() if text}
+
+    def kill_one():
+        while list(status().values()).count("COMPLETED") < 2 or "RUNNING" not in status().values():
+            time.sleep(0.05)
+        for process in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                environment = (process / "environ").read_bytes().split(b"\0")
+                command = (process / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if b"KERASTUNER_TUNER_ID=worker1" in environment and str(script).encode() in command:
+                os.kill(int(process.name), signal.SIGKILL)
+                killed.append(process.name)
+
+    thread = threading.Thread(target=kill_one, daemon=True)
+    thread.start()
+    command = [sys.executable, "-m", "keras_mtl.tuning", "--logs", str(tmp_path / "logs"), str(script)]
+    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[2])}
+    done = subprocess.run([*command, str(tmp_path / "found")], env=environment, text=True, capture_output=True)
+    thread.join(timeout=1)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(killed) == 1 and "worker1 ended with exit code -9: started again" in done.stdout
+    files = sorted(project.glob("trial_*/trial.json"))
+    trials = [json.loads(p.read_text()) for p in files]
+    assert [t["trial_id"] for t in trials] == list("01234567")
+    assert {t["status"] for t in trials} == {"COMPLETED"}
+    values = [json.dumps(t["hyperparameters"]["values"], sort_keys=True) for t in trials]
+    assert len(set(values)) == 8
+    assert all(p.with_name("checkpoint.weights.h5").exists() for p in files)
+    oracle = json.loads((project / "oracle.json").read_text())
+    assert oracle["ongoing_trials"] == {} and sorted(oracle["end_order"]) == list("01234567")
+    assert "BEST" in (tmp_path / "logs" / "chief.log").read_text()

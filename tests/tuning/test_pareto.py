@@ -1,0 +1,100 @@
+"""The front by hand, from made-up trials."""
+
+import json
+
+import keras_tuner
+import numpy as np
+import pytest
+from keras_tuner.engine.trial import Trial
+
+from keras_mtl.tuning import objective, pareto_front
+
+# Accuracy of a (more is better), error of b (less is better), parameters, milliseconds, and whether it is on the front.
+POINTS = {
+    "0": (0.9, 1.0, 100, 5.0, True),
+    "1": (0.8, 0.5, 100, 5.0, True),
+    "2": (0.8, 1.0, 100, 1.0, False),  # beaten by both, but for its time
+    "3": (0.8, 0.5, 100, 7.0, True),  # as good as 1, so not beaten
+    "4": (0.7, 2.0, 50, 9.0, True),  # the smallest
+    "5": (0.9, 1.0, 101, 5.0, False),  # as good as 0, with one parameter more
+}
+BASELINES = {"a": {"accuracy": 0.8}, "b": {"mae": 1.0}}
+
+
+def make_tuner(points, by=None):
+    class Oracle:
+        objective = by or keras_tuner.Objective("val_loss", "min")
+        trials: dict = {}  # noqa: RUF012
+
+    class Tuner:
+        oracle = Oracle()
+
+    for name, (accuracy, error, parameters, time, _) in points.items():
+        hp = keras_tuner.HyperParameters()
+        hp.values.update({"depth": int(name), "rate": 0.123456, "tuner/epochs": 3})
+        trial = Trial(hp, trial_id=name, status="COMPLETED")
+        trial.score, trial.best_step = -accuracy, 2
+        logs = {"val_a_accuracy": accuracy, "val_b_mae": error, "parameters": parameters, "step_ms": time}
+        for log, value in logs.items():
+            trial.metrics.register(log, "min")
+            if value is not None:
+                trial.metrics.update(log, value, step=2)
+        Oracle.trials[name] = trial
+    failed = Trial(keras_tuner.HyperParameters(), trial_id="failed", status="FAILED")
+    Oracle.trials["failed"] = failed
+    return Tuner()
+
+
+def on_front(front):
+    return {trial["trial"]: trial["on_front"] for trial in front.trials}
+
+
+def test_front_by_hand():
+    front = pareto_front(make_tuner(POINTS, objective(BASELINES)))  # the objective says which metrics
+    assert on_front(front) == {name: point[-1] for name, point in POINTS.items()}
+    assert {trial["trial"] for trial in front.front} == {"0", "1", "3", "4"}
+
+
+def test_costs_are_the_users_choice():
+    metrics = {"a": "accuracy", "b": "mae"}
+    without = on_front(pareto_front(make_tuner(POINTS), metrics, costs=()))
+    assert without == {"0": True, "1": True, "2": False, "3": True, "4": False, "5": True}
+    timed = on_front(pareto_front(make_tuner(POINTS), metrics, costs=("step_ms",)))
+    assert timed == {"0": True, "1": True, "2": True, "3": False, "4": False, "5": True}
+
+
+def test_agrees_with_brute_force():
+    rng = np.random.default_rng(0)
+    points = {str(i): (*rng.integers(0, 4, 3), 1.0, None) for i in range(40)}
+    found = on_front(pareto_front(make_tuner(points, objective(BASELINES))))
+    for name, (a, b, parameters, *_) in points.items():
+        better = [
+            other
+            for other in points.values()
+            if other[0] >= a and other[1] <= b and other[2] <= parameters and tuple(other[:3]) != (a, b, parameters)
+        ]
+        assert found[name] == (not better)
+
+
+def test_table_json_and_picture(tmp_path):
+    front = pareto_front(make_tuner(POINTS, objective(BASELINES)))
+    text, markdown = str(front), front.to_markdown()
+    assert "4 of 6 trials are on the front" in text and "a_accuracy ↑" in text and "b_mae ↓" in text
+    assert markdown.count("\n") == 1 + 4 and "depth=1, rate=0.123 |" in markdown
+    front.to_json(tmp_path / "front.json")
+    assert len(json.loads((tmp_path / "front.json").read_text())) == 6
+    front.plot(tmp_path / "front.png")
+    assert (tmp_path / "front.png").stat().st_size > 10_000
+
+
+def test_refuses():
+    with pytest.raises(ValueError, match="`metrics` should be given"):
+        pareto_front(make_tuner(POINTS))
+    with pytest.raises(ValueError, match=r"`costs`.*\['money'\]"):
+        pareto_front(make_tuner(POINTS), {"a": "accuracy"}, costs=["money"])
+    with pytest.raises(ValueError, match=r"Trial 0 should have the logs \['val_c_accuracy'\]"):
+        pareto_front(make_tuner(POINTS), {"c": "accuracy"})
+    with pytest.raises(ValueError, match="completed trials"):
+        pareto_front(make_tuner({}), {"a": "accuracy"})
+    with pytest.raises(ValueError, match="direction"):
+        pareto_front(make_tuner(POINTS), {"a": "wonder"})
