@@ -1,5 +1,6 @@
 """Draws which task's data comes next."""
 
+import collections
 import threading
 
 import numpy as np
@@ -24,7 +25,7 @@ class Chooser:
         self._rng = np.random.default_rng(seed)
         # Draws come from the thread of the data pipeline, results from the one that trains.
         self.lock = threading.Lock()
-        self._forget()
+        self._records = collections.deque()
 
     @property
     def live(self):
@@ -32,43 +33,35 @@ class Chooser:
         return getattr(self.sampler, "reads", "stats") == "stats"
 
     def epoch(self):
-        """Begins an epoch of a sampler that is not live.
+        """Draws the tasks of one epoch, for a sampler that is not live.
 
         Returns:
-            Integer array of shape `(steps,)`: the tasks of all its steps.
+            Integer array of shape `(steps,)`.
         """
         with self.lock:
-            self._forget()
             steps = self.stats.steps_per_epoch
             if self.sampler.reads == "nothing":
                 rows = np.broadcast_to(self.probabilities(), (steps, len(self.stats.tasks)))
             else:
                 rows = np.stack([self.probabilities(ahead) for ahead in range(steps)])
-            drawn = _drawn(rows, self._rng.random(steps))
-            self.stats.counts += np.bincount(drawn, minlength=len(self.stats.tasks))
-            self.step += steps
-            self._rows, self._drawn = list(rows), drawn.tolist()
-            return drawn
+            return self._draw(rows)
 
-    def next(self, step):
+    def next(self):
         """Draws one task.
-
-        Args:
-            step: Integer. Step of the epoch; 0 begins one.
 
         Returns:
             Integer.
         """
         with self.lock:
-            if step == 0:
-                self._forget()
-            row = self.probabilities()
-            drawn = _drawn(row[None], self._rng.random(1))
-            self.stats.counts[drawn] += 1
-            self.step += 1
-            self._rows.append(row)
-            self._drawn.append(int(drawn[0]))
-            return drawn[0]
+            return self._draw(self.probabilities()[None])[0]
+
+    def _draw(self, rows):
+        drawn = _drawn(rows, self._rng.random(len(rows)))
+        counts = np.bincount(drawn, minlength=len(self.stats.tasks))
+        self.stats.counts += counts
+        self.step += len(rows)
+        self._records.append((counts, rows.sum(axis=0), len(rows)))
+        return drawn
 
     def probabilities(self, ahead=0):
         """The sampler's probabilities, checked, as an array of shape `(K,)`."""
@@ -83,12 +76,20 @@ class Chooser:
             if observe is not None:
                 observe(task, self.stats)
 
-    def of_epoch(self):
-        """Counts and mean probabilities of the epoch, two arrays of shape `(K,)`."""
-        tasks = len(self.stats.tasks)
-        if not self._drawn:
-            return np.zeros(tasks, "int64"), np.full(tasks, np.nan)
-        return np.bincount(self._drawn, minlength=tasks), np.mean(self._rows, axis=0)
+    def take_record(self):
+        """What was drawn in an epoch, once it is over.
+
+        Returns:
+            Counts and mean probabilities, two arrays of shape `(K,)`, or
+            `None` where nothing was drawn.
+        """
+        with self.lock:
+            if not self._records:
+                return None
+            # Draws of a whole epoch are one record, and the next one may have been drawn already.
+            records = [self._records.popleft() for _ in range(len(self._records) if self.live else 1)]
+            counts, probabilities, steps = (sum(parts) for parts in zip(*records, strict=True))
+            return counts, probabilities / steps
 
     def get_state(self):
         """What `set_state` takes, fit for JSON."""
@@ -108,10 +109,7 @@ class Chooser:
             self.stats.set_state(state["stats"])
             if hasattr(self.sampler, "set_state"):
                 self.sampler.set_state(state["sampler"])
-            self._forget()
-
-    def _forget(self):
-        self._rows, self._drawn = [], []
+            self._records.clear()
 
 
 def checked(probabilities, tasks, sampler):

@@ -98,7 +98,10 @@ class Feedback(keras.callbacks.Callback):
         for log, value in logs.items():
             if self._chooser.live and log not in by_step:
                 stats.add(log, value)
-        counts, probabilities = self._chooser.of_epoch()
+        record = self._chooser.take_record()
+        if record is None:
+            return
+        counts, probabilities = record
         for task, count, probability in zip(self._tasks, counts, probabilities, strict=True):
             logs[f"{task}_batches"] = int(count)
             logs[f"{task}_probability"] = float(probability)

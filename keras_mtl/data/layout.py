@@ -29,6 +29,7 @@ class Layout:
             _check(task, *parts)
         self.inputs_of = {task: tuple(x) for task, (x, _, _) in given.items()}
         self.labels_of = {task: tuple(y) for task, (_, y, _) in given.items()}
+        self._weights_of = {task: tuple(weight) for task, (_, _, weight) in given.items()}
         self._specs = [
             _agreeing(what, {task: parts[i] for task, parts in given.items()})
             for i, what in enumerate(("input", "label", "sample weight"))
@@ -44,37 +45,75 @@ class Layout:
             by_group.setdefault(self._group_of[task], []).append(task)
         return [tuple(tasks) for tasks in by_group.values()]
 
-    def merge(self, batches):
+    def fillers(self, rows):
+        """What stands where the data sets of some tasks give nothing.
+
+        Args:
+            rows: Dict from task to the number of rows in its batch, `None`
+                where it varies. The other tasks are absent.
+
+        Returns:
+            Dict from place to tensor, for the places whose rows are known.
+        """
+        found = {}
+        for place, spec, task in self._places(rows):
+            size = 0 if task is None else rows[task]
+            if size is not None:
+                found[place] = self._filler(place, spec, size)
+        return found
+
+    @tf.autograph.experimental.do_not_convert
+    def merge(self, batches, fillers):
         """Makes one batch of the batches of some tasks.
+
+        Where each group has one task, this only puts tensors in their places,
+        and costs nothing in a `tf.data` pipeline.
 
         Args:
             batches: Dict from task to what its data set yields. The other
                 tasks are absent.
+            fillers: What `fillers` returned.
 
         Returns:
             Tuple `(x, y)` or `(x, y, sample_weight)`, always with the same
             names.
         """
-        found = {task: self._named(task, batch) for task, batch in batches.items()}
-        rows = {task: tf.shape(next(iter(x.values())))[0] for task, (x, _, _) in found.items()}
-        for task, (_, y, weight) in found.items():
-            for name, spec in self._specs[2].items():
-                if self._groups_of[1][name] == self._group_of[task]:
-                    weight.setdefault(name, _filled(spec, rows[task], 1 if name in y else 0))
-
-        def gather(index, name, spec):
-            group = [task for task in found if self._group_of[task] == self._groups_of[index][name]]
-            pieces = [
-                piece if (piece := found[task][index].get(name)) is not None else _filled(spec, rows[task], 0)
-                for task in group
-            ]
-            return _stacked(pieces, spec) if pieces else _filled(spec, 0, 0)
-
-        x, y, weight = (
-            {name: gather(index, name, spec) for name, spec in specs.items()} for index, specs in enumerate(self._specs)
-        )
+        given = {task: self._named(task, batch) for task, batch in batches.items()}
+        merged = tuple({} for _ in self._specs)
+        for index, specs in enumerate(self._specs):
+            for name, spec in specs.items():
+                pieces = []
+                for task in self._present(index, name, batches):
+                    place = (index, name, task)
+                    if task is not None and name in given[task][index]:
+                        pieces.append(given[task][index][name])
+                    elif place in fillers:
+                        pieces.append(fillers[place])
+                    else:
+                        rows = tf.shape(next(iter(given[task][0].values())))[0]
+                        pieces.append(self._filler(place, spec, rows))
+                merged[index][name] = _stacked(pieces, spec)
+        x, y, weight = merged
         x = x[None] if self._nameless else x
         return (x, y, weight) if weight else (x, y)
+
+    def _present(self, index, name, tasks):
+        """Tasks of a group, in the order of their rows; `[None]` where the group is absent."""
+        return [t for t in tasks if self._group_of[t] == self._groups_of[index][name]] or [None]
+
+    def _places(self, tasks):
+        """Places that the tasks' data sets leave empty: `(index, name, task)`, its spec and the task."""
+        names_of = (self.inputs_of, self.labels_of, self._weights_of)
+        for index, specs in enumerate(self._specs):
+            for name, spec in specs.items():
+                for task in self._present(index, name, tasks):
+                    if task is None or name not in names_of[index][task]:
+                        yield (index, name, task), spec, task
+
+    def _filler(self, place, spec, rows):
+        index, name, task = place
+        # A label without a weight counts, a label that is not there does not.
+        return _filled(spec, rows, 1 if index == 2 and name in self.labels_of.get(task, ()) else 0)
 
     def _named(self, task, element):
         """Dicts of a task's inputs, labels and sample weights, by their names in the mixture."""
@@ -91,7 +130,7 @@ class Layout:
         y = y if isinstance(y, dict) else {task: y}
         if not isinstance(weight, dict):
             weight = {} if weight is None else dict.fromkeys(y, weight)
-        return dict(x), y, dict(weight)
+        return x, y, weight
 
     def _find_groups(self):
         group_of = {task: index for index, task in enumerate(self.tasks)}

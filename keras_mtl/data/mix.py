@@ -14,9 +14,7 @@ from keras_mtl.data.samplers.registry import get_sampler
 from keras_mtl.data.stats import TaskStats
 
 
-def mix(
-    datasets, sampler=None, *, batch=None, batch_size=32, stop="longest", inputs="shared", seed=None
-):
+def mix(datasets, sampler=None, *, batch=None, batch_size=32, stop="longest", inputs="shared", seed=None):
     """Mixes the data sets of several tasks into one for `fit`.
 
     Tasks may have different inputs, sizes and batch sizes. A batch is
@@ -104,7 +102,7 @@ def mix(
     batch = _kind(batch, sampler, stop)
     batch_sizes = _batch_sizes(batch_size, datasets)
     lengths = {task: _length(task, dataset) for task, dataset in datasets.items()}
-    specs = {t: as_batches(d, batch_sizes[t], repeat=False).element_spec for t, d in datasets.items()}
+    specs = {t: as_batches(d, batch_sizes[t]).element_spec for t, d in datasets.items()}
     chooser = None
     if batch == "interleave" and stop != "once":
         chooser = Chooser(get_sampler(sampler or "uniform"), TaskStats(lengths), _seed(seed))
@@ -115,9 +113,7 @@ def mix(
         chooser.stats.steps_per_epoch = steps
         _check_all_drawn(chooser, steps)
     layout = Layout(specs, inputs)
-    return Mixture(
-        datasets, layout, chooser, batch=batch, batch_sizes=batch_sizes, steps=steps, once=stop == "once"
-    )
+    return Mixture(datasets, layout, chooser, batch=batch, batch_sizes=batch_sizes, steps=steps, once=stop == "once")
 
 
 def _kind(batch, sampler, stop):
@@ -184,7 +180,9 @@ def _steps(stop, batch, lengths, batch_sizes, chooser):
     if batch == "interleave":
         batches = batches / _rates(stop, chooser)
     # A hair less, since 90 / 10 / 0.75 is a little more than 12.
-    return math.ceil(batches.max() * (1 - 1e-9)) if stop == "longest" else max(1, math.floor(batches.min() * (1 + 1e-9)))
+    return (
+        math.ceil(batches.max() * (1 - 1e-9)) if stop == "longest" else max(1, math.floor(batches.min() * (1 + 1e-9)))
+    )
 
 
 def _check_lengths(stop, lengths):

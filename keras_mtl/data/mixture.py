@@ -1,11 +1,15 @@
 """A data set made of the data sets of several tasks."""
 
+import functools
+
+import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_mtl.data.feedback import Feedback
 from keras_mtl.data.layout import EMPTY_LENGTH, Layout
 from keras_mtl.data.position import Position
+from keras_mtl.layers import SafeBatchNormalization
 
 
 class Mixture(tf.data.Dataset):
@@ -43,7 +47,7 @@ class Mixture(tf.data.Dataset):
         self._once = once
         self.callback = None if chooser is None else Feedback(self.tasks, chooser)
         self.position = Position(chooser)
-        self._inner = self._build(batch_sizes, datasets)
+        self._inner = self._all_once() if once else self._window(self._stream(datasets, batch_sizes))
         super().__init__(tf.data.experimental.to_variant(self._inner))
 
     @property
@@ -113,10 +117,11 @@ class Mixture(tf.data.Dataset):
                 f"sets. Received: steps_per_epoch={steps_per_epoch}"
             )
         check_model(model, self._layout, empty=self._batch == "interleave" or self._once)
-        strategy = model.distribute_strategy
-        data = self
+        strategy, data = model.distribute_strategy, self
         if strategy.num_replicas_in_sync > 1:
             data = strategy.distribute_datasets_from_function(self._for_replicas)
+        elif not self._once and self.steps % model.steps_per_execution == 0:
+            data = _Endless(self._inner, self.position.stream)
         return data, [] if self.callback is None else [self.callback]
 
     def _for_replicas(self, context):
@@ -140,88 +145,128 @@ class Mixture(tf.data.Dataset):
         if pipelines > 1:
             index = context.input_pipeline_id
             datasets = {task: dataset.shard(pipelines, index) for task, dataset in datasets.items()}
-        return self._build(sizes, datasets, copies=replicas // pipelines)
+        copies = replicas // pipelines
+        return self._window(self._stream(datasets, sizes, copies), copies)
 
-    def _build(self, batch_sizes, datasets, copies=1):
-        """The data set itself. With `copies`, so many batches in a row have the same tasks."""
-        batched = {t: as_batches(d, batch_sizes[t], repeat=not self._once) for t, d in datasets.items()}
-        if self._once:
-            return self._all_once(batched)
-        streams = {task: iter(dataset.prefetch(tf.data.AUTOTUNE)) for task, dataset in batched.items()}
-        self.position.set_streams(streams)
+    def _stream(self, datasets, batch_sizes, copies=1):
+        """The endless stream of batches, from which epochs are taken.
 
-        def take(task):
-            element = streams[task].get_next_as_optional()
-            # Only an empty data set has an end here, and an end would look like the end of the epoch.
-            message = f"The data set of task '{task}' should have examples. Received: an empty data set"
-            tf.debugging.Assert(element.has_value(), [message])
-            return element.get_value()
-
+        With `copies`, so many batches in a row are of the same tasks.
+        """
+        batched = {
+            task: or_error(as_batches(dataset.repeat(), batch_sizes[task]), task).prefetch(tf.data.AUTOTUNE)
+            for task, dataset in datasets.items()
+        }
         if self._batch == "joint":
-            steps = tf.data.Dataset.range(self.steps * copies)
-            return steps.map(lambda step: self._layout.merge({task: take(task) for task in self.tasks}))
-        branches = [
-            tf.data.Dataset.range(np.iinfo("int64").max).map(lambda step, t=task: self._layout.merge({t: take(t)}))
-            for task in self.tasks
-        ]
-        choices = self._choices()
-        if copies > 1:
-            choices = choices.flat_map(lambda task: tf.data.Dataset.from_tensors(task).repeat(copies))
-        mixed = tf.data.Dataset.choose_from_datasets(branches, choices)
-        mixed = mixed.apply(tf.data.experimental.assert_cardinality(self.steps * copies))
-        return mixed.with_options(_as_late_as_can_be()) if self._chooser.live else mixed
+            stream = self._merged(batched, batch_sizes)
+        else:
+            branches = [self._merged({task: dataset}, batch_sizes) for task, dataset in batched.items()]
+            choices = self._choices()
+            if copies > 1:
+                choices = choices.flat_map(lambda task: tf.data.Dataset.from_tensors(task).repeat(copies))
+            stream = tf.data.Dataset.choose_from_datasets(branches, choices)
+        return stream.with_options(_options())
+
+    def _merged(self, batched, batch_sizes):
+        """Batches of some tasks' data sets in one."""
+        fillers = self._layout.fillers({task: batch_sizes[task] for task in batched})
+        places = list(fillers)
+        if not places:
+            return tf.data.Dataset.zip(batched).map(lambda batches: self._layout.merge(batches, {}))
+        # They come as a data set of their own, so that putting them in their places is no operation in the graph.
+        constants = tf.data.Dataset.from_tensors(tuple(fillers.values())).repeat()
+        both = tf.data.Dataset.zip((batched, constants))
+        return both.map(lambda batches, values: self._layout.merge(batches, dict(zip(places, values, strict=True))))
+
+    def _window(self, stream, copies=1):
+        """One epoch of a stream, which goes on where the last one ended."""
+        iterator = self.position.stream = iter(stream)
+        window = tf.data.Dataset.range(self.steps * copies).map(lambda step: iterator.get_next())
+        return window.with_options(_options())
 
     def _choices(self):
-        """Data set of the tasks of one epoch, drawn as it is gone through."""
+        """Endless data set of tasks, drawn as it is gone through."""
         chooser = self._chooser
 
-        def ask(function, *arguments):
-            return tf.numpy_function(function, arguments, tf.int64, stateful=True)
+        def ask(function):
+            return tf.numpy_function(function, [], tf.int64, stateful=True)
 
+        turns = tf.data.Dataset.range(np.iinfo("int64").max)
         if chooser.live:
-            steps = tf.data.Dataset.range(self.steps)
-            return steps.map(lambda step: tf.ensure_shape(ask(chooser.next, step), ()))
-        epoch = tf.data.Dataset.range(1).map(lambda _: tf.ensure_shape(ask(chooser.epoch), (self.steps,)))
-        return epoch.unbatch()
+            return turns.map(lambda turn: tf.ensure_shape(ask(chooser.next), ()))
+        return turns.map(lambda turn: tf.ensure_shape(ask(chooser.epoch), (self.steps,))).unbatch()
 
-    def _all_once(self, batched):
+    def _all_once(self):
+        batched = {task: as_batches(dataset, self.batch_sizes[task]) for task, dataset in self._datasets.items()}
+        varying = dict.fromkeys(self.tasks)
         if self._batch == "interleave":
-            parts = [d.map(lambda *e, t=task: self._layout.merge({t: e})) for task, d in batched.items()]
-            mixed = parts[0]
-            for part in parts[1:]:
-                mixed = mixed.concatenate(part)
+            parts = [self._merged({task: dataset}, varying) for task, dataset in batched.items()]
+            mixed = functools.reduce(lambda before, part: before.concatenate(part), parts)
         else:
             # Data sets that are through go on with empty batches until all are.
-            counted = {t: d.map(lambda *e: (e, True)) for t, d in batched.items()}
-            endless = {t: d.concatenate(_nothing(d)) for t, d in counted.items()}
-            mixed = tf.data.Dataset.zip(endless)
-            mixed = mixed.take_while(lambda elements: tf.reduce_any([more for _, more in elements.values()]))
-            mixed = mixed.map(lambda elements: self._layout.merge({t: e for t, (e, _) in elements.items()}))
+            flagged = {task: dataset.map(lambda *batch: (batch, True)) for task, dataset in batched.items()}
+            longer = {task: dataset.concatenate(_nothing(dataset)) for task, dataset in flagged.items()}
+            mixed = tf.data.Dataset.zip(longer)
+            mixed = mixed.take_while(lambda pairs: tf.reduce_any([more for _, more in pairs.values()]))
+            mixed = mixed.map(lambda pairs: self._layout.merge({task: pair[0] for task, pair in pairs.items()}, {}))
         if self.steps is not None:
             mixed = mixed.apply(tf.data.experimental.assert_cardinality(self.steps))
         return mixed.prefetch(tf.data.AUTOTUNE)
 
 
-def as_batches(dataset, batch_size, repeat):
+class _Endless(tf.data.Dataset):
+    """A mixture for a `fit` that counts the steps of an epoch itself.
+
+    Every epoch goes on with the one iterator of the stream. To call that from
+    a data set of one epoch, as a mixture does elsewhere, would cost about as
+    much as a small batch.
+    """
+
+    def __init__(self, window, iterator):
+        self._window = window
+        self._iterator = iterator
+        super().__init__(tf.data.experimental.to_variant(window))
+
+    def __iter__(self):
+        return self._iterator
+
+    @property
+    def element_spec(self):
+        return self._window.element_spec
+
+    def _inputs(self):
+        return [self._window]
+
+
+def as_batches(dataset, batch_size):
     """Batches of a data set of examples; padded where examples differ in length.
 
     Args:
         dataset: `tf.data.Dataset`.
         batch_size: Integer, or `None` where the data set has batches already.
-        repeat: Boolean. Whether it begins again and again. All batches are
-            full then.
 
     Returns:
         `tf.data.Dataset` of batches.
     """
-    dataset = dataset.repeat() if repeat else dataset
     if batch_size is None:
         return dataset
     specs = tf.nest.flatten(dataset.element_spec)
-    fixed = all(isinstance(spec, tf.TensorSpec) and spec.shape.is_fully_defined() for spec in specs)
-    if fixed or not all(isinstance(spec, tf.TensorSpec) and spec.shape.rank is not None for spec in specs):
-        return dataset.batch(batch_size, drop_remainder=repeat)
-    return dataset.padded_batch(batch_size, drop_remainder=repeat)
+    open_length = any(isinstance(spec, tf.TensorSpec) and None in (spec.shape.dims or ()) for spec in specs)
+    return dataset.padded_batch(batch_size) if open_length else dataset.batch(batch_size)
+
+
+def or_error(dataset, task):
+    """An endless data set, or an error where it has an end, which is that it is empty.
+
+    Without it, the end of one task's data would look like the end of an epoch.
+    """
+
+    def fail(step):
+        message = f"The data set of task '{task}' should have examples. Received: an empty data set"
+        with tf.control_dependencies([tf.debugging.Assert(step < 0, [message])]):
+            return tf.nest.map_structure(lambda spec: _empty(spec), dataset.element_spec)
+
+    return dataset.concatenate(tf.data.Dataset.range(1).map(fail))
 
 
 def check_model(model, layout, empty):
@@ -258,24 +303,30 @@ def _check_inputs(model, layout, task, given):
 
 
 def _check_normalization(model):
-    from keras_mtl.layers import MaskedBatchNormalization
-
-    del MaskedBatchNormalization, model
+    for layer in model._flatten_layers():
+        plain = isinstance(layer, keras.layers.BatchNormalization) and not isinstance(layer, SafeBatchNormalization)
+        if plain and layer.trainable:
+            raise ValueError(
+                f"Layer '{layer.name}' would normalize empty batches, since tasks with inputs of their own take turns, "
+                "and its statistics would become NaN. It should be a `keras_mtl.layers.SafeBatchNormalization`, or "
+                "have trainable=False"
+            )
 
 
 def _nothing(dataset):
     """Endless empty batches in the form of a data set of pairs of batch and flag."""
     batch, _ = dataset.element_spec
-
-    def empty(spec):
-        return tf.zeros([0, *(EMPTY_LENGTH if size is None else size for size in spec.shape[1:])], spec.dtype)
-
-    return tf.data.Dataset.from_tensors((tf.nest.map_structure(empty, batch), False)).repeat()
+    return tf.data.Dataset.from_tensors((tf.nest.map_structure(_empty, batch), False)).repeat()
 
 
-def _as_late_as_can_be():
-    """Options under which a task is drawn when the training step asks for its batch, and not before."""
+def _empty(spec):
+    return tf.zeros([0, *(EMPTY_LENGTH if size is None else size for size in spec.shape[1:])], spec.dtype)
+
+
+def _options():
+    """Options under which nothing is drawn before the training step asks for it, and positions can be saved."""
     options = tf.data.Options()
     options.autotune.enabled = False
     options.experimental_optimization.inject_prefetch = False
+    options.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
     return options

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 class Position(tf.Module):
-    """The streams of a mixture and the state of its draws, as one trackable.
+    """The stream of a mixture and the state of its draws, as one trackable.
 
     Args:
         chooser: `Chooser`, or `None`.
@@ -18,11 +18,7 @@ class Position(tf.Module):
     def __init__(self, chooser):
         super().__init__(name="position")
         self.draws = _Draws(chooser)
-        self.streams = {}
-
-    def set_streams(self, streams):
-        """Takes the iterators of the tasks' data, a dict from task."""
-        self.streams = dict(streams)
+        self.stream = None  # the iterator
 
 
 class _Draws(tf.train.experimental.PythonState):
