@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from keras_mtl.data.chooser import Chooser, checked
 from keras_mtl.data.layout import Layout
-from keras_mtl.data.mixture import Mixture, as_batches
+from keras_mtl.data.mixture import Mixture
+from keras_mtl.data.pipeline import as_batches
 from keras_mtl.data.samplers.registry import get_sampler
 from keras_mtl.data.stats import TaskStats
 

@@ -1,15 +1,11 @@
 """A data set made of the data sets of several tasks."""
 
-import functools
-
-import keras
-import numpy as np
 import tensorflow as tf
 
+from keras_mtl.data import pipeline
 from keras_mtl.data.feedback import Feedback
-from keras_mtl.data.layout import EMPTY_LENGTH, Layout
+from keras_mtl.data.model_check import check_model
 from keras_mtl.data.position import Position
-from keras_mtl.layers import SafeBatchNormalization
 
 
 class Mixture(tf.data.Dataset):
@@ -36,7 +32,7 @@ class Mixture(tf.data.Dataset):
             `tf.train.Checkpoint(mixture=mixture.position)`.
     """
 
-    def __init__(self, datasets, layout: Layout, chooser, *, batch, batch_sizes, steps, once):
+    def __init__(self, datasets, layout, chooser, *, batch, batch_sizes, steps, once):
         self.tasks = tuple(datasets)
         self.steps = steps
         self.batch_sizes = batch_sizes
@@ -47,7 +43,11 @@ class Mixture(tf.data.Dataset):
         self._once = once
         self.callback = None if chooser is None else Feedback(self.tasks, chooser)
         self.position = Position(chooser)
-        self._inner = self._all_once() if once else self._window(self._stream(datasets, batch_sizes))
+        if once:
+            inner = pipeline.once(datasets, batch_sizes, layout, joint=batch == "joint")
+            self._inner = inner if steps is None else inner.apply(tf.data.experimental.assert_cardinality(steps))
+        else:
+            self._inner = self._window(pipeline.endless(datasets, batch_sizes, layout, chooser))
         super().__init__(tf.data.experimental.to_variant(self._inner))
 
     @property
@@ -96,12 +96,13 @@ class Mixture(tf.data.Dataset):
         if self._once:
             raise ValueError("A mixture with stop='once' begins anew every time and should not need a position.")
 
-    def prepare_for(self, model, steps_per_epoch=None):
+    def prepare_for(self, model, steps_per_epoch=None, training=True):
         """What `fit` and `evaluate` of a multi-task model take for it.
 
         Args:
             model: A compiled `MultiTaskModel`.
-            steps_per_epoch: What `fit` was given.
+            steps_per_epoch: What `fit` was given. Defaults to `None`.
+            training: Boolean. Defaults to `True`.
 
         Returns:
             Pair of a data set and a list of callbacks.
@@ -116,7 +117,7 @@ class Mixture(tf.data.Dataset):
                 f"`steps_per_epoch` should be left out: an epoch of the mixture has {self.steps} steps, which `stop` "
                 f"sets. Received: steps_per_epoch={steps_per_epoch}"
             )
-        check_model(model, self._layout, empty=self._batch == "interleave" or self._once)
+        check_model(model, self._layout, empty=training and (self._once or self._batch == "interleave"))
         strategy, data = model.distribute_strategy, self
         if strategy.num_replicas_in_sync > 1:
             data = strategy.distribute_datasets_from_function(self._for_replicas)
@@ -146,72 +147,13 @@ class Mixture(tf.data.Dataset):
             index = context.input_pipeline_id
             datasets = {task: dataset.shard(pipelines, index) for task, dataset in datasets.items()}
         copies = replicas // pipelines
-        return self._window(self._stream(datasets, sizes, copies), copies)
-
-    def _stream(self, datasets, batch_sizes, copies=1):
-        """The endless stream of batches, from which epochs are taken.
-
-        With `copies`, so many batches in a row are of the same tasks.
-        """
-        batched = {
-            task: or_error(as_batches(dataset.repeat(), batch_sizes[task]), task).prefetch(tf.data.AUTOTUNE)
-            for task, dataset in datasets.items()
-        }
-        if self._batch == "joint":
-            stream = self._merged(batched, batch_sizes)
-        else:
-            branches = [self._merged({task: dataset}, batch_sizes) for task, dataset in batched.items()]
-            choices = self._choices()
-            if copies > 1:
-                choices = choices.flat_map(lambda task: tf.data.Dataset.from_tensors(task).repeat(copies))
-            stream = tf.data.Dataset.choose_from_datasets(branches, choices)
-        return stream.with_options(_options())
-
-    def _merged(self, batched, batch_sizes):
-        """Batches of some tasks' data sets in one."""
-        fillers = self._layout.fillers({task: batch_sizes[task] for task in batched})
-        places = list(fillers)
-        if not places:
-            return tf.data.Dataset.zip(batched).map(lambda batches: self._layout.merge(batches, {}))
-        # They come as a data set of their own, so that putting them in their places is no operation in the graph.
-        constants = tf.data.Dataset.from_tensors(tuple(fillers.values())).repeat()
-        both = tf.data.Dataset.zip((batched, constants))
-        return both.map(lambda batches, values: self._layout.merge(batches, dict(zip(places, values, strict=True))))
+        return self._window(pipeline.endless(datasets, sizes, self._layout, self._chooser, copies), copies)
 
     def _window(self, stream, copies=1):
         """One epoch of a stream, which goes on where the last one ended."""
         iterator = self.position.stream = iter(stream)
         window = tf.data.Dataset.range(self.steps * copies).map(lambda step: iterator.get_next())
-        return window.with_options(_options())
-
-    def _choices(self):
-        """Endless data set of tasks, drawn as it is gone through."""
-        chooser = self._chooser
-
-        def ask(function):
-            return tf.numpy_function(function, [], tf.int64, stateful=True)
-
-        turns = tf.data.Dataset.range(np.iinfo("int64").max)
-        if chooser.live:
-            return turns.map(lambda turn: tf.ensure_shape(ask(chooser.next), ()))
-        return turns.map(lambda turn: tf.ensure_shape(ask(chooser.epoch), (self.steps,))).unbatch()
-
-    def _all_once(self):
-        batched = {task: as_batches(dataset, self.batch_sizes[task]) for task, dataset in self._datasets.items()}
-        varying = dict.fromkeys(self.tasks)
-        if self._batch == "interleave":
-            parts = [self._merged({task: dataset}, varying) for task, dataset in batched.items()]
-            mixed = functools.reduce(lambda before, part: before.concatenate(part), parts)
-        else:
-            # Data sets that are through go on with empty batches until all are.
-            flagged = {task: dataset.map(lambda *batch: (batch, True)) for task, dataset in batched.items()}
-            longer = {task: dataset.concatenate(_nothing(dataset)) for task, dataset in flagged.items()}
-            mixed = tf.data.Dataset.zip(longer)
-            mixed = mixed.take_while(lambda pairs: tf.reduce_any([more for _, more in pairs.values()]))
-            mixed = mixed.map(lambda pairs: self._layout.merge({task: pair[0] for task, pair in pairs.items()}, {}))
-        if self.steps is not None:
-            mixed = mixed.apply(tf.data.experimental.assert_cardinality(self.steps))
-        return mixed.prefetch(tf.data.AUTOTUNE)
+        return window.with_options(pipeline.options())
 
 
 class _Endless(tf.data.Dataset):
@@ -236,97 +178,3 @@ class _Endless(tf.data.Dataset):
 
     def _inputs(self):
         return [self._window]
-
-
-def as_batches(dataset, batch_size):
-    """Batches of a data set of examples; padded where examples differ in length.
-
-    Args:
-        dataset: `tf.data.Dataset`.
-        batch_size: Integer, or `None` where the data set has batches already.
-
-    Returns:
-        `tf.data.Dataset` of batches.
-    """
-    if batch_size is None:
-        return dataset
-    specs = tf.nest.flatten(dataset.element_spec)
-    open_length = any(isinstance(spec, tf.TensorSpec) and None in (spec.shape.dims or ()) for spec in specs)
-    return dataset.padded_batch(batch_size) if open_length else dataset.batch(batch_size)
-
-
-def or_error(dataset, task):
-    """An endless data set, or an error where it has an end, which is that it is empty.
-
-    Without it, the end of one task's data would look like the end of an epoch.
-    """
-
-    def fail(step):
-        message = f"The data set of task '{task}' should have examples. Received: an empty data set"
-        with tf.control_dependencies([tf.debugging.Assert(step < 0, [message])]):
-            return tf.nest.map_structure(lambda spec: _empty(spec), dataset.element_spec)
-
-    return dataset.concatenate(tf.data.Dataset.range(1).map(fail))
-
-
-def check_model(model, layout, empty):
-    """Raises where a model and the data of a mixture do not fit.
-
-    Args:
-        model: A compiled `MultiTaskModel`.
-        layout: `Layout`.
-        empty: Boolean. Whether tasks may be absent from a batch.
-    """
-    for tasks in layout.groups():
-        given = {name for task in tasks for name in layout.inputs_of[task]}
-        for task in tasks:
-            _check_inputs(model, layout, task, given)
-    if empty and len(layout.groups()) > 1:
-        _check_normalization(model)
-
-
-def _check_inputs(model, layout, task, given):
-    if task not in model.tasks:
-        raise ValueError(f"The tasks of a mixture should be the model's, {model.tasks}. Received: '{task}'")
-    if None in given:
-        return
-    needed = model.sharing.inputs_of(task)
-    if not isinstance(needed, dict):
-        return
-    # What another data set of the group gives is filled with zeros; what none gives cannot be.
-    missing = [name for name in needed if name not in layout.inputs_of[task]]
-    if missing:
-        raise ValueError(
-            f"The data set of task '{task}' should have its inputs, {list(needed)}. Received: "
-            f"{list(layout.inputs_of[task])}, without {missing}"
-        )
-
-
-def _check_normalization(model):
-    for layer in model._flatten_layers():
-        plain = isinstance(layer, keras.layers.BatchNormalization) and not isinstance(layer, SafeBatchNormalization)
-        if plain and layer.trainable:
-            raise ValueError(
-                f"Layer '{layer.name}' would normalize empty batches, since tasks with inputs of their own take turns, "
-                "and its statistics would become NaN. It should be a `keras_mtl.layers.SafeBatchNormalization`, or "
-                "have trainable=False"
-            )
-
-
-def _nothing(dataset):
-    """Endless empty batches in the form of a data set of pairs of batch and flag."""
-    batch, _ = dataset.element_spec
-    return tf.data.Dataset.from_tensors((tf.nest.map_structure(_empty, batch), False)).repeat()
-
-
-def _empty(spec):
-    return tf.zeros([0, *(EMPTY_LENGTH if size is None else size for size in spec.shape[1:])], spec.dtype)
-
-
-def _options():
-    """Options under which nothing is drawn before the training step asks for it, and positions can be saved."""
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    options.experimental_optimization.inject_prefetch = False
-    options.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
-    return options

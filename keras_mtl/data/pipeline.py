@@ -1,0 +1,146 @@
+"""Pipelines from the tasks' data sets to batches for the model."""
+
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mtl.data.layout import EMPTY_LENGTH
+
+
+def as_batches(dataset, batch_size):
+    """Batches of a data set of examples; padded where examples differ in length.
+
+    Args:
+        dataset: `tf.data.Dataset`.
+        batch_size: Integer, or `None` where the data set has batches already.
+
+    Returns:
+        `tf.data.Dataset` of batches.
+    """
+    if batch_size is None:
+        return dataset
+    specs = tf.nest.flatten(dataset.element_spec)
+    open_length = any(isinstance(spec, tf.TensorSpec) and None in (spec.shape.dims or ()) for spec in specs)
+    return dataset.padded_batch(batch_size) if open_length else dataset.batch(batch_size)
+
+
+def or_error(dataset, task):
+    """An endless data set, or an error where it has an end, which is that it is empty.
+
+    Without it, the end of one task's data would look like the end of an epoch.
+    """
+
+    def fail(step):
+        message = f"The data set of task '{task}' should have examples. Received: an empty data set"
+        with tf.control_dependencies([tf.debugging.Assert(step < 0, [message])]):
+            return tf.nest.map_structure(lambda spec: _empty(spec), dataset.element_spec)
+
+    return dataset.concatenate(tf.data.Dataset.range(1).map(fail))
+
+
+def endless(datasets, batch_sizes, layout, chooser, copies=1):
+    """The endless stream of batches, from which epochs are taken.
+
+    Args:
+        datasets: Dict from task to `tf.data.Dataset`.
+        batch_sizes: Dict from task to integer or `None`.
+        layout: `Layout`.
+        chooser: `Chooser`, or `None` for joint batches.
+        copies: Integer. So many batches in a row are of the same task, one
+            for each replica.
+
+    Returns:
+        `tf.data.Dataset`.
+    """
+    batched = {
+        task: or_error(as_batches(dataset.repeat(), batch_sizes[task]), task).prefetch(tf.data.AUTOTUNE)
+        for task, dataset in datasets.items()
+    }
+    if chooser is None:
+        return merged(batched, batch_sizes, layout).with_options(options())
+    branches = [merged({task: dataset}, batch_sizes, layout) for task, dataset in batched.items()]
+    choices = _choices(chooser)
+    if copies > 1:
+        choices = choices.flat_map(lambda task: tf.data.Dataset.from_tensors(task).repeat(copies))
+    return tf.data.Dataset.choose_from_datasets(branches, choices).with_options(options())
+
+
+def once(datasets, batch_sizes, layout, joint):
+    """Every example of every data set once.
+
+    Args:
+        datasets: Dict from task to `tf.data.Dataset`.
+        batch_sizes: Dict from task to integer or `None`.
+        layout: `Layout`.
+        joint: Boolean. Whether batches hold all tasks.
+
+    Returns:
+        `tf.data.Dataset`.
+    """
+    batched = {task: as_batches(dataset, batch_sizes[task]) for task, dataset in datasets.items()}
+    varying = dict.fromkeys(datasets)
+    if not joint:
+        parts = [merged({task: dataset}, varying, layout) for task, dataset in batched.items()]
+        return functools.reduce(lambda before, part: before.concatenate(part), parts).prefetch(tf.data.AUTOTUNE)
+    # Data sets that are through go on with empty batches until all are.
+    flagged = {task: dataset.map(lambda *batch: (batch, True)) for task, dataset in batched.items()}
+    longer = {task: dataset.concatenate(_nothing(dataset)) for task, dataset in flagged.items()}
+    together = tf.data.Dataset.zip(longer)
+    together = together.take_while(lambda pairs: tf.reduce_any([more for _, more in pairs.values()]))
+    together = together.map(lambda pairs: layout.merge({task: batch for task, (batch, _) in pairs.items()}, {}))
+    return together.prefetch(tf.data.AUTOTUNE)
+
+
+def merged(batched, batch_sizes, layout):
+    """Batches of some tasks in one, as a data set.
+
+    Args:
+        batched: Dict from task to a `tf.data.Dataset` of batches. Other tasks
+            are absent.
+        batch_sizes: Dict from task to the number of rows, `None` where it
+            varies.
+        layout: `Layout`.
+
+    Returns:
+        `tf.data.Dataset`.
+    """
+    fillers = layout.fillers({task: batch_sizes[task] for task in batched})
+    places = list(fillers)
+    if not places:
+        return tf.data.Dataset.zip(batched).map(lambda batches: layout.merge(batches, {}))
+    # They come as a data set of their own, so that putting them in their places is no operation in the graph.
+    constants = tf.data.Dataset.from_tensors(tuple(fillers.values())).repeat()
+    both = tf.data.Dataset.zip((batched, constants))
+    return both.map(lambda batches, values: layout.merge(batches, dict(zip(places, values, strict=True))))
+
+
+def _choices(chooser):
+    """Endless data set of tasks, drawn as it is gone through."""
+
+    def ask(function):
+        return tf.numpy_function(function, [], tf.int64, stateful=True)
+
+    turns = tf.data.Dataset.range(np.iinfo("int64").max)
+    if chooser.live:
+        return turns.map(lambda turn: tf.ensure_shape(ask(chooser.next), ()))
+    return turns.map(lambda turn: tf.ensure_shape(ask(chooser.epoch), (None,))).unbatch()
+
+
+def _nothing(dataset):
+    """Endless empty batches in the form of a data set of pairs of batch and flag."""
+    batch, _ = dataset.element_spec
+    return tf.data.Dataset.from_tensors((tf.nest.map_structure(_empty, batch), False)).repeat()
+
+
+def _empty(spec):
+    return tf.zeros([0, *(EMPTY_LENGTH if size is None else size for size in spec.shape[1:])], spec.dtype)
+
+
+def options():
+    """Options under which nothing is drawn before the training step asks for it, and positions can be saved."""
+    chosen = tf.data.Options()
+    chosen.autotune.enabled = False
+    chosen.experimental_optimization.inject_prefetch = False
+    chosen.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
+    return chosen
