@@ -214,7 +214,7 @@ class TaskTrainer(keras.Model):
     def fit(self, x=None, y=None, *args, callbacks=None, sample_weight=None, validation_data=None, **kwargs):
         self._assert_finite(x)
         x, brought = self._prepared(x, kwargs.get("steps_per_epoch"))
-        validation_data, _ = self._prepared(validation_data)
+        validation_data, _ = self._prepared(validation_data, training=False)
         for callback in brought:
             if callback not in keras.tree.flatten(callbacks):
                 callbacks = with_callback(callbacks, callback)
@@ -237,7 +237,8 @@ class TaskTrainer(keras.Model):
         return logs
 
     def evaluate(self, x=None, y=None, *args, sample_weight=None, **kwargs):
-        x, _ = self._prepared(x)
+        if not kwargs.get("_use_cached_eval_dataset"):  # else `fit` has prepared it
+            x, _ = self._prepared(x, training=False)
         self._evaluating = True
         try:
             return super().evaluate(x, y, *args, sample_weight=_for_all_labels(y, sample_weight, self.tasks), **kwargs)
@@ -251,10 +252,10 @@ class TaskTrainer(keras.Model):
         finally:
             self._evaluating = False
 
-    def _prepared(self, data, steps_per_epoch=None):
+    def _prepared(self, data, steps_per_epoch=None, training=True):
         """Data as Keras takes them, and the callbacks that they bring, as `keras_mtl.data.mix` does."""
         prepare = getattr(data, "prepare_for", None)
-        return (data, []) if prepare is None else prepare(self, steps_per_epoch)
+        return (data, []) if prepare is None else prepare(self, steps_per_epoch, training)
 
     def _assert_finite(self, x):
         for array in keras.tree.flatten(x):
