@@ -50,13 +50,15 @@ def own_inputs(model, name=None):
             return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=key)
 
         if isinstance(given, dict):
-            own = {part: copy(tensor, f"{task}_{part}") for part, tensor in given.items()}
-            inputs.update({f"{task}_{part}": tensor for part, tensor in own.items()})
+            names = {part: f"{task}_{part}" for part in given}
         elif isinstance(given, (list, tuple)):
-            own = [copy(tensor, f"{task}_{tensor.name}") for tensor in given]
-            inputs.update({f"{task}_{old.name}": tensor for old, tensor in zip(given, own, strict=True)})
+            names, given = {i: f"{task}_{tensor.name}" for i, tensor in enumerate(given)}, dict(enumerate(given))
         else:
-            own = inputs[f"{task}_input"] = copy(given, f"{task}_input")
-        again = keras.models.clone_model(single, input_tensors=own, clone_function=lambda layer: layer)
+            names, given = {0: f"{task}_input"}, {0: given}
+        own = {part: copy(tensor, names[part]) for part, tensor in given.items()}
+        inputs.update({names[part]: tensor for part, tensor in own.items()})
+        # Without names, since those of the inputs are other ones now.
+        nameless = keras.Model(list(given.values()), single.output, name=single.name)
+        again = keras.models.clone_model(nameless, input_tensors=list(own.values()), clone_function=lambda layer: layer)
         outputs[task] = again.output
     return MultiTaskModel(inputs, outputs, name=name or model.name)

@@ -88,7 +88,8 @@ class _PlacedGraph(StageGraph):
     def _place(self):
         depth = {}
         for stage in self.stages:  # in the order in which data passes them
-            before = [depth[s.name] for group in self.sources[stage.name] for s in group]
+            # What a shared stage takes from a later one, or from itself in another call, goes back.
+            before = [depth[s.name] for group in self.sources[stage.name] for s in group if s.name in depth]
             depth[stage.name] = 1 + max(before, default=0)
         tasks = list(self.model.tasks)
         lanes = [*tasks[: len(tasks) // 2], "shared", *tasks[len(tasks) // 2 :]]
@@ -117,6 +118,9 @@ def _draw_graph(axes, graph, colors, model):
             weight = graph.weight(stage, place)
             for source in group:
                 x0, y0 = graph.places[source.name]
+                if x0 >= x:
+                    _draw_return(axes, (x0, y0), (x, y))
+                    continue
                 strength = 0.35 if weight is None else min(1.0, 0.08 + abs(weight))
                 axes.plot(
                     [x0 + _WIDTH / 2, x - _WIDTH / 2],
@@ -149,6 +153,13 @@ def _draw_graph(axes, graph, colors, model):
     axes.set_axis_off()
     handles = [Patch(facecolor=color, alpha=0.45, label=task) for task, color in colors.items()]
     axes.legend(handles=handles, loc="upper left", ncols=min(6, len(handles)), fontsize=7, frameon=False)
+
+
+def _draw_return(axes, start, end):
+    """An arrow over the boxes, from a stage to one that is not behind it."""
+    style = {"arrowstyle": "->", "connectionstyle": f"arc3,rad={0.7 if start == end else 0.4}", "linestyle": "--"}
+    start, end = ((x + dx, y + _HEIGHT / 2) for (x, y), dx in ((start, _WIDTH / 4), (end, -_WIDTH / 4)))
+    axes.annotate("", xy=end, xytext=start, arrowprops={**style, "color": "dimgray", "alpha": 0.7, "shrinkA": 0})
 
 
 def _label(stage):

@@ -1,6 +1,5 @@
 """The model as a graph of stages, and its coefficients as tables with names."""
 
-import keras
 import numpy as np
 
 from keras_mtl.layers import Stage
@@ -17,7 +16,8 @@ class StageGraph:
         stages: List of the stages, in the order in which data passes them; of
             the layers with variables, where the model has no stages.
         sources: Dict from a stage's name to a list, for each of its inputs, of
-            the stages that the input comes from.
+            the stages that the input comes from; in any of its calls, where
+            there are several.
         mixing: Dict from name to stage, of the stages with coefficients.
     """
 
@@ -26,23 +26,30 @@ class StageGraph:
         self.stages = [layer for layer in model.layers if isinstance(layer, Stage)] or [
             layer for layer in model.layers if layer.variables
         ]
-        self._made = {}
-        for operation in model.operations:
-            for tensor in keras.tree.flatten(operation.output):
-                self._made[id(tensor)] = operation
-        self.sources = {stage.name: [self._sources(t) for t in self._inputs(stage)] for stage in self.stages}
+        # A node is one call of a layer: a stage that is called several times has several.
+        self._nodes = {}
+        for nodes in model._nodes_by_depth.values():
+            self._nodes.update({id(tensor): node for node in nodes for tensor in node.outputs})
+        self.sources = {stage.name: self._sources_of_inputs(stage) for stage in self.stages}
         self._reader = CoefficientReader(model)
         self.mixing = {stage.name: stage for stage in self._reader.mixing}
 
-    def _inputs(self, operation):
-        return [] if isinstance(operation, keras.layers.InputLayer) else keras.tree.flatten(operation.input)
+    def _sources_of_inputs(self, stage):
+        """For each place of a stage's inputs, the stages that it is ever taken from."""
+        places = []
+        for node in dict.fromkeys(self._nodes.values()):
+            if node.operation is stage:
+                for place, tensor in enumerate(node.input_tensors):
+                    places += [[]] if place == len(places) else []
+                    places[place] += [s for s in self._sources(tensor) if s not in places[place]]
+        return places
 
     def _sources(self, tensor):
         """The stages that a tensor comes from, through what is none."""
-        operation = self._made[id(tensor)]
-        if any(operation is stage for stage in self.stages):
-            return [operation]
-        return [stage for t in self._inputs(operation) for stage in self._sources(t)]
+        node = self._nodes[id(tensor)]
+        if any(node.operation is stage for stage in self.stages):
+            return [node.operation]
+        return [stage for t in node.input_tensors for stage in self._sources(t)]
 
     def read(self, x=None):
         """The coefficients as they are now.
