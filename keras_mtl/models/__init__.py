@@ -3,6 +3,8 @@
 from keras_mtl.models.adashare import adashare, policy_of, sample_policies
 from keras_mtl.models.branch_by_affinity import branch_by_affinity
 from keras_mtl.models.branched_sharing import branched_sharing
+from keras_mtl.models.by_layout import group_by_layout
+from keras_mtl.models.by_layout import predict_by_layout
 from keras_mtl.models.cgc import cgc
 from keras_mtl.models.columns import stages_of
 from keras_mtl.models.cross_stitch import cross_stitch
@@ -12,11 +14,13 @@ from keras_mtl.models.esmm import esmm
 from keras_mtl.models.fit_policy import fit_policy
 from keras_mtl.models.hard_sharing import hard_sharing
 from keras_mtl.models.hierarchical_sharing import hierarchical_sharing
+from keras_mtl.models.layouts import query_layout
 from keras_mtl.models.learning_to_branch import branches_of, extract_branches, learning_to_branch
 from keras_mtl.models.mmoe import mmoe
 from keras_mtl.models.mtan import mtan
 from keras_mtl.models.multi_task_model import MultiTaskModel
 from keras_mtl.models.nddr import nddr
+from keras_mtl.models.neural_module_network import neural_module_network
 from keras_mtl.models.omoe import omoe
 from keras_mtl.models.own_inputs import own_inputs
 from keras_mtl.models.ple import ple
@@ -38,17 +42,21 @@ __all__ = [
     "esmm",
     "extract_branches",
     "fit_policy",
+    "group_by_layout",
     "hard_sharing",
     "hierarchical_sharing",
     "learning_to_branch",
     "mmoe",
     "mtan",
     "nddr",
+    "neural_module_network",
     "omoe",
     "own_inputs",
     "ple",
     "plot_sharing",
     "policy_of",
+    "predict_by_layout",
+    "query_layout",
     "sample_policies",
     "sluice",
     "soft_sharing",
