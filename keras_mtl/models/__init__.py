@@ -3,7 +3,7 @@
 from keras_mtl.models.adashare import adashare, policy_of, sample_policies
 from keras_mtl.models.branch_by_affinity import branch_by_affinity
 from keras_mtl.models.branched_sharing import branched_sharing
-from keras_mtl.models.by_layout import group_by_layout
+from keras_mtl.models.by_layout import group_by_layout, predict_by_layout
 from keras_mtl.models.by_layout import predict_by_layout
 from keras_mtl.models.cgc import cgc
 from keras_mtl.models.columns import stages_of
