@@ -9,6 +9,7 @@ is measured on the same network, batch and tasks where it is installed.
 
 import argparse
 import functools
+import time
 
 import numpy as np
 import torchjd_steps
@@ -43,12 +44,13 @@ def compiled(network, num_tasks, name):
     return model
 
 
-def measure(network, num_tasks, names, batch_size, steps, rounds, torch_names):
+def measure(network, num_tasks, names, batch_size, steps, rounds, torch_names, clock):
     """Milliseconds per step of every variant, `rounds` turns each."""
     models = {name: compiled(network, num_tasks, name) for name in ("plain Keras", *names)}
-    worker = torchjd_steps.Worker(network, num_tasks, batch_size) if torch_names else None
+    worker = torchjd_steps.Worker(network, num_tasks, batch_size, clock) if torch_names else None
     others = {f"TorchJD {name}": functools.partial(worker.time_turn, name) for name in torch_names}
-    times = step_times(models, make_data(network, num_tasks, batch_size, steps), rounds, others=others)
+    data = make_data(network, num_tasks, batch_size, steps)
+    times = step_times(models, data, rounds, time.process_time if clock == "cpu" else time.perf_counter, others)
     if worker:
         worker.close()
     return times
@@ -62,6 +64,7 @@ def main():
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--growth", action="store_true", help="few variants, 2 to 64 tasks")
+    parser.add_argument("--cpu-time", action="store_true", help="count the work of all cores in place of wall time")
     parser.add_argument("--memory", action="store_true", help="peak memory too, one process for each variant")
     args = parser.parse_args()
     if args.growth:
@@ -75,7 +78,8 @@ def main():
 
     for network in args.network:
         for num_tasks in args.tasks:
-            times = measure(network, num_tasks, names, args.batch_size, args.steps, args.rounds, torch_names)
+            clock = "cpu" if args.cpu_time else "wall"
+            times = measure(network, num_tasks, names, args.batch_size, args.steps, args.rounds, torch_names, clock)
             table = Table(title=f"{network}, {num_tasks} tasks, batches of {args.batch_size}")
             columns = ["variant", "ms per step (median)", "ratio to plain", "ratio of fastest turns"]
             for column in columns + ["peak MiB"] * args.memory:

@@ -88,10 +88,11 @@ class Worker:
         network: `"lenet"` or `"mlp"`.
         num_tasks: Integer.
         batch_size: Integer.
+        clock: `"wall"` or `"cpu"`.
     """
 
-    def __init__(self, network, num_tasks, batch_size):
-        command = [sys.executable, __file__, network, str(num_tasks), str(batch_size)]
+    def __init__(self, network, num_tasks, batch_size, clock="wall"):
+        command = [sys.executable, __file__, network, str(num_tasks), str(batch_size), clock]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def time_turn(self, name, steps):
@@ -106,14 +107,15 @@ class Worker:
         self._process.wait()
 
 
-def _serve(network, num_tasks, batch_size):
+def _serve(network, num_tasks, batch_size, clock):
+    clock = time.process_time if clock == "cpu" else time.perf_counter
     functions = make_steps(network, int(num_tasks), int(batch_size))
     for line in sys.stdin:
         steps, name = line.strip().split(" ", 1)
-        start = time.perf_counter()
+        start = clock()
         for _ in range(int(steps)):
             functions[name]()
-        print(1000 * (time.perf_counter() - start) / int(steps), flush=True)
+        print(1000 * (clock() - start) / int(steps), flush=True)
 
 
 if __name__ == "__main__":
