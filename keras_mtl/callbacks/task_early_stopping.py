@@ -118,7 +118,6 @@ class TaskEarlyStopping(keras.callbacks.Callback):
         for layer in self.model.sharing.layers:
             if self.model.sharing.tasks_of(layer) == (task,):
                 layer.trainable = False
-        self.model.make_train_function()
 
 
 def tcdcn_criterion(threshold, window=5):

@@ -6,6 +6,8 @@ import warnings
 import keras
 from keras import ops
 
+from keras_mtl.training.freezing import Freezing
+
 
 def with_callback(callbacks, callback):
     """Puts a callback before the others, so that checkpoints see what it did.
@@ -26,17 +28,21 @@ def with_callback(callbacks, callback):
 
 
 class EndOfEpoch(keras.callbacks.Callback):
-    """Rolls weighting state, and tells of tasks that had no labels or no number."""
+    """Rolls weighting state, tells of tasks that had no labels or no number, and sees layers frozen meanwhile."""
 
     def __init__(self):
         super().__init__()
         self._seen = ()
         self._looked = 0.0
 
+    def on_train_begin(self, logs=None):
+        self._freezing = Freezing(self.model)
+
     def on_epoch_begin(self, epoch, logs=None):
         self._seen = ()
 
     def on_train_batch_begin(self, batch, logs=None):
+        self._freezing.follow()
         # Steps that are not finite change nothing, so there is no hurry: a look now and then does not slow training.
         if time.monotonic() - self._looked > _SECONDS:
             raise_nonfinite(self.model)
@@ -88,12 +94,11 @@ def raise_nonfinite(model):
         return
     tasks = [task for task, count in counts.items() if count]
     compiled.nonfinite_tracker.reset_state()
-    what = (
-        f"NaN or infinity in the loss of {tasks}" if tasks else "NaN or infinity in the gradients, from finite losses"
-    )
+    what = f"the loss of {tasks}" if tasks else "the gradients or the weighting's state, from finite losses"
     raise FloatingPointError(
-        f"The losses and gradients of all tasks should be finite. Received: {what}. The model is as it was before that "
-        f"step. {_ADVICE} `compile(on_nonfinite='skip_task')` or `'skip_step'` trains on without such steps."
+        f"The losses and gradients of all tasks should be finite. Received: NaN or infinity in {what}. The model is as "
+        f"it was before that step. {_ADVICE} `compile(on_nonfinite='skip_task')` or `'skip_step'` trains on without "
+        "such steps."
     )
 
 
@@ -122,7 +127,7 @@ def warn_nonfinite(model, epoch):
             )
     if skipped and not any(counts.values()):
         warnings.warn(
-            f"Gradients were NaN or infinite in epoch {epoch + 1}, although the losses were finite. Steps left "
-            f"out: {skipped}. {_ADVICE}",
+            f"Gradients, or the weighting's state, were NaN or infinite in epoch {epoch + 1}, although the losses were "
+            f"finite. Steps left out: {skipped}. {_ADVICE}",
             stacklevel=3,
         )
