@@ -2,6 +2,7 @@
 
 from keras_mtl.data.curriculum import Curriculum, learning_speed
 from keras_mtl.data.label_report import MissingReport
+from keras_mtl.data.letter_trigrams import hashed_trigrams, letter_trigrams
 from keras_mtl.data.missing import missing_report
 from keras_mtl.data.mix import mix
 from keras_mtl.data.mixture import Mixture
@@ -40,7 +41,9 @@ __all__ = [
     "Temperature",
     "Uniform",
     "competence",
+    "hashed_trigrams",
     "learning_speed",
+    "letter_trigrams",
     "missing_report",
     "mix",
     "pace",

@@ -2,6 +2,7 @@
 
 from keras_mtl.layers.attention_mask import AttentionMask
 from keras_mtl.layers.combine_module import CombineModule
+from keras_mtl.layers.cosine_scores import CosineScores
 from keras_mtl.layers.cross_stitch import CrossStitch
 from keras_mtl.layers.describe_module import DescribeModule
 from keras_mtl.layers.distilled_policy import DistilledPolicy
@@ -26,6 +27,7 @@ __all__ = [
     "NDDR",
     "AttentionMask",
     "CombineModule",
+    "CosineScores",
     "CrossStitch",
     "DSelectKGate",
     "DescribeModule",

@@ -5,9 +5,11 @@ from keras_mtl.metrics.directions import higher_is_better
 from keras_mtl.metrics.gates import dead_experts, gate_utilization
 from keras_mtl.metrics.labelwise_auc import LabelwiseAUC
 from keras_mtl.metrics.labelwise_mean import LabelwiseMean
+from keras_mtl.metrics.ndcg import NDCG
 from keras_mtl.metrics.unit_drift import unit_drift
 
 __all__ = [
+    "NDCG",
     "DeltaM",
     "LabelwiseAUC",
     "LabelwiseMean",
