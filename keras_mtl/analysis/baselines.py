@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_mtl.analysis.grouping.grouped_model import GroupedModel
 from keras_mtl.models.coefficients import tied_stages
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
@@ -10,7 +11,7 @@ def alone(model, task, candidate=None):
     """The single-task model of a task, compiled as the whole model was.
 
     Args:
-        model: A compiled `MultiTaskModel`, freshly built.
+        model: A compiled `MultiTaskModel`, freshly built, or a `GroupedModel`.
         task: String. The task.
         candidate: String. What to call the model in an error, if its tasks may
             share. Defaults to `None`.
@@ -22,6 +23,7 @@ def alone(model, task, candidate=None):
     Raises:
         ValueError: If layers of other tasks are on that way.
     """
+    model = network_of(model, task)
     inputs = model.sharing.inputs_of(task)
     column = MultiTaskModel(inputs, {task: model.output[task]}, name=f"single_{task}")
     owners = {getattr(layer, "scope", "").split("/")[0] for layer in column.layers} & set(model.tasks)
@@ -78,17 +80,29 @@ def check(baselines, metrics, candidates):
 
 def check_model(name, model, metrics):
     """Raises where a builder did not return what a comparison can train."""
-    if not isinstance(model, MultiTaskModel) or not model.compiled:
+    networks = networks_of(model)
+    if not all(isinstance(network, MultiTaskModel) and network.compiled for network in networks):
         raise ValueError(f"Candidate '{name}' should return a compiled `MultiTaskModel`. Received: {model!r}")
     missing = [task for task in metrics if task not in model.tasks]
     if missing:
         raise ValueError(f"Candidate '{name}' should have every task of `metrics`. Received: no {missing}")
-    logged = {metric.name for metric in model.compiled_tasks.task_metrics}
-    logged |= {f"{task}_loss" for task in model.compiled_tasks.tasks}
+    logged = {metric.name for network in networks for metric in network.compiled_tasks.task_metrics}
+    logged |= {f"{task}_loss" for network in networks for task in network.compiled_tasks.tasks}
     unknown = [f"{task}_{m}" for task, of_task in metrics.items() for m in of_task if f"{task}_{m}" not in logged]
     if unknown:
         raise ValueError(f"Candidate '{name}' should log the metrics. Received: no {unknown}; logs: {sorted(logged)}")
-    if model.optimizer.built and int(keras.ops.convert_to_numpy(model.optimizer.iterations)) > 0:
+    optimizers = [network.optimizer for network in networks]
+    if any(o.built and int(keras.ops.convert_to_numpy(o.iterations)) > 0 for o in optimizers):
         raise ValueError(
             f"Candidate '{name}' should build a new model each time. Received: one that was trained before"
         )
+
+
+def networks_of(model):
+    """The networks that a candidate consists of: usually itself."""
+    return model.networks if isinstance(model, GroupedModel) else [model]
+
+
+def network_of(model, task):
+    """The network that serves a task."""
+    return model.network_of(task) if isinstance(model, GroupedModel) else model

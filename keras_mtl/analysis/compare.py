@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_mtl.analysis.baselines import alone, check, check_model
+from keras_mtl.analysis.baselines import alone, check, check_model, network_of
 from keras_mtl.analysis.report import Report
 from keras_mtl.analysis.runs import RunStore, labels_of, train_and_evaluate
 from keras_mtl.metrics.directions import higher_is_better
@@ -34,7 +34,7 @@ def compare(
 
     Args:
         candidates: Dict from name to a function without arguments that returns
-            a compiled `MultiTaskModel`.
+            a compiled `MultiTaskModel`, or a `GroupedModel` of several.
         data: Training data: a data set, or a tuple `(x, y)` or
             `(x, y, sample_weight)`.
         baselines: What single-task models are. `"single_task"`: each task's
@@ -92,7 +92,7 @@ def compare(
     def train_alone(name, task):
         model = from_first()
         check_model(name, model, metrics)
-        condition = model.compiled_tasks.task_losses.sample_space.get(task)
+        condition = network_of(model, task).compiled_tasks.task_losses.sample_space.get(task)
         parts = [labels_of(part, task, condition) for part in whole]
         return train_and_evaluate(alone(model, task), *parts, epochs, fit_options)
 

@@ -122,19 +122,26 @@ def _arguments(data):
 
 
 class StepClock(keras.callbacks.Callback):
-    """Milliseconds of a step: the median, so that tracing does not count."""
+    """Milliseconds of a step: the median, so that tracing does not count.
+
+    Where it has seen several trainings, as of a `GroupedModel`'s networks, a
+    step is one of each.
+    """
 
     def __init__(self):
         super().__init__()
-        self._times, self._start = [], 0.0
+        self._trainings, self._start = [], 0.0
+
+    def on_train_begin(self, logs=None):
+        self._trainings.append([])
 
     def on_train_batch_begin(self, batch, logs=None):
         self._start = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
         # With steps_per_execution=n this is called every n steps.
-        self._times.append((time.perf_counter() - self._start) / self.model.steps_per_execution)
+        self._trainings[-1].append((time.perf_counter() - self._start) / self.model.steps_per_execution)
 
     def milliseconds(self):
         """The median of the steps so far; 0 before the first."""
-        return 1000 * float(np.median(self._times)) if self._times else 0.0
+        return 1000 * sum(float(np.median(times)) for times in self._trainings if times)

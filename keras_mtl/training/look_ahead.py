@@ -49,7 +49,7 @@ class LookAhead:
             raise ValueError(f"Model '{model.name}' should have trainable layers that two tasks share. Received: none")
         places = {id(variable): place for place, variable in enumerate(model.trainable_variables)}
         self._places = [places[id(variable)] for variable in shared]
-        self._run = tf.function(self._look, reduce_retracing=True)
+        self._run = tf.function(self._look, autograph=False, reduce_retracing=True)
 
     def __call__(self, x, y, sample_weight=None, learning_rate=None):
         """Looks ahead on one batch.

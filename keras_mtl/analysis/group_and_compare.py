@@ -1,0 +1,193 @@
+"""From tasks to groups to trained models to a report, in one call."""
+
+import hashlib
+import json
+import pathlib
+from typing import NamedTuple
+
+import keras
+
+from keras_mtl.analysis.affinity import Affinity
+from keras_mtl.analysis.compare import compare
+from keras_mtl.analysis.grouping.group_tasks import group_tasks
+from keras_mtl.analysis.grouping.grouped_model import build_groups
+from keras_mtl.analysis.grouping.measure_networks import measure_networks
+from keras_mtl.analysis.grouping.network import Network
+from keras_mtl.analysis.grouping.result import Grouping
+from keras_mtl.analysis.measure_affinity import METHODS, measure_affinity
+from keras_mtl.analysis.report import Report
+from keras_mtl.analysis.task_relations import task_relations
+
+MEASURES = (*METHODS, "labels", "networks")
+TOGETHER, CHOSEN, RANDOM = "all together", "chosen groups", "random groups"
+
+
+class GroupStudy(NamedTuple):
+    """What `group_and_compare` found.
+
+    Attributes:
+        scores: `Affinity`, or a list of `Network`: what the groups were chosen
+            by.
+        grouping: `Grouping`. The chosen groups.
+        report: `Report`. Chosen groups, random groups of the same sizes, and
+            all tasks together, against single-task models.
+    """
+
+    scores: object
+    grouping: Grouping
+    report: Report
+
+
+def group_and_compare(
+    builder,
+    data,
+    *,
+    test,
+    metrics,
+    budget,
+    scores="look_ahead",
+    method=None,
+    overlap=True,
+    alone=0.0,
+    validation=None,
+    epochs=10,
+    seeds=3,
+    every=10,
+    directions=None,
+    random_groups=True,
+    directory=None,
+    progress=True,
+    **fit_options,
+):
+    """Measures affinities, groups tasks, trains the groups, and reports.
+
+    1. One network of all tasks is trained and watched (or what else `scores`
+       says), on the training data alone.
+    2. `group_tasks` chooses groups within the budget.
+    3. `compare` trains, once for each seed and from scratch: a network for
+       each chosen group, one for each group of a random grouping of the same
+       sizes and cost, another one for each seed, one network of all tasks, and
+       each task's layers of that network alone, which are the baseline.
+
+    Args:
+        builder: Function from a list of tasks to a compiled `MultiTaskModel`
+            of these tasks.
+        data: Training data: a data set, or a tuple `(x, y)` or
+            `(x, y, sample_weight)`.
+        test: Test data, as `data`. They choose nothing.
+        metrics: Dict from task to the metric that counts, named as in the logs
+            after the task: `"accuracy"`, `"loss"`. Its tasks are grouped.
+        budget: Integer. Number of networks.
+        scores: What groups are chosen by: `"look_ahead"`, `"cosine"` or
+            `"representation"` (see `measure_affinity`; for the last one,
+            networks of one task each are trained), `"labels"` (the association of
+            `task_relations`, without training), `"networks"` (networks of all
+            single tasks and pairs, measured on `validation`), or an `Affinity`
+            or list of `Network` from elsewhere. Defaults to `"look_ahead"`.
+        method: As in `group_tasks`. Defaults to `"higher_order"` with
+            networks, else `"integer"`.
+        overlap: Boolean. Whether a task may be trained in several networks.
+            Defaults to `True`.
+        alone: As in `group_tasks`. Defaults to `0.0`.
+        validation: Validation data, as `data`. Defaults to `None`.
+        epochs: Integer. For every training. Defaults to `10`.
+        seeds: Integer, or a list of integers. Defaults to `3`.
+        every: Integer. Steps between two measurements of affinity. Defaults to
+            `10`.
+        directions: Dict from metric to `"max"` or `"min"`, for metrics whose
+            name does not tell.
+        random_groups: Boolean. Whether random groups are compared, too.
+            Defaults to `True`.
+        directory: Path of a folder. What has been measured, chosen and trained
+            is kept there; a call that was killed goes on. Changed builders or
+            data need another folder. Defaults to `None`.
+        progress: Boolean. Whether to show progress. Defaults to `True`.
+        **fit_options: Further arguments of `fit`, such as `batch_size`.
+
+    Returns:
+        A `GroupStudy`: `(scores, grouping, report)`.
+
+    Raises:
+        ValueError: If `scores` is unknown, or "networks" without `validation`.
+    """
+    tasks = list(metrics)
+    folder = None if directory is None else pathlib.Path(directory)
+    if isinstance(scores, str) and scores not in MEASURES:
+        raise ValueError(f"`scores` should be one of {MEASURES}, affinities or networks. Received: {scores!r}")
+    if scores == "networks" and validation is None:
+        raise ValueError("`validation` should be given where `scores` are those of trained networks. Received: None")
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    found = scores
+    if isinstance(scores, str):
+        options = {"epochs": epochs, "progress": progress, **fit_options}
+        if scores == "networks":
+            kept = None if folder is None else folder / "networks"
+            options |= {"validation": validation, "metrics": metrics, "directions": directions, "directory": kept}
+            found = measure_networks(builder, data, **options)
+        else:
+            settings = {"scores": scores, "tasks": tasks, "epochs": epochs, "every": every}
+            found = _kept_affinity(
+                folder, settings, lambda: _affinity(builder, data, tasks, scores, every, _first(seeds), options)
+            )
+    by_networks = isinstance(found, list) and all(isinstance(one, Network) for one in found)
+    method = method or ("higher_order" if by_networks else "integer")
+    grouping = group_tasks(found, budget, method=method, tasks=tasks, overlap=overlap, alone=alone)
+    if folder is not None:
+        grouping.save(folder / "grouping.json")
+    candidates = {
+        TOGETHER: lambda: builder(list(tasks)),
+        CHOSEN: lambda: build_groups(grouping, builder),
+    }
+    if random_groups:
+        # `compare` sets the global seed before it builds: every seed has a random grouping of its own.
+        candidates[RANDOM] = lambda: build_groups(grouping.shuffled(), builder)
+    report = compare(
+        candidates,
+        data,
+        metrics=metrics,
+        test=test,
+        validation=validation,
+        epochs=epochs,
+        seeds=seeds,
+        directions=directions,
+        directory=None if folder is None else folder / _name_of(grouping),
+        progress=progress,
+        **fit_options,
+    )
+    return GroupStudy(found, grouping, report)
+
+
+def _affinity(builder, data, tasks, scores, every, seed, options):
+    if scores == "labels":
+        y = data[1] if isinstance(data, tuple) else None
+        if not isinstance(y, dict):
+            raise ValueError("`scores='labels'` needs `data` as arrays. Received: a data set")
+        return task_relations({task: y[task] for task in tasks}).association
+    keras.utils.set_random_seed(seed)
+    alone = scores == "representation"
+    model = build_groups([[task] for task in tasks], builder) if alone else builder(list(tasks))
+    return measure_affinity(model, data, method=scores, every=every, **options)
+
+
+def _kept_affinity(folder, settings, measure):
+    """The affinity of an earlier call with these settings, or a new one."""
+    path = None if folder is None else folder / "affinity.json"
+    if path is not None and path.exists():
+        content = json.loads(path.read_text())
+        if content["settings"] == settings:
+            return Affinity.from_dict(content["values"])
+    affinity = measure()
+    if path is not None:
+        path.write_text(json.dumps({"settings": settings, "values": affinity.to_dict()}, indent=1))
+    return affinity
+
+
+def _first(seeds):
+    return 0 if isinstance(seeds, int) else next(iter(seeds))
+
+
+def _name_of(grouping):
+    """A folder's name for the runs of a grouping: other groups have another one."""
+    groups = json.dumps([sorted(group) for group in grouping.groups])
+    return f"runs-{hashlib.sha256(groups.encode()).hexdigest()[:8]}"

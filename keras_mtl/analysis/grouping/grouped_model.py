@@ -1,0 +1,247 @@
+"""The networks of a grouping, behind one `fit` and `predict`."""
+
+import json
+import os
+import pathlib
+
+import keras
+
+from keras_mtl.analysis.grouping.histories import merged
+from keras_mtl.analysis.grouping.result import Grouping
+from keras_mtl.analysis.grouping.select import labels_of_tasks
+from keras_mtl.analysis.progress import run_bar
+from keras_mtl.models.multi_task_model import MultiTaskModel
+
+
+def build_groups(grouping, builder):
+    """Builds the networks of a grouping.
+
+    Args:
+        grouping: `Grouping`, or a list of lists of tasks.
+        builder: Function from a list of tasks to a compiled `MultiTaskModel`
+            of these tasks. It is called once for each group.
+
+    Returns:
+        A `GroupedModel`.
+
+    Raises:
+        ValueError: If the builder returns anything else, or a model of other
+            tasks.
+
+    Example:
+
+    >>> def builder(tasks):
+    ...     heads = {task: keras.layers.Dense(1) for task in tasks}
+    ...     model = keras_mtl.hard_sharing(keras.Input((4,)), [keras.layers.Dense(3)], heads)
+    ...     model.compile("sgd", loss="mse")
+    ...     return model
+    >>> model = keras_mtl.analysis.build_groups([["a", "b"], ["c"]], builder)
+    >>> x, y = np.ones((8, 4)), {task: np.ones((8, 1)) for task in "abc"}
+    >>> history = model.fit(x, y, verbose=0)
+    >>> sorted(model.predict(x, verbose=0))
+    ['a', 'b', 'c']
+    """
+    grouping = grouping if isinstance(grouping, Grouping) else Grouping(grouping)
+    networks = []
+    for group in grouping.groups:
+        network = builder(list(group))
+        if not isinstance(network, MultiTaskModel) or not network.compiled or set(network.tasks) != set(group):
+            tasks = list(getattr(network, "tasks", ()))
+            raise ValueError(
+                f"`builder` should return a compiled `MultiTaskModel` of the tasks it is given, {list(group)}. "
+                f"Received: {type(network).__name__} of tasks {tasks}"
+            )
+        networks.append(network)
+    return GroupedModel(grouping, networks)
+
+
+class GroupedModel:
+    """Several networks that train, predict and are evaluated as one.
+
+    A task that several networks train is served by one of them: predictions,
+    metrics and logs of the task are that network's. Networks are trained one
+    after the other.
+
+    Args:
+        grouping: `Grouping`.
+        networks: List of compiled `MultiTaskModel`, one for each group.
+    """
+
+    def __init__(self, grouping, networks):
+        self.grouping = grouping
+        self.networks = list(networks)
+
+    @property
+    def tasks(self):
+        """Tuple of the tasks."""
+        return self.grouping.tasks
+
+    @property
+    def shared_variables(self):
+        """Trainable variables that two tasks of a network or more reach."""
+        return [variable for network in self.networks for variable in network.shared_variables]
+
+    @property
+    def layers(self):
+        """The layers of all networks."""
+        return [layer for network in self.networks for layer in network.layers]
+
+    def count_params(self):
+        """Number of the scalars in all networks."""
+        return sum(network.count_params() for network in self.networks)
+
+    def network_of(self, task):
+        """The network that serves a task."""
+        if task not in self.tasks:
+            raise ValueError(f"`task` should be one of {self.tasks}. Received: task={task!r}")
+        return self.networks[self.grouping.serves[task]]
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        *,
+        epochs=1,
+        sample_weight=None,
+        validation_data=None,
+        callbacks=(),
+        directory=None,
+        verbose="auto",
+        **options,
+    ):
+        """Trains the networks, each on the labels of its own tasks.
+
+        Args:
+            x: As in Keras: arrays, or a data set.
+            y: Dict from task to labels.
+            epochs: Integer. Defaults to `1`.
+            sample_weight: As in Keras. Defaults to `None`.
+            validation_data: As in Keras. Defaults to `None`.
+            callbacks: List of callbacks that see every network's training in
+                turn, or a function from a list of tasks to such a list.
+            directory: Path of a folder. Finished networks are kept there, and
+                a `fit` that was killed goes on with the others, if the folder
+                and the number of epochs are the same. Defaults to `None`.
+            verbose: `0`, or anything else for a bar that moves with every
+                network. Defaults to `"auto"`.
+            **options: Further arguments of Keras' `fit`.
+
+        Returns:
+            A `keras.callbacks.History`. `history` holds every task's logs from
+            the network that serves it, and `loss`, the sum of the tasks'
+            losses times their static weights.
+        """
+        data = x if y is None else (x, y) if sample_weight is None else (x, y, sample_weight)
+        histories = []
+        with run_bar("groups", len(self.networks), verbose != 0) as begin:
+            for place, network in enumerate(self.networks):
+                begin(", ".join(network.tasks))
+                kept = None if directory is None else _Kept(directory, place, network, epochs)
+                if kept is not None and kept.is_finished():
+                    histories.append(kept.restore())
+                    continue
+                history = network.fit(
+                    **_arguments(labels_of_tasks(data, network.tasks)),
+                    epochs=epochs,
+                    validation_data=labels_of_tasks(validation_data, network.tasks),
+                    callbacks=[*(callbacks(list(network.tasks)) if callable(callbacks) else callbacks or ())],
+                    verbose=0,
+                    **options,
+                ).history
+                if kept is not None:
+                    history = kept.finish(history)
+                histories.append(history)
+            begin()
+        history = keras.callbacks.History()
+        history.history = merged(histories, self.grouping, self._static_weights())
+        history.epoch = list(range(len(next(iter(history.history.values()), ()))))
+        return history
+
+    def predict(self, x, **options):
+        """Every task's predictions, by the network that serves it.
+
+        Args:
+            x: As in Keras.
+            **options: Further arguments of Keras' `predict`.
+
+        Returns:
+            Dict from task to array.
+        """
+        outputs = [network.predict(x, **options) for network in self.networks]
+        return {task: outputs[place][task] for task, place in self.grouping.serves.items()}
+
+    def evaluate(self, x=None, y=None, *, sample_weight=None, return_dict=False, **options):
+        """Every task's loss and metrics, by the network that serves it.
+
+        Args:
+            x: As in Keras.
+            y: Dict from task to labels.
+            sample_weight: As in Keras. Defaults to `None`.
+            return_dict: Boolean. Whether to return a dict with the names.
+                Defaults to `False`.
+            **options: Further arguments of Keras' `evaluate`.
+
+        Returns:
+            Dict from log to number, or the list of the numbers.
+        """
+        data = x if y is None else (x, y) if sample_weight is None else (x, y, sample_weight)
+        logs = []
+        for network in self.networks:
+            part = _arguments(labels_of_tasks(data, network.tasks))
+            logs.append({k: [v] for k, v in network.evaluate(**part, return_dict=True, **options).items()})
+        values = {name: series[0] for name, series in merged(logs, self.grouping, self._static_weights()).items()}
+        return values if return_dict else list(values.values())
+
+    def save(self, path):
+        """Writes every network, and the grouping, to a folder."""
+        folder = pathlib.Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.grouping.save(folder / "grouping.json")
+        for place, network in enumerate(self.networks):
+            network.save(folder / f"network{place}.keras")
+
+    @classmethod
+    def load(cls, path):
+        """Reads what `save` wrote, ready to predict or to train on."""
+        folder = pathlib.Path(path)
+        grouping = Grouping.load(folder / "grouping.json")
+        names = [folder / f"network{place}.keras" for place in range(len(grouping.groups))]
+        return cls(grouping, [keras.models.load_model(name) for name in names])
+
+    def _static_weights(self):
+        return {task: self.network_of(task).task_weights().get(task, 0.0) for task in self.tasks}
+
+
+def _arguments(data):
+    return dict(zip(("x", "y", "sample_weight"), data if isinstance(data, tuple) else (data,), strict=False))
+
+
+class _Kept:
+    """A network that was trained to the end, in a folder."""
+
+    def __init__(self, directory, place, network, epochs):
+        folder = pathlib.Path(directory)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"`directory` should be writable. Received: {directory!r} ({error})") from error
+        self._network = network
+        self._weights = folder / f"network{place}.weights.h5"
+        self._record = folder / f"network{place}.json"
+        self._settings = {"epochs": epochs, "tasks": list(network.tasks)}
+
+    def is_finished(self):
+        return self._record.exists() and json.loads(self._record.read_text())["settings"] == self._settings
+
+    def restore(self):
+        self._network.optimizer.build(self._network.trainable_variables)
+        self._network.load_weights(self._weights)
+        return json.loads(self._record.read_text())["history"]
+
+    def finish(self, history):
+        history = {name: [float(v) for v in values] for name, values in history.items()}
+        self._network.save_weights(self._weights)
+        part = self._record.with_suffix(f".{os.getpid()}.part")
+        part.write_text(json.dumps({"settings": self._settings, "history": history}))
+        os.replace(part, self._record)  # last, and at once: what is there is whole
+        return history

@@ -1,0 +1,103 @@
+"""Networks of few tasks, trained to know what they give: for grouping by losses."""
+
+import itertools
+
+import keras
+
+from keras_mtl.analysis.grouping.network import Network
+from keras_mtl.analysis.grouping.select import labels_of_tasks
+from keras_mtl.analysis.progress import run_bar
+from keras_mtl.analysis.runs import RunStore, train_and_evaluate
+from keras_mtl.metrics.directions import higher_is_better
+
+
+def measure_networks(
+    builder,
+    data,
+    *,
+    validation,
+    metrics,
+    sizes=(1, 2),
+    epochs=10,
+    seeds=1,
+    relative=True,
+    cost=None,
+    directions=None,
+    directory=None,
+    progress=True,
+    **fit_options,
+):
+    """Trains a network for every set of tasks of the given sizes.
+
+    With sizes 1 and 2 it gives what `group_tasks(method="higher_order")`
+    takes; with all sizes and few epochs, what "early_stopping" takes.
+
+    Args:
+        builder: Function from a list of tasks to a compiled `MultiTaskModel`
+            of these tasks.
+        data: Training data: a data set, or a tuple `(x, y)` or
+            `(x, y, sample_weight)`.
+        validation: Data to measure on, as `data`; not the test data, since
+            what is measured chooses.
+        metrics: Dict from task to the metric that counts, named as in the logs
+            after the task: `"accuracy"`, `"loss"`.
+        sizes: Collection of integers. Defaults to `(1, 2)`.
+        epochs: Integer. Defaults to `10`.
+        seeds: Integer, or a list of integers; losses are means over them.
+            Defaults to `1`.
+        relative: Boolean. Whether a task's loss is 1 less its relative gain
+            over its network alone, so that tasks of different scales can be
+            added up. Else it is the metric, with a minus sign where higher is
+            better. Defaults to `True`.
+        cost: Function from a tuple of tasks to cost. Defaults to 1 each.
+        directions: Dict from metric to `"max"` or `"min"`, for metrics whose
+            name does not tell.
+        directory: Path of a folder for finished runs, so that a run that was
+            killed goes on. Defaults to `None`.
+        progress: Boolean. Whether to show progress. Defaults to `True`.
+        **fit_options: Further arguments of `fit`.
+
+    Returns:
+        List of `Network`.
+
+    Raises:
+        ValueError: If `relative` is asked without networks of one task, or a
+            metric's direction is unknown.
+    """
+    tasks = list(metrics)
+    sizes = sorted(set(sizes))
+    if not sizes or sizes[0] < 1 or sizes[-1] > len(tasks):
+        raise ValueError(f"`sizes` should be from 1 to the number of tasks, {len(tasks)}. Received: {sizes}")
+    if relative and 1 not in sizes:
+        raise ValueError(f"`relative=True` needs networks of one task. Received: sizes={sizes}")
+    higher = {task: higher_is_better(metric, directions) for task, metric in metrics.items()}
+    seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    settings = {"epochs": epochs, "fit": {k: v for k, v in fit_options.items() if k != "callbacks"}}
+    store = RunStore(directory, settings)
+    groups = [group for size in sizes for group in itertools.combinations(tasks, size)]
+    values = {}
+    with run_bar("networks", len(groups) * len(seeds), progress) as begin:
+        for group, seed in itertools.product(groups, seeds):
+            name = "network " + " ".join(group)
+            begin(f"{' + '.join(group)}, seed {seed}")
+            run = store.load(name, seed)
+            if run is None:
+                keras.utils.set_random_seed(seed)
+                parts = [labels_of_tasks(part, group) for part in (data, None, validation)]
+                run = train_and_evaluate(builder(list(group)), *parts, epochs, fit_options)
+                store.save(name, seed, run)
+            values.setdefault(group, []).append({t: run["values"][f"{t}_{metrics[t]}"] for t in group})
+        begin()
+    means = {group: {t: sum(run[t] for run in runs) / len(runs) for t in group} for group, runs in values.items()}
+
+    def loss(task, value):
+        if not relative:
+            return -value if higher[task] else value
+        single = means[(task,)][task]
+        gain = (value - single) / abs(single)
+        return 1.0 - gain if higher[task] else 1.0 + gain
+
+    return [
+        Network({t: loss(t, v) for t, v in of_group.items()}, 1.0 if cost is None else cost(group))
+        for group, of_group in means.items()
+    ]

@@ -1,0 +1,102 @@
+"""Affinities in one call: one ordinary training run, watched."""
+
+import keras
+import numpy as np
+
+from keras_mtl.analysis.affinity import Affinity
+from keras_mtl.analysis.progress import EpochBar
+from keras_mtl.analysis.representation_similarity import representation_similarity
+
+METHODS = ("look_ahead", "cosine", "representation")
+
+
+def measure_affinity(
+    model,
+    data,
+    *,
+    method="look_ahead",
+    epochs=10,
+    every=10,
+    batch_size=32,
+    momentum=False,
+    examples=300,
+    progress=True,
+    **fit_options,
+):
+    """Trains a model once and measures how much its tasks help each other.
+
+    Args:
+        model: A compiled `MultiTaskModel`, which is trained: all tasks in one
+            network for `"look_ahead"` and `"cosine"`, columns that share
+            nothing (or a `GroupedModel` of networks of one task each) for
+            `"representation"`.
+        data: Training data: a data set, or a tuple `(x, y)` or
+            `(x, y, sample_weight)`.
+        method: String:
+            - `"look_ahead"`: how much of each task's loss a step for another
+              one takes away (see `keras_mtl.callbacks.TaskAffinity`).
+            - `"cosine"`: cosines of the task gradients of the shared
+              variables.
+            - `"representation"`: how alike the features are that tasks learn
+              by themselves, after training, mean over the stages (see
+              `representation_similarity`).
+
+            Defaults to `"look_ahead"`.
+        epochs: Integer. Defaults to `10`.
+        every: Integer. Steps between two measurements. Defaults to `10`.
+        batch_size: Integer. For training, and for measurements on arrays.
+            Defaults to `32`.
+        momentum: Boolean. Whether looks ahead have the momentum of the model's
+            SGD. Defaults to `False`.
+        examples: Integer. How many examples `"representation"` compares, from
+            arrays. Defaults to `300`.
+        progress: Boolean. Whether to show progress. Defaults to `True`.
+        **fit_options: Further arguments of `fit`.
+
+    Returns:
+        An `Affinity`. Rows are sources, columns are targets.
+
+    Example:
+
+    >>> x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+    >>> y = {"a": x[:, 0], "b": x[:, 0] + x[:, 1], "c": x[:, 2]}
+    >>> heads = {task: keras.layers.Dense(1) for task in y}
+    >>> model = keras_mtl.hard_sharing(keras.Input((4,)), [keras.layers.Dense(3)], heads)
+    >>> model.compile("sgd", loss="mse")
+    >>> affinity = keras_mtl.analysis.measure_affinity(model, (x, y), epochs=2, every=1, progress=False)
+    >>> affinity.tasks
+    ('a', 'b', 'c')
+    """
+    from keras_mtl.callbacks.task_affinity import TaskAffinity
+
+    if method not in METHODS:
+        raise ValueError(f"`method` should be one of {METHODS}. Received: method={method!r}")
+    of_arrays = isinstance(data, tuple)
+    callbacks = [*fit_options.pop("callbacks", ())]
+    watch = None
+    if method != "representation":
+        options = {"batch_size": batch_size} if of_arrays else {}
+        watch = TaskAffinity(*(data if of_arrays else (data,)), every=every, momentum=momentum, **options)
+        callbacks.append(watch)
+    elif model.shared_variables:
+        raise ValueError(
+            "`model` should have columns that share nothing for method 'representation'. Received: shared variables "
+            f"{[v.path for v in model.shared_variables][:5]}"
+        )
+    if progress:
+        callbacks.append(EpochBar(f"affinity ({method})"))
+    arguments = dict(zip(("x", "y", "sample_weight"), data if of_arrays else (data,), strict=False))
+    if of_arrays:
+        arguments["batch_size"] = batch_size
+    model.fit(**arguments, epochs=epochs, callbacks=callbacks, verbose=0, **fit_options)
+    if watch is not None:
+        return watch.affinity("affinity" if method == "look_ahead" else "cosine")
+    similarities = representation_similarity(model, _first(data, examples)).values()
+    mean = np.mean([similarity.values for similarity in similarities], axis=0)
+    return Affinity(model.tasks, mean, "similarity of features, mean over stages")
+
+
+def _first(data, examples):
+    """Inputs of the first examples; of a data set, of its first batch."""
+    x = data[0] if isinstance(data, tuple) else keras.utils.unpack_x_y_sample_weight(next(iter(data)))[0]
+    return keras.tree.map_structure(lambda a: np.asarray(a)[:examples], x)

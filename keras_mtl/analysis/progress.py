@@ -1,0 +1,67 @@
+"""Progress of many training runs on one line."""
+
+import contextlib
+
+import keras
+
+
+@contextlib.contextmanager
+def run_bar(title, total, show):
+    """A bar that moves with every run.
+
+    Args:
+        title: String.
+        total: Integer. Number of runs.
+        show: Boolean. Without it, nothing is shown.
+
+    Yields:
+        Function `(description)`, to be called as each run begins, and once
+        without arguments at the end.
+    """
+    if not show:
+        yield lambda description=None: None
+        return
+    from rich import progress
+
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
+    )
+    with progress.Progress(*columns) as bar:
+        item = bar.add_task(title, total=total)
+        begun = [False]
+
+        def begin(description=None):
+            if begun[0]:
+                bar.advance(item)
+            begun[0] = True
+            if description is not None:
+                bar.update(item, description=f"{title}: {description}")
+
+        yield begin
+
+
+class EpochBar(keras.callbacks.Callback):
+    """A bar that moves with every epoch of one `fit`.
+
+    Args:
+        title: String.
+    """
+
+    def __init__(self, title):
+        super().__init__()
+        self._title = title
+
+    def on_train_begin(self, logs=None):
+        self._stack = contextlib.ExitStack()
+        self._begin = self._stack.enter_context(run_bar(self._title, self.params["epochs"], True))
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._begin(f"epoch {epoch + 1}")
+
+    def on_train_end(self, logs=None):
+        self._begin()
+        self._stack.close()
