@@ -41,21 +41,21 @@ class LabelwiseAUC(LabelwiseMetric):
             )
         self.num_thresholds = num_thresholds
         self.from_logits = from_logits
-        shape = (num_labels, num_thresholds)
-        self.positives = self.add_weight(shape=shape, initializer="zeros", name="positives")
-        self.negatives = self.add_weight(shape=shape, initializer="zeros", name="negatives")
+        # Negative entries, then positive ones, by label and bin.
+        shape = (2, num_labels, num_thresholds)
+        self.histogram = self.add_weight(shape=shape, initializer="zeros", name="histogram")
 
     def add_entries(self, y_true, y_pred, weight):
         scores = ops.sigmoid(y_pred) if self.from_logits else y_pred
         bins = ops.cast(ops.clip(scores, 0.0, 1.0) * self.num_thresholds, "int32")
         bins = ops.minimum(bins, self.num_thresholds - 1) + self.num_thresholds * ops.arange(self.num_labels)
         size = self.num_labels * self.num_thresholds
-        for histogram, entries in ((self.positives, y_true), (self.negatives, 1.0 - y_true)):
-            counted = ops.segment_sum(ops.reshape(entries * weight, (-1,)), ops.reshape(bins, (-1,)), size)
-            histogram.assign_add(ops.reshape(counted, histogram.shape))
+        places = bins + size * ops.cast(y_true > 0.5, "int32")
+        counts = ops.segment_sum(ops.reshape(weight, (-1,)), ops.reshape(places, (-1,)), 2 * size)
+        self.histogram.assign_add(ops.reshape(counts, self.histogram.shape))
 
     def values(self):
-        positives, negatives = self.positives.value, self.negatives.value
+        negatives, positives = self.histogram.value[0], self.histogram.value[1]
         below = ops.cumsum(negatives, axis=1) - negatives
         pairs = ops.sum(positives, axis=1) * ops.sum(negatives, axis=1)
         won = ops.sum(positives * (below + 0.5 * negatives), axis=1)

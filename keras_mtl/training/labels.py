@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import keras
 from keras import ops
 
 
@@ -53,7 +54,7 @@ def read_labels(y_true, y_pred, *, missing=None, inside=None, sample_weight=None
         missing: `None`, `"nan"` or the value that stands for a missing label.
         inside: `None` or a boolean tensor over examples: the sample space.
         sample_weight: `None` or a tensor over examples, positions or entries.
-            Where it is 0, the label does not count.
+            Where it is 0, the label does not count. Booleans are a mask.
         class_weight: `None` or a dict from class to weight. Under an
             elementwise loss, 0 and 1 are the classes of single entries.
         elementwise: Boolean. Whether the loss is a mean over the last axis, so
@@ -63,7 +64,7 @@ def read_labels(y_true, y_pred, *, missing=None, inside=None, sample_weight=None
         `Labels`.
     """
     y_true = ops.convert_to_tensor(y_true)
-    weight = None if sample_weight is None else ops.cast(sample_weight, "float32")
+    weight = None if sample_weight is None else ops.convert_to_tensor(sample_weight)
     rank = len(y_pred.shape)
     entries = elementwise and rank > 1 and y_pred.shape[-1] != 1 and len(y_true.shape) == rank
     # Classes 0 and 1 are those of each entry; others can only be those of a one-hot vector.
@@ -75,7 +76,12 @@ def read_labels(y_true, y_pred, *, missing=None, inside=None, sample_weight=None
     masks = [getattr(y_pred, "_keras_mask", None), inside]
     if weight is not None:
         weight = _to_rank(weight, value_rank)
-        masks.append(ops.not_equal(weight, 0))
+        if str(keras.backend.standardize_dtype(weight.dtype)) == "bool":
+            masks.append(weight)
+            weight = None
+        else:
+            masks.append(ops.not_equal(weight, 0))
+            weight = ops.cast(weight, "float32")
     known = _known(y_true, missing)
     if known is not None:
         if len(known.shape) > value_rank:

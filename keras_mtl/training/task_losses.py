@@ -123,11 +123,13 @@ class TaskLosses:
         if labels.mask is None and labels.weight is None:
             count = ops.cast(ops.size(values), "float32")
             return ops.sum(values), ops.ones_like(count) if loss.reduction == "sum" else count, count
-        # Both are given the full shape, so that what they count are values of the loss.
-        mask = ops.ones_like(values) if labels.mask is None else ops.broadcast_to(labels.mask, ops.shape(values))
-        weight = mask if labels.weight is None else mask * labels.weight
+        # It is given the full shape, so that what it counts are values of the loss.
+        mask = ops.ones_like(values) if labels.mask is None else labels.mask
+        mask = mask if mask.shape == values.shape else ops.broadcast_to(mask, ops.shape(values))
         # 0 * inf is NaN: values of unlabelled examples are replaced, not multiplied by 0.
-        total = ops.sum(ops.where(mask > 0, values, ops.zeros_like(values)) * weight)
+        known = ops.where(mask > 0, values, ops.zeros_like(values))
+        weight = mask if labels.weight is None else mask * labels.weight
+        total = ops.sum(known if labels.weight is None else known * weight)
         count = ops.sum(mask)
         if loss.reduction == "sum":
             return total, ops.ones_like(count), count
