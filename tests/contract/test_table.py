@@ -1,0 +1,302 @@
+"""Every builder x weighting x place of task gradients survives every mode, or the table says what stops it.
+
+One cell is one combination in one mode. By default a subset runs that has every mode, every builder and every place at
+least once, and each kind of weighting; `-m slow` runs the whole product. A new builder is a row of `BUILDERS` in
+`tests/models/test_builders_contract.py`; a new weighting is here by its name.
+"""
+
+import functools
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_mtl import weighting as W
+from keras_mtl.training.compiled import GRADIENTS
+from tests.models.test_builders_contract import BUILDERS, WITHOUT_SHARED, build
+
+# Options that make a method repeatable, or move within a few steps.
+OPTIONS = {
+    "graddrop": {"seed": 0},
+    "gradvac": {"seed": 0},
+    "pcgrad": {"seed": 0},
+    "random": {"seed": 0},
+    "stch": {"warmup_epochs": 0},
+}
+DRAWS = ("graddrop", "gradvac", "pcgrad", "random")
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(10, 5)).astype("float32")
+Y = {task: RNG.normal(size=(10, 1)).astype("float32") for task in ("left", "right")}
+Y["right"][4:8] = np.nan  # the second of three batches has none, the third is a short one
+EPOCHS = 2
+
+
+def batches():
+    return tf.data.Dataset.from_tensor_slices((X, Y)).batch(4)
+
+
+def requires(weighting):
+    return W.get(weighting).requires
+
+
+def places(weighting):
+    """Where the task gradients of a weighting may be taken."""
+    return GRADIENTS if requires(weighting) == "gramian" else GRADIENTS[:1]
+
+
+def compiled(cell, *, model=None, **options):
+    builder, weighting, place = cell
+    if model is None:
+        keras.utils.set_random_seed(1)
+        model = build(builder)
+    model.compile(
+        **{"optimizer": keras.optimizers.SGD(0.05), "jit_compile": False, **options},
+        loss=dict.fromkeys(Y, "mse"),
+        metrics={task: ["mae"] for task in Y},
+        weighting=type(W.get(weighting))(**OPTIONS.get(weighting, {})),
+        gradients=place,
+        missing="nan",
+    )
+    return model
+
+
+def fit(model, epochs=EPOCHS, **options):
+    logs = model.fit(batches(), epochs=epochs, verbose=0, shuffle=False, **options).history
+    assert all(np.isfinite(values).all() for values in logs.values()), logs
+    return {name: values[-1] for name, values in logs.items()}
+
+
+def paths(model):
+    return [v.path for v in model.variables if "seed" not in v.path]
+
+
+def state(model):
+    return {v.path: v.numpy() for v in (*model.variables, *model.optimizer.variables) if "seed" not in v.path}
+
+
+@functools.lru_cache(maxsize=1)
+def reference(cell):
+    """What eager steps lead to. The modes of a cell come one after another, so one is kept."""
+    model = compiled(cell, run_eagerly=True)
+    logs = fit(model)
+    return state(model), logs
+
+
+def assert_same(model, logs, cell, rtol=1e-3, atol=1e-5):
+    expected, expected_logs = reference(cell)
+    found = state(model)
+    assert len(found) == len(expected)
+    for (path, value), old in zip(found.items(), expected.values(), strict=True):
+        np.testing.assert_allclose(value, old, rtol=rtol, atol=atol, err_msg=path)
+    for name, value in expected_logs.items():
+        assert logs[name] == pytest.approx(value, rel=rtol, abs=10 * atol), name
+
+
+def in_graph(cell, limit, **options):
+    model = compiled(cell, **options)
+    logs = fit(model)
+    if limit is None:
+        assert_same(model, logs, cell)
+
+
+def mode_graph(cell, tmp_path, limit):
+    in_graph(cell, limit)
+
+
+def mode_steps_per_execution(cell, tmp_path, limit):
+    in_graph(cell, limit, steps_per_execution=8)
+
+
+def mode_xla(cell, tmp_path, limit):
+    in_graph(cell, limit, jit_compile=True)
+
+
+def mode_mixed_float16(cell, tmp_path, limit):
+    mixed(cell, "mixed_float16")
+
+
+def mode_mixed_bfloat16(cell, tmp_path, limit):
+    mixed(cell, "mixed_bfloat16")
+
+
+def mixed(cell, policy):
+    keras.config.set_dtype_policy(policy)
+    model = compiled(cell, run_eagerly=True)
+    fit(model)
+    assert int(model.optimizer.iterations) > 0
+    assert all(np.isfinite(value).all() for value in state(model).values())
+    assert all(v.dtype == "float32" for v in model.trainable_variables)
+
+
+def mode_accumulation(cell, tmp_path, limit):
+    model = compiled(cell, optimizer=keras.optimizers.SGD(0.05, gradient_accumulation_steps=2), run_eagerly=True)
+    before = [v.numpy() for v in model.trainable_variables]
+    fit(model)
+    assert int(model.optimizer.iterations) == 3  # of 6 batches
+    moved = [np.abs(v.numpy() - old).max() > 0 for v, old in zip(model.trainable_variables, before, strict=True)]
+    assert np.mean(moved) > 0.9
+
+
+def mode_absent(cell, tmp_path, limit):
+    model = compiled(cell, run_eagerly=True)
+    own = {v.path: v.numpy() for v in model.task_variables("right")}
+    logs = model.train_on_batch(X[:4], {"left": Y["left"][:4]}, return_dict=True)
+    assert logs["right_weight"] == 0 and logs["right_loss"] == 0
+    assert all(np.isfinite(value) for value in logs.values())
+    penalized = limit == "what layers add reaches the task's own variables"
+    for v in model.task_variables("right"):
+        assert penalized or np.array_equal(v.numpy(), own[v.path]), v.path
+
+
+def mode_save_load_fit(cell, tmp_path, limit):
+    model = compiled(cell, run_eagerly=True)
+    fit(model, epochs=1)
+    model.save(tmp_path / "m.keras")
+    again = keras.models.load_model(tmp_path / "m.keras")
+    assert paths(again) == paths(model)
+    again.run_eagerly = True
+    logs = fit(again, epochs=1)
+    if limit is None:
+        assert_same(again, logs, cell)
+
+
+def mode_backup(cell, tmp_path, limit):
+    class Kill(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(compiled(cell, run_eagerly=True), callbacks=[keras.callbacks.BackupAndRestore(tmp_path), Kill()])
+    again = compiled(cell, run_eagerly=True)
+    logs = fit(again, callbacks=[keras.callbacks.BackupAndRestore(tmp_path)])
+    if limit is None:
+        assert_same(again, logs, cell)
+
+
+def mode_clone(cell, tmp_path, limit):
+    original = build_seeded(cell)
+    clone = keras.models.clone_model(original)
+    assert paths(clone) == paths(original)
+    clone.set_weights(original.get_weights())
+    compiled(cell, model=clone, run_eagerly=True)
+    logs = fit(clone)
+    if limit is None:
+        assert_same(clone, logs, cell)
+
+
+def mode_export(cell, tmp_path, limit):
+    model = compiled(cell, run_eagerly=True)
+    fit(model, epochs=1)
+    model.export(tmp_path / "model", verbose=False)
+    loaded = tf.saved_model.load(tmp_path / "model")  # its variables live as long as it does
+    served, expected = loaded.serve(X), model(X, training=False)
+    for task in Y:
+        np.testing.assert_allclose(served[task], expected[task], rtol=1e-4, atol=1e-6)
+
+
+def mode_mirrored(cell, tmp_path, limit, mirrored_strategy):
+    single = build_seeded(cell)
+    with mirrored_strategy.scope():
+        double = compiled(cell)
+    for v, w in zip(double.variables, compiled(cell, model=single).variables, strict=True):
+        v.assign(w)
+    logs = fit(double)
+    if limit is None:
+        assert_same(double, logs, cell)
+
+
+def build_seeded(cell):
+    keras.utils.set_random_seed(1)
+    return build(cell[0])
+
+
+MODES = {name.removeprefix("mode_"): mode for name, mode in globals().items() if name.startswith("mode_")}
+
+
+# What stops a cell from being equal to the same training on one device, eagerly and at one go. Those of Keras itself
+# have their proof in test_keras_limits.py.
+def limit_of(cell, mode, model):
+    """The reason why a cell may differ, or `None`."""
+    _, weighting, _ = cell
+    if mode in ("save_load_fit", "backup") and _draws(model):
+        return "Keras does not save the state of its seeds"
+    if mode == "mirrored":
+        if _draws(model) or weighting in DRAWS:
+            return "replicas draw random numbers each for itself"
+        if any(isinstance(layer, keras.layers.BatchNormalization) for layer in model._flatten_layers()):
+            return "batch normalization takes the statistics of its replica"
+        if W.get(weighting).sub_batches > 1:
+            return "the parts of a batch are those of each replica"
+    if mode == "xla" and (_draws(model) or weighting in DRAWS):
+        return "XLA draws other random numbers from the same seed"
+    if mode == "clone" and _draws(model):
+        return "the clone has seeds of its own"
+    if mode == "absent" and model.losses:
+        return "what layers add reaches the task's own variables"
+    return None
+
+
+def _draws(model):
+    return any("seed" in v.path for v in model.variables)
+
+
+def run(cell, mode, tmp_path, strategy):
+    """One cell: passes, or the limit is what it says."""
+    builder, weighting, _ = cell
+    model = build_seeded(cell)
+    if requires(weighting) != "losses" and builder in WITHOUT_SHARED:
+        with pytest.raises(ValueError, match="two tasks or more share"):
+            compiled(cell, model=model)
+        return
+    options = {"mirrored_strategy": strategy} if mode == "mirrored" else {}
+    MODES[mode](cell, tmp_path, limit_of(cell, mode, model), **options)
+
+
+def subset():
+    """Cells of the default run."""
+    kinds = (
+        "equal",
+        "mgda",
+        "uncertainty",
+        "nash",
+        "famo",
+        "modo",
+        "gradnorm",
+        "geometric",
+        "upgrad",
+        "dwa",
+        "graddrop",
+    )
+    cheap = ("save_load_fit", "clone", "accumulation", "absent", "backup")
+    place = itertools.cycle(GRADIENTS)
+    rows = [(builder, cheap[i % len(cheap)]) for i, builder in enumerate(BUILDERS)]
+    costly = [mode for mode in MODES if mode not in cheap]
+    rows += [(("hard_sharing", "cross_stitch", "cgc")[i % 3], mode) for i, mode in enumerate(costly)]
+    for i, (builder, mode) in enumerate(rows):
+        weighting = "uncertainty" if builder in WITHOUT_SHARED else kinds[i % len(kinds)]
+        yield builder, weighting, next(place) if requires(weighting) == "gramian" else "parameters", mode
+
+
+@pytest.mark.parametrize(("builder", "weighting", "place", "mode"), list(subset()))
+def test_cell(builder, weighting, place, mode, tmp_path, mirrored_strategy):
+    run((builder, weighting, place), mode, tmp_path, mirrored_strategy)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weighting", W.names())
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_every_cell(builder, weighting, tmp_path, mirrored_strategy):
+    """The whole product: hours on one core, so `-n` helps, and `-k` picks rows."""
+    for place, mode in itertools.product(places(weighting), MODES):
+        folder = tmp_path / f"{place}-{mode}"
+        folder.mkdir()
+        try:
+            run((builder, weighting, place), mode, folder, mirrored_strategy)
+        except Exception as error:
+            error.add_note(f"cell: {builder}, {weighting}, {place}, {mode}")
+            raise
+        finally:
+            keras.config.set_dtype_policy("float32")
