@@ -193,9 +193,11 @@ def _jacobian_step(model, guard, x, y, sample_weight):
     gradients, jacobians, steps, gramians = {}, [], [], []
     parts = weighting.sub_batches
     for part in range(parts):
-        # Every S-th example: parts are independent and as large as can be.
+        # Every S-th example: parts are independent and as large as can be. None is empty: batches that are too small
+        # for that give an example to several parts.
+        first = part % _rows(x)
         data = keras.tree.map_structure(
-            lambda t, part=part: None if t is None else t[part::parts], (x, y, sample_weight)
+            lambda t, first=first: None if t is None else t[first::parts], (x, y, sample_weight)
         )
         place = PLACES[compiled.gradients](model)
         found, step = _collect(model, place, _forward(model, place, *data))
@@ -314,6 +316,12 @@ def added_losses(model):
 
 def _batch_size(x):
     return tf.cast(tf.shape(keras.tree.flatten(x)[0])[0], tf.float32)
+
+
+def _rows(x):
+    """Number of examples in a batch, at least 1."""
+    first = keras.tree.flatten(x)[0]
+    return tf.maximum(tf.shape(first)[0], 1) if first.shape[0] is None else max(first.shape[0], 1)
 
 
 def _times(gradient, factor):
