@@ -215,8 +215,10 @@ class TaskTrainer(keras.Model):
         self._assert_finite(x)
         x, brought = self._prepared(x, kwargs.get("steps_per_epoch"))
         validation_data, _ = self._prepared(validation_data, training=False)
+        given = callbacks
+        callbacks = with_callback(callbacks, EndOfEpoch())
         for callback in brought:
-            if callback not in keras.tree.flatten(callbacks):
+            if callback not in keras.tree.flatten(given):
                 callbacks = with_callback(callbacks, callback)
         if isinstance(validation_data, (list, tuple)) and len(validation_data) == 3:
             val_x, val_y, val_weight = validation_data
@@ -225,7 +227,7 @@ class TaskTrainer(keras.Model):
             x,
             y,
             *args,
-            callbacks=with_callback(callbacks, EndOfEpoch()),
+            callbacks=callbacks,
             sample_weight=_for_all_labels(y, sample_weight, self.tasks),
             validation_data=validation_data,
             **kwargs,
