@@ -32,7 +32,8 @@ def yeast(known=1.0, seed=0, arrays=None):
     """Genes of both splits, with a part of the training labels taken away.
 
     Args:
-        known: Float above 0, at most 1. The part of the single training labels that stays. Defaults to 1.
+        known: Float above 0, at most 1. The part of the training labels that stays, of the group in the middle: from
+            group to group, in random order, the part goes down by one factor, from 1 to `known ** 2`. Defaults to 1.
         seed: Integer. Which labels stay. Defaults to 0.
         arrays: What `load` returns. Defaults to that.
 
@@ -44,6 +45,8 @@ def yeast(known=1.0, seed=0, arrays=None):
     inputs, labels = arrays["inputs"], arrays["labels"].copy()
     count = len(inputs) * TRAIN // 2417
     inputs = (inputs - inputs[:count].mean(axis=0)) / inputs[:count].std(axis=0)
-    away = np.random.default_rng(seed).random((count, labels.shape[1])) >= known
+    rng = np.random.default_rng(seed)
+    rates = rng.permutation(known ** np.linspace(0, 2, labels.shape[1]))
+    away = rng.random((count, labels.shape[1])) >= rates
     labels[:count][away] = np.nan
     return {"train": (inputs[:count], labels[:count]), "test": (inputs[count:], labels[count:])}
