@@ -68,7 +68,7 @@ def ends(pareto, problem, case):
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["cagrad", "gradvac", "stch"])
 def test_cagrads_toy_reaches_the_middle_of_the_front(case, toy):
-    """R1: CAGrad from all three starts, mean loss -15.092."""
+    """CAGrad from all three starts, mean loss -15.092."""
     pareto = toy("pareto_toy")
     found, reached = ends(pareto, "cagrad", case)
     assert reached.all()
@@ -78,7 +78,7 @@ def test_cagrads_toy_reaches_the_middle_of_the_front(case, toy):
 
 @pytest.mark.slow
 def test_cagrads_toy_stops_the_sum_of_losses(toy):
-    """R1: Adam on the sum stays at (-5.04, 2.15) and (5.04, 2.34) with mean losses of 3.3 and 3.1."""
+    """Adam on the sum stays at (-5.04, 2.15) and (5.04, 2.34) with mean losses of 3.3 and 3.1."""
     pareto = toy("pareto_toy")
     found, reached = ends(pareto, "cagrad", "equal")
     assert reached.tolist() == [False, True, False]
@@ -89,7 +89,7 @@ def test_cagrads_toy_stops_the_sum_of_losses(toy):
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["mgda", "pcgrad", "nash", "upgrad"])
 def test_cagrads_toy_ends_at_different_points_of_the_front(case, toy):
-    """R1: MGDA and PCGrad reach the front at three different points."""
+    """MGDA and PCGrad reach the front at three different points."""
     found, reached = ends(toy("pareto_toy"), "cagrad", case)
     assert reached.all()
     assert np.min(np.diff(np.sort(found[:, 0]))) > 0.3
@@ -98,7 +98,7 @@ def test_cagrads_toy_ends_at_different_points_of_the_front(case, toy):
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["mgda", "nash", "famo", "famo_next", "fairgrad", "config", "aligned"])
 def test_nashs_toy_reaches_the_front_from_all_starts(case, toy):
-    """R2: MGDA, Nash-MTL and FAMO, which take no notice of a loss's scale or go by logarithms.
+    """MGDA, Nash-MTL and FAMO, which take no notice of a loss's scale or go by logarithms.
 
     Aligned-MTL does not there, because its rank was judged on the Gramian: a loss of a tenth was at times taken for
     none, and one such step is too long for Adam to forget. Here it is judged on the cosines.
@@ -110,14 +110,14 @@ def test_nashs_toy_reaches_the_front_from_all_starts(case, toy):
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["equal", "random", "pcgrad", "cagrad_0.4", "gradvac", "upgrad"])
 def test_nashs_toy_stops_the_others_at_9_9(case, toy):
-    """R2: these fail from (9, 9), and from there alone."""
+    """these fail from (9, 9), and from there alone."""
     found, reached = ends(toy("pareto_toy"), "nash", case)
     assert reached.tolist() == [True, True, False, True, True], found
 
 
 @pytest.mark.slow
 def test_imtl_g_stops_where_gradients_oppose_each_other(toy):
-    """R2 has it on the front from all starts. In float32 it meets, from the first, a kink with opposite gradients.
+    """Published runs have it on the front from all starts. In float32 it meets, from the first, a kink with opposite gradients.
 
     At (-7, 0) they are opposite to 3e-4 radians, which the Gramian of float32 gradients cannot tell from opposite:
     all weights are 0. In float64, with the small eigenvalue kept, the point would move on along the kink.
@@ -129,7 +129,7 @@ def test_imtl_g_stops_where_gradients_oppose_each_other(toy):
 
 @pytest.mark.slow
 def test_uncertainty_finds_the_noise(toy):
-    """R7: after 2,000 epochs the loud task's noise is still rising with s at 1e-3 and has arrived at 1e-2."""
+    """after 2,000 epochs the loud task's noise is still rising with s at 1e-3 and has arrived at 1e-2."""
     uncertainty = toy("uncertainty_toy")
     for seed in SEEDS:
         slow, fast = (uncertainty.run(seed, rate, 2000) for rate in (1e-3, 1e-2))
@@ -141,7 +141,7 @@ def test_uncertainty_finds_the_noise(toy):
 
 @pytest.mark.slow
 def test_gradnorm_turns_the_loud_task_down(toy):
-    """R8, 2 tasks: weights near (1.98, 0.02) and at most 0.95 times the score of equal weighting."""
+    """weights near (1.98, 0.02) and at most 0.95 times the score of equal weighting."""
     gradnorm = toy("gradnorm_toy")
     for seed in SEEDS:
         balanced, equal = (gradnorm.run(method, 2, seed, 15) for method in ("gradnorm", "equal"))
