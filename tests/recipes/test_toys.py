@@ -110,14 +110,16 @@ def test_nashs_toy_reaches_the_front_from_all_starts(case, toy):
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["equal", "random", "pcgrad", "cagrad_0.4", "gradvac", "upgrad"])
 def test_nashs_toy_stops_the_others_at_9_9(case, toy):
-    """these fail from (9, 9), and from there alone."""
+    """These fail from (9, 9), and from there alone."""
     found, reached = ends(toy("pareto_toy"), "nash", case)
     assert reached.tolist() == [True, True, False, True, True], found
 
 
 @pytest.mark.slow
 def test_imtl_g_stops_where_gradients_oppose_each_other(toy):
-    """Published runs have it on the front from all starts. In float32 it meets, from the first, a kink with opposite gradients.
+    """Published runs have it on the front from all starts.
+
+    In float32 it meets, from the first, a kink with opposite gradients.
 
     At (-7, 0) they are opposite to 3e-4 radians, which the Gramian of float32 gradients cannot tell from opposite:
     all weights are 0. In float64, with the small eigenvalue kept, the point would move on along the kink.
@@ -129,7 +131,7 @@ def test_imtl_g_stops_where_gradients_oppose_each_other(toy):
 
 @pytest.mark.slow
 def test_uncertainty_finds_the_noise(toy):
-    """after 2,000 epochs the loud task's noise is still rising with s at 1e-3 and has arrived at 1e-2."""
+    """After 2,000 epochs the loud task's noise is still rising with s at 1e-3 and has arrived at 1e-2."""
     uncertainty = toy("uncertainty_toy")
     for seed in SEEDS:
         slow, fast = (uncertainty.run(seed, rate, 2000) for rate in (1e-3, 1e-2))
@@ -141,7 +143,7 @@ def test_uncertainty_finds_the_noise(toy):
 
 @pytest.mark.slow
 def test_gradnorm_turns_the_loud_task_down(toy):
-    """weights near (1.98, 0.02) and at most 0.95 times the score of equal weighting."""
+    """Weights near (1.98, 0.02) and at most 0.95 times the score of equal weighting."""
     gradnorm = toy("gradnorm_toy")
     for seed in SEEDS:
         balanced, equal = (gradnorm.run(method, 2, seed, 15) for method in ("gradnorm", "equal"))
