@@ -108,6 +108,8 @@ class Feedback(keras.callbacks.Callback):
             if count == 0 and task not in self._left_out:
                 warnings.warn(
                     f"Task '{task}' was never drawn in epoch {epoch + 1}, at a mean probability of {probability:.3g} "
-                    f"in {counts.sum()} steps.",
+                    f"in {counts.sum()} steps: it was not trained, and its logs of this epoch are 0.",
                     stacklevel=2,
                 )
+        if self._compiled is not None:  # one warning is enough
+            self._compiled.left_out = [task for task, count in zip(self._tasks, counts, strict=True) if count == 0]

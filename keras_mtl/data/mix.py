@@ -100,13 +100,13 @@ def mix(datasets, sampler=None, *, batch=None, batch_size=32, stop="longest", in
             )
     if inputs not in ("shared", "own"):
         raise ValueError(f"`inputs` should be 'shared' or 'own'. Received: inputs={inputs!r}")
-    batch = _kind(batch, sampler, stop)
+    batch, seed = _kind(batch, sampler, stop), _seed(seed)
     batch_sizes = _batch_sizes(batch_size, datasets)
     lengths = {task: _length(task, dataset) for task, dataset in datasets.items()}
     specs = {t: as_batches(d, batch_sizes[t]).element_spec for t, d in datasets.items()}
     chooser = None
     if batch == "interleave" and stop != "once":
-        chooser = Chooser(get_sampler(sampler or "uniform"), TaskStats(lengths), _seed(seed))
+        chooser = Chooser(get_sampler(sampler or "uniform"), TaskStats(lengths), seed)
         if hasattr(chooser.sampler, "prepare"):
             chooser.sampler.prepare(chooser.stats)
     steps = _steps(stop, batch, lengths, batch_sizes, chooser)

@@ -146,6 +146,8 @@ class Mixture(tf.data.Dataset):
         if pipelines > 1:
             index = context.input_pipeline_id
             datasets = {task: dataset.shard(pipelines, index) for task, dataset in datasets.items()}
+        if self._once:
+            return pipeline.once(datasets, sizes, self._layout, joint=self._batch == "joint")
         copies = replicas // pipelines
         return self._window(pipeline.endless(datasets, sizes, self._layout, self._chooser, copies), copies)
 

@@ -21,7 +21,8 @@ def as_batches(dataset, batch_size):
     if batch_size is None:
         return dataset
     specs = tf.nest.flatten(dataset.element_spec)
-    open_length = any(isinstance(spec, tf.TensorSpec) and None in (spec.shape.dims or ()) for spec in specs)
+    shapes = [spec.shape for spec in specs if isinstance(spec, tf.TensorSpec)]
+    open_length = any(shape.rank is not None and not shape.is_fully_defined() for shape in shapes)
     return dataset.padded_batch(batch_size) if open_length else dataset.batch(batch_size)
 
 
@@ -32,7 +33,7 @@ def or_error(dataset, task):
     """
 
     def fail(step):
-        message = f"The data set of task '{task}' should have examples. Received: an empty data set"
+        message = f"The data set of task {task} should have examples. Received: an empty data set"
         with tf.control_dependencies([tf.debugging.Assert(step < 0, [message])]):
             return tf.nest.map_structure(lambda spec: _empty(spec), dataset.element_spec)
 

@@ -23,11 +23,22 @@ class SafeBatchNormalization(keras.layers.BatchNormalization):
     """
 
     def call(self, inputs, training=None, mask=None):
-        if not training or not self.trainable:
-            return super().call(inputs, training=training, mask=mask)
         before = ops.copy(self.moving_mean), ops.copy(self.moving_variance)
         outputs = super().call(inputs, training=training, mask=mask)
-        some = ops.shape(inputs)[0] > 0
-        for variable, old in zip((self.moving_mean, self.moving_variance), before, strict=True):
-            variable.assign(ops.where(some, variable, old))
+        if training and self.trainable:
+            # `momentum * m + (1 - momentum) * m` is not quite m: over many absences it would drift.
+            for variable, old in zip((self.moving_mean, self.moving_variance), before, strict=True):
+                variable.assign(ops.where(_some(inputs), variable, old))
         return outputs
+
+    def _moments(self, inputs, mask):
+        moments = super()._moments(inputs, mask)
+        moving = self.moving_mean, self.moving_variance
+        # NaN would reach the gradients of scale and offset, too, as 0 times NaN.
+        return tuple(
+            ops.where(_some(inputs), m, ops.cast(old, m.dtype)) for m, old in zip(moments, moving, strict=True)
+        )
+
+
+def _some(inputs):
+    return ops.shape(inputs)[0] > 0
