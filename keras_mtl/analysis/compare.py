@@ -93,8 +93,9 @@ def compare(
         model = from_first()
         check_model(name, model, metrics)
         condition = network_of(model, task).compiled_tasks.task_losses.sample_space.get(task)
-        parts = [labels_of(part, task, condition) for part in whole]
-        return train_and_evaluate(alone(model, task), *parts, epochs, fit_options)
+        single = alone(model, task)
+        parts = [labels_of(part, task, condition, single.compiled_tasks.task_losses.columns) for part in whole]
+        return train_and_evaluate(single, *parts, epochs, fit_options)
 
     def train_candidate(name, build):
         model = build()

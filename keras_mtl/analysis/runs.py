@@ -83,7 +83,7 @@ def train_and_evaluate(model, data, validation, test, epochs, fit_options):
     }
 
 
-def labels_of(data, task, condition=None):
+def labels_of(data, task, condition=None, columns=()):
     """The same data with the labels and sample weights of one task alone.
 
     Args:
@@ -92,6 +92,7 @@ def labels_of(data, task, condition=None):
         task: String. The task.
         condition: `None`, or another task: examples whose label of it is not 1
             get sample weight 0, and so count as unlabelled.
+        columns: Names of what its metrics and penalties read beside the labels.
 
     Returns:
         As `data`.
@@ -101,7 +102,7 @@ def labels_of(data, task, condition=None):
         weight = sample_weight.get(task) if isinstance(sample_weight, dict) else sample_weight
         if inside is not None:
             weight = inside if weight is None else inside * weight
-        labels = {task: y[task]} if task in y else {}
+        labels = {name: y[name] for name in (task, *columns) if name in y}
         return (x, labels) if weight is None else (x, labels, {task: weight})
 
     def select_tensors(x, y, sample_weight=None):

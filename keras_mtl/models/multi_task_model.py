@@ -50,7 +50,8 @@ class MultiTaskModel(TaskTrainer):
         tasks = check_task_names(outputs)
         super().__init__(inputs, outputs, name=name, **kwargs)
         self._tasks = tasks
-        self._weightings = []  # a tracked list, so that recompiling can put another one in
+        self._weightings = []  # tracked lists, so that recompiling can put others in
+        self._penalties = []
         self._evaluating = False
 
     @property

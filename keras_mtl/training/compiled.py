@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_mtl import weighting as weightings
 from keras_mtl.metrics.delta_m import DeltaM
+from keras_mtl.training.penalties import Penalties
 from keras_mtl.training.resolve import get_loss, get_metric, loss_kind
 from keras_mtl.training.task_losses import TaskLosses
 from keras_mtl.training.trackers import NonFiniteSteps, TaskMeans, TaskMetric, TaskPairs, TotalLoss
@@ -37,18 +38,22 @@ class Compiled:
             dtype="float32",
             name="static_weights",
         )
+        self.penalties = Penalties(options["penalties"] or {}, losses, model.output)
+        self.task_metrics = self._task_metrics(options["metrics"], options["weighted_metrics"], losses, model.output)
         self.task_losses = TaskLosses(
             losses,
             self.outputs,
             missing=self._missing(options["missing"]),
             sample_space=self._sample_space(options["sample_space"]),
             class_weight=self._class_weight(options["class_weight"]),
+            columns=dict.fromkeys(reader.column for _, reader in self._column_readers()),
         )
         self.weighting = weightings.get(options["weighting"])
         self.weighting.set_tasks(list(self.tasks), [loss_kind(loss) for loss in losses.values()])
         self.gradients = self._gradients(options["gradients"], model)
         self.gramian_fraction = self._gramian_fraction(options["gramian_fraction"])
         self._build_weighting(model)
+        self.penalties.build()
         self.loss_tracker = TaskMeans(self.tasks, "loss")
         self.total_tracker = TotalLoss(self.loss_tracker, self.static_weights)
         self.weight_tracker = TaskMeans(self.tasks, "weight")
@@ -57,7 +62,6 @@ class Compiled:
         self.pair_tracker = self._pair_tracker(options["diagnostics"])
         self.on_nonfinite = self._on_nonfinite(options["on_nonfinite"])
         self.nonfinite_tracker = NonFiniteSteps(self.tasks, logged=self.on_nonfinite != "raise")
-        self.task_metrics = self._task_metrics(options["metrics"], options["weighted_metrics"])
         self.delta_m = self._delta_m(options["delta_m"])
 
     @property
@@ -68,8 +72,8 @@ class Compiled:
     @property
     def evaluation_metrics(self):
         """Trackers that make sense without an optimizer step."""
-        gain = [] if self.delta_m is None else [self.delta_m]
-        return [self.total_tracker, self.loss_tracker, *self.task_metrics, *gain]
+        more = [tracker for tracker in (self.penalties.tracker, self.delta_m) if tracker is not None]
+        return [self.total_tracker, self.loss_tracker, *self.task_metrics, *more]
 
     @property
     def metrics(self):
@@ -82,6 +86,17 @@ class Compiled:
         if self.pair_tracker is not None:
             trackers.append(self.pair_tracker)
         return [*trackers, self.nonfinite_tracker]
+
+    def check_columns(self, y):
+        """Raises where a column beside the labels is not what its reader needs."""
+        for task, reader in self._column_readers():
+            if isinstance(y, dict) and y.get(reader.column) is not None:
+                reader.check_column(task, y[reader.column])
+
+    def _column_readers(self):
+        """Pairs of task and what reads a column beside its labels."""
+        read = [(metric.task, metric.metric) for metric in self.task_metrics if metric.column is not None]
+        return read + self.penalties.all
 
     def check_trunk(self, model):
         """Raises where task gradients are needed and nothing shared is trained."""
@@ -112,7 +127,7 @@ class Compiled:
         self.total_tracker.update_state(added, batch_size)
         for metric in self.task_metrics:
             if metric.task in labels:
-                metric.update_state(labels[metric.task])
+                metric.update_state(labels[metric.task], batch.columns)
 
     def track_weights(self, weights, present):
         """Adds a step's task weights, static and dynamic together."""
@@ -253,7 +268,7 @@ class Compiled:
                 f"`weighting` was built for {self.weighting.num_tasks} tasks. Received: {len(self.tasks)} tasks"
             )
 
-    def _task_metrics(self, metrics, weighted_metrics):
+    def _task_metrics(self, metrics, weighted_metrics, losses, outputs):
         found, names = [], set()
         for argument, given, weighted in (
             ("metrics", metrics, False),
@@ -263,6 +278,8 @@ class Compiled:
             for task in self.outputs:
                 for identifier in given.get(task, ()):
                     metric = get_metric(identifier, task)
+                    if hasattr(metric, "check_task"):
+                        metric.check_task(task, losses.get(task), tuple(outputs[task].shape))
                     label = identifier if isinstance(identifier, str) else metric.name
                     name = f"{task}_{label}"
                     if name in names:
@@ -290,6 +307,7 @@ class Compiled:
         for name in ("missing", "class_weight"):
             given = getattr(self.task_losses, name)
             options[name] = {task: given[task]} if task in given else None
+        options["penalties"] = {task: self.penalties.by_task[task]}
         return options
 
     def _metrics_by_task(self, given, argument):

@@ -19,12 +19,14 @@ class TaskBatch(NamedTuple):
         counts: Float tensor of shape `(K,)`. Number of labelled examples; of
             positions or entries, where the loss has a value for each.
         labels: Dict from task to `Labels`, for the tasks in the batch.
+        columns: Dict of what `y` has beside the tasks' labels.
     """
 
     sums: list
     divisors: object
     counts: object
     labels: dict[str, Labels]
+    columns: dict
 
 
 class TaskLosses:
@@ -40,9 +42,10 @@ class TaskLosses:
         missing: Dict from task to `"nan"` or the value of a missing label.
         sample_space: Dict from task to the task whose label must be 1.
         class_weight: Dict from task to a dict from class to weight.
+        columns: Names of entries of `y` that metrics or penalties read.
     """
 
-    def __init__(self, losses, outputs, missing=None, sample_space=None, class_weight=None):
+    def __init__(self, losses, outputs, missing=None, sample_space=None, class_weight=None, columns=()):
         self.losses = losses
         self.tasks = tuple(losses)
         self.summed = [loss.reduction == "sum" for loss in losses.values()]
@@ -50,12 +53,14 @@ class TaskLosses:
         self.missing = missing or {}
         self.sample_space = sample_space or {}
         self.class_weight = class_weight or {}
+        self.columns = tuple(columns)
 
     def __call__(self, y, y_pred, sample_weight=None, training=False):
         """Computes the losses of a batch.
 
         Args:
-            y: Dict from task to labels; tasks may be left out.
+            y: Dict from task to labels; tasks may be left out. Columns stand
+                beside them.
             y_pred: Dict from task to predictions.
             sample_weight: `None`, a tensor, or a dict from task to tensor.
             training: Boolean. Class weights hold in training only.
@@ -63,10 +68,11 @@ class TaskLosses:
         Returns:
             A `TaskBatch`.
         """
-        y = self._by_task(y, "y")
+        columns = {name: y[name] for name in self.columns if y.get(name) is not None} if isinstance(y, dict) else {}
+        y = self._by_task(self._without_columns(y), "y")
         if not isinstance(sample_weight, dict):
             sample_weight = dict.fromkeys(self.outputs, sample_weight)
-        sample_weight = self._by_task(sample_weight, "sample_weight")
+        sample_weight = self._by_task(self._without_columns(sample_weight), "sample_weight")
         labels = {}
         for task in self.outputs:
             if y.get(task) is not None:
@@ -82,7 +88,12 @@ class TaskLosses:
         absent = (ops.zeros((), "float32"),) * 3
         results = [self._loss(task, labels[task]) if task in labels else absent for task in self.tasks]
         sums, divisors, counts = zip(*results, strict=True)
-        return TaskBatch(list(sums), ops.stack(divisors), ops.stack(counts), labels)
+        return TaskBatch(list(sums), ops.stack(divisors), ops.stack(counts), labels, columns)
+
+    def _without_columns(self, given):
+        if not isinstance(given, dict):
+            return given
+        return {key: value for key, value in given.items() if key in self.outputs or key not in self.columns}
 
     def _by_task(self, given, argument):
         if given is None:
@@ -95,7 +106,8 @@ class TaskLosses:
             )
         unknown = [key for key in given if key not in self.outputs]
         if unknown:
-            raise ValueError(f"The keys of `{argument}` should be tasks: {self.outputs}. Received: {unknown}")
+            columns = f", or columns that metrics or penalties read: {self.columns}" if self.columns else ""
+            raise ValueError(f"The keys of `{argument}` should be tasks: {self.outputs}{columns}. Received: {unknown}")
         return given
 
     def _inside(self, task, y):

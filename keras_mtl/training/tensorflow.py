@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_mtl.training.guard import StepGuard, finite_tasks, loss_is_scaled
+from keras_mtl.training.penalties import PenaltyBatch
 from keras_mtl.training.task_gradients import PLACES, FeatureGradients, ParameterGradients, all_reduce, key, replicas
 from keras_mtl.training.task_losses import TaskBatch
 
@@ -36,8 +37,11 @@ def train_step(model, data):
 def test_step(model, data):
     """Evaluates one batch; what `MultiTaskModel.test_step` does."""
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    batch = model.compiled_tasks.task_losses(y, model(x, training=False), sample_weight)
-    model.compiled_tasks.track_losses(batch, added_losses(model), _batch_size(x))
+    compiled = model.compiled_tasks
+    batch = compiled.task_losses(y, model(x, training=False), sample_weight)
+    compiled.track_losses(batch, added_losses(model), _batch_size(x))
+    if compiled.penalties:
+        _track_penalties(compiled, compiled.penalties(batch), x)
     return model.get_metrics_result()
 
 
@@ -84,6 +88,7 @@ def _loss_step(model, guard, x, y, sample_weight):
         # A loss that is finite no more counts as one that has not changed.
         weighting.after_step(step.losses, tf.where(tf.math.is_finite(again), again, step.losses), step.present)
     compiled.track_losses(step.batch, step.added, _batch_size(x), step.finite)
+    _move_penalties(compiled, step.penalties, x)
     compiled.track_weights(weights, step.present)
 
 
@@ -96,11 +101,13 @@ def _all_at_once(model, x, y, sample_weight):
         values = TaskValues(compiled, batch)
         losses, present = values.all, values.present
         weights = weighting.task_weights(losses, present)
-        total = weighting.objective(losses, weights, present) + added / replicas()
+        penalties = compiled.penalties(batch, training=True) if compiled.penalties else None
+        more = added if penalties is None else added + penalties.total
+        total = weighting.objective(losses, weights, present) + more / replicas()
         scaled = model.optimizer.scale_loss(total)
     variables = model.trainable_variables
     gradients = dict(zip(map(key, variables), tape.gradient(scaled, variables), strict=True))
-    step = _Step(batch, tf.stop_gradient(losses), present, tf.math.is_finite(losses), added)
+    step = _Step(batch, tf.stop_gradient(losses), present, tf.math.is_finite(losses), added, penalties)
     return step, weights, gradients
 
 
@@ -158,6 +165,7 @@ def _solved_gradients(model, x, y, sample_weight):
     gradients.update(place.shared_gradients(weights))
     _add(gradients, place, step)
     compiled.track_losses(step.batch, step.added, _batch_size(x), step.finite)
+    _move_penalties(compiled, step.penalties, x)
     compiled.track_weights(weights, step.present)
     compiled.track_gramian(gramian, step.present)
     return gradients, step
@@ -183,6 +191,7 @@ def _reweighted_gradients(model, x, y, sample_weight):
     gradients.update(place.shared_gradients(weights))
     _add(gradients, place, step)
     compiled.track_losses(step.batch, step.added, _batch_size(x), step.finite)
+    _move_penalties(compiled, step.penalties, x)
     compiled.track_weights(weights, step.present)
     return gradients, step
 
@@ -209,6 +218,7 @@ def _jacobian_step(model, guard, x, y, sample_weight):
         gramians.append(_unscaled(place.gramian(), step.scale))
         steps.append(step)
         compiled.track_losses(step.batch, step.added, _batch_size(data[0]), step.finite)
+        _move_penalties(compiled, step.penalties, data[0])
     losses = tf.stack([step.losses for step in steps])
     present = tf.reduce_max([step.present for step in steps], axis=0)
     finite = tf.reduce_all([step.finite for step in steps], axis=0)
@@ -223,13 +233,14 @@ def _jacobian_step(model, guard, x, y, sample_weight):
 
 
 class _Step(NamedTuple):
-    """What is known of a step: K losses and whether they are there and finite, and what layers add."""
+    """What is known of a step: K losses and whether they are there and finite, what layers add, and penalties."""
 
     batch: TaskBatch
     losses: tf.Tensor
     present: tf.Tensor
     finite: tf.Tensor
     added: tf.Tensor
+    penalties: PenaltyBatch | None = None
     scale: tf.Tensor | float = 1.0
     scaled: list | None = None
     scaled_added: tf.Tensor | None = None
@@ -241,12 +252,15 @@ def _forward(model, place, x, y, sample_weight):
     scale = model.optimizer.scale_loss(1.0)
     with place.recording(x) as y_pred:
         added = added_losses(model)  # before replicas meet: they keep what layers add in one list
-        scaled_added = added * scale / replicas() if model.losses else None
         batch = compiled.task_losses(y, y_pred, sample_weight, training=True)
+        penalties = compiled.penalties(batch, training=True) if compiled.penalties else None
+        more = added if penalties is None else added + penalties.total
+        scaled_added = more * scale / replicas() if model.losses or penalties else None
         values = TaskValues(compiled, batch)
         scaled = [value * scale for value in values.each]
     losses = tf.stop_gradient(values.all)
-    return _Step(batch, losses, values.present, tf.math.is_finite(losses), added, scale, scaled, scaled_added)
+    finite = tf.math.is_finite(losses)
+    return _Step(batch, losses, values.present, finite, added, penalties, scale, scaled, scaled_added)
 
 
 def _collect(model, place, step):
@@ -274,8 +288,22 @@ def _unscaled(gramian, scale):
     return tf.cast(gramian, tf.float64) / (scale * scale)
 
 
+def _move_penalties(compiled, penalties, x):
+    """Tracks the penalties of a step, and moves their multipliers."""
+    if penalties is not None:
+        compiled.penalties.update(*_track_penalties(compiled, penalties, x))
+
+
+def _track_penalties(compiled, penalties, x):
+    """Tracks the penalties of a batch. Returns values and what is known, over all replicas."""
+    values, known = all_reduce([penalties.values * penalties.known, penalties.known])
+    values, known = tf.math.divide_no_nan(values, known), tf.cast(known > 0, tf.float32)
+    compiled.penalties.track(values, known, _batch_size(x))
+    return values, known
+
+
 def _add(gradients, place, step):
-    """Adds the gradients of what layers and regularizers add to the loss."""
+    """Adds the gradients of what layers, regularizers and penalties add to the loss."""
     if step.scaled_added is not None:
         for name, gradient in place.added(step.scaled_added).items():
             before = gradients.get(name)

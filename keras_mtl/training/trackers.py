@@ -114,6 +114,9 @@ class TaskMetric(keras.metrics.Metric):
         metric: A `keras.metrics.Metric`.
         weighted: Boolean. Whether sample and class weights apply.
         name: String. Name in the logs.
+
+    A metric with an attribute `column` gets that entry of `y` as `groups`, and
+    sees no batch without it.
     """
 
     def __init__(self, task, metric, weighted, name):
@@ -121,16 +124,20 @@ class TaskMetric(keras.metrics.Metric):
         self.task = task
         self.metric = metric
         self.weighted = weighted
+        self.column = getattr(metric, "column", None)
 
-    def update_state(self, labels):
+    def update_state(self, labels, columns):
         """Adds one batch's `Labels` of the task."""
+        if self.column is not None and self.column not in columns:
+            return
+        beside = {} if self.column is None else {"groups": columns[self.column]}
         y_true, y_pred, weight, mask = labels.y_true, labels.y_pred, labels.mask, labels.mask
         if self.weighted and labels.weight is not None:
             weight = labels.weight if mask is None else mask * labels.weight
         if labels.entrywise:
             only_mask = not self.weighted or labels.weight is None
             y_true, y_pred, weight = entries_for(self.metric, y_true, y_pred, weight, self.task, only_mask)
-        self.metric.update_state(y_true, y_pred, sample_weight=weight)
+        self.metric.update_state(y_true, y_pred, sample_weight=weight, **beside)
 
     def result(self):
         return self.metric.result()

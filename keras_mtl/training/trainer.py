@@ -12,7 +12,7 @@ class TaskTrainer(keras.Model):
     """`compile`, `fit` and their kin for a functional model with tasks.
 
     A base of `MultiTaskModel`, which has `tasks`, a tuple of names, `sharing`,
-    and `_weightings`, a tracked list.
+    and `_weightings` and `_penalties`, tracked lists.
     """
 
     def compile(
@@ -36,6 +36,7 @@ class TaskTrainer(keras.Model):
         diagnostics=False,
         delta_m=None,
         on_nonfinite="raise",
+        penalties=None,
     ):
         """Configures the model for training.
 
@@ -89,6 +90,9 @@ class TaskTrainer(keras.Model):
                 apart for it; a step is left out where nothing finite remains.
                 Both log `<task>_nonfinite` and `skipped_steps`, the numbers of
                 steps in an epoch, and warn. Defaults to `"raise"`.
+            penalties: Dict from task to a penalty or a list of them, such as
+                those of `keras_mtl.fairness`. What they read beside the labels
+                is an entry of `y`.
 
         Raises:
             ValueError: If a task or name is unknown, a weighting needs shared
@@ -110,6 +114,7 @@ class TaskTrainer(keras.Model):
             "delta_m": delta_m,
             "diagnostics": diagnostics,
             "on_nonfinite": on_nonfinite,
+            "penalties": penalties,
         }
         compiled = Compiled(self, options)
         super().compile(
@@ -121,6 +126,8 @@ class TaskTrainer(keras.Model):
         )
         self._weightings.clear()
         self._weightings.append(compiled.weighting)
+        self._penalties.clear()
+        self._penalties.extend(penalty for _, penalty in compiled.penalties.all)
         self.compiled_tasks = compiled
         _exclude_from_weight_decay(self.optimizer, compiled.weighting.trainable_variables)
         self._step_options = {
@@ -181,12 +188,13 @@ class TaskTrainer(keras.Model):
         return [*own, *others]
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The static-weights total of a batch, and what layers add to it."""
+        """The static-weights total of a batch, and what layers and penalties add to it."""
         del x
         compiled = self.compiled_tasks
         batch = compiled.task_losses(y, y_pred, sample_weight, training)
         means = ops.divide_no_nan(ops.stack(batch.sums), batch.divisors)
-        return ops.sum(means * compiled.static_weights) + sum(self.losses)
+        penalties = compiled.penalties(batch, training).total if compiled.penalties else 0.0
+        return ops.sum(means * compiled.static_weights) + sum(self.losses) + penalties
 
     def train_step(self, data):
         from keras_mtl.training import tensorflow
@@ -220,6 +228,7 @@ class TaskTrainer(keras.Model):
         for callback in brought:
             if callback not in keras.tree.flatten(given):
                 callbacks = with_callback(callbacks, callback)
+        self.compiled_tasks.check_columns(y)
         if isinstance(validation_data, (list, tuple)) and len(validation_data) == 3:
             val_x, val_y, val_weight = validation_data
             validation_data = (val_x, val_y, _for_all_labels(val_y, val_weight, self.tasks))
