@@ -1,6 +1,6 @@
 """keras_mtl: multi-task learning for Keras 3."""
 
-from keras_mtl import analysis, callbacks, data, layers, metrics, rl, tuning, weighting
+from keras_mtl import analysis, callbacks, data, fairness, layers, metrics, rl, tuning, weighting
 from keras_mtl.models import (
     Dependency,
     MultiTaskModel,
@@ -53,6 +53,7 @@ __all__ = [
     "dselect_k",
     "esmm",
     "extract_branches",
+    "fairness",
     "fit_policy",
     "group_by_layout",
     "hard_sharing",

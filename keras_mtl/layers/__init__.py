@@ -9,6 +9,7 @@ from keras_mtl.layers.distilled_policy import DistilledPolicy
 from keras_mtl.layers.dselect_k_gate import DSelectKGate
 from keras_mtl.layers.find_module import FindModule
 from keras_mtl.layers.gate import ExpertMixture, Gate
+from keras_mtl.layers.gradient_reversal import GradientReversal
 from keras_mtl.layers.gumbel_gate import GumbelGate
 from keras_mtl.layers.join import Join
 from keras_mtl.layers.layout_word import LayoutWord
@@ -35,6 +36,7 @@ __all__ = [
     "ExpertMixture",
     "FindModule",
     "Gate",
+    "GradientReversal",
     "GumbelGate",
     "Join",
     "LayerStitch",

