@@ -44,6 +44,9 @@ class StepGuard:
         if self.compiled.on_nonfinite == "skip_task":
             usable = tf.logical_or(usable, tf.reduce_any(present > 0))
         overflow = tf.logical_not(gradients_finite) if self._scaled else False
+        if self._scaled and replicas() > 1:
+            # The optimizer looks at the first replica's gradients alone, before they are added up.
+            pairs = [(_where(gradients_finite, gradient, float("nan")), variable) for gradient, variable in pairs]
         usable = tf.logical_and(usable, tf.logical_or(step_finite, overflow))
         if self.compiled.on_nonfinite == "raise":
             # Later steps of the epoch are left out too, until the host comes to raise.
@@ -83,6 +86,12 @@ def finite_tasks(gradients):
     """
     (sums,) = all_reduce([tf.stack([_sum(of_task) for of_task in gradients])])
     return tf.math.is_finite(sums)
+
+
+def _where(condition, gradient, otherwise):
+    if isinstance(gradient, tf.IndexedSlices):
+        return tf.IndexedSlices(_where(condition, gradient.values, otherwise), gradient.indices, gradient.dense_shape)
+    return tf.where(condition, gradient, tf.cast(otherwise, gradient.dtype))
 
 
 def _sum(gradients):

@@ -167,3 +167,24 @@ def test_two_replicas_equal_one_device(weighting, gradients, mirrored_strategy):
     mine, theirs = (m.evaluate(data, verbose=0, return_dict=True) for m in (single, double))
     for name in mine:
         assert mine[name] == pytest.approx(theirs[name], rel=1e-4), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weighting", ["equal", "mgda"])
+def test_a_step_that_overflows_on_one_replica_is_skipped_on_all(weighting, mirrored_strategy):
+    """Plain Keras applies it: tests/contract/test_keras_limits.py."""
+    x = np.random.default_rng(1).normal(size=(8, 4)).astype("float32")
+    x[[2, 3]] = 1e15
+    y = {"price": x[:, 0] * 0, "kind": np.zeros(8, int)}
+    with mirrored_strategy.scope():
+        model = keras_mtl.hard_sharing(
+            keras.Input((4,)), [layers.Dense(3)], {"price": layers.Dense(1), "kind": layers.Dense(3)}
+        )
+        optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.01), initial_scale=2.0**100)
+        losses = {"price": "mse", "kind": keras.losses.SparseCategoricalCrossentropy(from_logits=True)}
+        model.compile(optimizer, losses, weighting=weighting)
+    before = model.get_weights()
+    model.fit(tf.data.Dataset.from_tensor_slices((x, y)).batch(4), epochs=1, steps_per_epoch=1, verbose=0)
+    for v, w in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(v, w)
+    assert float(model.optimizer.dynamic_scale.numpy()) == 2.0**99
