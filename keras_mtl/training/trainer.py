@@ -221,8 +221,10 @@ class TaskTrainer(keras.Model):
 
     def fit(self, x=None, y=None, *args, callbacks=None, sample_weight=None, validation_data=None, **kwargs):
         self._assert_finite(x)
-        x, brought = self._prepared(x, kwargs.get("steps_per_epoch"))
-        validation_data, _ = self._prepared(validation_data, training=False)
+        x, steps, brought = self._prepared(x, kwargs.get("steps_per_epoch"))
+        kwargs["steps_per_epoch"] = steps or kwargs.get("steps_per_epoch")
+        validation_data, steps, _ = self._prepared(validation_data, training=False)
+        kwargs["validation_steps"] = kwargs.get("validation_steps") or steps
         given = callbacks
         callbacks = with_callback(callbacks, EndOfEpoch())
         for callback in brought:
@@ -249,7 +251,8 @@ class TaskTrainer(keras.Model):
 
     def evaluate(self, x=None, y=None, *args, sample_weight=None, **kwargs):
         if not kwargs.get("_use_cached_eval_dataset"):  # else `fit` has prepared it
-            x, _ = self._prepared(x, training=False)
+            x, steps, _ = self._prepared(x, training=False)
+            kwargs["steps"] = kwargs.get("steps") or steps
         self._evaluating = True
         try:
             return super().evaluate(x, y, *args, sample_weight=_for_all_labels(y, sample_weight, self.tasks), **kwargs)
@@ -264,9 +267,9 @@ class TaskTrainer(keras.Model):
             self._evaluating = False
 
     def _prepared(self, data, steps_per_epoch=None, training=True):
-        """Data as Keras takes them, and the callbacks that they bring, as `keras_mtl.data.mix` does."""
+        """Data as Keras takes them, their steps and callbacks where they bring any, as `keras_mtl.data.mix` does."""
         prepare = getattr(data, "prepare_for", None)
-        return (data, []) if prepare is None else prepare(self, steps_per_epoch, training)
+        return (data, None, []) if prepare is None else prepare(self, steps_per_epoch, training)
 
     def _assert_finite(self, x):
         for array in keras.tree.flatten(x):
