@@ -114,7 +114,16 @@ def mix(datasets, sampler=None, *, batch=None, batch_size=32, stop="longest", in
         chooser.stats.steps_per_epoch = steps
         _check_all_drawn(chooser, steps)
     layout = Layout(specs, inputs)
-    return Mixture(datasets, layout, chooser, batch=batch, batch_sizes=batch_sizes, steps=steps, once=stop == "once")
+    return Mixture(
+        datasets,
+        layout,
+        chooser,
+        batch=batch,
+        batch_sizes=batch_sizes,
+        steps=steps,
+        once=stop == "once",
+        lengths=lengths,
+    )
 
 
 def _kind(batch, sampler, stop):

@@ -1,5 +1,8 @@
 """A data set made of the data sets of several tasks."""
 
+import math
+
+import numpy as np
 import tensorflow as tf
 
 from keras_mtl.data import pipeline
@@ -32,7 +35,7 @@ class Mixture(tf.data.Dataset):
             `tf.train.Checkpoint(mixture=mixture.position)`.
     """
 
-    def __init__(self, datasets, layout, chooser, *, batch, batch_sizes, steps, once):
+    def __init__(self, datasets, layout, chooser, *, batch, batch_sizes, steps, once, lengths):
         self.tasks = tuple(datasets)
         self.steps = steps
         self.batch_sizes = batch_sizes
@@ -41,13 +44,14 @@ class Mixture(tf.data.Dataset):
         self._chooser = chooser
         self._batch = batch
         self._once = once
+        self._lengths = lengths
         self.callback = None if chooser is None else Feedback(self.tasks, chooser)
         self.position = Position(chooser)
         if once:
             inner = pipeline.once(datasets, batch_sizes, layout, joint=batch == "joint")
             self._inner = inner if steps is None else inner.apply(tf.data.experimental.assert_cardinality(steps))
         else:
-            self._inner = self._window(pipeline.endless(datasets, batch_sizes, layout, chooser))
+            self._inner = self._window(pipeline.endless(datasets, batch_sizes, layout, chooser), steps)
         super().__init__(tf.data.experimental.to_variant(self._inner))
 
     @property
@@ -69,7 +73,8 @@ class Mixture(tf.data.Dataset):
         """Writes where the mixture is in its data: streams, sampler, random numbers.
 
         Buffers of `shuffle` are part of it, so the file can be as large as
-        they are.
+        they are. Under a `tf.distribute` strategy, the few batches that are on
+        their way to the replicas count as read.
 
         Args:
             path: String. Prefix of the files.
@@ -105,7 +110,8 @@ class Mixture(tf.data.Dataset):
             training: Boolean. Defaults to `True`.
 
         Returns:
-            Pair of a data set and a list of callbacks.
+            A data set, its number of steps, `None` where it says so itself,
+            and a list of callbacks.
 
         Raises:
             ValueError: If the model needs inputs that the tasks' data sets
@@ -118,12 +124,13 @@ class Mixture(tf.data.Dataset):
                 f"sets. Received: steps_per_epoch={steps_per_epoch}"
             )
         check_model(model, self._layout, empty=training and (self._once or self._batch == "interleave"))
-        strategy, data = model.distribute_strategy, self
+        strategy, data, steps = model.distribute_strategy, self, None
         if strategy.num_replicas_in_sync > 1:
             data = strategy.distribute_datasets_from_function(self._for_replicas)
+            steps = self._steps_of_replicas(strategy.num_replicas_in_sync) if self._once else self.steps
         elif not self._once and self.steps % model.steps_per_execution == 0:
             data = _Endless(self._inner, self.position.stream)
-        return data, [] if self.callback is None else [self.callback]
+        return data, steps, [] if self.callback is None else [self.callback]
 
     def _for_replicas(self, context):
         """The mixture of one input pipeline under a distribution strategy."""
@@ -134,27 +141,36 @@ class Mixture(tf.data.Dataset):
                 "sampler should be one that goes by steps alone. Received: a live sampler with "
                 f"{pipelines} input pipelines"
             )
-        sizes = {}
+        sizes, datasets = self._sizes_of_replicas(replicas), self._datasets
+        if pipelines > 1:
+            index = context.input_pipeline_id
+            datasets = {task: dataset.shard(pipelines, index) for task, dataset in datasets.items()}
+        if self._once:
+            return pipeline.once(datasets, sizes, self._layout, joint=self._batch == "joint")
+        stream = pipeline.endless(datasets, sizes, self._layout, self._chooser, copies=replicas // pipelines)
+        return self._window(stream, steps=np.iinfo("int64").max)
+
+    def _sizes_of_replicas(self, replicas):
         for task, size in self.batch_sizes.items():
             if size is None or size % replicas:
                 raise ValueError(
                     f"`batch_size` of task '{task}' should be a multiple of the number of replicas, {replicas}. "
                     f"Received: batch_size={size}"
                 )
-            sizes[task] = size // replicas
-        datasets = self._datasets
-        if pipelines > 1:
-            index = context.input_pipeline_id
-            datasets = {task: dataset.shard(pipelines, index) for task, dataset in datasets.items()}
-        if self._once:
-            return pipeline.once(datasets, sizes, self._layout, joint=self._batch == "joint")
-        copies = replicas // pipelines
-        return self._window(pipeline.endless(datasets, sizes, self._layout, self._chooser, copies), copies)
+        return {task: size // replicas for task, size in self.batch_sizes.items()}
 
-    def _window(self, stream, copies=1):
-        """One epoch of a stream, which goes on where the last one ended."""
+    def _steps_of_replicas(self, replicas):
+        """Steps in which every example comes once, each with a batch for every replica."""
+        if self.steps is None:
+            return None
+        sizes = self._sizes_of_replicas(replicas)
+        batches = [math.ceil(length / sizes[task]) for task, length in self._lengths.items()]
+        return math.ceil((max(batches) if self._batch == "joint" else sum(batches)) / replicas)
+
+    def _window(self, stream, steps):
+        """So many steps of a stream, which go on where the last ones ended."""
         iterator = self.position.stream = iter(stream)
-        window = tf.data.Dataset.range(self.steps * copies).map(lambda step: iterator.get_next())
+        window = tf.data.Dataset.range(steps).map(lambda step: iterator.get_next())
         return window.with_options(pipeline.options())
 
 

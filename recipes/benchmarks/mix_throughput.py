@@ -85,7 +85,7 @@ def iterators(kind, pipelines, batch_size, batches, name, in_fit):
     steps = batches if "sampler" in options else batches // len(TASKS)
     mixture = keras_mtl.data.mix(pipelines, batch_size=batch_size, stop=steps, seed=0, **options)
     if in_fit:
-        mixture, _ = mixture.prepare_for(make_model(kind, options.get("inputs", "shared")))
+        mixture, _, _ = mixture.prepare_for(make_model(kind, options.get("inputs", "shared")))
     return [iter(mixture)], steps
 
 
