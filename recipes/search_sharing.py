@@ -1,9 +1,10 @@
 """How much should the tasks share? A search, on a problem whose answer is known and on drawn faces.
 
-planted: five regressions read the same 3 of 40 directions of their inputs, each through four units of its own, from 200
-noisy examples. So one shared stage, which finds the directions, is right by construction: columns of their own have to
-find them five times over, and a shared second stage has four units where the tasks need twenty. With every seed, which
-draws the problem, 20 trials at random look for the depth and the learning rate.
+planted: five regressions from 200 noisy examples read the same 4 of 40 directions of their inputs; each needs two
+combinations of these four, of its own. Stages are 4 linear units, 2 units and 4 units. So one shared stage is right by
+construction: with it everything can be represented and the directions are learned from all labels; a shared second
+stage hands on two numbers where the tasks need four; and columns of their own each have to find the directions from
+their own labels. With every seed, which draws the problem, 20 trials at random look for the depth and the learning rate.
 
 faces: skin, glasses and smile of drawn faces (recipes/data/faces.py), reduced to 32 x 32 points. The search is over
 hard sharing, trees and cross-stitch columns. Every candidate has the same number of parameters, up to rounding: where
@@ -40,9 +41,9 @@ from keras_mtl import tuning
 tf.get_logger().setLevel("ERROR")  # TensorFlow warns of models that are compiled one after the other
 
 PLANTED = 1  # the depth that is right
-TASKS, INPUTS, DIRECTIONS, UNITS, NOISE = 5, 40, 3, 4, 0.2
+TASKS, INPUTS, DIRECTIONS, UNITS, NOISE = 5, 40, 4, 2, 0.2
 EXAMPLES = {"train": 200, "validation": 400}
-STEPS = 400
+STEPS = 300
 FACES = {"skin": 7, "glasses": 2, "smile": 2}
 PARAMETERS = 40_000
 BATCH, EPOCHS = 64, 6
@@ -76,9 +77,9 @@ def planted_data(seed):
     x = rng.normal(size=(count, INPUTS))
     labels = {}
     for task in (f"t{k}" for k in range(TASKS)):
-        slopes = 2.0 * rng.normal(size=(DIRECTIONS, UNITS))
-        weights = rng.choice([-1, 1], size=(UNITS, 1)) * rng.uniform(0.5, 1.5, size=(UNITS, 1))
-        y = np.tanh(x @ directions @ slopes) @ weights
+        slopes = np.linalg.qr(rng.normal(size=(DIRECTIONS, UNITS)))[0]
+        weights = rng.choice([-1, 1], size=(UNITS, 1)) * rng.uniform(0.7, 1.3, size=(UNITS, 1))
+        y = np.tanh(2.0 * x @ directions @ slopes) @ weights
         labels[task] = (y - y.mean()) / y.std()
         labels[task][: EXAMPLES["train"]] += NOISE * rng.normal(size=(EXAMPLES["train"], 1))
     parts = {"train": slice(0, EXAMPLES["train"]), "validation": slice(EXAMPLES["train"], None)}
@@ -93,7 +94,7 @@ def planted_tuner(seed, trials, folder):
         stages=[
             layers.Dense(DIRECTIONS, name="directions"),
             layers.Dense(UNITS, activation="tanh", name="units"),
-            layers.Dense(UNITS, activation="tanh", name="top"),
+            layers.Dense(4, activation="tanh", name="top"),
         ],
         heads={task: layers.Dense(1) for task in tasks},
         compile={"loss": "mse", "steps_per_execution": 20},
@@ -118,8 +119,8 @@ def planted(seeds, trials, folder):
             examples = tf.data.Dataset.from_tensor_slices(data["train"]).cache()
             examples = examples.shuffle(EXAMPLES["train"], seed=seed).repeat().batch(50)
             options = {
-                "steps_per_epoch": STEPS // 2,
-                "epochs": 2,
+                "steps_per_epoch": STEPS,
+                "epochs": 1,
                 "shuffle": False,
                 "validation_data": data["validation"],
                 "validation_batch_size": EXAMPLES["validation"],
@@ -251,9 +252,9 @@ def face_tuner(baselines, trials, folder):
 def face_baselines(data, epochs, folder):
     """Accuracies of columns that share nothing, kept in a file: a search that goes on does not train them again."""
     return keras_mtl.analysis.compare(
-        {},
+        {"all shared": lambda: face_model(choice(4))},
         data["train"],
-        single_task=lambda: face_model(choice(0)),
+        baselines=lambda: face_model(choice(0)),
         metrics=dict.fromkeys(FACES, "accuracy"),
         test=data["validation"],
         epochs=epochs,
@@ -290,7 +291,7 @@ def report_faces(tuner, data, epochs, seeds, folder):
     report = keras_mtl.analysis.compare(
         {"found": lambda: face_model(found), "all shared": lambda: face_model(choice(4))},
         data["train"],
-        single_task=lambda: face_model(choice(0)),
+        baselines=lambda: face_model(choice(0)),
         metrics=dict.fromkeys(FACES, "accuracy"),
         test=data["test"],
         epochs=epochs,

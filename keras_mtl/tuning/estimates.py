@@ -88,7 +88,7 @@ def estimate(tuner, *args, samples=3, **kwargs):
         ValueError: If the number of trials cannot be known.
     """
     trials, drawn, epochs = _work(tuner.oracle, kwargs.get("epochs", 1))
-    left = max(0, trials - len(tuner.oracle.end_order))
+    left = max(0, trials - len(set(tuner.oracle.end_order)))
     executions = getattr(tuner, "executions_per_trial", 1)
     space, hypermodel = tuner.oracle.get_space(), tuner.hypermodel
     points = [draw(space, seed) for seed in range(max(samples, drawn))]

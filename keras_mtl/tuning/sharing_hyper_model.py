@@ -212,11 +212,15 @@ class SharingHyperModel(keras_tuner.HyperModel):
             **kwargs: Further arguments of `fit`.
 
         Returns:
-            A `keras.callbacks.History`, with `parameters` and `step_ms`.
+            A `keras.callbacks.History`, with `parameters` and `step_ms`; or,
+            where the trial was finished before the search was stopped, a dict
+            of its results.
 
         Raises:
             keras_tuner.errors.FailedTrialError: If a loss is not finite.
         """
+        if (results := _results_of_finished(callbacks)) is not None:
+            return results
         clock = StepClock()
         callbacks = [keras.callbacks.TerminateOnNaN(), clock, *self._boards.callbacks(hp, model, callbacks)]
         if self.data is not None:
@@ -278,6 +282,21 @@ class SharingHyperModel(keras_tuner.HyperModel):
             options.pop("gramian_fraction", None)
             options.pop("diagnostics", None)
         return options
+
+
+def _results_of_finished(callbacks):
+    """Results of a trial that was trained before; `None` of one that was not.
+
+    keras-tuner takes the last trial that ended for one that was interrupted
+    when it reads a search that was stopped, and trains it again: over the
+    checkpoint that its score came from.
+    """
+    for callback in callbacks:
+        if hasattr(callback, "trial") and hasattr(callback, "tuner"):
+            name, metrics = callback.tuner.oracle.objective.name, callback.trial.metrics
+            if metrics.exists(name):
+                return {name: metrics.get_best_value(name)}
+    return None
 
 
 def _space(given, argument, standard):

@@ -134,5 +134,5 @@ def test_two_workers_finish_every_trial_once_though_one_is_killed(tmp_path):
     assert len(set(values)) == 8
     assert all(p.with_name("checkpoint.weights.h5").exists() for p in files)
     oracle = json.loads((project / "oracle.json").read_text())
-    assert oracle["ongoing_trials"] == {} and sorted(oracle["end_order"]) == list("01234567")
+    assert sorted(oracle["end_order"]) == list("01234567")
     assert "BEST" in (tmp_path / "logs" / "chief.log").read_text()
