@@ -82,7 +82,7 @@ class MissingReport:
         for task, found in counts.of_task.items():
             yield from self._of_task(task, found, counts.batches, batch_size)
         pairs = [
-            f"'{task}' and '{other}'"
+            f"'{other}' and '{task}'"
             for i, task in enumerate(self.tasks)
             for j, other in enumerate(self.tasks[:i])
             if self.overlap[i, j] == 0 and self.counts[other]
@@ -126,7 +126,7 @@ class MissingReport:
         from rich.console import Console
         from rich.table import Table
 
-        table = Table(title=f"Labels of {self.examples:,} examples", title_justify="left")
+        table = Table()
         for column in ("", "task", "examples", "%", "entries, %", "labels"):
             table.add_column(column, justify="left" if column == "task" else "right")
         for place, task in enumerate(self.tasks):
@@ -135,16 +135,16 @@ class MissingReport:
             table.add_row(str(place + 1), task, f"{self.counts[task]:,}", *shares, f"{size:,}")
         stream = io.StringIO()
         console = Console(file=stream, width=120)
-        console.print(table)
+        console.print(f"Labels of {self.examples:,} examples", table, highlight=False)
         if 1 < len(self.tasks) <= 12:
-            overlap = Table(title="Of the row's examples, % with the column's label too", title_justify="left")
+            overlap = Table()
             overlap.add_column("")
             for place, _ in enumerate(self.tasks):
                 overlap.add_column(str(place + 1), justify="right")
             for place, shares in enumerate(self.overlap):
                 row = ("" if np.isnan(share) else f"{100 * share:.0f}" for share in shares)
                 overlap.add_row(f"{place + 1} {self.tasks[place]}", *row)
-            console.print(overlap)
+            console.print("Of the row's examples, % that have the column's label too", overlap, highlight=False)
         return stream.getvalue() + "".join(f"- {warning}\n" for warning in self.warnings)
 
 
