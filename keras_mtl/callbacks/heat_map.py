@@ -24,13 +24,13 @@ def heat_map(rows, columns, values):
             absolute value, or 1.
 
     Returns:
-        Array of shape `(1, height, width, 3)` and dtype uint8.
+        Array of shape `(height, width, 3)` and dtype uint8.
     """
     values = np.asarray(values, "float64")
     limit = max(1.0, float(np.abs(values[np.isfinite(values)]).max(initial=0.0)))
     colors = _colors(values / limit)
     draw = _labelled if max(values.shape) <= _LABELLED else _plain
-    return draw(rows, columns, values, colors)[None]
+    return draw(rows, columns, values, colors)
 
 
 def _labelled(rows, columns, values, colors):

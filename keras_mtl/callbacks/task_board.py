@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_mtl.callbacks.board_layout import layout, split_log
 from keras_mtl.callbacks.board_text import compile_card, sharing_card
+from keras_mtl.callbacks.board_writer import BoardWriter
 from keras_mtl.callbacks.conflict_monitor import ConflictMonitor
 from keras_mtl.callbacks.heat_map import heat_map
 
@@ -57,7 +58,6 @@ class TaskBoard(keras.callbacks.Callback):
         self.monitor = monitor
         self.x = x
         self.images_every = images_every
-        self._writers = {}
         self._check_directory()
 
     def _check_directory(self):
@@ -71,8 +71,6 @@ class TaskBoard(keras.callbacks.Callback):
             raise ValueError(f"`log_dir` should be writable. Received: log_dir={self.log_dir!r} ({error})") from error
 
     def on_train_begin(self, logs=None):
-        import tensorflow as tf
-
         from keras_mtl.callbacks.board_graph import graph_def
         from keras_mtl.models.stage_graph import StageGraph
 
@@ -80,68 +78,56 @@ class TaskBoard(keras.callbacks.Callback):
             raise ValueError(
                 "`monitor` should come before `TaskBoard` in the callbacks. Received: one that has not begun yet"
             )
-        self._summary = tf.summary
         self._owners = (*self.model.compiled_tasks.tasks, "shared")
         self._stages = StageGraph(self.model)
         self._has_layout, self._first = False, {}
         self._files_before = self._stock_files()
-        with self._writer("tasks").as_default(step=0):
-            tf.summary.text("sharing", sharing_card(self.model))
-            tf.summary.text("compile", compile_card(self.model))
-            tf.summary.graph(graph_def(self.model))
+        self._writer = BoardWriter(self.log_dir)
+        self._writer.text("tasks", "sharing", sharing_card(self.model))
+        self._writer.text("tasks", "compile", compile_card(self.model))
+        self._writer.graph("tasks", graph_def(self.model))
 
     def on_epoch_end(self, epoch, logs=None):
         logs = {name: value for name, value in (logs or {}).items() if np.ndim(value) == 0}
         if not self._has_layout:
-            self._begin(logs)
+            self._write_layout(logs)
         for log, value in logs.items():
-            of_task = split_log(log, self._owners)
-            if of_task is not None:
-                task, name = of_task
-                self._scalar(task, f"task/{name}", value, epoch)
-                if name in ("loss", "val_loss") and self._first.setdefault(log, value):
-                    self._scalar(task, f"task/relative_{name}", value / self._first[log], epoch)
-            if self._alone:
-                run = "validation" if log.startswith("val_") else "train"
-                self._scalar(run, f"epoch_{log.removeprefix('val_')}", value, epoch)
-        with self._writer("tasks").as_default(step=epoch):
-            for variable in self.model.compiled_tasks.weighting.variables:
-                if "float" in str(variable.dtype):
-                    self._summary.histogram(f"weighting/{variable.name}", np.array(variable))
-            if self.images_every and epoch % self.images_every == 0:
-                for title, table in self._tables(logs).items():
-                    self._summary.image(title, heat_map(*table))
-        for writer in self._writers.values():
-            writer.flush()
+            self._add_log(log, value)
+        for variable in self.model.compiled_tasks.weighting.variables:
+            if "float" in str(variable.dtype):
+                self._writer.histogram("tasks", f"weighting/{variable.name}", variable)
+        if self.images_every and epoch % self.images_every == 0:
+            for title, table in self._tables(logs).items():
+                self._writer.image("tasks", title, heat_map(*table))
+        self._writer.write(epoch)
 
     def on_train_end(self, logs=None):
-        for writer in self._writers.values():
-            writer.close()
-        self._writers = {}
+        self._writer.close()
 
-    def _begin(self, logs):
+    def _add_log(self, log, value):
+        of_task = split_log(log, self._owners)
+        if of_task is not None:
+            task, name = of_task
+            self._writer.scalar(task, f"task/{name}", value)
+            if name in ("loss", "val_loss") and self._first.setdefault(log, value):
+                self._writer.scalar(task, f"task/relative_{name}", value / self._first[log])
+        if self._alone:
+            run = "validation" if log.startswith("val_") else "train"
+            self._writer.scalar(run, f"epoch_{log.removeprefix('val_')}", value)
+
+    def _write_layout(self, logs):
         """Writes the layout, once it is known what there is to chart."""
         from tensorboard.plugins.custom_scalar import summary
 
         # The stock callback opens its file as training begins, wherever it stands in the list.
         self._alone = self._stock_files() == self._files_before
-        with self._writer("tasks").as_default(step=0):
-            proto = summary.pb(layout(logs, self._owners))
-            self._summary.experimental.write_raw_pb(proto.SerializeToString(), step=0)
+        self._writer.add("tasks", summary.pb(layout(logs, self._owners)))
+        self._writer.write(0)
         self._has_layout = True
 
     def _stock_files(self):
         folder = os.path.join(self.log_dir, "train")
         return set(os.listdir(folder)) if os.path.isdir(folder) else set()
-
-    def _writer(self, run):
-        if run not in self._writers:
-            self._writers[run] = self._summary.create_file_writer(os.path.join(self.log_dir, run))
-        return self._writers[run]
-
-    def _scalar(self, run, tag, value, epoch):
-        with self._writer(run).as_default():
-            self._summary.scalar(tag, value, step=epoch)
 
     def _tables(self, logs):
         """Heat maps by title: rows, columns and values."""

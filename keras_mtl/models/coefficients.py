@@ -12,6 +12,8 @@ both take a dict of the model's layers.
 import keras
 from keras import ops
 
+_AT_ONCE = 512  # examples
+
 
 def mixing_stages(model):
     """The model's stages that end with a layer that has coefficients."""
@@ -63,7 +65,7 @@ class CoefficientReader:
         if waiting and x is not None:
             if self._probe is None:
                 self._probe = keras.Model(self._model.input, [_mean_over_positions(s.output) for s in waiting])
-            for stage, output in zip(waiting, _as_list(self._probe.predict(x, verbose=0)), strict=True):
+            for stage, output in zip(waiting, _as_list(self._outputs(x)), strict=True):
                 found[stage.scope] = stage.mixer.coefficients(output)
         found = {scope: values for scope, values in found.items() if values is not None}
         stages = {layer.name: layer for layer in self._model.layers}
@@ -72,6 +74,13 @@ class CoefficientReader:
             if distances is not None:
                 found[f"distance/{stage.name.removeprefix(stage.scope + '_')}"] = distances
         return found
+
+    def _outputs(self, x):
+        # `predict` takes far longer to begin than to go through some hundred examples.
+        rows = {len(array) for array in keras.tree.flatten(x) if hasattr(array, "shape")}
+        if rows and max(rows) <= _AT_ONCE:
+            return self._probe.predict_on_batch(x)
+        return self._probe.predict(x, verbose=0)
 
 
 def read_coefficients(model, x=None):

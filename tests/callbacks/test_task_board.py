@@ -31,7 +31,7 @@ def data():
 def build(builder=keras_mtl.mmoe, **options):
     model = builder(
         keras.Input((3,)),
-        [layers.Dense(4, activation="tanh"), layers.Dense(4, activation="tanh")],
+        [layers.Dense(4, activation="tanh", name="low"), layers.Dense(4, activation="tanh", name="high")],
         {task: layers.Dense(1) for task in TASKS},
         **({"experts": 3, "shared_depth": 1} if builder is keras_mtl.mmoe else {}),
     )
@@ -207,7 +207,7 @@ def test_units_and_equal_weighting_without_monitors(data, tmp_path):
         chart["title"] for category in server.json("custom_scalars/layout")["category"] for chart in category["chart"]
     ]
     assert titles == ["task losses", "task losses, relative to the first epoch", "task weights", "mae"]
-    assert set(server.json("images/tags")["tasks"]) == {"sharing/units/stage_1", "sharing/units/stage_2"}
+    assert set(server.json("images/tags")["tasks"]) == {"sharing/units/low", "sharing/units/high"}
 
 
 def test_a_log_belongs_to_the_task_with_the_longest_name():
@@ -217,9 +217,9 @@ def test_a_log_belongs_to_the_task_with_the_longest_name():
 
 
 def test_colors_of_a_heat_map():
-    small = heat_map(["r"], ["c", "d", "e"], [[1.0, -1.0, np.nan]])[0].reshape(-1, 3).tolist()
+    small = heat_map(["r"], ["c", "d", "e"], [[1.0, -1.0, np.nan]]).reshape(-1, 3).tolist()
     assert [33, 102, 172] in small and [178, 24, 43] in small and [225, 225, 225] in small
-    large = heat_map(["r"] * 2, ["c"] * 50, np.linspace(-4, 4, 100).reshape(2, 50))[0]
+    large = heat_map(["r"] * 2, ["c"] * 50, np.linspace(-4, 4, 100).reshape(2, 50))
     assert large[0, 0].tolist() == [178, 24, 43] and large[-1, -1].tolist() == [33, 102, 172]
 
 
