@@ -4,7 +4,7 @@ planted: five regressions from 200 noisy examples read the same 4 of 40 directio
 combinations of these four, of its own. Stages are 4 linear units, 2 units and 4 units. So one shared stage is right by
 construction: with it everything can be represented and the directions are learned from all labels; a shared second
 stage hands on two numbers where the tasks need four; and columns of their own each have to find the directions from
-their own labels. With every seed, which draws the problem, 20 trials at random look for the depth and the learning rate.
+their own labels. With every seed, which draws the problem, 20 random trials look for the depth and the learning rate.
 
 faces: skin, glasses and smile of drawn faces (recipes/data/faces.py), reduced to 32 x 32 points. The search is over
 hard sharing, trees and cross-stitch columns. Every candidate has the same number of parameters, up to rounding: where

@@ -13,6 +13,7 @@ from keras_mtl.tuning.sharing_space import sharing_space
 from keras_mtl.tuning.traced_models import TracedModels
 from keras_mtl.tuning.training_space import training_space
 from keras_mtl.tuning.trial_board import TrialBoard
+from keras_mtl.tuning.weight_free_objective import LogObjective, WeightFreeObjective
 from keras_mtl.tuning.weighting_space import weighting_space
 
 
@@ -219,10 +220,17 @@ class SharingHyperModel(keras_tuner.HyperModel):
         Raises:
             keras_tuner.errors.FailedTrialError: If a loss is not finite.
         """
-        if (results := _results_of_finished(callbacks)) is not None:
-            return results
+        tuners = [c for c in callbacks if hasattr(c, "trial") and hasattr(c, "tuner")]  # keras-tuner's own
+        objectives = [c.tuner.oracle.objective for c in tuners]
+        for callback, objective in zip(tuners, objectives, strict=True):
+            if callback.trial.metrics.exists(objective.name):
+                # keras-tuner takes the last trial that ended for one that was interrupted when it reads a search that
+                # was stopped, and would train it again: over the checkpoint that its score came from.
+                return {objective.name: callback.trial.metrics.get_best_value(objective.name)}
         clock = StepClock()
-        callbacks = [keras.callbacks.TerminateOnNaN(), clock, *self._boards.callbacks(hp, model, callbacks)]
+        logged = [LogObjective(objective) for objective in objectives if isinstance(objective, WeightFreeObjective)]
+        boards = self._boards.callbacks(hp, model, callbacks, [log.objective.name for log in logged])
+        callbacks = [keras.callbacks.TerminateOnNaN(), clock, *logged, *boards]
         if self.data is not None:
             args = (self.data(self.choices_quietly(hp)[2]), *args)
         history = model.fit(*args, callbacks=callbacks, **kwargs)
@@ -231,8 +239,8 @@ class SharingHyperModel(keras_tuner.HyperModel):
         parameters = sum(int(np.prod(w.shape)) for layer in model.layers for w in layer.trainable_weights)
         history.history["parameters"] = [parameters] * epochs
         history.history["step_ms"] = [clock.milliseconds()] * epochs
-        if any(hasattr(callback, "trial") and hasattr(callback, "tuner") for callback in callbacks):
-            self.traced.keep(model)  # a tuner's own: nobody else holds it
+        if tuners:
+            self.traced.keep(model)  # nobody else holds it
         return history
 
     def _check_finite(self, logs, tasks):
@@ -282,21 +290,6 @@ class SharingHyperModel(keras_tuner.HyperModel):
             options.pop("gramian_fraction", None)
             options.pop("diagnostics", None)
         return options
-
-
-def _results_of_finished(callbacks):
-    """Results of a trial that was trained before; `None` of one that was not.
-
-    keras-tuner takes the last trial that ended for one that was interrupted
-    when it reads a search that was stopped, and trains it again: over the
-    checkpoint that its score came from.
-    """
-    for callback in callbacks:
-        if hasattr(callback, "trial") and hasattr(callback, "tuner"):
-            name, metrics = callback.tuner.oracle.objective.name, callback.trial.metrics
-            if metrics.exists(name):
-                return {name: metrics.get_best_value(name)}
-    return None
 
 
 def _space(given, argument, standard):

@@ -24,13 +24,14 @@ class TrialBoard:
         self._task_board = task_board
         self._announced = set()
 
-    def callbacks(self, hp, model, callbacks):
+    def callbacks(self, hp, model, callbacks, objectives=()):
         """The callbacks of a trial, completed.
 
         Args:
             hp: `keras_tuner.HyperParameters`.
             model: The compiled model.
             callbacks: List of callbacks, with those of keras-tuner.
+            objectives: Collection of logs that are metrics of the search too.
 
         Returns:
             List of callbacks.
@@ -45,7 +46,7 @@ class TrialBoard:
         directory = str(boards[0].log_dir)
         root = os.path.dirname(os.path.dirname(directory))
         if root not in self._announced:
-            _write_space(api, root, hp, model)
+            _write_space(api, root, hp, model, objectives)
             self._announced.add(root)
         callbacks = [callback for callback in callbacks if type(callback) is not api.KerasCallback]
         callbacks.append(api.KerasCallback(writer=directory, hparams=dict(hp.values), trial_id=trials[0]))
@@ -54,16 +55,18 @@ class TrialBoard:
         return callbacks
 
 
-def _write_space(api, root, hp, model):
+def _write_space(api, root, hp, model, objectives):
     import tensorflow as tf
 
     compiled = model.compiled_tasks
     logs = [f"{task}_loss" for task in compiled.tasks] + [metric.name for metric in compiled.task_metrics]
-    logs += ["delta_m"] if compiled.delta_m is not None else []
+    logs = logs if compiled.delta_m is None else ["delta_m", *logs]
+    chosen_by = [name.removeprefix("val_") for name in objectives if name.startswith("val_")]
+    groups = {"validation": [*chosen_by, *(log for log in logs if log not in chosen_by)], "train": logs}
     metrics = [
         api.Metric(f"epoch_{log}", group=group, display_name=("val_" if group == "validation" else "") + log)
-        for group in ("validation", "train")
-        for log in logs
+        for group, of_group in groups.items()
+        for log in of_group
     ]
     with tf.summary.create_file_writer(root).as_default():
         api.hparams_config(hparams=[_hparam(api, p) for p in hp.space], metrics=metrics)

@@ -1,5 +1,6 @@
 """An objective that tasks' weights cannot change."""
 
+import keras
 import keras_tuner
 
 
@@ -40,3 +41,19 @@ class WeightFreeObjective(keras_tuner.Objective):
                 f"Received: {sorted(logs)}. Are the metrics compiled, and is there validation data?"
             )
         return self._score({t: {m: logs[self.log_of(t, m)] for m in of_task} for t, of_task in self.metrics.items()})
+
+
+class LogObjective(keras.callbacks.Callback):
+    """Adds the objective to the logs of an epoch, for early stopping and TensorBoard.
+
+    Args:
+        objective: A `WeightFreeObjective`.
+    """
+
+    def __init__(self, objective):
+        super().__init__()
+        self.objective = objective
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs is not None and self.objective.has_value(logs):
+            logs[self.objective.name] = self.objective.get_value(logs)

@@ -1,13 +1,16 @@
 """The hyper model under keras-tuner's tuners: trials, failures, checkpoints, reuse."""
 
+import contextlib
 import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import time
 import typing
+import urllib.request
 import warnings
 
 import keras
@@ -256,15 +259,58 @@ class TestSearch:
         experiment = metadata.parse_experiment_plugin_data(content(".", metadata.EXPERIMENT_TAG))
         parameters = {info.name for info in experiment.hparam_infos}
         assert parameters == {"hard_sharing/shared_depth", "weighting", "dwa/temperature", "learning_rate"}
-        names = {(info.name.group, info.name.tag) for info in experiment.metric_infos}
-        assert {("validation", "epoch_a_loss"), ("train", "epoch_b_mae")} <= names
+        names = [(info.name.group, info.name.tag) for info in experiment.metric_infos]
+        assert names[0] == ("validation", "epoch_delta_m")  # what the search chooses by
+        assert {("validation", "epoch_a_loss"), ("train", "epoch_b_mae")} < set(names) and len(set(names)) == len(names)
         for trial in tuner.oracle.trials.values():
             run = f"{trial.trial_id}/execution0"
             start = metadata.parse_session_start_info_plugin_data(content(run, metadata.SESSION_START_INFO_TAG))
             assert set(start.hparams) == set(trial.hyperparameters.values) and start.group_name == trial.trial_id
             if trial.status == "COMPLETED":
-                assert "epoch_a_loss" in runs.Runs()[f"{run}/validation"]["tensors"]
+                assert {"epoch_a_loss", "epoch_delta_m"} <= set(runs.Runs()[f"{run}/validation"]["tensors"])
                 assert {"sharing", "compile"} <= set(runs.Runs()[f"{run}/tasks"]["tensors"])
+
+    @pytest.mark.slow
+    def test_tensorboard_serves_every_column_and_row(self, found):
+        """HParams over its HTTP API, as a browser asks for it."""
+        tuner, logs = found
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        arguments = ["--logdir", str(logs), "--port", str(port), "--host", "127.0.0.1", "--load_fast", "false"]
+        server = subprocess.Popen([sys.executable, "-m", "tensorboard.main", *arguments])
+
+        def ask(path, **content):
+            request = urllib.request.Request(
+                f"http://127.0.0.1:{port}/data/plugin/hparams/{path}",
+                json.dumps({"experimentName": "", **content}).encode(),
+                {"Content-Type": "application/json"},
+            )
+            with urllib.request.urlopen(request) as answer:
+                return json.load(answer)
+
+        try:
+            for _ in range(600):
+                with contextlib.suppress(OSError):
+                    if "hparamInfos" in (experiment := ask("experiment", includeMetrics=True)):
+                        break
+                time.sleep(0.3)
+            statuses = ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]
+            columns = [{"metric": {"group": "validation", "tag": "epoch_delta_m"}}]
+            rows = ask("session_groups", allowedStatuses=statuses, colParams=columns, startIndex=0, sliceSize=100)
+        finally:
+            server.terminate()
+            server.wait()
+        names = {info["name"] for info in experiment["hparamInfos"]}
+        assert names == {"hard_sharing/shared_depth", "weighting", "dwa/temperature", "learning_rate"}
+        assert rows["totalSize"] == len(tuner.oracle.trials)
+        for row in rows["sessionGroups"]:
+            trial = tuner.oracle.trials[row["name"]]
+            assert set(row["hparams"]) == set(trial.hyperparameters.values)
+            values = {m["name"]["tag"]: m["value"] for m in row["metricValues"] if m["name"]["group"] == "validation"}
+            if trial.status == "COMPLETED":
+                last = values["epoch_delta_m"]
+                assert last == pytest.approx(trial.score, rel=1e-4) or last < trial.score  # the last epoch's
 
     def test_the_front_holds_what_no_trial_beats(self, found, tmp_path):
         tuner, _ = found
