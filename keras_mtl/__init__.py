@@ -1,6 +1,6 @@
 """keras_mtl: multi-task learning for Keras 3."""
 
-from keras_mtl import analysis, callbacks, data, fairness, layers, metrics, rl, tuning, weighting
+from keras_mtl import analysis, callbacks, data, distillation, fairness, layers, metrics, rl, tuning, weighting
 from keras_mtl.models import (
     Dependency,
     MultiTaskModel,
@@ -50,6 +50,7 @@ __all__ = [
     "cgc",
     "cross_stitch",
     "data",
+    "distillation",
     "dselect_k",
     "esmm",
     "extract_branches",

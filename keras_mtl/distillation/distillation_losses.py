@@ -1,0 +1,99 @@
+"""Task losses on labels and teachers together."""
+
+from keras import ops
+
+from keras_mtl.distillation.targets import soft_loss, soft_targets, target_kind, to_logits
+from keras_mtl.training.labels import Labels
+from keras_mtl.training.task_losses import TaskBatch, TaskLosses
+
+SAID = "teachers say"  # no task has a name with a space
+
+
+class DistillationLosses(TaskLosses):
+    """Losses that mix labels with what teachers say, example by example.
+
+    Where an example has a label, its loss is `g L(label) + (1 - g) L(teacher)`; for a regression that of
+    the target `g y + (1 - g) teacher`. Where it has none, it is `L(teacher)`. A task's loss is the mean
+    over all examples. In evaluation, labels count alone.
+
+    Args:
+        plain: The `TaskLosses` to start from.
+        teachers: `Teachers`.
+        temperature: Dict from task to float.
+        gold: Function that returns g, a scalar tensor.
+        shapes: Dict from task to the shape of its output.
+    """
+
+    def __init__(self, plain, teachers, temperature, gold, shapes):
+        self.__dict__.update(plain.__dict__)
+        self.temperature = temperature
+        self.gold = gold
+        self.kinds, self.logits, self.teachers_logits = {}, {}, {}
+        for task in teachers.tasks:
+            if task in self.losses:
+                self.kinds[task] = target_kind(self.losses[task], shapes[task], task)
+                self.logits[task] = bool(getattr(self.losses[task], "from_logits", False))
+                self.teachers_logits[task] = teachers.logits_of(task, self.logits[task])
+
+    def __call__(self, y, y_pred, sample_weight=None, training=False):
+        y = dict(y or {}) if isinstance(y, dict) or y is None else {self.outputs[0]: y}
+        said = y.pop(SAID, {})
+        batch = super().__call__(y, y_pred, sample_weight, training)
+        if not training or not said:
+            return batch
+        gold = self.gold()
+        sums, divisors, counts = list(batch.sums), list(ops.unstack(batch.divisors)), list(ops.unstack(batch.counts))
+        for index, task in enumerate(self.tasks):
+            if task in self.kinds:
+                mixed = self._regression if self.kinds[task] == "regression" else self._classification
+                sums[index], divisors[index], counts[index] = mixed(
+                    task, batch, sums[index], y_pred[task], said[task], gold
+                )
+        return TaskBatch(sums, ops.stack(divisors), ops.stack(counts), batch.labels, batch.columns)
+
+    def _classification(self, task, batch, hard_sum, y_pred, said, gold):
+        kind, temperature = self.kinds[task], self.temperature[task]
+        targets = soft_targets(said, kind, temperature, self.teachers_logits[task])
+        labels = batch.labels.get(task)
+        logits = to_logits(y_pred, kind, self.logits[task])
+        values = soft_loss(targets, logits, kind, temperature, entrywise=labels is not None and labels.entrywise)
+        exists = getattr(y_pred, "_keras_mask", None)
+        exists = ops.ones_like(values) if exists is None else _to_shape_of(ops.cast(exists, "float32"), values)
+        labelled = _labelled(labels, values)
+        total = gold * hard_sum + ops.sum(values * exists * (1.0 - gold * labelled))
+        return total, *self._divisor(task, ops.sum(exists))
+
+    def _regression(self, task, batch, hard_sum, y_pred, said, gold):
+        del hard_sum
+        targets = soft_targets(said, "regression")
+        labels = batch.labels.get(task)
+        exists = getattr(y_pred, "_keras_mask", None)
+        exists = None if exists is None else ops.cast(exists, "float32")
+        if labels is None:
+            labels = Labels(targets, y_pred, None, exists, False)
+            return self._loss(task, labels)
+        y_true = ops.reshape(ops.cast(labels.y_true, "float32"), ops.shape(targets))
+        share = gold * ops.ones_like(targets) if labels.mask is None else gold * _to_shape_of(labels.mask, targets)
+        weight = labels.weight
+        if weight is not None and labels.mask is not None:  # weights are those of labels
+            weight = weight * labels.mask + (1.0 - labels.mask)
+        mixed = share * y_true + (1.0 - share) * targets
+        return self._loss(task, labels._replace(y_true=mixed, weight=weight, mask=exists))
+
+    def _divisor(self, task, count):
+        return (ops.ones_like(count) if self.losses[task].reduction == "sum" else count), count
+
+
+def _labelled(labels, values):
+    """1 where a value of the loss has a label."""
+    if labels is None:
+        return ops.zeros_like(values)
+    if labels.mask is None:
+        return ops.ones_like(values)
+    return ops.broadcast_to(labels.mask, ops.shape(values))
+
+
+def _to_shape_of(mask, targets):
+    while len(mask.shape) < len(targets.shape):
+        mask = ops.expand_dims(mask, axis=-1)
+    return mask * ops.ones_like(targets)

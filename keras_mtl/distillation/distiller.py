@@ -1,0 +1,114 @@
+"""The model in which a student is trained: its tasks, with teachers beside the labels."""
+
+import keras
+from keras import ops
+
+from keras_mtl.distillation.distillation_losses import SAID, DistillationLosses
+from keras_mtl.models.multi_task_model import MultiTaskModel
+from keras_mtl.training.epoch import with_callback
+
+
+class Distiller(MultiTaskModel):
+    """A student's layers with its teachers' targets. `distill` makes it.
+
+    It shares the student's layers and weights: training it trains the student. It is compiled and
+    fitted like any `MultiTaskModel`; in evaluation the labels count alone. What is saved and served
+    is the student.
+
+    Args:
+        inputs: As `MultiTaskModel`.
+        outputs: As `MultiTaskModel`, with an output for each hint.
+        name: String. Name of the model.
+        teachers: `Teachers`.
+        temperature: Dict from task to float.
+        annealing: `"linear"`, a float, or a function.
+        steps: Integer or `None`.
+        hints: Dict from a hint's task to a pair of a teacher and a model of its
+            features.
+    """
+
+    def __init__(
+        self, inputs, outputs, name=None, *, teachers, temperature, annealing="linear", steps=None, hints=None, **kwargs
+    ):
+        super().__init__(inputs, outputs, name=name, **kwargs)
+        self._teachers = teachers
+        self._temperature = temperature
+        self._annealing = annealing
+        # Behind a function: the teachers are no part of this model.
+        self._hints = lambda: hints or {}
+        self._steps_given = steps is not None
+        self.steps_done = _counter("steps_done")
+        self.steps_planned = _counter("steps_planned", steps or 0)
+
+    @property
+    def progress(self):
+        """The part of the planned steps that is done, from 0 to 1."""
+        return ops.minimum(ops.divide_no_nan(self.steps_done.value, self.steps_planned.value), 1.0)
+
+    def gold(self):
+        """The weight of labels against teachers at this step, from 0 to 1."""
+        if self._annealing == "linear":
+            return self.progress
+        if callable(self._annealing):
+            return ops.cast(self._annealing(self.progress), "float32")
+        return ops.convert_to_tensor(float(self._annealing), "float32")
+
+    def compile(self, optimizer="rmsprop", loss=None, *args, **kwargs):
+        hints = self._hints()
+        if hints:
+            if not isinstance(loss, dict):
+                loss = {task: loss for task in self.tasks if task not in hints}
+            loss = {**dict.fromkeys(hints, "mse"), **loss}
+        shapes = {task: tuple(output.shape) for task, output in self.output.items()}
+        super().compile(optimizer, loss, *args, **kwargs)
+        compiled = self.compiled_tasks
+        compiled.task_losses = DistillationLosses(
+            compiled.task_losses, self._teachers, self._temperature, self.gold, shapes
+        )
+
+    def train_step(self, data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        y = self._with_hints(x, y)
+        logs = super().train_step((x, {**y, SAID: self._teachers(x)}, sample_weight))
+        self.steps_done.assign(self.steps_done + 1.0)
+        return logs
+
+    def test_step(self, data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        return super().test_step((x, self._with_hints(x, y), sample_weight))
+
+    def _with_hints(self, x, y):
+        """The labels, with the teachers' features as those of the hints."""
+        if y is not None and not isinstance(y, dict):
+            y = {self.tasks[0]: y}
+        hints = {task: ops.stop_gradient(features(x)) for task, features in self._hints().items()}
+        return {**(y or {}), **hints}
+
+    def fit(self, *args, callbacks=None, **kwargs):
+        return super().fit(*args, callbacks=with_callback(callbacks, PlanOfSteps()), **kwargs)
+
+    def get_config(self):
+        raise NotImplementedError(
+            "What should be saved or cloned is the student, whose layers these are; a `Distiller` holds its teachers. "
+            "Its weights can be saved by `save_weights`."
+        )
+
+
+class PlanOfSteps(keras.callbacks.Callback):
+    """Tells a `Distiller` how many steps there will be, where the caller did not."""
+
+    def on_train_begin(self, logs=None):
+        model = self.model
+        if model._steps_given or not (model._annealing == "linear" or callable(model._annealing)):
+            return
+        steps, epochs = self.params.get("steps"), self.params.get("epochs")
+        if not steps:
+            raise ValueError(
+                "`steps`, the total number of training steps, should be given to `distill`, since the size of the data "
+                "set is unknown and labels take over from the teachers as training goes on. Received: steps=None"
+            )
+        model.steps_planned.assign(float(steps * epochs))
+
+
+def _counter(name, start=0):
+    return keras.Variable(float(start), trainable=False, dtype="float32", name=name)
