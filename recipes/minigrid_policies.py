@@ -13,7 +13,7 @@ many steps of the environments in each arm:
 What it shows: how fast each arm learns, over seeds, and what the policies look like. What it does not: a few ten
 thousand steps and three rooms say little about larger worlds, and no arm was tuned by itself.
 
-    python recipes/minigrid_policies.py [--quick] [--seeds 5] [--epochs 10]
+    python recipes/minigrid_policies.py [--quick] [--seeds 5] [--epochs 12]
 
 Curves, animations of the policies with one trunk, and logs for TensorBoard go to runs/minigrid_policies/.
 """
@@ -40,7 +40,7 @@ NAMES = {
 ARMS = ("single-task", "hard sharing", "Distral", "drawn", "A5C")
 ACTIONS = 7
 ALPHA, BETA = 0.9, 100.0
-ROLLOUTS, COPIES, HORIZON = 6, 8, 64
+ROLLOUTS, COPIES, HORIZON = 6, 16, 32
 
 
 def make(name, **options):
@@ -70,7 +70,7 @@ def build(arm):
         depth = 0 if arm == "single-task" else None
         model = keras_mtl.hard_sharing(inputs, stages, heads, shared_depth=depth)
         loss = rl.ActorCriticLoss(entropy_weight=0.02, clip=0.2)
-    model.compile(keras.optimizers.Adam(5e-4, clipnorm=0.5), loss=loss, jit_compile=False)
+    model.compile(keras.optimizers.Adam(1e-3, clipnorm=0.5), loss=loss, jit_compile=False)
     return model
 
 
@@ -171,7 +171,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one seed, one short epoch: shows that it runs")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=12)
     options = parser.parse_args()
     seeds = range(1 if options.quick else options.seeds)
     epochs, rollouts, episodes = (1, 1, 4) if options.quick else (options.epochs, ROLLOUTS, 50)

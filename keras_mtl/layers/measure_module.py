@@ -10,7 +10,9 @@ from keras_mtl.layers.neural_module import NeuralModule
 class MeasureModule(NeuralModule):
     """`measure`: an answer from how much attention there is, such as yes or no.
 
-    `W [min a, mean a, max a] + b`, over positions.
+    `W [min a, mean a, max a] + b`, over positions. With one unit it starts as
+    `4 max a - 2`: yes, where there is attention anywhere. Of random weights,
+    half would start with attention to what is not there, and stay with it.
 
     Args:
         units: Integer. How many numbers the answer has: 1 for yes or no.
@@ -46,8 +48,11 @@ class MeasureModule(NeuralModule):
         self.units = units
 
     def build(self, input_shape):
-        self.kernel = self.add_weight(shape=(3, self.units), name="kernel")
-        self.bias = self.add_weight(shape=(self.units,), initializer="zeros", name="bias")
+        yes_or_no = self.units == 1
+        start = keras.initializers.Constant([[0.0], [0.0], [4.0]]) if yes_or_no else "glorot_uniform"
+        self.kernel = self.add_weight(shape=(3, self.units), initializer=start, name="kernel")
+        start = keras.initializers.Constant(-2.0 if yes_or_no else 0.0)
+        self.bias = self.add_weight(shape=(self.units,), initializer=start, name="bias")
 
     def call(self, inputs):
         attention = inputs[1]

@@ -55,7 +55,8 @@ class TransformModule(NeuralModule):
 
     def build(self, input_shape):
         words = input_shape[1][-1]
-        self.kernel = self.add_weight(shape=(words, self.kernel_size**2), name="kernel")
+        start = keras.initializers.RandomNormal(stddev=0.1)  # no direction is much ahead of the others
+        self.kernel = self.add_weight(shape=(words, self.kernel_size**2), initializer=start, name="kernel")
         self.bias = self.add_weight(shape=(words, 1), initializer="zeros", name="bias")
 
     def call(self, inputs):
