@@ -21,6 +21,9 @@ from keras_mtl.models.mtan import mtan
 from keras_mtl.models.multi_task_model import MultiTaskModel
 from keras_mtl.models.nddr import nddr
 from keras_mtl.models.neural_module_network import neural_module_network
+from keras_mtl.models.omninet import OmniTask
+from keras_mtl.models.omninet import decode
+from keras_mtl.models.omninet import omninet
 from keras_mtl.models.omoe import omoe
 from keras_mtl.models.own_inputs import own_inputs
 from keras_mtl.models.ple import ple
@@ -32,12 +35,14 @@ from keras_mtl.models.thin_stages import thin_stages
 __all__ = [
     "Dependency",
     "MultiTaskModel",
+    "OmniTask",
     "adashare",
     "branch_by_affinity",
     "branched_sharing",
     "branches_of",
     "cgc",
     "cross_stitch",
+    "decode",
     "dselect_k",
     "esmm",
     "extract_branches",
@@ -50,6 +55,7 @@ __all__ = [
     "mtan",
     "nddr",
     "neural_module_network",
+    "omninet",
     "omoe",
     "own_inputs",
     "ple",
