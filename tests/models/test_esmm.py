@@ -45,6 +45,14 @@ def test_probabilities_and_loss():
         assert logs[f"{task}_loss"] == pytest.approx(expected, rel=1e-5)
     assert not [name for name in logs if "given" in name]
 
+    # Who clicked not long ago may still buy: unknown, and neither clicked nor bought for that.
+    known = np.arange(N) % 3 > 0
+    model.compile(keras.optimizers.SGD(0.0), loss=LOSS, missing={"buy": "nan"}, run_eagerly=True)
+    y = {"click": CLICK, "buy": np.where(known, BUY, np.nan)}
+    logs = model.evaluate(X, y, batch_size=9, verbose=0, return_dict=True)
+    values = -(BUY * np.log(p["buy"]) + (1 - BUY) * np.log(1 - p["buy"]))
+    assert logs["buy_loss"] == pytest.approx(values[known].mean(), rel=1e-5)
+
 
 @pytest.mark.oracle
 def test_the_loss_of_the_purchase_trains_both_heads_as_the_product_says():
