@@ -31,7 +31,7 @@ def train_step(model, data):
     else:
         _gramian_step(model, guard, *data)
     guard.restore()
-    return model.get_metrics_result()
+    return _logs(model)
 
 
 def test_step(model, data):
@@ -42,7 +42,16 @@ def test_step(model, data):
     compiled.track_losses(batch, added_losses(model), _batch_size(x))
     if compiled.penalties:
         _track_penalties(compiled, compiled.penalties(batch), x)
-    return model.get_metrics_result()
+    return _logs(model)
+
+
+def _logs(model):
+    """The logs as Keras reduces them over replicas."""
+    logs = model.get_metrics_result()
+    if getattr(model.distribute_strategy, "cluster_resolver", None) is None:
+        return logs
+    # Over several workers Keras 3.15 takes a mean along the first axis, which numbers do not have.
+    return {name: tf.reshape(value, [1]) for name, value in logs.items()}
 
 
 class TaskValues:
