@@ -244,6 +244,11 @@ class TaskTrainer(keras.Model):
             **kwargs,
         )
 
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        # Nothing is left to build: layers are, the optimizer comes in `make_train_function`, and losses and metrics are
+        # our own. What Keras 3.15 does here with a batch fails under `MultiWorkerMirroredStrategy`.
+        del iterator, data_batch
+
     def train_on_batch(self, x, y=None, sample_weight=None, **kwargs):
         logs = super().train_on_batch(x, y, sample_weight=_for_all_labels(y, sample_weight, self.tasks), **kwargs)
         raise_nonfinite(self)
