@@ -1,0 +1,164 @@
+"""One task starves two others: how the dashboard shows it, and what repairs it.
+
+Drawn faces (recipes/data/faces.py), 32 pixels wide: does the face smile, does it wear glasses, and where are eyes, nose
+and mouth? The last task's loss is in squared pixels of the drawing, as one would write it down at first: it starts a
+thousand times above the others. Three models get the same faces, epochs, batches and optimizer:
+
+    together                one trunk for all tasks, task weights of 1
+    balanced                the same, weighting="scale_invariant"
+    balanced, one stage     the same weighting, but the tasks share the first stage only
+
+Each run has the callbacks ConflictMonitor, Keras' TensorBoard and TaskBoard; docs/guide/dashboard.md reads what they
+write. A comparison with single-task models over several seeds says what the repair is worth on test faces: delta_m is
+the mean relative gain over the tasks, of two accuracies and the landmarks' mean absolute error.
+
+What it can show: how starving looks, and that here two causes have to be repaired, the scale of a loss and a trunk that
+is too small for all. What it cannot: which weighting or depth is best elsewhere. No model is trained to the end, the
+single-task models neither; and the repairs were chosen while looking at one seed's validation faces.
+
+    python recipes/starved_task.py [--quick] [--seeds 5] [--epochs 10]
+
+The dashboards go to runs/starved_task/board/, the comparison and its picture to runs/starved_task/.
+"""
+
+import argparse
+import os
+import shutil
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
+
+import keras
+import tensorflow as tf
+from common import ProgressOfFit, console, output_folder, progress
+from data.faces import SIDE, SPLITS, faces
+from rich.progress import track
+from rich.table import Table
+
+import keras_mtl
+
+tf.get_logger().setLevel("ERROR")  # TensorFlow warns of models that are compiled one after the other
+
+TASKS = {"smile": 2, "glasses": 2, "landmarks": 10}  # classes, or numbers
+METRICS = {"smile": "accuracy", "glasses": "accuracy", "landmarks": "mae"}
+MODELS = {
+    "together": {"shared_depth": 4, "weighting": "equal"},
+    "balanced": {"shared_depth": 4, "weighting": "scale_invariant"},
+    "balanced, one stage": {"shared_depth": 1, "weighting": "scale_invariant"},
+}
+TRAINED = 4000
+BATCH = 64
+
+
+def halved(data):
+    """Pictures at half the size, and landmarks in pixels of the whole one."""
+    pictures, labels = data
+    pictures = pictures.reshape(len(pictures), SIDE // 2, 2, SIDE // 2, 2, 3).mean((2, 4))
+    return pictures, {task: values * SIDE if task == "landmarks" else values for task, values in labels.items()}
+
+
+def build(shared_depth, weighting, delta_m=None):
+    layers = keras.layers
+    model = keras_mtl.hard_sharing(
+        inputs=keras.Input((SIDE // 2, SIDE // 2, 3)),
+        stages=[
+            [layers.Conv2D(8, 3, padding="same", activation="relu"), layers.MaxPooling2D()],
+            [layers.Conv2D(16, 3, padding="same", activation="relu"), layers.MaxPooling2D()],
+            [layers.Conv2D(32, 3, padding="same", activation="relu"), layers.MaxPooling2D()],
+            [layers.Flatten(), layers.Dense(64, activation="relu")],
+        ],
+        heads={task: layers.Dense(size) for task, size in TASKS.items()},
+        shared_depth=shared_depth,
+    )
+    classes = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(
+        optimizer=keras.optimizers.Adam(1e-3),
+        loss={"smile": classes, "glasses": classes, "landmarks": "mse"},
+        metrics={task: [metric] for task, metric in METRICS.items()},
+        weighting=weighting,
+        delta_m=delta_m,
+    )
+    return model
+
+
+def write_boards(folder, data, epochs, baselines):
+    """Trains every model once under the dashboard's callbacks. Returns the last epoch's logs, by model."""
+    shutil.rmtree(folder, ignore_errors=True)
+    probe = tuple(
+        part[:128] if hasattr(part, "shape") else {t: v[:128] for t, v in part.items()} for part in data["train"]
+    )
+    last = {}
+    with progress() as bar:
+        row = bar.add_task("", total=len(MODELS) * epochs)
+        for name, options in MODELS.items():
+            keras.utils.set_random_seed(0)
+            logs = folder / name.replace(",", "").replace(" ", "_")
+            monitor = keras_mtl.callbacks.ConflictMonitor(*probe, every=20)
+            callbacks = [
+                ProgressOfFit(bar, row, name),
+                monitor,
+                keras.callbacks.TensorBoard(logs, write_graph=False),
+                keras_mtl.callbacks.TaskBoard(logs, monitor=monitor),
+            ]
+            history = build(**options, delta_m=baselines).fit(
+                *data["train"],
+                batch_size=BATCH,
+                epochs=epochs,
+                validation_data=data["validation"],
+                validation_batch_size=500,
+                callbacks=callbacks,
+                verbose=0,
+            )
+            last[name] = {log: values[-1] for log, values in history.history.items()}
+    return last
+
+
+def report_boards(last):
+    """Prints what the dashboards show at the end."""
+    table = Table(title="The last epoch, seed 0, validation faces", title_justify="left")
+    table.add_column("model", no_wrap=True)
+    for column in (*METRICS, *(f"{task}: share" for task in TASKS), "delta_m"):
+        table.add_column(column, justify="right")
+    for name, logs in last.items():
+        values = [f"{logs[f'val_{task}_{metric}']:.3f}" for task, metric in METRICS.items()]
+        shares = [f"{100 * logs[f'{task}_grad_share']:.1f} %" for task in TASKS]
+        table.add_row(name, *values, *shares, f"{logs['val_delta_m']:+.1f}")
+    console.print(table)
+    console.print("share: how much of the shared layers' update is the task's, w |g| / sum w |g|")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="few faces, one seed, two epochs: shows that it runs")
+    parser.add_argument("--seeds", type=int, help="seeds of the comparison (default: 3)")
+    parser.add_argument("--epochs", type=int, help="epochs of each training (default: 10)")
+    options = parser.parse_args()
+    epochs = options.epochs or (2 if options.quick else 10)
+    seeds = options.seeds or (1 if options.quick else 3)
+    splits = {"train": 400, "validation": 100, "test": 100} if options.quick else SPLITS
+    folder = output_folder("starved_task-quick" if options.quick else "starved_task")
+
+    def show(steps, total):
+        return track(steps, "rendering faces, once", total, console=console)
+
+    data = {split: halved(part) for split, part in faces(TASKS, splits, track=show).items()}
+    data["train"] = (data["train"][0][:TRAINED], {task: values[:TRAINED] for task, values in data["train"][1].items()})
+    report = keras_mtl.analysis.compare(
+        {name: lambda options=options: build(**options) for name, options in MODELS.items()},
+        data["train"],
+        metrics=METRICS,
+        validation=data["validation"],
+        test=data["test"],
+        epochs=epochs,
+        seeds=seeds,
+        directory=folder / f"compared-{len(data['train'][0])}",
+        batch_size=BATCH,
+    )
+    report.print()
+    report.plot(folder / "results.png")
+    report_boards(write_boards(folder / "board", data, epochs, report.baseline_means))
+    console.print(f"Picture:    {folder / 'results.png'}", soft_wrap=True)
+    console.print(f"Dashboards: tensorboard --logdir {folder / 'board'}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()
