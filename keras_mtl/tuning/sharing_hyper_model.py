@@ -233,8 +233,11 @@ class SharingHyperModel(keras_tuner.HyperModel):
         callbacks = [keras.callbacks.TerminateOnNaN(), clock, *logged, *boards]
         if self.data is not None:
             args = (self.data(self.choices_quietly(hp)[2]), *args)
-        history = model.fit(*args, callbacks=callbacks, **kwargs)
-        self._check_finite(history.history, model.tasks)
+        try:
+            history = model.fit(*args, callbacks=callbacks, **kwargs)
+        except FloatingPointError as error:  # what `compile(on_nonfinite="raise")` does
+            raise keras_tuner.errors.FailedTrialError(str(error)) from error
+        _check_finite(history, model.tasks)
         epochs = len(history.epoch)
         parameters = sum(int(np.prod(w.shape)) for layer in model.layers for w in layer.trainable_weights)
         history.history["parameters"] = [parameters] * epochs
@@ -242,14 +245,6 @@ class SharingHyperModel(keras_tuner.HyperModel):
         if tuners:
             self.traced.keep(model)  # nobody else holds it
         return history
-
-    def _check_finite(self, logs, tasks):
-        losses = ["loss", *(f"{task}_loss" for task in tasks)]
-        for log in [*losses, *(f"val_{loss}" for loss in losses)]:
-            if not np.all(np.isfinite(logs.get(log, 0.0))):
-                raise keras_tuner.errors.FailedTrialError(
-                    f"`{log}` should stay finite. Received: {log}={logs[log]}. The learning rate may be too high."
-                )
 
     def _sharing_space(self, hp, **options):
         stages = self._stages(hp) if callable(self._stages) else self._stages
@@ -290,6 +285,24 @@ class SharingHyperModel(keras_tuner.HyperModel):
             options.pop("gramian_fraction", None)
             options.pop("diagnostics", None)
         return options
+
+
+def _check_finite(history, tasks):
+    """Raises where a trial has come to nothing, whatever its logs look like."""
+    logs, steps = history.history, history.params.get("steps")
+    losses = ["loss", *(f"{task}_loss" for task in tasks)]
+    for log in [*losses, *(f"val_{loss}" for loss in losses)]:
+        if not np.all(np.isfinite(logs.get(log, 0.0))):
+            raise keras_tuner.errors.FailedTrialError(
+                f"`{log}` should stay finite. Received: {log}={logs[log]}. The learning rate may be too high."
+            )
+    for task in tasks:
+        # `on_nonfinite="skip_step"` leaves such steps out of the logs: without any other, the loss reads 0.
+        if steps and max(logs.get(f"{task}_nonfinite", [0])) >= steps:
+            raise keras_tuner.errors.FailedTrialError(
+                f"The loss of task '{task}' should be finite in some step. Received: none of the {steps} steps of an "
+                "epoch. The learning rate may be too high."
+            )
 
 
 def _space(given, argument, standard):

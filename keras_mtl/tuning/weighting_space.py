@@ -5,7 +5,7 @@ from keras_mtl.models.arguments import check_task_names
 
 _LOG = {"sampling": "log"}
 # For each method, the parameters that are searched: a method of `hp`, its arguments, and a dict of further ones.
-PARAMETERS = {
+PARAMETERS: dict[str, dict] = {
     "aligned": {"scale_mode": ("Choice", (["min", "median", "rmse"],))},
     "cagrad": {"c": ("Float", (0.1, 1.0), {"default": 0.5})},
     "dbmtl": {"beta": ("Float", (0.5, 0.99), {"default": 0.9})},
