@@ -1,0 +1,215 @@
+"""Which tasks belong together, where it is known: six regressions in two planted groups.
+
+The tasks of a group depend on the same three features of the inputs, `s_i = tanh(w_i x)`, those of the other group on
+three others. With "sums", task i is `s_i + s_(i+1)`, so tasks of a group are correlated, and the trunk's last stage has
+just room for all features (6 units). With "products" it is `s_i * s_(i+1)`: their labels are uncorrelated, and what
+they share is to be seen in training alone (12 units). Every measure of affinity gets the same data and 600 steps
+(products: 1,200) for each network that it trains, and chooses two groups out of it with `group_tasks`.
+
+What it can show: which measures find planted groups, and what each costs. What it cannot: that real tasks come in
+groups as clear as these, or that groups found in this way train better (recipes/task_grouping.py asks that).
+
+    python recipes/grouping_study.py [--quick] [--seeds 5]
+
+A picture goes to runs/grouping_study/.
+"""
+
+import argparse
+import os
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
+
+import keras
+import numpy as np
+import tensorflow as tf
+from common import console, mean_and_spread, output_folder, progress
+from rich.table import Table
+
+import keras_mtl
+from keras_mtl import analysis
+
+tf.get_logger().setLevel("ERROR")  # TensorFlow warns of models that are compiled one after the other
+
+GROUPS = (("a1", "a2", "a3"), ("b1", "b2", "b3"))
+TASKS = [task for group in GROUPS for task in group]
+INPUTS, EXAMPLES, BATCH, EVERY = 16, 2000, 64, 10
+UNITS = {"sums": 6, "products": 12}
+EPOCHS = {"sums": 19, "products": 38}  # of 32 steps
+MEASURES = ("look-ahead", "cosine", "features", "labels", "all pairs")
+
+
+def make_data(kind, seed):
+    """Inputs, and labels of six tasks with mean 0, variance 1 and a tenth of noise."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(EXAMPLES, INPUTS)).astype("float32")
+    y = {}
+    for group in GROUPS:
+        directions = np.linalg.qr(rng.normal(size=(INPUTS, 3)))[0]
+        features = np.tanh(2 * x @ directions)
+        for i, task in enumerate(group):
+            first, second = features[:, i], features[:, (i + 1) % 3]
+            clean = first + second if kind == "sums" else first * second
+            clean = (clean - clean.mean()) / clean.std()
+            y[task] = (clean + 0.1 * rng.normal(size=EXAMPLES)).astype("float32")[:, None]
+    return x, y
+
+
+def build(kind, tasks):
+    layers = keras.layers
+    model = keras_mtl.hard_sharing(
+        inputs=keras.Input((INPUTS,)),
+        stages=[layers.Dense(32, activation="tanh"), layers.Dense(UNITS[kind], activation="tanh")],
+        heads={task: layers.Dense(1) for task in tasks},
+    )
+    optimizer = keras.optimizers.SGD(0.05, momentum=0.9)
+    model.compile(optimizer, loss="mse", steps_per_execution=EVERY)
+    return model
+
+
+def found(grouping):
+    """Whether the groups are the planted ones."""
+    return {frozenset(group) for group in grouping.groups} == {frozenset(group) for group in GROUPS}
+
+
+def contrast(affinity):
+    """Mean affinity within groups over the mean absolute one between them."""
+    same = np.array([[any(a in g and b in g for g in GROUPS) for b in TASKS] for a in TASKS])
+    within = affinity.values[same & ~np.eye(len(TASKS), dtype=bool)]
+    return float(within.mean() / np.abs(affinity.values[~same]).mean())
+
+
+def measure(kind, seed, epochs, show):
+    """All measures on one data set.
+
+    Returns:
+        Dict from measure to a dict of `scores`, `found`, and CPU seconds.
+    """
+    x, y = make_data(kind, seed)
+    options = {"epochs": epochs, "batch_size": BATCH, "progress": False}
+    results = {}
+
+    def keep(name, take):
+        show(f"{kind}, seed {seed}, {name}")
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(seed)
+        start = time.process_time()
+        scores = take()
+        seconds = time.process_time() - start
+        method = "higher_order" if isinstance(scores, list) else "integer"
+        chosen = found(analysis.group_tasks(scores, 2, method=method))
+        results[name] = {"scores": scores, "found": chosen, "seconds": seconds}
+
+    def plain():
+        model = build(kind, TASKS)
+        model.fit(x, y, batch_size=BATCH, epochs=epochs, verbose=0)
+        return analysis.task_relations(y).association  # of no interest here: the time is
+
+    def pairs():
+        validation = make_data(kind, seed)
+        return analysis.measure_networks(
+            lambda tasks: build(kind, tasks),
+            (x[:1600], {t: v[:1600] for t, v in y.items()}),
+            validation=(validation[0][1600:], {t: v[1600:] for t, v in validation[1].items()}),
+            metrics=dict.fromkeys(TASKS, "loss"),
+            seeds=[seed],
+            **{**options, "epochs": round(epochs * EXAMPLES / 1600)},
+        )
+
+    def features():
+        columns = analysis.build_groups([[task] for task in TASKS], lambda tasks: build(kind, tasks))
+        return analysis.measure_affinity(columns, (x, y), method="representation", **options)
+
+    keep("plain training", plain)
+    for name, method in (("look-ahead", "look_ahead"), ("cosine", "cosine")):
+        keep(
+            name,
+            lambda method=method: analysis.measure_affinity(
+                build(kind, TASKS), (x, y), method=method, every=EVERY, **options
+            ),
+        )
+    keep("features", features)
+    keep("labels", lambda: analysis.task_relations(y).association)
+    keep("all pairs", pairs)
+    return results
+
+
+def report(results, seeds):
+    """Prints, for each measure, how often the groups were found, how clearly, and at what cost."""
+    title = f"Two planted groups of three tasks, {len(seeds)} seeds"
+    table = Table(title=title, title_justify="left")
+    for name in ("data", "measure"):
+        table.add_column(name)
+    for name in ("groups found", "within / |between|", "CPU s", "of a training"):
+        table.add_column(name, justify="right")
+    for kind, of_kind in results.items():
+        single = np.array([r["plain training"]["seconds"] for r in of_kind])
+        for name in MEASURES:
+            runs = [r[name] for r in of_kind]
+            affinities = [r["scores"] for r in runs if isinstance(r["scores"], analysis.Affinity)]
+            clear = mean_and_spread([contrast(a) for a in affinities]) if affinities else ""
+            seconds = np.array([r["seconds"] for r in runs])
+            table.add_row(
+                kind if name == MEASURES[0] else "",
+                name,
+                f"{sum(r['found'] for r in runs)} of {len(runs)}",
+                clear,
+                mean_and_spread(seconds),
+                mean_and_spread(seconds / single, digits=2),
+                end_section=name == MEASURES[-1],
+            )
+    console.print(table)
+    console.print("'of a training': CPU time over that of training all six tasks in one network, unwatched")
+
+
+def draw(results, path):
+    """Heat maps: affinities of the first four measures, means over the seeds."""
+    from matplotlib.figure import Figure
+
+    names = MEASURES[:4]
+    figure = Figure(figsize=(3.1 * len(names), 3.0 * len(results) + 0.3), layout="constrained")
+    panels = figure.subplots(len(results), len(names), squeeze=False)
+    for row, (kind, of_kind) in zip(panels, results.items(), strict=True):
+        for axis, name in zip(row, names, strict=True):
+            values = np.mean([r[name]["scores"].values for r in of_kind], axis=0)
+            values = np.where(np.eye(len(TASKS), dtype=bool), np.nan, values)
+            limit = np.nanmax(np.abs(values))
+            axis.set_facecolor("0.85")
+            image = axis.imshow(values, cmap="RdBu", vmin=-limit, vmax=limit)
+            axis.set_xticks(range(len(TASKS)), TASKS)
+            axis.set_yticks(range(len(TASKS)), TASKS)
+            times = sum(r[name]["found"] for r in of_kind)
+            axis.set_title(f"{kind}: {name}, found {times} of {len(of_kind)}", fontsize=9)
+            figure.colorbar(image, ax=axis, shrink=0.75)
+    figure.supylabel("helps ...", fontsize=9)
+    figure.supxlabel("... this task", fontsize=9)
+    figure.savefig(path, dpi=110)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="one seed and few steps, to see that it runs")
+    parser.add_argument("--seeds", type=int, default=5)
+    arguments = parser.parse_args()
+    seeds = range(1 if arguments.quick else arguments.seeds)
+    results = {kind: [] for kind in UNITS}
+    with progress("measures") as bar:
+        row = bar.add_task("", total=len(UNITS) * len(seeds) * (len(MEASURES) + 1))
+        begun = []
+
+        def show(text):
+            bar.update(row, description=text, completed=len(begun))
+            begun.append(text)
+
+        for kind in UNITS:
+            for seed in seeds:
+                results[kind].append(measure(kind, seed, 2 if arguments.quick else EPOCHS[kind], show))
+        bar.update(row, completed=len(begun))
+    report(results, seeds)
+    path = output_folder("grouping_study-quick" if arguments.quick else "grouping_study") / "affinities.png"
+    draw(results, path)
+    console.print(f"Picture: {path}")
+
+
+if __name__ == "__main__":
+    main()
