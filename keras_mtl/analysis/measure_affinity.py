@@ -75,8 +75,8 @@ def measure_affinity(
     callbacks = [*fit_options.pop("callbacks", ())]
     watch = None
     if method != "representation":
-        options = {"batch_size": batch_size} if of_arrays else {}
-        watch = TaskAffinity(*(data if of_arrays else (data,)), every=every, momentum=momentum, **options)
+        x, y, sample_weight = (*data, None)[:3] if of_arrays else (data, None, None)
+        watch = TaskAffinity(x, y, sample_weight, batch_size, every, momentum=momentum)
         callbacks.append(watch)
     elif model.shared_variables:
         raise ValueError(
