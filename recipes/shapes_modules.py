@@ -94,7 +94,7 @@ def train(name, examples, tests, seed, epochs, callbacks=()):
     if name == "modules":
         network = module_network()
         model = keras_mtl.own_inputs(network)
-        data = {"x": by_signature(network, *examples, batch_size=64, seed=seed)}
+        data = {"x": by_signature(network, *examples, batch_size=64, seed=seed), "shuffle": False}
 
         def predict(x, asked):
             return keras_mtl.predict_by_layout(network, x, asked, batch_size=1024)

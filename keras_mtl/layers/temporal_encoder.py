@@ -51,18 +51,19 @@ class TemporalEncoder(layers.Layer):
         policy = {"dtype": self.dtype_policy}
         self.projection = layers.Dense(features, name="projection", **policy)
         self.projection.build(cache)
-        self.parts = []
+        self.attentions, self.feed_forwards = [], []
         for i in range(1, self.blocks + 1):
             attention = CacheAttention(self.heads, dropout=self.dropout, name=f"attention_{i}", **policy)
             feed_forward = FeedForward(self.hidden, self.dropout, name=f"feed_forward_{i}", **policy)
             attention.build([cache, cache])
             feed_forward.build(cache)
-            self.parts += [attention, feed_forward]
+            self.attentions.append(attention)
+            self.feed_forwards.append(feed_forward)
 
     def call(self, inputs, mask=None, training=None):
         cache = self.projection(ops.mean(inputs, axis=2))
         cache = cache + sinusoids(cache)
-        for attention, feed_forward in zip(self.parts[::2], self.parts[1::2], strict=True):
+        for attention, feed_forward in zip(self.attentions, self.feed_forwards, strict=True):
             cache, _ = attention([cache, cache], mask=[mask, mask], training=training)
             cache = feed_forward(cache, training=training)
         return cache

@@ -4,11 +4,11 @@ from keras_mtl.models.adashare import adashare, policy_of, sample_policies
 from keras_mtl.models.branch_by_affinity import branch_by_affinity
 from keras_mtl.models.branched_sharing import branched_sharing
 from keras_mtl.models.by_layout import group_by_layout, predict_by_layout
-from keras_mtl.models.by_layout import predict_by_layout
 from keras_mtl.models.cgc import cgc
 from keras_mtl.models.columns import stages_of
 from keras_mtl.models.cross_stitch import cross_stitch
 from keras_mtl.models.dependencies import Dependency
+from keras_mtl.models.discriminative_rates import discriminative_rates
 from keras_mtl.models.dselect_k import dselect_k
 from keras_mtl.models.esmm import esmm
 from keras_mtl.models.fit_policy import fit_policy
@@ -21,9 +21,7 @@ from keras_mtl.models.mtan import mtan
 from keras_mtl.models.multi_task_model import MultiTaskModel
 from keras_mtl.models.nddr import nddr
 from keras_mtl.models.neural_module_network import neural_module_network
-from keras_mtl.models.omninet import OmniTask
-from keras_mtl.models.omninet import decode
-from keras_mtl.models.omninet import omninet
+from keras_mtl.models.omninet import OmniTask, decode, omninet
 from keras_mtl.models.omoe import omoe
 from keras_mtl.models.own_inputs import own_inputs
 from keras_mtl.models.ple import ple
@@ -43,6 +41,7 @@ __all__ = [
     "cgc",
     "cross_stitch",
     "decode",
+    "discriminative_rates",
     "dselect_k",
     "esmm",
     "extract_branches",
