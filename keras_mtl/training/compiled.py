@@ -28,6 +28,7 @@ class Compiled:
 
     def __init__(self, model, options):
         self.outputs = model.tasks
+        self.optimized = None  # the variables that the optimizer was built for, where the model built it
         self.left_out = ()  # tasks that get no data on purpose, as curricula do
         self.options = options
         losses = self._losses(options["loss"])

@@ -385,9 +385,16 @@ def _apply(model, guard, gradients, step):
         )
     if not model.optimizer.built:  # a step outside `fit`: the batch may lack a task, the optimizer may not
         with tf.init_scope():
-            model.optimizer.build(variables)
+            model.build_optimizer()
+    frozen = []
     if hasattr(model.optimizer, "optimizers"):
-        # A `MultiOptimizer` wants a gradient for each variable: those of absent tasks get zeros.
+        # A `MultiOptimizer` wants a gradient for each variable that it was built for: those of absent tasks get zeros,
+        # and so do frozen ones, which stay what they are whatever momentum or weight decay make of that.
+        trained = set(map(key, variables))
+        variables = model.compiled_tasks.optimized or variables
+        frozen = [(v, tf.identity(v.value)) for v in variables if key(v) not in trained]
         gradients = {key(v): tf.zeros_like(v) if (g := gradients.get(key(v))) is None else g for v in variables}
     pairs = [(gradients[key(v)], v) for v in variables if gradients.get(key(v)) is not None]
     guard.apply(pairs, step.finite, step.present)
+    for variable, value in frozen:
+        variable.assign(value)

@@ -172,7 +172,7 @@ class TaskTrainer(keras.Model):
         config = {key: keras.saving.deserialize_keras_object(value) for key, value in config.items()}
         self.compile(**config)
         if self.optimizer is not None and self.built:
-            self.optimizer.build(self.trainable_variables)
+            self.build_optimizer()
 
     @property
     def weighting(self):
@@ -214,10 +214,15 @@ class TaskTrainer(keras.Model):
             self._sharing = None
             force = True
         self._trained = trained
+        self.build_optimizer()
+        return super().make_train_function(force=force)
+
+    def build_optimizer(self):
+        """Makes the optimizer's variables for what is trainable now, if it has none yet."""
         if not self.optimizer.built:
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)
-        return super().make_train_function(force=force)
+            self.compiled_tasks.optimized = list(self.trainable_variables)
 
     def fit(self, x=None, y=None, *args, callbacks=None, sample_weight=None, validation_data=None, **kwargs):
         self._assert_finite(x)
