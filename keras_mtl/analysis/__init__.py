@@ -16,6 +16,8 @@ from keras_mtl.analysis.task_relations import TaskRelations, task_relations
 from keras_mtl.analysis.transfer.ahp import ahp, win_rates
 from keras_mtl.analysis.transfer.policy import TransferPolicy
 from keras_mtl.analysis.transfer.program import plan_transfers
+from keras_mtl.analysis.transfer.result import TransferMap
+from keras_mtl.analysis.transfer.transfer_map import transfer_map
 
 __all__ = [
     "Affinity",
@@ -25,6 +27,7 @@ __all__ = [
     "Network",
     "Report",
     "TaskRelations",
+    "TransferMap",
     "TransferPolicy",
     "ahp",
     "build_groups",
@@ -37,5 +40,6 @@ __all__ = [
     "plot_budgets",
     "representation_similarity",
     "task_relations",
+    "transfer_map",
     "win_rates",
 ]

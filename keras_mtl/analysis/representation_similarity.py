@@ -67,7 +67,7 @@ def representation_similarity(model, x, *, stages=None, batch_size=256):
 
 def _layers(model, stages):
     if stages is None:
-        found = {task: _on_the_way(network_of(model, task), task) for task in model.tasks}
+        found = {task: stages_to(network_of(model, task), task) for task in model.tasks}
     else:
         unknown = [task for task in stages if task not in model.tasks]
         if unknown:
@@ -81,8 +81,16 @@ def _layers(model, stages):
     return found
 
 
-def _on_the_way(network, task):
-    """The stages from a network's inputs to a task, without its head."""
+def stages_to(network, task):
+    """The stages from a network's inputs to a task, without its head.
+
+    Args:
+        network: `MultiTaskModel`.
+        task: String. The task.
+
+    Returns:
+        List of `keras_mtl.layers.Stage`.
+    """
     on_the_way = [layer for layer in network.layers if task in network.sharing.tasks_of(layer)]
     return [layer for layer in on_the_way if isinstance(layer, Stage)][:-1]
 

@@ -102,7 +102,8 @@ class TaskAffinity(keras.callbacks.Callback):
 
     def measure(self):
         """Measures now. Returns the newest entry of `history`."""
-        glance = self._look(*next(self._batches), learning_rate=self.learning_rate)
+        x, y, sample_weight = next(self._batches)
+        glance = self._look(x, y, sample_weight, self.learning_rate)
         before = glance.before.astype("float64")
         gains = (before - glance.after.astype("float64")) / np.where(before == 0, np.nan, np.abs(before))
         gramian = glance.gramian.astype("float64")

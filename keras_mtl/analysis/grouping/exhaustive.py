@@ -25,7 +25,7 @@ def exhaustive(candidates, budget, overlap=True):
         )
     best, chosen = np.inf, None
     # Choices still to be widened: places taken, losses so far, tasks so far, money left.
-    stack = [((), np.full(losses.shape[1], np.inf), np.zeros(losses.shape[1], bool), float(budget))]
+    stack: list = [((), np.full(losses.shape[1], np.inf), np.zeros(losses.shape[1], bool), float(budget))]
     while stack:
         places, so_far, taken, rest = stack.pop()
         for place in range(places[-1] + 1 if places else 0, len(costs)):

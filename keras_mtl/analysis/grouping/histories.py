@@ -19,7 +19,7 @@ def merged(histories, grouping, weights):
         logs.update({name: values for name, values in histories[place].items() if _task_of(name, of_network) == task})
     totals = {}
     for prefix in ("", "val_"):
-        losses = [logs.get(f"{prefix}{task}_loss") for task in grouping.tasks]
+        losses = [logs.get(f"{prefix}{task}_loss", []) for task in grouping.tasks]
         if all(losses) and len({len(values) for values in losses}) == 1:
             each = zip(*losses, strict=True)
             totals[f"{prefix}loss"] = [

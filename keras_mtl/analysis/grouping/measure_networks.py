@@ -83,8 +83,8 @@ def measure_networks(
             run = store.load(name, seed)
             if run is None:
                 keras.utils.set_random_seed(seed)
-                parts = [labels_of_tasks(part, group) for part in (data, None, validation)]
-                run = train_and_evaluate(builder(list(group)), *parts, epochs, fit_options)
+                train, test = labels_of_tasks(data, group), labels_of_tasks(validation, group)
+                run = train_and_evaluate(builder(list(group)), train, None, test, epochs, fit_options)
                 store.save(name, seed, run)
             values.setdefault(group, []).append({t: run["values"][f"{t}_{metrics[t]}"] for t in group})
         begin()

@@ -1,0 +1,45 @@
+"""What transfers gave, and plans made from it."""
+
+import numpy as np
+
+from keras_mtl.analysis.affinity import Affinity
+from keras_mtl.analysis.transfer.program import plan_transfers
+
+
+class TransferMap:
+    """Transfers that were trained, with their affinities.
+
+    Attributes:
+        tasks: Tuple of the tasks.
+        affinities: Dict from `(sources, target)` to affinity; those of one
+            target sum to 1.
+        losses: Dict from `(sources, target)` to the mean validation loss.
+    """
+
+    def __init__(self, tasks, affinities, losses):
+        self.tasks = tuple(tasks)
+        self.affinities = dict(affinities)
+        self.losses = dict(losses)
+
+    def affinity(self):
+        """The transfers from one source, as an `Affinity`."""
+        values = np.full((len(self.tasks), len(self.tasks)), np.nan)
+        for (sources, target), value in self.affinities.items():
+            if len(sources) == 1:
+                values[self.tasks.index(sources[0]), self.tasks.index(target)] = value
+        return Affinity(self.tasks, values, "transfer affinity")
+
+    def plan(self, budget, *, order=None, **options):
+        """Chooses sources within a budget, and a transfer for each target.
+
+        Args:
+            budget: Float. What the sources' networks may cost together.
+            order: Integer. The most sources of a transfer. Defaults to `None`:
+                all that were trained.
+            **options: Further arguments of `plan_transfers`.
+
+        Returns:
+            A `TransferPolicy`.
+        """
+        edges = {edge: p for edge, p in self.affinities.items() if order is None or len(edge[0]) <= order}
+        return plan_transfers(edges, budget, **options)

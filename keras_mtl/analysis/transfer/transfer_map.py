@@ -1,0 +1,198 @@
+"""Trains source networks and transfers between tasks, and measures which help."""
+
+import itertools
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_mtl.analysis.grouping.grouped_model import build_groups
+from keras_mtl.analysis.progress import run_bar
+from keras_mtl.analysis.representation_similarity import stages_to
+from keras_mtl.analysis.runs import RunStore
+from keras_mtl.analysis.transfer.ahp import ahp, win_rates
+from keras_mtl.analysis.transfer.result import TransferMap
+from keras_mtl.models.columns import copy_layer, place_head
+from keras_mtl.models.multi_task_model import MultiTaskModel
+
+
+def transfer_map(
+    builder,
+    data,
+    *,
+    validation,
+    tasks,
+    part=0.05,
+    order=1,
+    beam=3,
+    readout=None,
+    epochs=10,
+    transfer_epochs=50,
+    batch_size=32,
+    seed=0,
+    directory=None,
+    progress=True,
+    **fit_options,
+):
+    """Finds out from which tasks' features the others can be learned.
+
+    1. For every task, a source network is trained on all data.
+    2. For every source s and target t, s itself included, a readout of t is
+       trained on the frozen features of s, with few examples.
+    3. For orders above 1, readouts are trained on the features of several
+       sources together: of each target's `beam` best single ones, every set.
+    4. For each target, the transfers are compared on every validation example,
+       and `ahp` turns who beats whom into affinities that sum to 1.
+
+    Args:
+        builder: Function from a list of tasks to a compiled `MultiTaskModel`
+            of these tasks. It is called with one task at a time.
+        data: Training data: arrays `(x, y)`.
+        validation: Data to compare transfers on, as `data`.
+        tasks: List of tasks, sources and targets alike.
+        part: Float above 0, at most 1. The part of the training examples that
+            readouts learn from. Defaults to `0.05`.
+        order: Integer. The most sources of a transfer. Defaults to `1`.
+        beam: Integer. How many sources of a target are combined. Defaults to
+            `3`.
+        readout: Function from a target to a Keras layer or list of layers, on
+            features that are concatenated along their last axis. Defaults to
+            `None`: the head of the target's own network, made anew.
+        epochs: Integer. For source networks. Defaults to `10`.
+        transfer_epochs: Integer. For readouts. Defaults to `50`.
+        batch_size: Integer. Defaults to `32`.
+        seed: Integer. Defaults to `0`.
+        directory: Path of a folder. Finished networks and transfers are kept
+            there, and a call that was killed goes on. Defaults to `None`.
+        progress: Boolean. Whether to show progress. Defaults to `True`.
+        **fit_options: Further arguments of `fit`.
+
+    Returns:
+        A `TransferMap`.
+
+    Raises:
+        ValueError: If an argument is out of range, or features cannot be
+            concatenated.
+
+    Reference:
+
+    - A. R. Zamir et al., "Taskonomy: Disentangling Task Transfer Learning", CVPR 2018.
+
+    Deviations: features are read out by the target's head, in place of the
+    paper's convolutional transfer networks, and combined exhaustively in the
+    beam at every order.
+    """
+    tasks = list(tasks)
+    _check(tasks, part, order, beam)
+    (x, y), (val_x, val_y) = data, validation
+    keras.utils.set_random_seed(seed)
+    sources = build_groups([[task] for task in tasks], builder)
+    kept = None if directory is None else f"{directory}/sources"
+    sources.fit(x, y, epochs=epochs, batch_size=batch_size, verbose=int(progress), directory=kept, **fit_options)
+    size = len(keras.tree.flatten(x)[0])
+    few = np.random.default_rng(seed).permutation(size)[: max(1, round(part * size))]
+    few_x = keras.tree.map_structure(lambda a: np.asarray(a)[few], x)
+    features, val_features = {}, {}
+    for task in tasks:
+        network = sources.network_of(task)
+        encoder = keras.Model(network.input, stages_to(network, task)[-1].output)
+        features[task] = encoder.predict(few_x, batch_size=256, verbose=0)
+        val_features[task] = encoder.predict(val_x, batch_size=256, verbose=0)
+    settings = {"part": part, "epochs": epochs, "transfer_epochs": transfer_epochs, "batch_size": batch_size}
+    store = RunStore(directory, settings)
+    losses = {}
+
+    def transfer(edges, begin):
+        for of_edge, target in edges:
+            begin(f"{' + '.join(of_edge)} to {target}")
+            name = f"{'+'.join(of_edge)} to {target}"
+            run = store.load(name, seed)
+            if run is None:
+                keras.utils.set_random_seed(seed)
+                model = _readout_of(sources.network_of(target), target, of_edge, features, readout)
+                inputs, val_inputs = (_together(f, of_edge) for f in (features, val_features))
+                labels = {target: np.asarray(y[target])[few]}
+                model.fit(inputs, labels, epochs=transfer_epochs, batch_size=batch_size, verbose=0)
+                run = {"losses": _example_losses(model, target, val_inputs, val_y[target])}
+                store.save(name, seed, run)
+            losses[of_edge, target] = np.asarray(run["losses"], "float64")
+
+    singles = [((source,), target) for target in tasks for source in tasks]
+    with run_bar("transfers", len(singles), progress) as begin:
+        transfer(singles, begin)
+        begin()
+    if order > 1:
+        first = _affinities(losses, tasks)
+        combined = []
+        for target in tasks:
+            best = sorted(tasks, key=lambda source, target=target: -first[(source,), target])[:beam]
+            for count in range(2, order + 1):
+                combined += [(tuple(sorted(c, key=tasks.index)), target) for c in itertools.combinations(best, count)]
+        with run_bar("transfers of several", len(combined), progress) as begin:
+            transfer(combined, begin)
+            begin()
+    means = {edge: float(np.mean(values)) for edge, values in losses.items()}
+    return TransferMap(tasks, _affinities(losses, tasks), means)
+
+
+def _check(tasks, part, order, beam):
+    if len(tasks) < 2 or len(set(tasks)) != len(tasks):
+        raise ValueError(f"`tasks` should be two different tasks or more. Received: tasks={tasks}")
+    if not 0 < part <= 1:
+        raise ValueError(f"`part` should be above 0 and at most 1. Received: part={part!r}")
+    if not isinstance(order, int) or order < 1:
+        raise ValueError(f"`order` should be an integer of at least 1. Received: order={order!r}")
+    if order > min(beam, len(tasks)):
+        raise ValueError(
+            f"`order` should be at most `beam` and the number of tasks. Received: order={order!r}, beam={beam!r}, "
+            f"{len(tasks)} tasks"
+        )
+
+
+def _affinities(losses, tasks):
+    """Affinities of all transfers, normalized for each target."""
+    found = {}
+    for target in tasks:
+        edges = [edge for edge in losses if edge[1] == target]
+        values = ahp(win_rates(np.stack([losses[edge] for edge in edges])))
+        found.update(zip(edges, values.tolist(), strict=True))
+    return found
+
+
+def _together(features, sources):
+    shapes = {source: features[source].shape for source in sources}
+    if len({shape[:-1] for shape in shapes.values()}) != 1:
+        raise ValueError(f"Features of several sources should differ in their last axis alone. Received: {shapes}")
+    return np.concatenate([features[source] for source in sources], axis=-1)
+
+
+def _readout_of(network, target, sources, features, readout):
+    """A compiled model from features to one target."""
+    inputs = keras.Input(_together(features, sources).shape[1:])
+    if readout is None:
+        stack = [copy_layer(layer, tag="+".join(sources)) for layer in network.get_layer(target).stack]
+    else:
+        made = readout(target)
+        stack = list(made) if isinstance(made, (list, tuple)) else [made]
+    model = MultiTaskModel(inputs, {target: place_head(stack, inputs, target)})
+    optimizer = type(network.optimizer).from_config(network.optimizer.get_config())
+    model.compile(optimizer, jit_compile=network.jit_compile, **network.compiled_tasks.options_of(target))
+    return model
+
+
+def _example_losses(model, target, inputs, labels):
+    """The target's loss on each labelled example, as a list."""
+    predicted = model.predict(inputs, batch_size=256, verbose=0)[target]
+    task_losses = model.compiled_tasks.task_losses
+    missing = task_losses.missing.get(target)
+    labels = np.asarray(labels)
+    if missing is None:
+        known = np.ones(len(labels), bool)
+    else:
+        here = ~np.isnan(labels) if missing == "nan" else labels != missing
+        known = here.reshape(len(labels), -1).all(axis=1)
+    y_true, y_pred = (ops.convert_to_tensor(a[known]) for a in (labels, predicted))
+    if len(y_true.shape) < len(y_pred.shape) and y_pred.shape[-1] == 1:
+        y_true = y_true[..., None]
+    values = ops.convert_to_numpy(task_losses.losses[target].call(y_true, y_pred))
+    return values.reshape(len(values), -1).mean(axis=1).astype("float64").tolist()
