@@ -116,14 +116,14 @@ def report_boards(last):
     """Prints what the dashboards show at the end."""
     table = Table(title="The last epoch, seed 0, validation faces", title_justify="left")
     table.add_column("model", no_wrap=True)
-    for column in (*METRICS, *(f"{task}: share" for task in TASKS), "delta_m"):
-        table.add_column(column, justify="right")
+    for column in (*METRICS, "delta_m", "shares, %"):
+        table.add_column(column, justify="right", no_wrap=True)
     for name, logs in last.items():
         values = [f"{logs[f'val_{task}_{metric}']:.3f}" for task, metric in METRICS.items()]
-        shares = [f"{100 * logs[f'{task}_grad_share']:.1f} %" for task in TASKS]
-        table.add_row(name, *values, *shares, f"{logs['val_delta_m']:+.1f}")
+        shares = " / ".join(f"{100 * logs[f'{task}_grad_share']:.1f}" for task in TASKS)
+        table.add_row(name, *values, f"{logs['val_delta_m']:+.1f}", shares)
     console.print(table)
-    console.print("share: how much of the shared layers' update is the task's, w |g| / sum w |g|")
+    console.print("shares: how much of the shared layers' update is whose, w |g| / sum w |g|, in the same order")
 
 
 def main():

@@ -94,8 +94,9 @@ def compare(
         check_model(name, model, metrics)
         condition = network_of(model, task).compiled_tasks.task_losses.sample_space.get(task)
         single = alone(model, task)
-        parts = [labels_of(part, task, condition, single.compiled_tasks.task_losses.columns) for part in whole]
-        return train_and_evaluate(single, *parts, epochs, fit_options)
+        columns = single.compiled_tasks.task_losses.columns
+        train_part, val_part, test_part = (labels_of(part, task, condition, columns) for part in whole)
+        return train_and_evaluate(single, train_part, val_part, test_part, epochs, fit_options)
 
     def train_candidate(name, build):
         model = build()

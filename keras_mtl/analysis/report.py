@@ -107,7 +107,7 @@ class Report:
         """Tasks that lost in every seed and by more than the baseline's spread.
 
         The spread is the standard deviation of the single-task runs' gains
-        over their own mean.
+        over their own mean. One seed says nothing of it: then none is named.
 
         Args:
             candidate: String. Name of the candidate.
@@ -116,6 +116,8 @@ class Report:
             List of task names.
         """
         lost = []
+        if len(self.runs[candidate]) < 2:
+            return lost
         for task, alone in self.baseline_gains.items():
             gains = self.gains(candidate, task)
             if max(gains) < 0 and abs(mean_and_spread(gains)[0]) > mean_and_spread(alone)[1]:
@@ -234,9 +236,9 @@ class Report:
         ]
         for name, entry in self.to_dict()["candidates"].items():
             lost = ", ".join(entry["negative_transfer"])
-            transfer = (
-                f"negative transfer on {lost}" if lost else "no task lost in every seed beyond the baseline's spread"
-            )
+            transfer = "no task lost in every seed beyond the baseline's spread"
+            if lost or count < 2:
+                transfer = f"negative transfer on {lost}" if lost else "one seed says nothing of negative transfer"
             ups = sum(gain > 0 for gain in entry["delta_m"])
             sign = f"delta_m above 0 in {ups} of {count} seeds (sign test p = {entry['sign_test_p']:.3f})"
             notes.append(f"{name}: {sign}; {transfer}.")
