@@ -1,0 +1,62 @@
+"""The search recipe: its problem is what it says, its candidates have one size, and it finds what was planted."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+@pytest.fixture
+def recipe(monkeypatch, tmp_path):
+    """The recipe, imported as its own `main` would see it."""
+    monkeypatch.syspath_prepend(str(RECIPES))
+    monkeypatch.chdir(tmp_path)
+    before = set(sys.modules)
+    yield importlib.import_module("search_sharing")
+    for name in set(sys.modules) - before:
+        path = getattr(sys.modules[name], "__file__", None)
+        if path and RECIPES in Path(path).parents:
+            del sys.modules[name]
+
+
+def test_tasks_read_the_same_four_directions_and_no_two_combinations_serve_all(recipe):
+    """By the slopes of the labels, of which the linear part shows at so many examples."""
+    recipe.EXAMPLES = {"train": 0, "validation": 50_000}
+    x, labels = recipe.planted_data(0)["validation"]
+    slopes = np.stack([(x * y).mean(axis=0) for y in labels.values()])
+    assert slopes.shape == (recipe.TASKS, recipe.INPUTS)
+    values = np.linalg.svd(slopes, compute_uv=False)
+    assert values[recipe.DIRECTIONS] < 0.05 * values[0]  # a fifth direction is noise of the means
+    assert values[recipe.UNITS] > 0.15 * values[0]  # a third one is not
+
+
+def test_only_training_labels_are_noisy(recipe):
+    noisy = recipe.planted_data(3)
+    recipe.NOISE = 0.0
+    clean = recipe.planted_data(3)
+    for task, y in clean["train"][1].items():
+        assert np.std(noisy["train"][1][task] - y) == pytest.approx(0.2, rel=0.2)
+    np.testing.assert_array_equal(noisy["validation"][1]["t0"], clean["validation"][1]["t0"])
+
+
+@pytest.mark.slow
+def test_candidates_have_one_number_of_parameters(recipe):
+    from keras_mtl.tuning import SharingChoice
+
+    choices = [recipe.choice(depth) for depth in (0, 2, 4)] + [SharingChoice("cross_stitch", {})]
+    for chosen in choices:
+        count = recipe.face_model(chosen).count_params()
+        assert count == pytest.approx(recipe.PARAMETERS, rel=0.05), chosen
+
+
+@pytest.mark.slow
+def test_the_planted_depth_is_found(recipe, tmp_path):
+    """One seed of the five of the recipe, with fewer trials."""
+    found = recipe.planted([0], 10, tmp_path)
+    assert recipe.report_planted(found) == 1
+    recipe.draw_planted(found, tmp_path / "planted.png")
+    assert (tmp_path / "planted.png").stat().st_size > 10_000
