@@ -113,8 +113,9 @@ def labels_of(data, task, condition=None, columns=()):
         return None
     if not isinstance(data, tuple):
         return data.map(select_tensors)
-    inside = None if condition is None else (np.asarray(data[1][condition]) == 1).astype("float32")
-    return select(*data, inside=inside)
+    x, y, *weight = data
+    inside = None if condition is None else (np.asarray(y[condition]) == 1).astype("float32")
+    return select(x, y, weight[0] if weight else None, inside)
 
 
 def _arguments(data):
