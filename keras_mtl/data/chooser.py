@@ -86,8 +86,9 @@ class Chooser:
         with self.lock:
             if not self._records:
                 return None
-            # Draws of a whole epoch are one record, and the next one may have been drawn already.
-            records = [self._records.popleft() for _ in range(len(self._records) if self.live else 1)]
+            # Draws may be ahead of training: what is left belongs to the next epoch.
+            size = self.stats.steps_per_epoch if self.live else 1
+            records = [self._records.popleft() for _ in range(min(size, len(self._records)))]
             counts, probabilities, steps = (sum(parts) for parts in zip(*records, strict=True))
             return counts, probabilities / steps
 

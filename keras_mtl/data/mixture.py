@@ -146,7 +146,10 @@ class Mixture(tf.data.Dataset):
             index = context.input_pipeline_id
             datasets = {task: dataset.shard(pipelines, index) for task, dataset in datasets.items()}
         if self._once:
-            return pipeline.once(datasets, sizes, self._layout, joint=self._batch == "joint")
+            data = pipeline.once(datasets, sizes, self._layout, joint=self._batch == "joint")
+            steps = self._steps_of_replicas(replicas)
+            # The iterator is not made anew: where it has gone round, all replicas should be at the beginning.
+            return data if steps is None else pipeline.filled_up(data, steps * replicas // pipelines).repeat()
         stream = pipeline.endless(datasets, sizes, self._layout, self._chooser, copies=replicas // pipelines)
         return self._window(stream, steps=np.iinfo("int64").max)
 

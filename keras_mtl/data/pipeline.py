@@ -93,6 +93,12 @@ def once(datasets, batch_sizes, layout, joint):
     return together.prefetch(tf.data.AUTOTUNE)
 
 
+def filled_up(dataset, size):
+    """A data set of batches with empty ones behind, so many in all."""
+    empty = tf.nest.map_structure(_empty, dataset.element_spec)
+    return dataset.concatenate(tf.data.Dataset.from_tensors(empty).repeat()).take(size)
+
+
 def merged(batched, batch_sizes, layout):
     """Batches of some tasks in one, as a data set.
 

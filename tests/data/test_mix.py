@@ -227,7 +227,7 @@ def test_errors_of_probabilities_name_the_task():
             return [0.7, 0.7]
 
     mixture = mix(data, Wrong(), stop=3)
-    with pytest.raises(Exception, match="probabilities of Wrong should be 2 numbers.*sum to 1.4"):
+    with pytest.raises(Exception, match=r"probabilities of Wrong should be 2 numbers.*sum to 1\.4"):
         list(mixture)
     with pytest.warns(UserWarning, match="Task 'b' has a probability of 0.1; 59% of epochs of 5 steps"):
         mix(data, {"a": 0.9, "b": 0.1}, stop=5)

@@ -205,17 +205,17 @@ def test_errors_at_the_start_of_fit_name_the_task():
     named = {task: dataset.map(lambda x, y, t=task: ({f"{t}_input": x}, y)) for task, dataset in datasets().items()}
     wrong = {**named, "b": named["b"].map(lambda x, y: ({"text": x["b_input"]}, y))}
     model = build(own=True)
-    with pytest.raises(ValueError, match="task 'b' should have the task's inputs, .'b_input'.. Received: .'text'."):
+    with pytest.raises(ValueError, match=r"task 'b' should have the task's inputs, .'b_input'.. Received: .'text'."):
         model.fit(mix(wrong, batch_size=4), verbose=0)
     with pytest.raises(ValueError, match="task 'a' should give its inputs by name"):
         model.fit(mix(datasets(), batch_size=4), verbose=0)
     with pytest.raises(ValueError, match="Received: 'c'"):
         model.fit(mix({"c": datasets()["a"]}, batch_size=4, inputs="own"), verbose=0)
-    with pytest.raises(ValueError, match="`steps_per_epoch` should be left out: .* has 10 steps"):
+    with pytest.raises(ValueError, match=r"`steps_per_epoch` should be left out: .* has 10 steps"):
         model.fit(mix(datasets(), batch_size=4, inputs="own"), steps_per_epoch=3, verbose=0)
     silent = build(own=True, metrics=None)
     mixture = mix(datasets(), data.A5C({"a": 1.0, "b": 1.0}), batch_size=4, stop=3, inputs="own")
-    with pytest.raises(ValueError, match="`monitor` of A5C should name a log .* Received: 'a_accuracy'"):
+    with pytest.raises(ValueError, match=r"`monitor` of A5C should name a log .* Received: 'a_accuracy'"):
         silent.fit(mixture, verbose=0)
 
 
@@ -233,7 +233,7 @@ def test_plain_normalization_of_empty_batches_is_refused():
 def test_plain_keras_model_trains_on_joint_batches():
     model = build(own=True)
     plain = keras.Model(model.input, model.output)
-    plain.compile("sgd", loss={task: "binary_crossentropy" for task in TASKS})
+    plain.compile("sgd", loss=dict.fromkeys(TASKS, "binary_crossentropy"))
     mixture = mix(datasets(), batch_size=4, inputs="own")
     losses = plain.fit(mixture, epochs=2, verbose=0).history["loss"]
     assert np.isfinite(losses).all()
