@@ -1,12 +1,13 @@
 """One model on two processes with `MultiWorkerMirroredStrategy`; one of them is killed, and both go on.
 
-What it shows: several machines train to the same numbers as one, for fixed and learned weights and for weights from task
-gradients, labels missing unevenly among the workers; and a killed worker costs the epoch that it was in. The machines are
-processes on this one, and the data are made up, since only the equality is of interest.
+What it shows: several machines train to the same numbers as one, for fixed and learned weights and for weights from
+task gradients, labels missing unevenly among the workers; and a killed worker costs the epoch that it was in. The
+machines are processes on this one, and the data are made up, since only the equality is of interest.
 
     python recipes/two_workers.py [--quick] [--weighting equal uncertainty nash] [--workers 2]
 
-On a cluster, each machine runs `python recipes/two_workers.py --worker` with its own TF_CONFIG and a folder that all see.
+On a cluster, each machine runs `python recipes/two_workers.py --worker` with its own TF_CONFIG and a `--folder` that
+all of them see.
 """
 
 import argparse
@@ -78,9 +79,8 @@ def train(weighting, folder, epochs):
     index = cluster["task"]["index"] if cluster else 0
     # Before anything else of TensorFlow: the processes have to find each other.
     strategy = tf.distribute.MultiWorkerMirroredStrategy() if cluster else tf.distribute.get_strategy()
-    backups = [folder / "backup" / str(worker) for worker in range(len(cluster.get("cluster", {"worker": [0]})["worker"]))]
-    if not cluster:
-        backups = [folder / "backup" / "0"]
+    workers = len(cluster["cluster"]["worker"]) if cluster else 1
+    backups = [folder / "backup" / str(worker) for worker in range(workers)]
     if index:
         # Killed at different moments, workers may have backups of different epochs: the first one's counts. None
         # writes before the first step, which all of them take together.

@@ -27,8 +27,8 @@ OPTIONS = {
 }
 DRAWS = ("graddrop", "gradvac", "pcgrad", "random")
 RNG = np.random.default_rng(0)
-X = RNG.normal(size=(10, 5)).astype("float32")
-Y = {task: RNG.normal(size=(10, 1)).astype("float32") for task in ("left", "right")}
+X = RNG.normal(size=(11, 5)).astype("float32")
+Y = {task: RNG.normal(size=(11, 1)).astype("float32") for task in ("left", "right")}
 Y["right"][4:8] = np.nan  # the second of three batches has none, the third is a short one
 EPOCHS = 2
 
@@ -54,7 +54,7 @@ def compiled(cell, *, model=None, **options):
     model.compile(
         **{"optimizer": keras.optimizers.SGD(0.05), "jit_compile": False, **options},
         loss=dict.fromkeys(Y, "mse"),
-        metrics={task: ["mae"] for task in Y},
+        metrics={task: ["accuracy" if weighting == "dtp" else "mae"] for task in Y},
         weighting=type(W.get(weighting))(**OPTIONS.get(weighting, {})),
         gradients=place,
         missing="nan",
