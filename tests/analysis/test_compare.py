@@ -190,16 +190,19 @@ def test_learned_weightings_are_no_parameters_of_the_model():
     assert learned.runs["uncertainty"][0]["parameters"] == (3 * 4 + 4) + 2 * (4 + 1)
 
 
-def test_finished_runs_are_used_again(report, tmp_path):
+def test_finished_runs_are_used_again(report, tmp_path, capsys):
     run(tmp_path)
     files = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.json")}
     assert len(files) == 2 * (2 + 1)
-    again = run(tmp_path)
+    again = run(tmp_path, progress=True)
+    assert "equal, seed 1" in capsys.readouterr().out
     assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.json")} == files
     assert again.delta_m("equal") == pytest.approx(report.delta_m("equal"), rel=1e-5)
 
 
-def test_outputs(report, tmp_path):
+def test_outputs(report, tmp_path, capsys):
+    report.print()
+    assert "delta_m" in capsys.readouterr().out
     assert "delta_m" in str(report) and "| equal |" in report.to_markdown()
     report.to_json(tmp_path / "r.json")
     assert json.loads((tmp_path / "r.json").read_text())["seeds"] == [0, 1]

@@ -56,6 +56,19 @@ def test_early_stopping_can_choose_by_it(data):
     assert stopping.stopped_epoch == 1
 
 
+def test_a_checkpoint_can_choose_by_it(data, tmp_path):
+    x, y = data
+    model = small_model(delta_m=DeltaM({"a": {"mae": 0.5}, "b": {"accuracy": 0.75}}))
+    path = tmp_path / "best.keras"
+    keep = keras.callbacks.ModelCheckpoint(path, monitor="val_delta_m", mode="max", save_best_only=True)
+    # A rate that grows too high: the best epoch is not the last.
+    rate = keras.callbacks.LearningRateScheduler(lambda epoch: (0.1, 0.1, 30.0)[epoch])
+    logs = model.fit(x, y, epochs=3, validation_data=(x, y), callbacks=[keep, rate], verbose=0).history["val_delta_m"]
+    assert max(logs) != logs[-1]
+    best = keras.models.load_model(path).evaluate(x, y, verbose=0, return_dict=True)["delta_m"]
+    assert best == pytest.approx(max(logs), rel=1e-4)
+
+
 def test_survives_save_and_load(data, tmp_path):
     x, y = data
     model = small_model(delta_m=DeltaM({"a": {"mae": 0.5}, "b": {"accuracy": 0.75}}))
