@@ -102,7 +102,7 @@ def train(
             told.on_epoch_begin(epoch)
             for step in range(rollouts_per_epoch):
                 told.on_train_batch_begin(step)
-                tasks = list(environments) if chooser is None else [stats.tasks[chooser.next(step)]]
+                tasks = list(environments) if chooser is None else [stats.tasks[chooser.next()]]
                 x, y, weights = rollouts.collect(tasks, horizon, discount, trace)
                 for rows in _minibatches(len(weights[tasks[0]]), passes, minibatches, rng):
                     part = keras.tree.map_structure(lambda array, rows=rows: array[rows], (x, y, weights))

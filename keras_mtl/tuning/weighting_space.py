@@ -65,8 +65,8 @@ def weighting_space(hp, tasks, *, methods=("equal",), static=None, gradients=("p
     >>> import keras_tuner
     >>> hp = keras_tuner.HyperParameters()
     >>> options = keras_mtl.tuning.weighting_space(hp, ["a", "b"], methods=["uncertainty", "dwa"], static=(0.1, 10.0))
-    >>> options["weighting"].name, options["loss_weights"]
-    ('uncertainty', {'a': 1.0, 'b': 1.0})
+    >>> type(options["weighting"]).__name__, options["loss_weights"]
+    ('Uncertainty', {'a': 1.0, 'b': 1.0})
     >>> [p.name for p in hp.space]
     ['weighting', 'dwa/temperature', 'static_weight/b']
     """

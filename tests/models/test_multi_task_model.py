@@ -290,5 +290,5 @@ def test_nan_labels_that_were_not_announced():
     model = build()
     model.compile("sgd", loss=LOSS)
     y = {**Y, "a": np.where(X[:, 0] > 2, np.nan, X[:, 0])}
-    with pytest.warns(UserWarning, match="The loss of task 'a' became NaN in epoch 1.*labels that `missing` does not"):
+    with pytest.raises(FloatingPointError, match=r"in the loss of \['a'\].*labels that `missing` does not"):
         model.fit(X, y, verbose=0)
