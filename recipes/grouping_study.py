@@ -1,10 +1,11 @@
 """Which tasks belong together, where it is known: six regressions in two planted groups.
 
 The tasks of a group depend on the same three features of the inputs, `s_i = tanh(w_i x)`, those of the other group on
-three others. With "sums", task i is `s_i + s_(i+1)`, so tasks of a group are correlated, and the trunk's last stage has
-just room for all features (6 units). With "products" it is `s_i * s_(i+1)`: their labels are uncorrelated, and what
-they share is to be seen in training alone (12 units). Every measure of affinity gets the same data and 600 steps
-(products: 1,200) for each network that it trains, and chooses two groups out of it with `group_tasks`.
+three others, in directions at right angles to them. With "sums", task i is `s_i + s_(i+1)`, so tasks of a group are
+correlated, and the trunk's last stage has just room for all features (6 units). With "products" it is `s_i * s_(i+1)`:
+their labels are uncorrelated, and what they share is to be seen in training alone (12 units). Every measure of affinity
+gets the same data and 600 steps (products: 1,200) for each network that it trains, and chooses two groups out of it with
+`group_tasks`.
 
 What it can show: which measures find planted groups, and what each costs. What it cannot: that real tasks come in
 groups as clear as these, or that groups found in this way train better (recipes/task_grouping.py asks that).
@@ -44,9 +45,9 @@ def make_data(kind, seed):
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(EXAMPLES, INPUTS)).astype("float32")
     y = {}
-    for group in GROUPS:
-        directions = np.linalg.qr(rng.normal(size=(INPUTS, 3)))[0]
-        features = np.tanh(2 * x @ directions)
+    directions = np.linalg.qr(rng.normal(size=(INPUTS, 6)))[0]  # orthogonal: groups have nothing in common
+    for group, of_group in zip(GROUPS, np.split(directions, 2, axis=1), strict=True):
+        features = np.tanh(2 * x @ of_group)
         for i, task in enumerate(group):
             first, second = features[:, i], features[:, (i + 1) % 3]
             clean = first + second if kind == "sums" else first * second

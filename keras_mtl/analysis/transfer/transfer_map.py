@@ -125,7 +125,8 @@ def transfer_map(
         first = _affinities(losses, tasks)
         combined = []
         for target in tasks:
-            best = sorted(tasks, key=lambda source, target=target: -first[(source,), target])[:beam]
+            alone = {source: first[(source,), target] for source in tasks}
+            best = sorted(tasks, key=alone.__getitem__, reverse=True)[:beam]
             for count in range(2, order + 1):
                 combined += [(tuple(sorted(c, key=tasks.index)), target) for c in itertools.combinations(best, count)]
         with run_bar("transfers of several", len(combined), progress) as begin:
