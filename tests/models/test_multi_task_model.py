@@ -282,7 +282,7 @@ def test_nan_in_the_inputs():
     model = keras_mtl.hard_sharing(keras.Input((4,)), [layers.Dense(3, activation="tanh")], {"a": layers.Dense(1)})
     model.compile("sgd", loss="mse")
     data = tf.data.Dataset.from_tensor_slices((x, {"a": Y["a"]})).batch(8)  # not seen before it is read
-    with pytest.warns(UserWarning, match="The loss of task 'a' became NaN in epoch 1. Look for NaN in the inputs"):
+    with pytest.raises(FloatingPointError, match=r"in the loss of \['a'\]. .* Look for NaN or infinity in the inputs"):
         model.fit(data, verbose=0)
 
 
