@@ -4,8 +4,8 @@ The tasks of a group depend on the same three features of the inputs, `s_i = tan
 three others, in directions at right angles to them. With "sums", task i is `s_i + s_(i+1)`, so tasks of a group are
 correlated, and the trunk's last stage has just room for all features (6 units). With "products" it is `s_i * s_(i+1)`:
 their labels are uncorrelated, and what they share is to be seen in training alone (12 units). Every measure of affinity
-gets the same data and 600 steps (products: 1,200) for each network that it trains, and chooses two groups out of it with
-`group_tasks`.
+gets the same data and 600 steps (products: 1,200) for each network that it trains, and `group_tasks` chooses two groups
+by it.
 
 What it can show: which measures find planted groups, and what each costs. What it cannot: that real tasks come in
 groups as clear as these, or that groups found in this way train better (recipes/task_grouping.py asks that).
