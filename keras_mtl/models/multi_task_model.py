@@ -1,9 +1,12 @@
 """The multi-task model: functional, with a dict of outputs keyed by task."""
 
+import os
+
 import keras
 
 from keras_mtl.models.arguments import check_task_names
 from keras_mtl.models.coefficients import joint_losses, read_coefficients
+from keras_mtl.models.saving import is_one_file, whole_file
 from keras_mtl.models.sharing import Sharing
 from keras_mtl.models.summary import sharing_table
 from keras_mtl.training.trainer import TaskTrainer
@@ -179,6 +182,35 @@ class MultiTaskModel(TaskTrainer):
     def losses(self):
         """What layers add to the loss by themselves and with others of the model."""
         return [*super().losses, *joint_losses(self)]
+
+    def save(self, filepath, overwrite=True, zipped=None, **kwargs):
+        """Saves the model as Keras does; the file is there whole or not at all.
+
+        Args:
+            filepath: String or path that ends in `.keras`.
+            overwrite: Boolean. Whether to write over a file without asking.
+            zipped: Boolean or `None`. As in Keras.
+            **kwargs: As in Keras.
+        """
+        # An existing file that is not to be overwritten is left to Keras, which asks.
+        if zipped is False or not is_one_file(filepath, ".keras") or (not overwrite and os.path.exists(filepath)):
+            return super().save(filepath, overwrite=overwrite, zipped=zipped, **kwargs)
+        with whole_file(filepath) as part:
+            return super().save(part, zipped=zipped, **kwargs)
+
+    def save_weights(self, filepath, overwrite=True, max_shard_size=None):
+        """Saves the weights as Keras does; the file is there whole or not at all.
+
+        Args:
+            filepath: String or path that ends in `.weights.h5`.
+            overwrite: Boolean. Whether to write over a file without asking.
+            max_shard_size: Number or `None`. As in Keras.
+        """
+        several = max_shard_size is not None or not is_one_file(filepath, ".weights.h5")
+        if several or (not overwrite and os.path.exists(filepath)):
+            return super().save_weights(filepath, overwrite=overwrite, max_shard_size=max_shard_size)
+        with whole_file(filepath) as part:
+            return super().save_weights(part)
 
     def _check_task(self, task):
         if task not in self.tasks:

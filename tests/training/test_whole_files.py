@@ -1,0 +1,84 @@
+"""A file that a killed process was writing is never there in part, and the one before it stays."""
+
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+
+import keras_mtl
+
+X = np.eye(3, dtype="float32")
+
+
+def make_model():
+    model = keras_mtl.hard_sharing(
+        keras.Input((3,)), [keras.layers.Dense(2)], {"a": keras.layers.Dense(1), "b": keras.layers.Dense(1)}
+    )
+    model.compile("adam", "mse", run_eagerly=True)
+    model.fit(X, {"a": X[:, 0], "b": X[:, 1]}, verbose=0)
+    return model
+
+
+@pytest.mark.parametrize(("save", "name"), [("save", "m.keras"), ("save_weights", "m.weights.h5")])
+def test_a_save_that_dies_leaves_the_file_before_it(save, name, tmp_path, monkeypatch):
+    model, path = make_model(), tmp_path / name
+    getattr(model, save)(path)
+    before, good = path.read_bytes(), [w.copy() for w in model.get_weights()]
+    model.shared_variables[0].assign(model.shared_variables[0] + 1.0)
+
+    def dies(self, *args, **kwargs):
+        raise KeyboardInterrupt
+
+    # After some of the content is written: the layers' variables are in the file by then.
+    monkeypatch.setattr(keras_mtl.weighting.Equal, "save_own_variables", dies)
+    with pytest.raises(KeyboardInterrupt):
+        getattr(model, save)(path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    loaded = keras.models.load_model(path) if save == "save" else model
+    if save == "save_weights":
+        loaded.load_weights(path)
+    for v, w in zip(loaded.get_weights(), good, strict=True):
+        np.testing.assert_array_equal(v, w)
+
+
+def test_a_truncated_file_is_not_loaded_as_good(tmp_path):
+    model = make_model()
+    model.save(tmp_path / "m.keras")
+    model.save_weights(tmp_path / "m.weights.h5")
+    for name, load in (("m.keras", keras.models.load_model), ("m.weights.h5", model.load_weights)):
+        content = (tmp_path / name).read_bytes()
+        for part in (0, 1, 100, len(content) // 2, len(content) - 1):
+            (tmp_path / name).write_bytes(content[:part])
+            with pytest.raises((OSError, ValueError, KeyError, zipfile.BadZipFile)):
+                load(tmp_path / name)
+
+
+def test_other_ways_to_save_are_as_in_keras(tmp_path, monkeypatch):
+    model = make_model()
+    model.save(tmp_path / "folder", zipped=False)
+    assert (tmp_path / "folder").is_dir()
+    keras.models.load_model(tmp_path / "folder")
+    model.save(str(tmp_path / "m.keras"))
+    monkeypatch.setattr("builtins.input", lambda *_: "n")
+    before = (tmp_path / "m.keras").stat().st_mtime_ns
+    model.save(tmp_path / "m.keras", overwrite=False)
+    assert (tmp_path / "m.keras").stat().st_mtime_ns == before
+    with pytest.raises(ValueError, match=r"\.keras"):
+        model.save(tmp_path / "m.other")
+    with pytest.raises(ValueError, match=r"\.weights\.h5"):
+        model.save_weights(tmp_path / "m.other")
+
+
+def test_checkpoints_and_backups_save_this_way(tmp_path, monkeypatch):
+    seen = []
+    replace = keras_mtl.models.saving.os.replace
+    monkeypatch.setattr(keras_mtl.models.saving.os, "replace", lambda a, b: (seen.append(b.name), replace(a, b)))
+    model = make_model()
+    callbacks = [
+        keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", monitor="loss", save_best_only=True),
+        keras.callbacks.BackupAndRestore(tmp_path / "backup"),
+    ]
+    model.fit(X, {"a": X[:, 0], "b": X[:, 1]}, verbose=0, callbacks=callbacks)
+    assert sorted(seen) == ["best.keras", "latest.weights.h5"]
