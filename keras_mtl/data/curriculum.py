@@ -53,7 +53,7 @@ class Curriculum(Sampler):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"`{name}` should be an integer of at least 1. Received: {name}={value!r}")
         if isinstance(order, dict):
-            order = sorted(order, key=order.get)
+            order = sorted(order, key=order.__getitem__)
         self.epochs = epochs
         self.sampler = get_sampler(sampler)
         self.reverse = reverse
@@ -61,7 +61,7 @@ class Curriculum(Sampler):
         self._order = None if order == "learning_speed" else [_as_tuple(tasks) for tasks in order]
 
     @property
-    def reads(self):
+    def reads(self):  # type: ignore[override]
         inner = getattr(self.sampler, "reads", "stats")
         return "stats" if "stats" in (inner, self._reads_losses) else "step"
 
@@ -86,7 +86,7 @@ class Curriculum(Sampler):
             if stats.steps_per_epoch is None or np.isnan(list(losses.values())).any():
                 return None
             speeds = {task: learning_speed(values) for task, values in losses.items()}
-            return [(task,) for task in sorted(speeds, key=speeds.get, reverse=True)]
+            return [(task,) for task in sorted(speeds, key=speeds.__getitem__, reverse=True)]
         return self._order
 
     def released(self, step, stats):
@@ -94,7 +94,8 @@ class Curriculum(Sampler):
         epoch = step // stats.steps_per_epoch - self.warm_up
         if epoch < 0 or (self._order is None and not self._settle(stats)):
             return np.ones(len(stats.tasks), bool)
-        order = self._order[::-1] if self.reverse else self._order
+        order = list(self._order or ())
+        order = order[::-1] if self.reverse else order
         free = {task for tasks in order[: 1 + epoch // self.epochs] for task in tasks}
         return np.array([task in free for task in stats.tasks])
 

@@ -142,5 +142,5 @@ def _says_logits(model, task):
         layer = layer.stack[-1] if hasattr(layer, "stack") else layer.layers[-1]
     if isinstance(layer, keras.layers.Softmax):
         return False
-    activation = getattr(getattr(layer, "activation", None), "__name__", None)
+    activation = getattr(getattr(layer, "activation", None), "__name__", "")
     return {"softmax": False, "sigmoid": False, "linear": True}.get(activation)

@@ -40,8 +40,8 @@ class DemographicParityGap(GroupMetric):
     0.5
     """
 
-    def __init__(self, column, *args, name="demographic_parity_gap", **kwargs):
-        super().__init__(column, *args, name=name, **kwargs)
+    def __init__(self, column, threshold=0.5, *, name="demographic_parity_gap", **options):
+        super().__init__(column, threshold, name=name, **options)
 
     def result(self):
         return gap(self.rates()[0])

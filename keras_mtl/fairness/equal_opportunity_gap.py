@@ -32,8 +32,8 @@ class EqualOpportunityGap(GroupMetric):
 
     by_label = True
 
-    def __init__(self, column, *args, name="equal_opportunity_gap", **kwargs):
-        super().__init__(column, *args, name=name, **kwargs)
+    def __init__(self, column, threshold=0.5, *, name="equal_opportunity_gap", **options):
+        super().__init__(column, threshold, name=name, **options)
 
     def result(self):
         return gap(self.rates()[1])

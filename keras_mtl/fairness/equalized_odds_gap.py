@@ -33,8 +33,8 @@ class EqualizedOddsGap(GroupMetric):
 
     by_label = True
 
-    def __init__(self, column, *args, name="equalized_odds_gap", **kwargs):
-        super().__init__(column, *args, name=name, **kwargs)
+    def __init__(self, column, threshold=0.5, *, name="equalized_odds_gap", **options):
+        super().__init__(column, threshold, name=name, **options)
 
     def result(self):
         _, true_positives, false_positives = self.rates()

@@ -157,4 +157,4 @@ def best_split(affinity, branch_cost, separation_weight, seed=0):
         for d, groups in enumerate(splits, start=1)
         if groups
     }
-    return splits[min(costs, key=costs.get) - 1]
+    return splits[min(costs, key=costs.__getitem__) - 1]

@@ -16,7 +16,8 @@ def task_rows(gradients, target):
     """
     factors = _factors(gradients)
     if factors is not None:
-        rows = DenseKernelRows(*factors, target)
+        inputs, deltas = factors
+        rows = DenseKernelRows(inputs, deltas, target)
         if rows.narrow is not False:
             return rows
     return Rows(tf.stack([_flat(gradient, target) for gradient in gradients]), target)

@@ -98,7 +98,7 @@ class EA4C(TargetSampler):
     def observe(self, task, stats):
         if self._open:
             self.policy.learn(task, self.reward(task, stats))
-            self._open, self._last = False, task
+            self._open, self._last = False, int(task)
 
     def probabilities(self, step, stats):
         del step
@@ -116,7 +116,7 @@ class EA4C(TargetSampler):
             "policy": self.policy.get_state(),
             "current": self._current.tolist(),
             "open": self._open,
-            "last": int(self._last),
+            "last": self._last,
         }
 
     def set_state(self, state):

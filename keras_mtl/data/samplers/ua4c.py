@@ -58,7 +58,7 @@ class UA4C(TargetSampler):
             raise ValueError(f"`exploration` should be at least 0. Received: exploration={exploration}")
         self.discount = discount
         self.exploration = exploration
-        self._paid = self._count = None
+        self._paid = self._count = np.zeros(0)  # until `prepare` knows the tasks
 
     def prepare(self, stats):
         super().prepare(stats)
