@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from scipy.stats import rankdata, ttest_ind
+from scipy.stats import rankdata, ttest_ind, ttest_rel
 
 import keras_mtl
 
@@ -85,6 +85,14 @@ def beyond_noise(scores, others):
 def seeds_tell_apart(scores, others, comparisons=1):
     """Whether two means over seeds differ by Welch's test at 5 %, shared out over this many comparisons."""
     return bool(ttest_ind(scores, others, equal_var=False).pvalue < 0.05 / comparisons)
+
+
+def pairs_tell_apart(scores, others, comparisons=1):
+    """Whether two means over the same seeds differ by a paired t-test at 5 %, shared out over this many comparisons.
+
+    For seeds that draw the data too: what a split makes easy for one model it makes easy for the other.
+    """
+    return bool(ttest_rel(scores, others).pvalue < 0.05 / comparisons)
 
 
 def area_under_roc(labels, scores):

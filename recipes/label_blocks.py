@@ -24,7 +24,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
 import keras
 import numpy as np
 import tensorflow as tf
-from common import ProgressOfFit, area_under_roc, beyond_noise, console, mean_and_spread, output_folder, progress
+from common import (
+    ProgressOfFit,
+    area_under_roc,
+    console,
+    mean_and_spread,
+    output_folder,
+    pairs_tell_apart,
+    progress,
+)
 from data import yeast
 from rich import box
 from rich.table import Table
@@ -117,9 +125,10 @@ def report(results, shares, seeds):
         console.print("Without 3 seeds, no difference in this table means anything.")
         return
     for name in MODELS[1:]:
-        differ = [s for s in shares if beyond_noise(results[s, name]["area"], results[s, MODELS[0]]["area"])]
-        words = ", ".join(f"{100 * share:g} %" for share in differ)
-        console.print(f"{name} against {MODELS[0]}, beyond two standard errors: {words or 'nowhere'}")
+        pairs = {share: (results[share, name]["area"], results[share, MODELS[0]]["area"]) for share in shares}
+        differ = [share for share, pair in pairs.items() if pairs_tell_apart(*pair, comparisons=len(pairs))]
+        words = [f"{100 * share:g} % known ({np.mean(np.subtract(*pairs[share])):+.2f})" for share in differ]
+        console.print(f"{name} against {MODELS[0]}, differences that these seeds carry: {', '.join(words) or 'none'}")
 
 
 def draw(results, shares, path):

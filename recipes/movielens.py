@@ -33,10 +33,10 @@ import tensorflow as tf
 from common import (
     ProgressOfFit,
     area_under_roc,
-    beyond_noise,
     console,
     mean_and_spread,
     output_folder,
+    pairs_tell_apart,
     progress,
 )
 from data import movielens
@@ -173,9 +173,10 @@ def report(results, seeds):
         return
     for name in results:
         if name != ESMM:
-            differ = [key for key in SCORES if beyond_noise(results[ESMM][key], results[name][key])]
-            words = [f"{SCORES[k]} {np.mean(results[ESMM][k]) - np.mean(results[name][k]):+.2f}" for k in differ]
-            console.print(f"ESMM against {name}, beyond two standard errors: {', '.join(words) or 'none'}")
+            pairs = {key: (results[ESMM][key], results[name][key]) for key in SCORES}
+            differ = [key for key, pair in pairs.items() if pairs_tell_apart(*pair, comparisons=len(pairs))]
+            words = [f"{SCORES[key]} {np.mean(np.subtract(*pairs[key])):+.2f}" for key in differ]
+            console.print(f"ESMM against {name}, differences that these seeds carry: {', '.join(words) or 'none'}")
 
 
 def draw(results, path):

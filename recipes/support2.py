@@ -27,11 +27,11 @@ import tensorflow as tf
 from common import (
     ProgressOfFit,
     area_under_roc,
-    beyond_noise,
     console,
     delta_m,
     mean_and_spread,
     output_folder,
+    pairs_tell_apart,
     progress,
 )
 from data import support2
@@ -186,10 +186,11 @@ def run(names, seeds, epochs, folder, arrays):
 def report(results, seeds):
     """Prints the table, and which differences from single-task the seeds carry."""
     spread = f"mean ± standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else "one seed"
-    table = Table(title=f"Test scores x 100, {spread}", title_justify="left", box=box.SIMPLE)
+    title = f"Test scores x 100, {spread}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("task", no_wrap=True)
     for name in results:
-        table.add_column(name, justify="right")
+        table.add_column(name.replace(" ", "\n", 1), justify="right", no_wrap=True)
     for task in support2.TASKS:
         table.add_row(task, *(mean_and_spread(result[task]) for result in results.values()))
     table.add_section()
@@ -202,10 +203,11 @@ def report(results, seeds):
         console.print("Without single-task models and 3 seeds, no difference in this table means anything.")
         return
     for name in results:
-        differ = [t for t in support2.TASKS if name != SINGLE and beyond_noise(results[name][t], results[SINGLE][t])]
-        words = [f"{t} ({np.mean(results[name][t]) - np.mean(results[SINGLE][t]):+.1f})" for t in differ]
         if name != SINGLE:
-            console.print(f"{name}, more than two standard errors from single-task: {', '.join(words) or 'none'}")
+            pairs = {task: (results[name][task], results[SINGLE][task]) for task in support2.TASKS}
+            differ = [task for task, pair in pairs.items() if pairs_tell_apart(*pair, comparisons=len(pairs))]
+            words = [f"{task} ({np.mean(np.subtract(*pairs[task])):+.1f})" for task in differ]
+            console.print(f"{name}, differences from single-task that these seeds carry: {', '.join(words) or 'none'}")
 
 
 def draw(results, path):
