@@ -9,7 +9,6 @@ from keras_mtl.models.columns import stages_of
 from keras_mtl.models.cross_stitch import cross_stitch
 from keras_mtl.models.dependencies import Dependency
 from keras_mtl.models.discriminative_rates import discriminative_rates
-from keras_mtl.models.discriminative_rates import discriminative_rates
 from keras_mtl.models.dselect_k import dselect_k
 from keras_mtl.models.esmm import esmm
 from keras_mtl.models.fit_policy import fit_policy
@@ -42,7 +41,6 @@ __all__ = [
     "cgc",
     "cross_stitch",
     "decode",
-    "discriminative_rates",
     "discriminative_rates",
     "dselect_k",
     "esmm",
