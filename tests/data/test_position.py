@@ -25,7 +25,11 @@ def read(batches):
     return [[y[task].numpy().ravel().tolist() for task in "ab"] for _, y in batches]
 
 
-@pytest.mark.parametrize("sampler", [None, "uniform", "round_robin", data.Annealed(3), "loss_ratio"], ids=str)
+@pytest.mark.parametrize(
+    "sampler",
+    [None, "uniform", "round_robin", data.Annealed(3), "loss_ratio"],
+    ids=lambda s: s if isinstance(s, str) else type(s).__name__,
+)
 def test_goes_on_from_a_saved_position(sampler, tmp_path):
     mixture = make(sampler)
     read(mixture)
