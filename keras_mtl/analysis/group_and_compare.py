@@ -25,12 +25,11 @@ TOGETHER, CHOSEN, RANDOM = "all together", "chosen groups", "random groups"
 class GroupStudy(NamedTuple):
     """What `group_and_compare` found.
 
-    Attributes:
-        scores: `Affinity`, or a list of `Network`: what the groups were chosen
-            by.
-        grouping: `Grouping`. The chosen groups.
-        report: `Report`. Chosen groups, random groups of the same sizes, and
-            all tasks together, against single-task models.
+    - `scores`: `Affinity`, or a list of `Network`: what the groups were chosen
+      by.
+    - `grouping`: `Grouping`. The chosen groups.
+    - `report`: `Report`. Chosen groups, random groups of the same sizes, and
+      all tasks together, against single-task models.
     """
 
     scores: object

@@ -33,6 +33,7 @@ def measure_affinity(
         data: Training data: a data set, or a tuple `(x, y)` or
             `(x, y, sample_weight)`.
         method: String:
+
             - `"look_ahead"`: how much of each task's loss a step for another
               one takes away (see `keras_mtl.callbacks.TaskAffinity`).
             - `"cosine"`: cosines of the task gradients of the shared

@@ -31,12 +31,13 @@ def mix(datasets, sampler=None, *, batch=None, batch_size=32, stop="longest", in
     An epoch has a stated number of steps, `mixture.steps`, and the next one
     goes on in the data where it ended. With `N_k` batches in data set k:
 
-    | `stop` | joint | interleave, with probabilities `p_k` |
-    |---|---|---|
-    | `"longest"`: every data set is gone through | `max N_k` | `max N_k / p_k` |
-    | `"shortest"`: until the first is through | `min N_k` | `min N_k / p_k` |
-    | integer | that many | that many |
-    | `"once"`: every example once, for evaluation | `max N_k` | `sum N_k` |
+    - `stop="longest"`, every data set is gone through: `max N_k` joint steps,
+      or `max N_k / p_k` interleaved ones with probabilities `p_k`;
+    - `stop="shortest"`, until the first is through: `min N_k`, or
+      `min N_k / p_k`;
+    - an integer: that many;
+    - `stop="once"`, every example once, for evaluation: `max N_k`, or
+      `sum N_k`.
 
     Shorter data sets begin again. Batches are full, except with
     `stop="once"`. Draws being random, interleaved epochs go through a data set

@@ -42,6 +42,7 @@ def group_tasks(scores, budget, *, method="integer", tasks=None, alone=0.0, cost
         budget: Float. What the networks may cost together. With affinities and
             without `cost`, their number.
         method: String:
+
             - `"exhaustive"`: tries every choice.
             - `"branch_and_bound"`: as Standley et al. choose.
             - `"integer"`: an integer program.
