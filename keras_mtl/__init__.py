@@ -1,6 +1,8 @@
 """keras_mtl: multi-task learning for Keras 3."""
 
-from keras_mtl import analysis, callbacks, data, distillation, fairness, layers, metrics, rl, tuning, weighting
+import importlib
+
+from keras_mtl import callbacks, distillation, fairness, layers, metrics, rl, weighting
 from keras_mtl.models import (
     Dependency,
     MultiTaskModel,
@@ -90,3 +92,11 @@ __all__ = [
     "tuning",
     "weighting",
 ]
+
+_WHEN_ASKED_FOR = ("analysis", "data", "tuning")  # they take their time, and no saved model needs them
+
+
+def __getattr__(name):
+    if name in _WHEN_ASKED_FOR:
+        return importlib.import_module(f"keras_mtl.{name}")
+    raise AttributeError(f"module 'keras_mtl' has no attribute {name!r}")

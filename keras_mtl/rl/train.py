@@ -3,9 +3,6 @@
 import keras
 import numpy as np
 
-from keras_mtl.data.chooser import Chooser
-from keras_mtl.data.samplers.registry import get_sampler
-from keras_mtl.data.stats import TaskStats
 from keras_mtl.rl.environments import Copies, check_environment, check_model, make
 from keras_mtl.rl.rollouts import Rollouts
 from keras_mtl.rl.run_logs import RunLogs
@@ -87,6 +84,9 @@ def train(
     >>> history.history["heavy_steps"]
     [128.0]
     """
+    # Imported here, since `import keras_mtl` has no time for what handles data sets.
+    from keras_mtl.data.stats import TaskStats
+
     losses = _check(model, environments)
     rng = np.random.default_rng(seed)
     workers = {task: Copies(one, copies, seed=int(rng.integers(2**31))) for task, one in environments.items()}
@@ -133,6 +133,9 @@ def _check(model, environments):
 
 
 def _chooser(sampler, stats, rng):
+    from keras_mtl.data.chooser import Chooser
+    from keras_mtl.data.samplers.registry import get_sampler
+
     sampler = get_sampler(sampler)
     if hasattr(sampler, "prepare"):
         sampler.prepare(stats)
