@@ -13,15 +13,17 @@ class Layout:
     group. The rows of a group stand one below the other; every input and label
     of the group has all of them, zeros where a data set does not give it, and
     labels have sample weights that say where they are. What belongs to a group
-    that is absent is empty: zero rows.
+    that is absent is empty, or has rows of zeros that weigh nothing.
 
     Args:
         specs: Dict from task to the `element_spec` of its batches.
         inputs: `"shared"` or `"own"`, see `keras_mtl.data.mix`.
+        absent_rows: Integer. Rows of an absent group. Defaults to `0`.
     """
 
-    def __init__(self, specs, inputs):
+    def __init__(self, specs, inputs, absent_rows=0):
         self.tasks = tuple(specs)
+        self.absent_rows = absent_rows
         self._own = inputs == "own"
         self._nameless = not self._own and not any(isinstance(_parts(s, t)[0], dict) for t, s in specs.items())
         given = {task: self._named(task, spec) for task, spec in specs.items()}
@@ -36,7 +38,7 @@ class Layout:
         ]
         self._find_groups()
         for tasks in self.groups():
-            self._weigh_labels(tasks)
+            self._weigh_labels(tasks, always=absent_rows > 0 and len(self.groups()) > 1)
 
     def groups(self):
         """The groups as a list of tuples of tasks."""
@@ -57,7 +59,7 @@ class Layout:
         """
         found = {}
         for place, spec, task in self._places(rows):
-            size = 0 if task is None else rows[task]
+            size = self.absent_rows if task is None else rows[task]
             if size is not None:
                 found[place] = self._filler(place, spec, size)
         return found
@@ -71,7 +73,7 @@ class Layout:
 
         Args:
             batches: Dict from task to what its data set yields. The other
-                tasks are absent.
+                tasks are absent; all may be.
             fillers: What `fillers` returned.
 
         Returns:
@@ -145,8 +147,8 @@ class Layout:
         self._group_of = group_of
         self._groups_of = [of_inputs, of_labels, of_labels]
 
-    def _weigh_labels(self, tasks):
-        """Gives weights to labels of a group that some of its data sets lack."""
+    def _weigh_labels(self, tasks, always):
+        """Gives weights to labels of a group that some of its data sets lack, or to all."""
         _, labels, weights = self._specs
         for name in dict.fromkeys(name for task in tasks for name in self.labels_of[task]):
             lacking = [task for task in tasks if name not in self.labels_of[task]]
@@ -156,7 +158,7 @@ class Layout:
                     f"task '{lacking[0]}' stand in one batch with those of others. Received: shape "
                     f"{labels[name].shape}. Pad them, or give the tasks inputs of their own: inputs='own'"
                 )
-            if lacking:
+            if lacking or always:
                 weights.setdefault(name, tf.TensorSpec((None,), "float32"))
 
 

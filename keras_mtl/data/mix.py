@@ -15,7 +15,9 @@ from keras_mtl.data.samplers.registry import get_sampler
 from keras_mtl.data.stats import TaskStats
 
 
-def mix(datasets, sampler=None, *, batch=None, batch_size=32, stop="longest", inputs="shared", seed=None):
+def mix(
+    datasets, sampler=None, *, batch=None, batch_size=32, stop="longest", inputs="shared", absent_rows=0, seed=None
+):
     """Mixes the data sets of several tasks into one for `fit`.
 
     Tasks may have different inputs, sizes and batch sizes. A batch is
@@ -24,7 +26,7 @@ def mix(datasets, sampler=None, *, batch=None, batch_size=32, stop="longest", in
     - `"interleave"`: one batch of one task, which a sampler draws.
 
     What an absent task has of its own, inputs and labels, is empty then: zero
-    rows, for which the model does nothing. Where tasks have inputs in common,
+    rows, for which the model computes nothing. Where tasks have inputs in common,
     their rows stand in one batch, and sample weights say which labels are
     there.
 
@@ -56,7 +58,8 @@ def mix(datasets, sampler=None, *, batch=None, batch_size=32, stop="longest", in
             with a method `probabilities(step, stats)`. Defaults to `None`:
             `"uniform"` for interleaved batches; joint ones have none.
         batch: `"joint"` or `"interleave"`. Defaults to `None`: `"interleave"`
-            if there is a sampler.
+            if there is a sampler, and with `stop="once"`, where the tasks come
+            one after the other.
         batch_size: Integer, dict from task to integer, or `None` for data sets
             of ready batches. Examples of different length are padded with
             zeros. Defaults to `32`.
@@ -68,6 +71,10 @@ def mix(datasets, sampler=None, *, batch=None, batch_size=32, stop="longest", in
             an input of its own, `<task>_input`, or, where `x` is a dict,
             `<task>_<name>`, as models of `keras_mtl.own_inputs` do. Defaults
             to `"shared"`.
+        absent_rows: `0` or `1`. Rows of an absent task's own inputs and labels:
+            none, or one of zeros that weighs nothing, for models with
+            convolutions, which do not take empty batches on every device.
+            Defaults to `0`.
         seed: Integer. Of the draws. Defaults to `None`: from the global seed.
 
     Returns:
@@ -101,6 +108,8 @@ def mix(datasets, sampler=None, *, batch=None, batch_size=32, stop="longest", in
             )
     if inputs not in ("shared", "own"):
         raise ValueError(f"`inputs` should be 'shared' or 'own'. Received: inputs={inputs!r}")
+    if absent_rows not in (0, 1):
+        raise ValueError(f"`absent_rows` should be 0 or 1. Received: absent_rows={absent_rows!r}")
     batch, seed = _kind(batch, sampler, stop), _seed(seed)
     batch_sizes = _batch_sizes(batch_size, datasets)
     lengths = {task: _length(task, dataset) for task, dataset in datasets.items()}
@@ -114,7 +123,7 @@ def mix(datasets, sampler=None, *, batch=None, batch_size=32, stop="longest", in
     if chooser is not None:
         chooser.stats.steps_per_epoch = steps
         _check_all_drawn(chooser, steps)
-    layout = Layout(specs, inputs)
+    layout = Layout(specs, inputs, absent_rows)
     return Mixture(
         datasets,
         layout,
@@ -129,7 +138,7 @@ def mix(datasets, sampler=None, *, batch=None, batch_size=32, stop="longest", in
 
 def _kind(batch, sampler, stop):
     if batch is None:
-        batch = "joint" if sampler is None else "interleave"
+        batch = "joint" if sampler is None and stop != "once" else "interleave"
     if batch not in ("joint", "interleave"):
         raise ValueError(f"`batch` should be 'joint' or 'interleave'. Received: batch={batch!r}")
     if sampler is not None and batch == "joint":
@@ -137,6 +146,8 @@ def _kind(batch, sampler, stop):
             "`sampler` should be left out with joint batches, which hold every task: what each gets is its "
             f"`batch_size`. Received: sampler={sampler!r}"
         )
+    if batch == "joint" and stop == "once":
+        raise ValueError("`batch` should be left out with stop='once', where tasks come one after the other.")
     if sampler is not None and stop == "once":
         raise ValueError(
             f"`sampler` should be left out with stop='once', where nothing is drawn. Received: sampler={sampler!r}"
@@ -185,8 +196,7 @@ def _steps(stop, batch, lengths, batch_sizes, chooser):
     _check_lengths(stop, lengths)
     batches = np.array([length / (batch_sizes[task] or 1) for task, length in lengths.items()])
     if stop == "once":
-        whole = np.ceil(batches)
-        steps = whole.max() if batch == "joint" else whole.sum()
+        steps = np.ceil(batches).sum()
         return None if np.isnan(steps) else int(steps)
     if batch == "interleave":
         batches = batches / _rates(stop, chooser)

@@ -48,7 +48,7 @@ class Mixture(tf.data.Dataset):
         self.callback = None if chooser is None else Feedback(self.tasks, chooser)
         self.position = Position(chooser)
         if once:
-            inner = pipeline.once(datasets, batch_sizes, layout, joint=batch == "joint")
+            inner = pipeline.once(datasets, batch_sizes, layout)
             self._inner = inner if steps is None else inner.apply(tf.data.experimental.assert_cardinality(steps))
         else:
             self._inner = self._window(pipeline.endless(datasets, batch_sizes, layout, chooser), steps)
@@ -123,7 +123,7 @@ class Mixture(tf.data.Dataset):
                 f"`steps_per_epoch` should be left out: an epoch of the mixture has {self.steps} steps, which `stop` "
                 f"sets. Received: steps_per_epoch={steps_per_epoch}"
             )
-        check_model(model, self._layout, empty=training and (self._once or self._batch == "interleave"))
+        check_model(model, self._layout, absent=self._once or self._batch == "interleave", training=training)
         strategy, data, steps = model.distribute_strategy, self, None
         if strategy.num_replicas_in_sync > 1:
             data = strategy.distribute_datasets_from_function(self._for_replicas)
@@ -146,10 +146,14 @@ class Mixture(tf.data.Dataset):
             index = context.input_pipeline_id
             datasets = {task: dataset.shard(pipelines, index) for task, dataset in datasets.items()}
         if self._once:
-            data = pipeline.once(datasets, sizes, self._layout, joint=self._batch == "joint")
+            data = pipeline.once(datasets, sizes, self._layout)
             steps = self._steps_of_replicas(replicas)
             # The iterator is not made anew: where it has gone round, all replicas should be at the beginning.
-            return data if steps is None else pipeline.filled_up(data, steps * replicas // pipelines).repeat()
+            return (
+                data
+                if steps is None
+                else pipeline.filled_up(data, steps * replicas // pipelines, self._layout).repeat()
+            )
         stream = pipeline.endless(datasets, sizes, self._layout, self._chooser, copies=replicas // pipelines)
         return self._window(stream, steps=np.iinfo("int64").max)
 
@@ -168,7 +172,7 @@ class Mixture(tf.data.Dataset):
             return None
         sizes = self._sizes_of_replicas(replicas)
         batches = [math.ceil(length / sizes[task]) for task, length in self._lengths.items()]
-        return math.ceil((max(batches) if self._batch == "joint" else sum(batches)) / replicas)
+        return math.ceil(sum(batches) / replicas)
 
     def _window(self, stream, steps):
         """So many steps of a stream, which go on where the last ones ended."""

@@ -4,25 +4,47 @@ import keras
 
 from keras_mtl.layers import SafeBatchNormalization
 
+CONVOLUTIONS = (
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+    keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv1D,
+    keras.layers.SeparableConv2D,
+)
 
-def check_model(model, layout, empty):
+
+def check_model(model, layout, absent, training):
     """Raises where a model and the data of a mixture do not fit.
 
     Args:
         model: A compiled `MultiTaskModel`.
         layout: `Layout`.
-        empty: Boolean. Whether the model trains on batches that lack tasks.
+        absent: Boolean. Whether batches may lack tasks.
+        training: Boolean. Whether the model trains on them.
     """
     for task in layout.tasks:
-        if task not in model.tasks:
-            raise ValueError(f"The tasks of a mixture should be the model's, {model.tasks}. Received: '{task}'")
-        _check_inputs(model, task, layout.inputs_of[task])
-    if empty and len(layout.groups()) > 1:
-        _check_normalization(model)
+        for label in layout.labels_of[task]:
+            if label not in model.tasks:
+                raise ValueError(
+                    f"The labels in the data set of task '{task}' should be of the model's tasks, {model.tasks}. "
+                    f"Received: '{label}'"
+                )
+            _check_inputs(model, task, label, layout.inputs_of[task])
+    if absent and len(layout.groups()) > 1:
+        for layer in model._flatten_layers():
+            if layout.absent_rows == 0:
+                _check_convolution(layer)
+            if training:
+                _check_normalization(layer)
 
 
-def _check_inputs(model, task, given):
-    needed = model.sharing.inputs_of(task)
+def _check_inputs(model, task, label, given):
+    needed = model.sharing.inputs_of(label)
     if None in given or not isinstance(needed, dict):
         if len(model.inputs) > 1:
             raise ValueError(
@@ -33,17 +55,25 @@ def _check_inputs(model, task, given):
     missing = [name for name in needed if name not in given]
     if missing:
         raise ValueError(
-            f"The data set of task '{task}' should have the task's inputs, {list(needed)}. Received: {list(given)}, "
-            f"without {missing}"
+            f"The data set of task '{task}' should have the inputs of '{label}', {list(needed)}. Received: "
+            f"{list(given)}, without {missing}"
         )
 
 
-def _check_normalization(model):
-    for layer in model._flatten_layers():
-        plain = isinstance(layer, keras.layers.BatchNormalization) and not isinstance(layer, SafeBatchNormalization)
-        if plain and layer.trainable:
-            raise ValueError(
-                f"Layer '{layer.name}' would normalize empty batches, since tasks with inputs of their own take turns, "
-                "and its statistics would become NaN. It should be a `keras_mtl.layers.SafeBatchNormalization`, or "
-                "have trainable=False"
-            )
+def _check_convolution(layer):
+    # TensorFlow's convolutions on CPU give an empty batch the shape that it came in with.
+    if isinstance(layer, CONVOLUTIONS):
+        raise ValueError(
+            f"`absent_rows` of the mixture should be 1, since layer '{layer.name}' would see empty batches, which "
+            "TensorFlow's convolutions do not take on every device. Received: absent_rows=0"
+        )
+
+
+def _check_normalization(layer):
+    plain = isinstance(layer, keras.layers.BatchNormalization) and not isinstance(layer, SafeBatchNormalization)
+    if plain and layer.trainable:
+        raise ValueError(
+            f"Layer '{layer.name}' would normalize batches without examples, since tasks with inputs of their own take "
+            "turns, and its statistics would be wrong. It should be a `keras_mtl.layers.SafeBatchNormalization`, or "
+            "have trainable=False"
+        )

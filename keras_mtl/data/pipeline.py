@@ -67,36 +67,27 @@ def endless(datasets, batch_sizes, layout, chooser, copies=1):
     return tf.data.Dataset.choose_from_datasets(branches, choices).with_options(options())
 
 
-def once(datasets, batch_sizes, layout, joint):
-    """Every example of every data set once.
+def once(datasets, batch_sizes, layout):
+    """Every example of every data set once, one task after the other.
 
     Args:
         datasets: Dict from task to `tf.data.Dataset`.
         batch_sizes: Dict from task to integer or `None`.
         layout: `Layout`.
-        joint: Boolean. Whether batches hold all tasks.
 
     Returns:
         `tf.data.Dataset`.
     """
+    varying = dict.fromkeys(datasets)  # the last batch is smaller
     batched = {task: as_batches(dataset, batch_sizes[task]) for task, dataset in datasets.items()}
-    varying = dict.fromkeys(datasets)
-    if not joint:
-        parts = [merged({task: dataset}, varying, layout) for task, dataset in batched.items()]
-        return functools.reduce(lambda before, part: before.concatenate(part), parts).prefetch(tf.data.AUTOTUNE)
-    # Data sets that are through go on with empty batches until all are.
-    flagged = {task: dataset.map(lambda *batch: (batch, True)) for task, dataset in batched.items()}
-    longer = {task: dataset.concatenate(_nothing(dataset)) for task, dataset in flagged.items()}
-    together = tf.data.Dataset.zip(longer)
-    together = together.take_while(lambda pairs: tf.reduce_any([more for _, more in pairs.values()]))
-    together = together.map(lambda pairs: layout.merge({task: batch for task, (batch, _) in pairs.items()}, {}))
-    return together.prefetch(tf.data.AUTOTUNE)
+    parts = [merged({task: dataset}, varying, layout) for task, dataset in batched.items()]
+    return functools.reduce(lambda before, part: before.concatenate(part), parts).prefetch(tf.data.AUTOTUNE)
 
 
-def filled_up(dataset, size):
-    """A data set of batches with empty ones behind, so many in all."""
-    empty = tf.nest.map_structure(_empty, dataset.element_spec)
-    return dataset.concatenate(tf.data.Dataset.from_tensors(empty).repeat()).take(size)
+def filled_up(dataset, size, layout):
+    """A data set of batches with some behind that have no task, so many in all."""
+    nothing = layout.merge({}, layout.fillers({}))
+    return dataset.concatenate(tf.data.Dataset.from_tensors(nothing).repeat()).take(size)
 
 
 def merged(batched, batch_sizes, layout):
@@ -132,12 +123,6 @@ def _choices(chooser):
     if chooser.live:
         return turns.map(lambda turn: tf.ensure_shape(ask(chooser.next), ()))
     return turns.map(lambda turn: tf.ensure_shape(ask(chooser.epoch), (None,))).unbatch()
-
-
-def _nothing(dataset):
-    """Endless empty batches in the form of a data set of pairs of batch and flag."""
-    batch, _ = dataset.element_spec
-    return tf.data.Dataset.from_tensors((tf.nest.map_structure(_empty, batch), False)).repeat()
 
 
 def _empty(spec):

@@ -1,4 +1,4 @@
-"""Batch normalization that an empty batch leaves as it is."""
+"""Batch normalization that a batch without examples leaves as it is."""
 
 import keras
 from keras import ops
@@ -9,9 +9,11 @@ class SafeBatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` for layers that may see no example.
 
     Where tasks have inputs of their own and take turns, the columns and heads
-    of absent tasks see batches of zero rows. The mean of nothing is NaN, and
-    Keras' layer would keep it for good; this one keeps its moving statistics
-    from such a batch. In all else it is Keras' layer and takes its arguments.
+    of absent tasks see batches of no row, or of one that stands for none
+    (`absent_rows` of `keras_mtl.data.mix`). The mean of nothing is NaN, and
+    Keras' layer would keep it for good. This one goes by its moving statistics
+    and leaves them alone where a batch has fewer than two rows. In all else it
+    is Keras' layer and takes its arguments.
 
     Example:
 
@@ -41,4 +43,4 @@ class SafeBatchNormalization(keras.layers.BatchNormalization):
 
 
 def _some(inputs):
-    return ops.shape(inputs)[0] > 0
+    return ops.shape(inputs)[0] > 1

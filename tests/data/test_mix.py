@@ -43,6 +43,15 @@ def test_interleaved_batch_of_own_inputs_is_empty_for_the_absent_task():
     assert xb["a_input"].shape == (0, 2) and firsts(yb["b"]) == [100, 101] and yb["a"].shape == (0, 1)
 
 
+def test_absent_task_may_have_a_row_that_weighs_nothing():
+    data = {"a": examples(4, start=1), "b": examples(6, 100)}
+    mixture = mix(data, "round_robin", batch_size=2, inputs="own", stop=2, absent_rows=1)
+    (x, y, weight), _ = mixture
+    assert x["a_input"].shape == (2, 2) and weight["a"].numpy().tolist() == [1, 1]
+    assert x["b_input"].numpy().tolist() == [[0, 0]] and weight["b"].numpy().tolist() == [0]
+    assert y["b"].shape == (1, 1)
+
+
 def test_inputs_by_name_make_groups():
     """Tasks a and b read one picture, c a text of its own: rows of a and b stand together, those of c apart."""
     data = {
@@ -101,13 +110,12 @@ def test_ready_batches_are_taken_as_they_are():
         ({}, 9),  # 90 / 10
         ({"stop": "shortest"}, 3),
         ({"stop": 7}, 7),
-        ({"stop": "once"}, 9),
+        ({"stop": "once"}, 12),
         ({"sampler": "uniform"}, 18),  # half of the steps are a's
         ({"sampler": "round_robin", "stop": "shortest"}, 6),
         ({"sampler": "proportional"}, 12),
         ({"sampler": "proportional", "stop": "shortest"}, 12),
         ({"sampler": {"a": 0.9, "b": 0.1}}, 30),  # b takes 3 / 0.1
-        ({"batch": "interleave", "stop": "once"}, 12),
         ({"batch_size": {"a": 20, "b": 4}}, 8),  # 30 / 4 is more than 90 / 20
     ],
 )
@@ -127,12 +135,11 @@ def test_batches_are_full_across_the_end_of_a_data_set():
     assert [firsts(y["a"]) for _, y in mixture] == [[0, 1], [2, 0], [1, 2]]
 
 
-@pytest.mark.parametrize("batch", ["joint", "interleave"])
+@pytest.mark.parametrize("absent_rows", [0, 1])
 @pytest.mark.parametrize("inputs", ["own", "shared"])
-def test_once_has_every_example_once_and_begins_anew(batch, inputs):
-    mixture = mix(
-        {"a": examples(5), "b": examples(2, start=100)}, batch=batch, batch_size=2, stop="once", inputs=inputs
-    )
+def test_once_has_every_example_once_and_begins_anew(inputs, absent_rows):
+    data = {"a": examples(5), "b": examples(2, start=100)}
+    mixture = mix(data, batch_size=2, stop="once", inputs=inputs, absent_rows=absent_rows)
     for _ in range(2):
         seen = {"a": [], "b": []}
         for _, y, *weight in mixture:
@@ -179,6 +186,8 @@ def test_errors_of_arguments():
     raises("`batch_size` should have a number for each of the tasks", data, batch_size={"a": 2})
     raises("`batch_size` of task 'b' should be an integer", data, batch_size={"a": 2, "b": 0})
     raises("`stop` should be 'longest'", data, stop=0)
+    raises("`batch` should be left out with stop='once'", data, batch="joint", stop="once")
+    raises("`absent_rows` should be 0 or 1", data, absent_rows=2)
     raises("`inputs` should be 'shared' or 'own'", data, inputs="apart")
     raises("`seed` should be an integer", data, seed=-1)
     raises("`sampler` should be one of", data, "unifrom")

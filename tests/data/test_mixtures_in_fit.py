@@ -205,11 +205,11 @@ def test_errors_at_the_start_of_fit_name_the_task():
     named = {task: dataset.map(lambda x, y, t=task: ({f"{t}_input": x}, y)) for task, dataset in datasets().items()}
     wrong = {**named, "b": named["b"].map(lambda x, y: ({"text": x["b_input"]}, y))}
     model = build(own=True)
-    with pytest.raises(ValueError, match=r"task 'b' should have the task's inputs, .'b_input'.. Received: .'text'."):
+    with pytest.raises(ValueError, match=r"task 'b' should have the inputs of 'b', .'b_input'.. Received: .'text'."):
         model.fit(mix(wrong, batch_size=4), verbose=0)
     with pytest.raises(ValueError, match="task 'a' should give its inputs by name"):
         model.fit(mix(datasets(), batch_size=4), verbose=0)
-    with pytest.raises(ValueError, match="Received: 'c'"):
+    with pytest.raises(ValueError, match=r"task 'c' should be of the model's tasks, .* Received: 'c'"):
         model.fit(mix({"c": datasets()["a"]}, batch_size=4, inputs="own"), verbose=0)
     with pytest.raises(ValueError, match=r"`steps_per_epoch` should be left out: .* has 10 steps"):
         model.fit(mix(datasets(), batch_size=4, inputs="own"), steps_per_epoch=3, verbose=0)
@@ -222,12 +222,33 @@ def test_errors_at_the_start_of_fit_name_the_task():
 def test_plain_normalization_of_empty_batches_is_refused():
     mixture = mix(datasets(), "round_robin", batch_size=4, inputs="own", stop=4)
     plain = build(own=True, normalize=keras.layers.BatchNormalization())
-    with pytest.raises(ValueError, match="would normalize empty batches"):
+    with pytest.raises(ValueError, match="would normalize batches without examples"):
         plain.fit(mixture, verbose=0)
     plain.fit(mix(datasets(), batch_size=4, inputs="own"), verbose=0)  # joint batches are never empty
     safe = build(own=True, normalize=keras_mtl.layers.SafeBatchNormalization())
     safe.fit(mixture, verbose=0)
     assert np.isfinite(weights(safe)).all()
+
+
+def test_convolutions_train_with_rows_that_weigh_nothing():
+    """TensorFlow gives an empty batch behind a convolution a wrong shape, on CPU and in a graph."""
+
+    def pictures(seed):
+        x = np.random.default_rng(seed).normal(size=(16, 6, 6, 2)).astype("float32")
+        return tf.data.Dataset.from_tensor_slices((x, x[:, 0, 0, :1]))
+
+    x = keras.Input((6, 6, 2))
+    features = keras.layers.Flatten()(keras.layers.Conv2D(3, 3, activation="relu")(x))
+    model = keras_mtl.own_inputs(keras_mtl.MultiTaskModel(x, {task: keras.layers.Dense(1)(features) for task in TASKS}))
+    model.compile("sgd", loss="mse")
+    pair = {"a": pictures(0), "b": pictures(1)}
+    options = {"batch_size": 4, "inputs": "own"}
+    with pytest.raises(ValueError, match="`absent_rows` of the mixture should be 1, since layer 'conv2d'"):
+        model.fit(mix(pair, "round_robin", stop=4, **options), verbose=0)
+    tested = mix(pair, stop="once", absent_rows=1, **options)
+    before = model.evaluate(tested, verbose=0)
+    model.fit(mix(pair, "round_robin", stop=8, absent_rows=1, **options), epochs=3, verbose=0)
+    assert model.evaluate(tested, verbose=0) < before
 
 
 def test_plain_keras_model_trains_on_joint_batches():
