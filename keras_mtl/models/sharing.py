@@ -88,6 +88,7 @@ class Sharing:
             return len(counted & set(self.tasks_of(operation))) > 1
 
         made_by_shared = {}
+        self._check_called_in_common(shared, counted)
         self._check_no_own_below(shared)
         for layer in self._model.operations:
             if shared(layer) and not isinstance(layer, keras.layers.InputLayer):
@@ -103,6 +104,21 @@ class Sharing:
                 f"Model '{self._model.name}' has no layer that two tasks share, so there are no shared features."
             )
         return features
+
+    def _check_called_in_common(self, shared, counted):
+        """Raises where tasks share layers, but each calls them on data of its own."""
+        served = {}
+        for task in self.tasks:
+            for call in _calls_behind(self._model.output[task], stops=True) if task in counted else ():
+                served.setdefault(call, set()).add(task)
+        for layer in self._model.operations:
+            calls = [tasks for (operation, _), tasks in served.items() if operation == id(layer)]
+            apart = shared(layer) and all(len(tasks) == 1 for tasks in calls)
+            if apart and getattr(layer, "trainable_variables", None):
+                raise ValueError(
+                    f"The shared features should be of data that tasks have in common. Received: layer '{layer.name}', "
+                    "which tasks call on inputs of their own. Take `gradients='parameters'`."
+                )
 
     def _check_no_own_below(self, shared):
         """Raises where data goes from a task's own variables into shared ones."""
@@ -163,12 +179,7 @@ class Sharing:
         return inputs
 
     def _needs(self, task, tensor):
-        others = [x for x in keras.tree.flatten(self._model.input) if x is not tensor]
-        try:
-            keras.Model(others, self._model.output[task])
-        except ValueError:  # the graph is disconnected without it
-            return True
-        return False
+        return task in self.feeds(tensor._keras_history.operation)
 
     def last_shared_layers(self, tasks=None):
         """The last layers with trainable variables that make shared features.
@@ -204,16 +215,20 @@ def _operations_behind(tensor, stops):
     Returns:
         List of layers and other operations.
     """
-    found, seen, waiting = {}, set(), keras.tree.flatten(tensor)
+    return list({id(operation): operation for operation in _calls_behind(tensor, stops).values()}.values())
+
+
+def _calls_behind(tensor, stops):
+    """Same, call by call: dict from `(id of the operation, number of the call)` to the operation."""
+    found, waiting = {}, keras.tree.flatten(tensor)
     while waiting:
         history = waiting.pop()._keras_history
-        operation = history.operation
-        if (id(operation), history.node_index) not in seen:
-            seen.add((id(operation), history.node_index))
-            found[id(operation)] = operation
+        operation, call = history.operation, (id(history.operation), history.node_index)
+        if call not in found:
+            found[call] = operation
             if not stops or not isinstance(operation, _stop_gradient()):
                 waiting.extend(operation._inbound_nodes[history.node_index].input_tensors)
-    return list(found.values())
+    return found
 
 
 def count_parameters(variables):

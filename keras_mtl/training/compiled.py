@@ -258,8 +258,18 @@ class Compiled:
             )
         return TaskPairs(self.tasks) if diagnostics and len(self.tasks) > 1 else None
 
+    def _width_of_features(self, model):
+        shapes = [tuple(feature.shape[1:]) for feature in model.sharing.features(self.tasks)]
+        if any(size is None for shape in shapes for size in shape):
+            raise ValueError(
+                f"Weighting {type(self.weighting).__name__} needs shared features of known shapes. Received: {shapes}"
+            )
+        return sum(int(np.prod(shape)) for shape in shapes)
+
     def _build_weighting(self, model):
         shape = (len(self.tasks),)
+        if self.weighting.requires == "features":
+            shape += (self._width_of_features(model),)
         if self.weighting.requires == "jacobian":
             shape += (sum(int(np.prod(v.shape)) for v in model.sharing.shared_variables(self.tasks)),)
         if not self.weighting.built:

@@ -211,6 +211,26 @@ class FeatureGradients(ParameterGradients):
     def shared_gradients(self, weights):
         return dict(zip(map(key, self.shared), self._through_trunk(self.shared, weights), strict=True))
 
+    def by_example(self):
+        """The task gradients of all features of each example.
+
+        Returns:
+            float32 tensor of shape `(K, B, D)`.
+        """
+        size = tf.shape(self.features[0])[0]
+        parts = [
+            tf.reshape(tf.cast(rows.matrix(), tf.float32), [len(self.tasks), size, math.prod(feature.shape[1:])])
+            for rows, feature in zip(self.gradients.of_targets, self.features, strict=True)
+        ]
+        return tf.concat(parts, axis=2)
+
+    def gradients_from(self, gradient):
+        """Gradients of the shared variables from one of the features, of shape `(B, D)`."""
+        parts = tf.split(gradient, [math.prod(feature.shape[1:]) for feature in self.features], axis=1)
+        parts = [tf.reshape(tf.cast(p, f.dtype), tf.shape(f)) for p, f in zip(parts, self.features, strict=True)]
+        found = self.tape.gradient(self.features, self.shared, output_gradients=parts)
+        return dict(zip(map(key, self.shared), found, strict=True))
+
     def _through_trunk(self, variables, weights):
         combined = self.gradients.combine(weights)
         return self.tape.gradient(self.features, variables, output_gradients=combined)

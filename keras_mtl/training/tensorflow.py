@@ -28,6 +28,8 @@ def train_step(model, data):
         _loss_step(model, guard, *data)
     elif weighting.requires == "jacobian":
         _jacobian_step(model, guard, *data)
+    elif weighting.requires == "features":
+        _feature_step(model, guard, *data)
     else:
         _gramian_step(model, guard, *data)
     guard.restore()
@@ -203,6 +205,27 @@ def _reweighted_gradients(model, x, y, sample_weight):
     _move_penalties(compiled, step.penalties, x)
     compiled.track_weights(weights, step.present)
     return gradients, step
+
+
+def _feature_step(model, guard, x, y, sample_weight):
+    """One backward pass of the trunk, from task gradients of the features that the weighting has changed."""
+    compiled, weighting = model.compiled_tasks, model.compiled_tasks.weighting
+    place = FeatureGradients(model)
+    gradients, step = _collect(model, place, _forward(model, place, x, y, sample_weight))
+    gramian = _unscaled(place.gramian(), step.scale)
+    with tf.GradientTape() as tape:
+        changed, objective = weighting.align(place.by_example(), step.present)
+        objective = objective * step.scale / replicas()
+    learned = weighting.trainable_variables
+    gradients.update(zip(map(key, learned), tape.gradient(objective, learned), strict=True))
+    gradients.update(place.gradients_from(tf.einsum("kbd,k->bd", changed, step.present)))
+    _add(gradients, place, step)
+    weights = weighting.task_weights(step.losses, step.present)
+    _apply(model, guard, gradients, step)
+    compiled.track_losses(step.batch, step.added, _batch_size(x), step.finite)
+    _move_penalties(compiled, step.penalties, x)
+    compiled.track_weights(weights, step.present)
+    compiled.track_gramian(gramian, step.present)
 
 
 def _jacobian_step(model, guard, x, y, sample_weight):

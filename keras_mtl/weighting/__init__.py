@@ -1,7 +1,7 @@
 """Weightings: from task losses or task gradients to task weights."""
 
 from keras_mtl.weighting.aligned import AlignedMTL
-from keras_mtl.weighting.base import GramianWeighting, JacobianWeighting, Weighting
+from keras_mtl.weighting.base import FeatureWeighting, GramianWeighting, JacobianWeighting, Weighting
 from keras_mtl.weighting.cagrad import CAGrad
 from keras_mtl.weighting.config import ConFIG
 from keras_mtl.weighting.custom_loop import task_gradients
@@ -17,6 +17,7 @@ from keras_mtl.weighting.geometric import Geometric
 from keras_mtl.weighting.graddrop import GradDrop
 from keras_mtl.weighting.gradnorm import GradNorm
 from keras_mtl.weighting.gradvac import GradVac
+from keras_mtl.weighting.great import GREAT
 from keras_mtl.weighting.imtl_g import IMTLG
 from keras_mtl.weighting.imtl_l import IMTLL
 from keras_mtl.weighting.mgda import MGDA
@@ -38,6 +39,7 @@ __all__ = [
     "DTP",
     "DWA",
     "FAMO",
+    "GREAT",
     "IMTLG",
     "IMTLL",
     "MGDA",
@@ -49,6 +51,7 @@ __all__ = [
     "Equal",
     "ExcessMTL",
     "FairGrad",
+    "FeatureWeighting",
     "Geometric",
     "GradDrop",
     "GradNorm",

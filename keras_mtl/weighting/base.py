@@ -21,7 +21,8 @@ class Weighting(layers.Layer):
     What a weighting needs it says in class attributes; the training step reads
     those and never asks for a method's name:
 
-    - `requires`: `"losses"`, `"gramian"` (K x K inner products of the task
+    - `requires`: `"losses"`, `"features"` (the task gradients of the shared
+      features, example by example), `"gramian"` (K x K inner products of the task
       gradients) or `"jacobian"` (the K x P task gradients themselves).
     - `second_forward`: True where `after_step` wants the losses of the same
       batch once the optimizer has stepped.
@@ -285,6 +286,29 @@ class GramianWeighting(Weighting):
             "normalize": self.normalize,
             "every": self.every,
         }
+
+
+class FeatureWeighting(Weighting):
+    """Base of the methods that change the task gradients of the shared features.
+
+    Built with `(K, D)`: K tasks, D features of an example. The trunk gets the sum of the changed gradients.
+    """
+
+    requires = "features"
+
+    def align(self, gradients, present):
+        """Changes the tasks' gradients and updates the state.
+
+        Args:
+            gradients: float32 tensor of shape `(K, B, D)`: dL_k/dh for B
+                examples. 0 for absent tasks.
+            present: Float tensor of shape `(K,)`.
+
+        Returns:
+            Tuple `(changed, objective)`: a tensor of the shape of `gradients`,
+            and a scalar that the weighting's own variables minimize.
+        """
+        raise NotImplementedError
 
 
 class JacobianWeighting(Weighting):

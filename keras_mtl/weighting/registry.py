@@ -18,6 +18,7 @@ from keras_mtl.weighting.geometric import Geometric
 from keras_mtl.weighting.graddrop import GradDrop
 from keras_mtl.weighting.gradnorm import GradNorm
 from keras_mtl.weighting.gradvac import GradVac
+from keras_mtl.weighting.great import GREAT
 from keras_mtl.weighting.imtl_g import IMTLG
 from keras_mtl.weighting.imtl_l import IMTLL
 from keras_mtl.weighting.mgda import MGDA
@@ -48,6 +49,7 @@ _WEIGHTINGS = {
     "graddrop": GradDrop,
     "gradnorm": GradNorm,
     "gradvac": GradVac,
+    "great": GREAT,
     "imtl_g": IMTLG,
     "imtl_l": IMTLL,
     "mgda": MGDA,

@@ -51,10 +51,11 @@ class Sequential(Weighting):
                     "`stages` should be weightings on losses, but for the last. "
                     f"Received: {stage} before the last of stages={stages!r}"
                 )
-        if self.stages[-1].requires == "jacobian":
+        if self.stages[-1].requires in ("jacobian", "features"):
+            what = "the Jacobian" if self.stages[-1].requires == "jacobian" else "the gradients of features"
             raise ValueError(
                 "`stages` should end with a weighting on losses or on the Gramian. "
-                f"Received: {self.stages[-1]}, which requires the Jacobian"
+                f"Received: {self.stages[-1]}, which requires {what}"
             )
         self.requires = self.stages[-1].requires
         self.every = self.stages[-1].every
