@@ -1,0 +1,74 @@
+"""Models that were saved by earlier versions load, predict what they predicted, and train on."""
+
+import tarfile
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+
+import keras_mtl
+from keras_mtl import weighting as W
+from tests.fixtures.make_saved_models import ARCHIVE, names_in
+from tests.models.test_builders_contract import BUILDERS, WITHOUT_SHARED
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved")
+    with tarfile.open(ARCHIVE) as tar:
+        tar.extractall(folder, filter="data")
+    return folder
+
+
+NAMES = sorted(names_in(ARCHIVE))
+# By default every builder once, and the weightings in turn.
+CHOSEN = {[n for n in NAMES if n.split("-")[0] == b][i % 10] for i, b in enumerate(BUILDERS)}
+
+
+@pytest.mark.parametrize("name", [n if n in CHOSEN else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
+def test_loads_and_predicts_what_it_did(name, folder):
+    model = keras.models.load_model(folder / f"{name}.keras", safe_mode=True)
+    _, weighting = name.split("-")
+    assert isinstance(model, keras_mtl.MultiTaskModel)
+    assert type(model.weighting) is type(W.get(weighting))
+    with np.load(folder / f"{name}.npz") as saved:
+        outputs = model(saved["x"], training=False)
+        for task in model.tasks:
+            np.testing.assert_allclose(outputs[task], saved[task], rtol=1e-4, atol=1e-5)
+        state = [saved[key] for key in sorted(saved.files, key=lambda k: (len(k), k)) if key.startswith("state")]
+    for variable, value in zip(model.weighting.variables, state, strict=True):
+        np.testing.assert_array_equal(variable, value, err_msg=variable.path)
+
+
+@pytest.mark.parametrize("name", ["hard_sharing-nash", pytest.param("mmoe-uncertainty", marks=pytest.mark.slow)])
+def test_trains_on(name, folder):
+    model = keras.models.load_model(folder / f"{name}.keras")
+    model.run_eagerly = True
+    with np.load(folder / f"{name}.npz") as saved:
+        logs = model.train_on_batch(saved["x"], {t: np.ones_like(saved[t]) for t in model.tasks}, return_dict=True)
+    assert all(np.isfinite(value) for value in logs.values())
+
+
+def test_every_builder_and_weighting_is_kept():
+    """A new one has a model here too: `python -m tests.fixtures.make_saved_models`."""
+    expected = {
+        f"{b}-{w}" for b in BUILDERS for w in W.names() if b not in WITHOUT_SHARED or W.get(w).requires == "losses"
+    }
+    assert not expected - set(NAMES)
+    assert ARCHIVE.stat().st_size < 3 * 2**20
+
+
+def test_no_file_has_code_in_it(folder):
+    """Loading runs nothing from the file: there is no `Lambda`, and no pickled function."""
+    for name in NAMES:
+        config = zipfile.ZipFile(folder / f"{name}.keras").read("config.json").decode()
+        assert '"__lambda__"' not in config and '"Lambda"' not in config, name
+
+
+def test_a_model_with_code_in_it_is_refused(tmp_path):
+    inputs = keras.Input((2,))
+    outputs = {"a": keras.layers.Lambda(lambda x: x * 2, output_shape=(2,))(keras.layers.Dense(2)(inputs))}
+    keras_mtl.MultiTaskModel(inputs, outputs).save(tmp_path / "m.keras")
+    with pytest.raises(ValueError, match=r"(?s)lambda.*unsafe|unsafe.*lambda"):
+        keras.models.load_model(tmp_path / "m.keras")
