@@ -3,11 +3,12 @@
 import hashlib
 import json
 import os
-import pathlib
 import time
 
 import keras
 import numpy as np
+
+from keras_mtl.models.saving import writable_folder
 
 
 class RunStore:
@@ -20,13 +21,8 @@ class RunStore:
     """
 
     def __init__(self, directory, settings):
-        self._directory = None if directory is None else pathlib.Path(directory)
+        self._directory = None if directory is None else writable_folder(directory, "directory")
         self._digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:12]
-        if self._directory is not None:
-            try:
-                self._directory.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise ValueError(f"`directory` should be writable. Received: {directory!r} ({error})") from error
 
     def load(self, name, seed):
         """The run of a candidate and seed, or `None` if there is none."""

@@ -11,6 +11,7 @@ from keras_mtl.callbacks.board_text import compile_card, sharing_card
 from keras_mtl.callbacks.board_writer import BoardWriter
 from keras_mtl.callbacks.conflict_monitor import ConflictMonitor
 from keras_mtl.callbacks.heat_map import heat_map
+from keras_mtl.models.saving import writable_folder
 
 
 class TaskBoard(keras.callbacks.Callback):
@@ -58,17 +59,7 @@ class TaskBoard(keras.callbacks.Callback):
         self.monitor = monitor
         self.x = x
         self.images_every = images_every
-        self._check_directory()
-
-    def _check_directory(self):
-        try:
-            os.makedirs(self.log_dir, exist_ok=True)
-            path = os.path.join(self.log_dir, f".write-{os.getpid()}")
-            with open(path, "w"):
-                pass
-            os.remove(path)
-        except OSError as error:
-            raise ValueError(f"`log_dir` should be writable. Received: log_dir={self.log_dir!r} ({error})") from error
+        writable_folder(self.log_dir, "log_dir")
 
     def on_train_begin(self, logs=None):
         from keras_mtl.callbacks.board_graph import graph_def

@@ -29,6 +29,30 @@ def whole_file(path):
         part.unlink(missing_ok=True)
 
 
+def writable_folder(path, argument):
+    """Makes a folder and writes to it once, so that no long work is lost to one that cannot be written.
+
+    Args:
+        path: Path of a folder on this machine.
+        argument: String. What the caller calls it, for the error.
+
+    Returns:
+        `pathlib.Path` of the folder.
+
+    Raises:
+        ValueError: If the folder cannot be made or written to.
+    """
+    folder = pathlib.Path(path)
+    probe = folder / f".{os.getpid()}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"`{argument}` should be writable. Received: {argument}={str(path)!r} ({error})") from error
+    return folder
+
+
 def is_one_file(path, ending):
     """Whether a path is of one file on this machine with this end of its name.
 

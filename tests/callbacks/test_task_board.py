@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import urllib.parse
 import urllib.request
@@ -234,6 +235,9 @@ def test_refuses_bad_arguments(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="writable"):
         TaskBoard(tmp_path / "file" / "logs")
+    if os.path.isdir("/proc/self/fd"):  # a folder that is there, and that not even root may write to
+        with pytest.raises(ValueError, match=r"`log_dir` should be writable.*/proc/self/fd"):
+            TaskBoard("/proc/self/fd")
     with pytest.raises(ValueError, match="`monitor`"):
         TaskBoard(tmp_path, monitor="conflicts")
     with pytest.raises(ValueError, match="`images_every`"):

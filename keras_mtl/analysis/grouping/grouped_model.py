@@ -11,6 +11,7 @@ from keras_mtl.analysis.grouping.result import Grouping
 from keras_mtl.analysis.grouping.select import labels_of_tasks
 from keras_mtl.analysis.progress import run_bar
 from keras_mtl.models.multi_task_model import MultiTaskModel
+from keras_mtl.models.saving import writable_folder
 
 
 def build_groups(grouping, builder):
@@ -220,11 +221,7 @@ class _Kept:
     """A network that was trained to the end, in a folder."""
 
     def __init__(self, directory, place, network, epochs):
-        folder = pathlib.Path(directory)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ValueError(f"`directory` should be writable. Received: {directory!r} ({error})") from error
+        folder = writable_folder(directory, "directory")
         self._network = network
         self._weights = folder / f"network{place}.weights.h5"
         self._record = folder / f"network{place}.json"
