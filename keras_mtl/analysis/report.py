@@ -210,8 +210,9 @@ class Report:
 
     def _table(self):
         content = self.to_dict()
-        names = [f"{task}_{m}" for task, of_task in self.metrics.items() for m in of_task]
-        arrows = ["↑" if higher_is_better(n.split("_", 1)[-1], self.directions) else "↓" for n in names]
+        counted = [(task, metric) for task, of_task in self.metrics.items() for metric in of_task]
+        names = [f"{task}_{metric}" for task, metric in counted]
+        arrows = ["↑" if higher_is_better(metric, self.directions) else "↓" for _, metric in counted]
         header = ["model", *(f"{n} {a}" for n, a in zip(names, arrows, strict=True))]
         header += ["delta_m %", "95 % interval", "parameters", "ms/step", "s"]
         rows = []

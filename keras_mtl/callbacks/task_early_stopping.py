@@ -31,7 +31,8 @@ class TaskEarlyStopping(keras.callbacks.Callback):
         stopped: Dict from task to the epoch (from 0) in which it stopped.
 
     Raises:
-        ValueError: If a task or a log is unknown.
+        ValueError: If a task or a log is unknown, or `mode` is `"auto"` and
+            the name of `monitor` does not tell which way is better.
 
     Example:
 
@@ -53,6 +54,7 @@ class TaskEarlyStopping(keras.callbacks.Callback):
             raise ValueError(f"`mode` should be 'auto', 'min' or 'max'. Received: mode={mode!r}")
         if criterion != "patience" and not callable(criterion):
             raise ValueError(f"`criterion` should be 'patience' or a function. Received: criterion={criterion!r}")
+        self._higher = mode == "max" or (mode == "auto" and _direction(monitor))
         self.tasks = tasks
         self.patience = patience
         self.min_delta = abs(min_delta)
@@ -86,7 +88,7 @@ class TaskEarlyStopping(keras.callbacks.Callback):
         log = self.monitor.format(task=task)
         if log not in logs:
             raise ValueError(f"`monitor` should name a log of task '{task}'. Received: {log!r}; logs: {sorted(logs)}")
-        self._keep_if_best(task, log, float(logs[log]))
+        self._keep_if_best(task, float(logs[log]))
         if self.criterion == "patience":
             return self._waited[task] >= self.patience
         self._train_losses[task].append(float(logs[f"{task}_loss"]))
@@ -94,10 +96,9 @@ class TaskEarlyStopping(keras.callbacks.Callback):
         weight = self.model.task_weights()[task]
         return self.criterion(self._train_losses[task], self._val_losses[task], weight)
 
-    def _keep_if_best(self, task, log, value):
-        higher = self.mode == "max" or (self.mode == "auto" and higher_is_better(log))
+    def _keep_if_best(self, task, value):
         best = self._best[task]
-        gain = np.inf if best is None else (value - best if higher else best - value)
+        gain = np.inf if best is None else (value - best if self._higher else best - value)
         if gain > self.min_delta:
             self._best[task], self._waited[task] = value, 0
             if self.restore_best_weights:
@@ -118,6 +119,17 @@ class TaskEarlyStopping(keras.callbacks.Callback):
         for layer in self.model.sharing.layers:
             if self.model.sharing.tasks_of(layer) == (task,):
                 layer.trainable = False
+
+
+def _direction(monitor):
+    """Whether more is better, from the monitored name without the task's, which may read like a metric."""
+    try:
+        return higher_is_better(monitor.replace("{task}", ""))
+    except ValueError as error:
+        raise ValueError(
+            f"`mode` should say 'max' or 'min', since the name of monitor={monitor!r} does not tell which is better. "
+            "Received: mode='auto'"
+        ) from error
 
 
 def tcdcn_criterion(threshold, window=5):

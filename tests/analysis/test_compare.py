@@ -185,6 +185,14 @@ def test_negative_transfer_by_hand():
     assert report.gains("one", "b") == pytest.approx([-50.0, -25.0])
 
 
+def test_a_direction_by_metric_holds_for_tasks_of_several_words(capsys):
+    alone = {"days_in_hospital": {"score": 2.0}}
+    runs = {"one": [{"values": {"days_in_hospital_score": 3.0}, "parameters": 1, "step_ms": 1.0, "seconds": 1.0}]}
+    report = Report(runs, alone, {"days_in_hospital": ["score"]}, [0], directions={"score": "max"})
+    report.print()
+    assert "+50.00" in capsys.readouterr().out and "days_in_hospital_score ↑" in report.to_markdown()
+
+
 def test_learned_weightings_are_no_parameters_of_the_model():
     learned = run(candidates=("uncertainty",), seeds=[0])
     assert learned.runs["uncertainty"][0]["parameters"] == (3 * 4 + 4) + 2 * (4 + 1)
@@ -251,6 +259,9 @@ def test_refuses_bad_input(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="writable"):
         run(tmp_path / "file" / "runs")
+    if os.path.isdir("/proc/self/fd"):  # a folder that is there, and that not even root may write to
+        with pytest.raises(ValueError, match=r"`directory` should be writable.*/proc/self/fd"):
+            run("/proc/self/fd")
 
 
 @pytest.mark.slow

@@ -144,6 +144,24 @@ def test_stopping_refuses_unknown_logs(data):
         build().fit(*data, verbose=0, callbacks=[TaskEarlyStopping(tasks=["z"])])
 
 
+def test_stopping_asks_for_a_direction_that_no_name_tells():
+    with pytest.raises(ValueError, match=r"`mode` should say 'max' or 'min'.*'val_\{task\}_score'"):
+        TaskEarlyStopping(monitor="val_{task}_score")
+    TaskEarlyStopping(monitor="val_{task}_score", mode="max")
+
+
+def test_a_task_may_be_called_like_a_metric(data):
+    """Its name says nothing of the direction."""
+    x, _ = data
+    y = {"accident": x[:, :1], "terror": x[:, 1:2]}
+    model = keras_mtl.hard_sharing(keras.Input((3,)), [layers.Dense(2)], {task: layers.Dense(1) for task in y})
+    model.compile(keras.optimizers.SGD(1e-3), loss="mse", metrics={task: ["r2_score"] for task in y}, run_eagerly=True)
+    for monitor in ("val_{task}_loss", "val_{task}_r2_score"):
+        stopping = TaskEarlyStopping(patience=1, monitor=monitor)
+        model.fit(x, y, epochs=2, validation_data=(x, y), verbose=0, callbacks=[stopping])
+        assert stopping.stopped == {}  # both get better
+
+
 class TestTcdcnCriterion:
     """The task-wise rule: trend of the training loss times generalization gap."""
 
