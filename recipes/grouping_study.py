@@ -12,10 +12,11 @@ groups as clear as these, or that groups found in this way train better (recipes
 
     python recipes/grouping_study.py [--quick] [--seeds 5]
 
-A picture goes to runs/grouping_study/.
+A picture goes to runs/grouping_study/; a call that was stopped goes on from there.
 """
 
 import argparse
+import json
 import os
 import time
 
@@ -80,33 +81,50 @@ def contrast(affinity):
     return float(within.mean() / np.abs(affinity.values[~same]).mean())
 
 
+class StepsClock(keras.callbacks.Callback):
+    """CPU seconds of steps, without tracing: those from the second epoch on, as if the first were like them."""
+
+    def __init__(self):
+        super().__init__()
+        self.seconds = 0.0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 1:
+            self._start = time.process_time()
+
+    def on_train_end(self, logs=None):
+        epochs = self.params["epochs"]
+        self.seconds += (time.process_time() - self._start) * epochs / (epochs - 1)
+
+
 def measure(kind, seed, epochs, show):
     """All measures on one data set.
 
     Returns:
-        Dict from measure to a dict of `scores`, `found`, and CPU seconds.
+        Dict from measure to a dict of `scores`, `found`, CPU `seconds`, and those of `steps` alone.
     """
     x, y = make_data(kind, seed)
     options = {"epochs": epochs, "batch_size": BATCH, "progress": False}
     results = {}
 
     def keep(name, take):
-        show(f"{kind}, seed {seed}, {name}")
+        show(f"{kind}, seed {seed}, {name}", len(results))
         keras.utils.clear_session()
         keras.utils.set_random_seed(seed)
+        clock = StepsClock()
         start = time.process_time()
-        scores = take()
+        scores = take([clock])
         seconds = time.process_time() - start
         method = "higher_order" if isinstance(scores, list) else "integer"
         chosen = found(analysis.group_tasks(scores, 2, method=method))
-        results[name] = {"scores": scores, "found": chosen, "seconds": seconds}
+        results[name] = {"scores": scores, "found": chosen, "seconds": seconds, "steps": clock.seconds}
 
-    def plain():
+    def plain(callbacks):
         model = build(kind, TASKS)
-        model.fit(x, y, batch_size=BATCH, epochs=epochs, verbose=0)
+        model.fit(x, y, batch_size=BATCH, epochs=epochs, callbacks=callbacks, verbose=0)
         return analysis.task_relations(y).association  # of no interest here: the time is
 
-    def pairs():
+    def pairs(callbacks):
         validation = make_data(kind, seed)
         return analysis.measure_networks(
             lambda tasks: build(kind, tasks),
@@ -114,25 +132,43 @@ def measure(kind, seed, epochs, show):
             validation=(validation[0][1600:], {t: v[1600:] for t, v in validation[1].items()}),
             metrics=dict.fromkeys(TASKS, "loss"),
             seeds=[seed],
+            callbacks=callbacks,
             **{**options, "epochs": round(epochs * EXAMPLES / 1600)},
         )
 
-    def features():
+    def features(callbacks):
         columns = analysis.build_groups([[task] for task in TASKS], lambda tasks: build(kind, tasks))
-        return analysis.measure_affinity(columns, (x, y), method="representation", **options)
+        return analysis.measure_affinity(columns, (x, y), method="representation", callbacks=callbacks, **options)
 
     keep("plain training", plain)
     for name, method in (("look-ahead", "look_ahead"), ("cosine", "cosine")):
         keep(
             name,
-            lambda method=method: analysis.measure_affinity(
-                build(kind, TASKS), (x, y), method=method, every=EVERY, **options
+            lambda callbacks, method=method: analysis.measure_affinity(
+                build(kind, TASKS), (x, y), method=method, every=EVERY, callbacks=callbacks, **options
             ),
         )
     keep("features", features)
-    keep("labels", lambda: analysis.task_relations(y).association)
+    keep("labels", lambda callbacks: analysis.task_relations(y).association)
     keep("all pairs", pairs)
     return results
+
+
+def measure_once(kind, seed, epochs, show, folder):
+    """What `measure` returns, kept in a file: a study that was stopped goes on."""
+    path = folder / f"{kind}-{epochs}-epochs-seed{seed}.json"
+    if not path.exists():
+        found = measure(kind, seed, epochs, show)
+        for result in found.values():
+            scores = result["scores"]
+            result["scores"] = scores.to_dict() if isinstance(scores, analysis.Affinity) else None
+        path.with_suffix(".part").write_text(json.dumps(found))
+        path.with_suffix(".part").replace(path)
+    found = json.loads(path.read_text())
+    for result in found.values():
+        if result["scores"] is not None:
+            result["scores"] = analysis.Affinity.from_dict(result["scores"])
+    return found
 
 
 def report(results, seeds):
@@ -140,14 +176,14 @@ def report(results, seeds):
     title = f"Two planted groups of three tasks, {len(seeds)} seeds"
     table = Table(title=title, title_justify="left")
     for name in ("data", "measure"):
-        table.add_column(name)
-    for name in ("groups found", "within / |between|", "CPU s", "of a training"):
+        table.add_column(name, no_wrap=True)
+    for name in ("groups found", "within / |between|", "CPU s", "of a training", "in steps"):
         table.add_column(name, justify="right")
     for kind, of_kind in results.items():
-        single = np.array([r["plain training"]["seconds"] for r in of_kind])
+        single, steps = (np.array([r["plain training"][key] for r in of_kind]) for key in ("seconds", "steps"))
         for name in MEASURES:
             runs = [r[name] for r in of_kind]
-            affinities = [r["scores"] for r in runs if isinstance(r["scores"], analysis.Affinity)]
+            affinities = [r["scores"] for r in runs if r["scores"] is not None]
             clear = mean_and_spread([contrast(a) for a in affinities]) if affinities else ""
             seconds = np.array([r["seconds"] for r in runs])
             table.add_row(
@@ -157,10 +193,12 @@ def report(results, seeds):
                 clear,
                 mean_and_spread(seconds),
                 mean_and_spread(seconds / single, digits=2),
+                mean_and_spread(np.array([r["steps"] for r in runs]) / steps, digits=2),
                 end_section=name == MEASURES[-1],
             )
     console.print(table)
     console.print("'of a training': CPU time over that of training all six tasks in one network, unwatched")
+    console.print("'in steps': the same without tracing, which takes most of the time where networks are so small")
 
 
 def draw(results, path):
@@ -193,21 +231,23 @@ def main():
     parser.add_argument("--seeds", type=int, default=5)
     arguments = parser.parse_args()
     seeds = range(1 if arguments.quick else arguments.seeds)
+    folder = output_folder("grouping_study-quick" if arguments.quick else "grouping_study")
     results = {kind: [] for kind in UNITS}
     with progress("measures") as bar:
         row = bar.add_task("", total=len(UNITS) * len(seeds) * (len(MEASURES) + 1))
-        begun = []
+        done = 0
 
-        def show(text):
-            bar.update(row, description=text, completed=len(begun))
-            begun.append(text)
+        def show(text, measured):
+            bar.update(row, description=text, completed=done + measured)
 
-        for kind in UNITS:
-            for seed in seeds:
-                results[kind].append(measure(kind, seed, 2 if arguments.quick else EPOCHS[kind], show))
-        bar.update(row, completed=len(begun))
+        for seed in seeds:
+            for kind in UNITS:
+                epochs = 2 if arguments.quick else EPOCHS[kind]
+                results[kind].append(measure_once(kind, seed, epochs, show, folder))
+                done += len(MEASURES) + 1
+        bar.update(row, completed=done)
     report(results, seeds)
-    path = output_folder("grouping_study-quick" if arguments.quick else "grouping_study") / "affinities.png"
+    path = folder / "affinities.png"
     draw(results, path)
     console.print(f"Picture: {path}")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_mtl.analysis import Affinity, Grouping
-from recipes.data import yeast
+from recipes.data import qm9, yeast
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -47,7 +47,70 @@ def test_labels_of_yeast_are_tasks(recipe, monkeypatch):
     arrays = {"inputs": rng.normal(size=(2417, 103)), "labels": rng.integers(0, 2, (2417, 14)).astype("float32")}
     splits = yeast.yeast(arrays=arrays)
     monkeypatch.setattr(recipe.yeast, "yeast", lambda: splits)
-    (x, y), (test_x, _) = recipe.load(["label_0", "label_13"], quick=False)
+    problem = recipe.yeast_labels()
+    assert list(problem.metrics) == [f"label_{i}" for i in range(14)]
+    (x, y), (test_x, _) = problem.train, problem.test
     assert x.shape == (1500, 103) and len(test_x) == 917
     np.testing.assert_array_equal(y["label_13"][:, 0], splits["train"][1][:, 13])
-    assert recipe.build(list(y)).tasks == ("label_0", "label_13")
+    assert problem.build(["label_0", "label_13"]).tasks == ("label_0", "label_13")
+
+
+def test_targets_of_molecules_are_standardized_by_training_molecules(recipe, monkeypatch):
+    recipe = recipe("task_grouping")
+    rng = np.random.default_rng(0)
+
+    def molecules(rows, width):
+        def some(count):
+            return rng.normal(size=(count, 5 + width)), {t: rng.normal(3, 7, (count, 1)) for t in qm9.TASKS}
+
+        return {split: some(count) for split, count in rows.items()}
+
+    monkeypatch.setattr(recipe.qm9, "qm9", molecules)
+    problem = recipe.qm9_targets()
+    assert list(problem.metrics) == list(qm9.TASKS)
+    for labels in problem.train[1].values():
+        assert abs(labels.mean()) < 1e-4 and abs(labels.std() - 1) < 1e-4
+    test = problem.test[1]["u0"]
+    assert 1e-4 < abs(test.mean()) < 0.1  # by the training molecules' mean, not its own
+    assert problem.build(["mu", "cv"]).tasks == ("mu", "cv")
+
+
+def test_hidden_attributes_of_faces_do_not_count(recipe, monkeypatch):
+    recipe = recipe("task_grouping")
+    rng = np.random.default_rng(0)
+
+    def pictures(tasks, rows, track):
+        def some(count):
+            labels = {t: rng.integers(-1, 3, count) for t in tasks if t != "landmarks"}
+            return rng.random((count, 64, 64, 3)), {"landmarks": rng.random((count, 10)), **labels}
+
+        return {split: some(count) for split, count in rows.items()}
+
+    monkeypatch.setattr(recipe.faces, "faces", pictures)
+    problem = recipe.face_tasks(quick=True)
+    assert len(recipe.face_tasks().metrics) == 14
+    x, y = problem.train
+    assert x.shape == (100, 32, 32, 3) and problem.metrics["landmarks"] == "loss"
+    model = problem.build(["landmarks", "skin"])
+    values = model.evaluate(x, {t: y[t] for t in model.tasks}, return_dict=True, verbose=0)
+    answers = model.predict(x, verbose=0)["skin"].argmax(axis=1)
+    known = y["skin"] >= 0
+    assert np.isclose(values["skin_accuracy"], (answers == y["skin"])[known].mean())
+
+
+def test_a_study_that_was_stopped_goes_on(recipe, monkeypatch, tmp_path):
+    recipe = recipe("grouping_study")
+    measured = []
+
+    def measure(kind, seed, epochs, show):
+        measured.append(seed)
+        scores = {"look-ahead": Affinity("ab", [[0, 1], [2, 0]]), "all pairs": []}
+        return {name: {"scores": s, "found": True, "seconds": 1.0, "steps": 0.5} for name, s in scores.items()}
+
+    monkeypatch.setattr(recipe, "measure", measure)
+    first, again = (recipe.measure_once("sums", 3, 19, None, tmp_path) for _ in range(2))
+    assert measured == [3]
+    for found in (first, again):
+        assert found["look-ahead"]["scores"].of("b", "a") == 2 and found["all pairs"]["scores"] is None
+    recipe.measure_once("sums", 3, 38, None, tmp_path)
+    assert measured == [3, 3]
