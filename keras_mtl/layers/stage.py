@@ -58,7 +58,7 @@ class Stage(layers.Layer):
         with name_scope(self.scope):
             for layer in self.stack:
                 # Calling builds the layer under this scope, whatever its kind.
-                outputs = layer.compute_output_spec(outputs) if layer.built else layer(outputs)
+                outputs = _output_spec(layer, outputs) if layer.built else layer(outputs)
         return keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, dtype=x.dtype), outputs)
 
     def call(self, inputs, training=None, mask=None):
@@ -94,6 +94,12 @@ class Stage(layers.Layer):
     def _is_scoped(self, layer):
         paths = [v.path for v in layer.variables if "seed_generator" not in v.path]
         return not paths or any(path.startswith(f"{self.scope}/") for path in paths)
+
+
+def _output_spec(layer, inputs):
+    """What a built layer returns, without a call that its graph would keep; raises where the layer's call would."""
+    layer._assert_input_compatibility(inputs)
+    return layer.compute_output_spec(inputs)
 
 
 def _left_to_sequential(config):

@@ -245,3 +245,11 @@ def test_the_digits_example_of_the_readme_shape():
     shared = (9 * 4 + 4) + (4 * 9 * 6 + 6)
     own = (16 * 6 * 8 + 8) + (8 * 10 + 10)
     assert model.count_params() == shared + 2 * own
+
+
+@pytest.mark.parametrize(
+    "layer", [layers.GlobalAveragePooling1D(), keras.Sequential([keras.Input((3,)), layers.Dense(2)])]
+)
+def test_a_layer_without_anything_to_build_says_early_what_does_not_fit(layer):
+    with pytest.raises(ValueError, match="should take what comes before it"):
+        keras_mtl.hard_sharing(keras.Input((5,)), [layers.Dense(4), layer], {"a": layers.Dense(1)})
