@@ -119,6 +119,9 @@ def _all_finite(gradients, exactly=False):
 
 
 def _apply_if(condition, optimizer, pairs):
+    if not pairs:  # a batch without labels, under weightings that take task gradients
+        return
+
     def apply(pairs):
         optimizer.apply_gradients(pairs)
 

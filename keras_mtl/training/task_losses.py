@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from keras import ops
 
+from keras_mtl.training.label_shapes import check_label_shape
 from keras_mtl.training.labels import Labels, read_labels
 from keras_mtl.training.resolve import is_elementwise
 
@@ -76,6 +77,8 @@ class TaskLosses:
         labels = {}
         for task in self.outputs:
             if y.get(task) is not None:
+                if task in self.losses:
+                    check_label_shape(task, self.losses[task], y[task], y_pred[task])
                 labels[task] = read_labels(
                     y[task],
                     y_pred[task],

@@ -262,3 +262,30 @@ def test_a_class_that_the_loss_ignores_is_unlabelled():
     model = model_of(heads(), loss={"kind": loss})
     logs = fit(model, {"kind": KIND}, batch_size=5)
     assert_logs(logs, {"kind_loss": by_hand(model, known_kind=KIND != 2)["kind_loss"]})
+
+
+@pytest.mark.parametrize(
+    ("task", "labels"),
+    [("price", PRICE[:, None].repeat(3, axis=1)), ("price", PRICE[:-1]), ("kind", np.eye(3)[KIND]), ("kind", KIND[1:])],
+)
+def test_labels_that_do_not_belong_to_the_predictions(task, labels):
+    """They would be broadcast, or fail in words of TensorFlow."""
+    model = model_of(heads(), loss=LOSS, run_eagerly=True)
+    with pytest.raises(ValueError, match=f"labels of task '{task}' should have the shape"):
+        model.train_on_batch(X, {task: labels})
+
+
+def test_a_last_axis_of_one_may_be_there_or_not():
+    model = model_of(heads(), loss=LOSS, run_eagerly=True)
+    flat = model.test_on_batch(X, {"price": PRICE, "kind": KIND}, return_dict=True)
+    assert flat == model.test_on_batch(X, {"price": PRICE[:, None], "kind": KIND[:, None]}, return_dict=True)
+
+
+@pytest.mark.parametrize("weighting", ["equal", "mgda", "graddrop"])
+def test_a_batch_without_any_labels_changes_nothing(weighting):
+    model = model_of(heads(), loss=LOSS, optimizer="adam", weighting=weighting, run_eagerly=True)
+    before = model.get_weights()
+    logs = model.train_on_batch(X, {}, return_dict=True)
+    assert all(np.isfinite(value) for value in logs.values())
+    for v, w in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(v, w)
