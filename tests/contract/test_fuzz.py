@@ -1,0 +1,366 @@
+"""Random stages, heads, branches, labels and options: a model is built and trains a step, or we say what is wrong.
+
+No other exception, no NaN and no hang. An error is ours if it is raised in this package and is of a kind that says
+what was wrong with the arguments or the numbers; what Keras or TensorFlow say of a case is not good enough.
+"""
+
+import contextlib
+import pathlib
+import signal
+import traceback
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, event, given, settings
+from hypothesis import strategies as st
+from keras import layers
+
+import keras_mtl
+from keras_mtl import weighting as W
+from keras_mtl.training.compiled import GRADIENTS, ON_NONFINITE
+
+HOUSE = pathlib.Path(keras_mtl.__file__).parent
+OWN_ERRORS = (ValueError, TypeError, FloatingPointError)
+SECONDS = 60  # that no case of this size may take
+
+
+@keras.saving.register_keras_serializable(package="fuzz")
+class Twice(layers.Layer):
+    """A layer that returns two tensors."""
+
+    def call(self, x):
+        return [x, 2 * x]
+
+
+def functional(width):
+    inputs = keras.Input((width,))
+    return keras.Model(inputs, layers.Dense(3)(layers.Dense(4, activation="tanh")(inputs)))
+
+
+# What stands in a case is a key, so that a case that fails can be read.
+MADE = {
+    "dense": lambda: layers.Dense(3, activation="tanh"),
+    "wide": lambda: layers.Dense(5, activation="relu"),
+    "named": lambda: layers.Dense(3, name="same"),
+    "no_bias": lambda: layers.Dense(3, use_bias=False),
+    "decayed": lambda: layers.Dense(3, kernel_regularizer="l2"),
+    "dropout": lambda: layers.Dropout(0.5),
+    "batch_norm": lambda: layers.BatchNormalization(),
+    "layer_norm": lambda: layers.LayerNormalization(),
+    "flatten": lambda: layers.Flatten(),
+    "activation": lambda: layers.Activation("relu"),
+    "sequential": lambda: keras.Sequential([layers.Dense(4), layers.Dense(3)]),
+    "functional_3": lambda: functional(3),
+    "functional_5": lambda: functional(5),
+    "frozen": lambda: layers.Dense(3, trainable=False),
+    "conv1d": lambda: layers.Conv1D(3, 2, padding="same"),
+    "conv2d": lambda: layers.Conv2D(3, 2, padding="same"),
+    "pool1d": lambda: layers.MaxPooling1D(2),
+    "pool2d": lambda: layers.MaxPooling2D(2),
+    "gru": lambda: layers.GRU(3),
+    "mean1d": lambda: layers.GlobalAveragePooling1D(),
+    "concatenate": lambda: layers.Concatenate(),
+    "two_tensors": lambda: Twice(),
+    "text": lambda: "Dense(3)",
+    "nothing": lambda: None,
+    "empty": lambda: [],
+}
+USUAL = ("dense", "wide", "no_bias", "decayed", "dropout", "batch_norm", "layer_norm", "sequential", "activation")
+INPUTS = {
+    "vector": lambda: keras.Input((5,)),
+    "sequence": lambda: keras.Input((4, 2)),
+    "image": lambda: keras.Input((4, 4, 1)),
+    "any_length": lambda: keras.Input((None, 2)),
+    "dict": lambda: {"u": keras.Input((5,), name="u"), "v": keras.Input((3,), name="v")},
+    "list": lambda: [keras.Input((5,)), keras.Input((3,))],
+}
+# Activation and loss of a head, and how its labels are drawn.
+KINDS = {
+    "mse": (None, "mse"),
+    "mae": (None, "mae"),
+    "huber": (None, "huber"),
+    "poisson": ("softplus", "poisson"),
+    "binary": ("sigmoid", "binary_crossentropy"),
+    "hinge": ("tanh", "hinge"),
+    "categorical": ("softmax", "categorical_crossentropy"),
+    "sparse": ("softmax", "sparse_categorical_crossentropy"),
+    "kl": ("softmax", "kl_divergence"),
+    "cosine": (None, "cosine_similarity"),
+}
+LABELS = ("as_output",) * 30 + (
+    "column_dropped",
+    "wider",
+    "deeper",
+    "fewer_examples",
+    "integers",
+    "float16",
+    "booleans",
+)
+
+
+# What fits, and what is odd: half of the cases are drawn from the first alone.
+OPTIONS = {
+    "hard_sharing": {"shared_depth": ([None, 0, 1], [7, -1, "all"])},
+    "soft_sharing": {
+        "distance": (["l2", "trace_norm"], ["none"]),
+        "normalization": (["laf", "tt"], ["x"]),
+        "strength": ([0.01, 0.0], [-1.0]),
+    },
+    "cross_stitch": {"units": (["channel", "layer"], ["all"]), "self_weight": ([0.9, 0.0], [2.0])},
+    "sluice": {"subspaces": ([1], [3, 2, 0]), "layer_stitch": ([False], [True])},
+    "nddr": {"batch_normalization": ([False, True], [None]), "self_weight": ([0.9, 0.0], [])},
+    "mtan": {"batch_normalization": ([False, True], []), "hidden": ([None, 2], [0, -3])},
+    "mmoe": {
+        "experts": ([1, 2, 4], [0, -1, 1.5]),
+        "shared_depth": ([0], [1, 9]),
+        "gate_dropout": ([0.0, 0.5], [1.0]),
+    },
+    "omoe": {"experts": ([1, 2], [0]), "shared_depth": ([0], [1, 9]), "gate_temperature": ([1.0, 0.1], [0.0])},
+    "cgc": {"shared_experts": ([1, 2], [0]), "task_experts": ([1, 2], [0]), "shared_depth": ([0], [1])},
+    "ple": {"shared_experts": ([1, 2], [0]), "task_experts": ([1, 2], [0, -1])},
+    "dselect_k": {"experts": ([2, 3, 5], [1]), "k": ([1, 2], [4, 0]), "per_example": ([False, True], [])},
+    "branched_sharing": {},
+    "learning_to_branch": {"temperature": ([10.0], [0.0])},
+    "adashare": {"residual": ([False], [True]), "form": (["paper"], ["x"])},
+    "hierarchical_sharing": {},
+    "esmm": {},
+}
+
+
+@st.composite
+def cases(draw):
+    """One case as a dict of keys and numbers."""
+    odd = draw(st.booleans())
+
+    def pick(usual, others=()):
+        return draw(st.sampled_from([*usual, *others] if odd else usual))
+
+    def rarely(strategy, otherwise):
+        return draw(strategy) if odd and draw(st.integers(0, 5)) == 0 else otherwise
+
+    def a_layer():
+        return rarely(st.sampled_from(sorted(MADE)), draw(st.sampled_from(USUAL)))
+
+    def a_stack():
+        return [a_layer() for _ in range(draw(st.integers(1, 3)))] if draw(st.booleans()) else a_layer()
+
+    builder = draw(st.sampled_from(sorted(OPTIONS)))
+    names = ["a", "b", "c", "d"][: draw(st.sampled_from([1, 2, 2, 2, 3, 4])) if builder != "esmm" else 2]
+    names[0] = rarely(st.sampled_from(["loss", "a b", "a/b", "shared", "", "a_b", "1"]), "a")
+    inputs = rarely(st.sampled_from(sorted(INPUTS)), pick(["vector"] * 4 + ["sequence", "image", "dict"]))
+    stages = [a_stack() for _ in range(rarely(st.just(0), draw(st.integers(1, 3))))]
+    first = {"dict": "concatenate", "list": "concatenate", "sequence": "conv1d", "image": "conv2d"}.get(inputs)
+    stages = [*[first] * (first is not None and pick([True], [False])), *stages]
+
+    def head():
+        kind = pick(["binary"] if builder == "esmm" else sorted(KINDS), sorted(KINDS))
+        width = 1 if builder == "esmm" else draw(st.sampled_from([1, 2, 3]))
+        # Keras warns of a softmax over one class.
+        width = max(width, 2) if KINDS[kind][0] == "softmax" else width
+        return {"before": [a_layer()] * draw(st.integers(0, 1)), "width": width, "kind": kind}
+
+    options = {key: pick(*values) for key, values in OPTIONS[builder].items()}
+    if builder == "branched_sharing":
+        options["branches"] = draw(branches(names, len(stages), odd))
+    if builder == "hierarchical_sharing":
+        depths = st.dictionaries(st.sampled_from([*names, "z"]), st.integers(0, 3), max_size=2)
+        options["depths"] = rarely(depths, {names[-1]: 1})
+    if len(names) > 1:
+        options["depends_on"] = rarely(
+            st.sampled_from([{names[1]: names[0]}, {names[1]: names[1]}, {names[1]: "z"}]), None
+        )
+    some = names[0], names[-1]
+    heads = {name: head() for name in names}
+    missing = pick(["nan"] * 4 + [-1], [None, "gone"])
+    return {
+        "inputs": inputs,
+        "stages": stages,
+        "heads": heads,
+        "builder": builder,
+        "options": options,
+        "compile": {
+            "optimizer": pick(["sgd", "adam"]),
+            "weighting": pick(["equal", "uncertainty"] if builder == "soft_sharing" else sorted(W.names())),
+            "gradients": rarely(st.sampled_from([*GRADIENTS, "all"]), "parameters"),
+            "missing": missing,
+            "on_nonfinite": pick(ON_NONFINITE),
+            "gramian_fraction": rarely(st.sampled_from([0.5, 0.0]), 1.0),
+            "diagnostics": rarely(st.just(True), False),
+            "loss_weights": pick([None, {some[0]: 0.0}, {some[0]: 0.5}], [{some[0]: -1.0}, {"z": 1.0}]),
+            "class_weight": pick([None, None, {some[0]: {0: 0.5, 1: 2.0}}, {some[1]: {0: 0.0}}]),
+            "sample_space": rarely(st.sampled_from([{some[1]: some[0]}, {some[0]: "z"}]), None),
+            "metrics": pick([None, {some[0]: ["accuracy"]}, {some[0]: ["mae"]}], [{some[0]: ["mae", "no_metric"]}]),
+        },
+        "labels": {name: draw(labels(heads[name]["kind"], missing, odd)) for name in names},
+        "sample_weight": pick(["none", "none", "of_examples", "zeros", "of_a_task"], ["of_nobody"]),
+        "y": rarely(st.sampled_from(["array", "other_task"]), "dict"),
+        "batch_size": draw(st.integers(1, 5)),
+    }
+
+
+@st.composite
+def labels(draw, kind, missing, odd):
+    """How the labels of a task are given, and what they lack."""
+    # A number that is no class is not drawn: TensorFlow raises its own error on CPUs, and gives NaN on GPUs.
+    gaps = ["none", "none", "none", "absent", *["minus_one"] * (kind != "sparse" or missing == -1)]
+    wide = kind == "sparse" or kind in ("categorical", "kl")
+    gaps += ["some", "all"] * (missing == "nan" or (odd and not wide))
+    return draw(st.sampled_from(LABELS if odd else ["as_output"])), draw(st.sampled_from(gaps))
+
+
+@st.composite
+def branches(draw, names, depth, odd):
+    """A tree of groups; where it is odd, also groups that merge again, leave tasks out or are too few."""
+    groups, tree = [list(names)], []
+    for _ in range(depth):
+        parts = [draw(st.sampled_from([[group], [group[:1], group[1:]]])) for group in groups]
+        groups = [group for split in parts for group in split if group]
+        tree.append([list(group) for group in groups])
+    wrong = [tree[::-1], tree[1:], [], [[["z"]]] * depth, None, [[names[:1]]] * depth]
+    return draw(st.sampled_from([tree] * 6 + wrong * odd))
+
+
+def make(key):
+    return [make(one) for one in key] if isinstance(key, list) else MADE[key]()
+
+
+def make_model(case):
+    inputs = INPUTS[case["inputs"]]()
+    logits = case["builder"] == "esmm"
+    given_heads = {}
+    for name, head in case["heads"].items():
+        activation = None if logits else KINDS[head["kind"]][0]
+        given_heads[name] = [*map(make, head["before"]), layers.Dense(head["width"], activation=activation)]
+    builder = getattr(keras_mtl, case["builder"])
+    return builder(inputs, [make(stage) for stage in case["stages"]], given_heads, **case["options"])
+
+
+def make_inputs(model, size, rng):
+    def one(tensor):
+        return rng.normal(size=(size, *(3 if n is None else n for n in tensor.shape[1:]))).astype("float32")
+
+    return keras.tree.map_structure(one, model.input)
+
+
+def make_labels(kind, shape, how, gaps, rng):
+    """Labels that fit the loss of an output of this shape, and then as `how` and `gaps` say."""
+    if kind == "sparse":
+        y = rng.integers(0, shape[-1], size=shape[:-1]).astype("float32")
+    elif kind in ("categorical", "kl"):
+        y = np.eye(shape[-1], dtype="float32")[rng.integers(0, shape[-1], size=shape[:-1])]
+    elif kind in ("binary", "hinge"):
+        y = rng.integers(0, 2, size=shape).astype("float32")
+    else:
+        y = np.abs(rng.normal(size=shape)).astype("float32")
+    if how == "column_dropped":
+        y = y[..., 0]
+    elif how == "wider":
+        y = np.concatenate([y, y[..., :1]], axis=-1) if y.ndim > 1 else y
+    elif how == "deeper":
+        y = y[..., None]
+    elif how == "fewer_examples":
+        y = y[1:]
+    if y.ndim and gaps == "some":
+        y[::2] = np.nan
+    elif gaps == "all":
+        y[...] = np.nan
+    elif gaps == "minus_one":
+        y[:1] = -1
+    types = {"integers": "int64", "float16": "float16", "booleans": "bool"}
+    return np.nan_to_num(y, nan=-1.0).astype(types[how]) if how in types else y
+
+
+def train_a_step(case):
+    """Builds, compiles and trains one step; raises what it raises."""
+    model = make_model(case)
+    kinds = {name: head["kind"] for name, head in case["heads"].items()}
+    loss = {name: KINDS[kind][1] for name, kind in kinds.items()}
+    model.compile(loss=loss, run_eagerly=True, **case["compile"])
+    rng, size = np.random.default_rng(0), case["batch_size"]
+    x, y = make_inputs(model, size, rng), {}
+    for name, (how, gaps) in case["labels"].items():
+        labels = make_labels(kinds[name], (size, *(n or 3 for n in model.output[name].shape[1:])), how, gaps, rng)
+        if gaps != "absent":
+            y[name] = labels
+    if case["y"] == "array" and y:
+        y = next(iter(y.values()))
+    elif case["y"] == "other_task":
+        y = {**y, "z": np.zeros(size)}
+    weights = {
+        "none": None,
+        "of_examples": np.arange(size, dtype="float32"),
+        "zeros": np.zeros(size, "float32"),
+        "of_a_task": {model.tasks[0]: np.ones(size, "float32")},
+        "of_nobody": {"z": np.ones(size, "float32")},
+    }[case["sample_weight"]]
+    logs = model.train_on_batch(x, y, sample_weight=weights, return_dict=True)
+    for name, value in logs.items():
+        assert np.isfinite(value).all(), (name, logs)
+    for variable in (*model.variables, *model.optimizer.variables):
+        if "float" in variable.dtype:
+            assert np.isfinite(variable.numpy()).all(), variable.path
+
+
+@contextlib.contextmanager
+def no_hang():
+    def stop(*_):
+        raise AssertionError(f"A case took more than {SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def is_ours(error):
+    """Whether we raised it on purpose: in this package, and of a kind that says what is wrong."""
+    raised_in = pathlib.Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+    return isinstance(error, OWN_ERRORS) and HOUSE in raised_in.parents
+
+
+def outcome(case):
+    """`"trained"`, or the first words of our own error; any other exception goes on."""
+    keras.utils.clear_session(free_memory=False)
+    keras.utils.set_random_seed(0)
+    keras.config.disable_traceback_filtering()  # else Keras hides where an error comes from
+    try:
+        with no_hang():
+            train_a_step(case)
+    except OWN_ERRORS as error:
+        if not is_ours(error):
+            raise
+        return f"{type(error).__name__}: {str(error)[:30]}"
+    finally:
+        keras.config.enable_traceback_filtering()
+    return "trained"
+
+
+def fuzz(examples, **options):
+    common = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck), **options}
+    seen = []
+
+    @settings(max_examples=examples, **common)
+    @given(cases())
+    def run(case):
+        found = outcome(case)
+        event(found)
+        seen.append(found)
+
+    run()
+    trained = sum(found == "trained" for found in seen)
+    assert len(seen) >= examples
+    assert trained > 0.2 * len(seen), f"{trained} of {len(seen)} cases train: the others are refused"
+    assert len(set(seen)) > 3, "no errors are met"
+
+
+def test_some_cases():
+    fuzz(30, derandomize=True, phases=[Phase.generate])
+
+
+@pytest.mark.slow
+def test_many_cases():
+    fuzz(2000)
