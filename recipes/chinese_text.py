@@ -9,7 +9,7 @@ What it shows: a model with an input for each kind of text, trained from data se
 gain from the words of the newspaper. What it does not: state of the art; the trunk is small and trains for a short
 time.
 
-    python recipes/chinese_text.py [--quick] [--seeds 3] [--epochs 2] [--texts 16000]
+    python recipes/chinese_text.py [--quick] [--seeds 5] [--epochs 2] [--texts 10000]
 
 The picture of the results and logs for TensorBoard go to runs/chinese_text/.
 """
@@ -166,9 +166,9 @@ def draw(accuracies, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one seed and few texts, to see that it runs")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--texts", type=int, default=16000, help="how many reviews, and how many sentences")
+    parser.add_argument("--texts", type=int, default=10000, help="how many reviews, and how many sentences")
     arguments = parser.parse_args()
     count = 600 if arguments.quick else arguments.texts
     seeds = range(1 if arguments.quick else arguments.seeds)

@@ -15,7 +15,7 @@ how good they would be if they were tuned, or trained for longer. Weightings tha
 to go from one weight to 10⁸ times as much; "uncertainty x 100" learns its weights 100 times as fast as the model its
 own.
 
-    python recipes/molecules.py [--quick] [--models equal,mgda] [--all] [--seeds 5] [--epochs 15]
+    python recipes/molecules.py [--quick] [--models equal,mgda] [--all] [--seeds 5] [--epochs 8]
 
 Logs for TensorBoard and a picture of the results go to runs/molecules/.
 """
@@ -200,14 +200,14 @@ def main():
     parser.add_argument("--quick", action="store_true", help="2,000 molecules, one seed, two epochs: that it runs")
     parser.add_argument("--models", help=f"some of: {','.join(MODELS)} (default: all but four of them)")
     parser.add_argument("--all", action="store_true", help="all of them")
-    parser.add_argument("--seeds", type=int, help="number of seeds (default: 3)")
-    parser.add_argument("--epochs", type=int, help="epochs of each training (default: 15)")
+    parser.add_argument("--seeds", type=int, help="number of seeds (default: 5)")
+    parser.add_argument("--epochs", type=int, help="epochs of each training (default: 8)")
     options = parser.parse_args()
     names = options.models.split(",") if options.models else list(MODELS) if options.all else DEFAULT
     if unknown := [name for name in names if name not in MODELS]:
         raise SystemExit(f"--models takes some of: {', '.join(MODELS)}. Received: {', '.join(unknown)}")
-    seeds = range(options.seeds or (1 if options.quick else 3))
-    epochs = options.epochs or (2 if options.quick else 15)
+    seeds = range(options.seeds or (1 if options.quick else 5))
+    epochs = options.epochs or (2 if options.quick else 8)
     rows = {"train": 2000, "test": 1000} if options.quick else {"train": 20_000, "test": 10_000}
 
     folder = output_folder("molecules-quick" if options.quick else "molecules")
