@@ -27,7 +27,7 @@ def toy(monkeypatch, tmp_path):
             del sys.modules[name]
 
 
-@pytest.mark.parametrize("name", ["pareto_toy", "uncertainty_toy", "gradnorm_toy"])
+@pytest.mark.parametrize("name", ["pareto_toy", "uncertainty_toy", "gradnorm_toy", "great_toy"])
 @pytest.mark.slow
 def test_quick_runs(name, toy, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", [name, "--quick"])
