@@ -128,6 +128,18 @@ def test_exact_methods_agree(seed, overlap):
             assert all(sum(map(len, g.groups)) == 5 for g in found)
 
 
+@pytest.mark.parametrize("overlap", [True, False])
+@pytest.mark.parametrize("count", [2, 5, 20])
+def test_one_network_that_is_best_for_every_task(count, overlap):
+    """Nothing is above its losses to scale the others by."""
+    affinity = Affinity([f"t{k}" for k in range(count)], np.full((count, count), 0.25))
+    for method in EXACT if count < 15 else ("integer",):
+        found = group_tasks(affinity, count, alone=-1.0, overlap=overlap, method=method)
+        assert found.objective == pytest.approx(0.25) and min(map(len, found.groups)) > 1
+        networks = [Network({"a": 0.1, "b": 0.1}), Network({"a": 0.2}), Network({"b": 0.3})]
+        assert group_tasks(networks, 2, overlap=overlap, method=method).groups == (("a", "b"),)
+
+
 def test_costs_count():
     """Brute force, written differently: all pairs of networks that the budget pays for."""
     rng = np.random.default_rng(0)

@@ -77,7 +77,8 @@ class Scaled:
 
     No single loss of the best choice is above the total of one network that
     has all tasks. So larger ones, such as those that rule a group out, are cut
-    to 1.5 times that total and do not spoil the scale.
+    to 1.5 times that total and do not spoil the scale. Where that network is
+    best for every task, all other losses are cut to the least of them.
 
     Args:
         candidates: `Candidates`.
@@ -88,7 +89,8 @@ class Scaled:
         self.low = candidates.losses.min(axis=0)
         above = candidates.losses - self.low
         affordable = above[candidates.member.all(axis=1) & (candidates.costs <= budget + 1e-9)]
-        cut = 1.5 * affordable.sum(axis=1).min() if len(affordable) else np.inf
+        least = above[candidates.member & (above > 0)].min(initial=np.inf)
+        cut = max(1.5 * affordable.sum(axis=1).min(), least) if len(affordable) else np.inf
         above = np.where(candidates.member, np.minimum(above, cut), np.inf)
         self.unit = float(above[candidates.member].max()) or 1.0
         self.losses = above / self.unit
