@@ -2,21 +2,25 @@
 
 import hashlib
 import json
-import pathlib
+import math
 from typing import NamedTuple
 
 import keras
 
 from keras_mtl.analysis.affinity import Affinity
 from keras_mtl.analysis.compare import compare
+from keras_mtl.analysis.grouping.group_tasks import METHODS as GROUPINGS
 from keras_mtl.analysis.grouping.group_tasks import group_tasks
 from keras_mtl.analysis.grouping.grouped_model import build_groups
 from keras_mtl.analysis.grouping.measure_networks import measure_networks
 from keras_mtl.analysis.grouping.network import Network
+from keras_mtl.analysis.grouping.pairwise import ALL_GROUPS_UP_TO
 from keras_mtl.analysis.grouping.result import Grouping
+from keras_mtl.analysis.grouping.select import labels_of_tasks
 from keras_mtl.analysis.measure_affinity import METHODS, measure_affinity
 from keras_mtl.analysis.report import Report
 from keras_mtl.analysis.task_relations import task_relations
+from keras_mtl.models.saving import whole_file, writable_folder
 
 MEASURES = (*METHODS, "labels", "networks")
 TOGETHER, CHOSEN, RANDOM = "all together", "chosen groups", "random groups"
@@ -75,7 +79,8 @@ def group_and_compare(
             `(x, y, sample_weight)`.
         test: Test data, as `data`. They choose nothing.
         metrics: Dict from task to the metric that counts, named as in the logs
-            after the task: `"accuracy"`, `"loss"`. Its tasks are grouped.
+            after the task: `"accuracy"`, `"loss"`. Its tasks are grouped;
+            labels of others are left out.
         budget: Integer. Number of networks.
         scores: What groups are chosen by: `"look_ahead"`, `"cosine"` or
             `"representation"` (see `measure_affinity`; for the last one,
@@ -83,7 +88,8 @@ def group_and_compare(
             `task_relations`, without training), `"networks"` (networks of all
             single tasks and pairs, measured on `validation`), or an `Affinity`
             or list of `Network` from elsewhere. Defaults to `"look_ahead"`.
-        method: As in `group_tasks`. Defaults to `"higher_order"` with
+        method: As in `group_tasks`. `"clustering"` gets the mean of both
+            directions of what is measured. Defaults to `"higher_order"` with
             networks, else `"integer"`.
         overlap: Boolean. Whether a task may be trained in several networks.
             Defaults to `True`.
@@ -107,16 +113,18 @@ def group_and_compare(
         A `GroupStudy`: `(scores, grouping, report)`.
 
     Raises:
-        ValueError: If `scores` is unknown, or "networks" without `validation`.
+        ValueError: If `scores` or `method` is unknown, they do not go together,
+            the budget does not pay for one network, or "networks" come
+            without `validation`: all before anything is trained. Or if two
+            tasks never have labels in the same batch, so that their affinity
+            is unknown: `measure_affinity(...).filled(0.0)` may be given as
+            `scores`.
     """
     tasks = list(metrics)
-    folder = None if directory is None else pathlib.Path(directory)
-    if isinstance(scores, str) and scores not in MEASURES:
-        raise ValueError(f"`scores` should be one of {MEASURES}, affinities or networks. Received: {scores!r}")
-    if scores == "networks" and validation is None:
-        raise ValueError("`validation` should be given where `scores` are those of trained networks. Received: None")
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(scores, str):
+        _check(scores, method, budget, tasks, validation)
+    folder = None if directory is None else writable_folder(directory, "directory")
+    data, validation, test = (labels_of_tasks(part, tasks) for part in (data, validation, test))
     found = scores
     if isinstance(scores, str):
         options = {"epochs": epochs, "progress": progress, **fit_options}
@@ -125,15 +133,19 @@ def group_and_compare(
             options |= {"validation": validation, "metrics": metrics, "directions": directions, "directory": kept}
             found = measure_networks(builder, data, **options)
         else:
-            settings = {"scores": scores, "tasks": tasks, "epochs": epochs, "every": every}
+            seed = _first(seeds)
+            settings = {"scores": scores, "tasks": tasks, "epochs": epochs, "every": every, "seed": seed}
+            settings["fit"] = {name: value for name, value in fit_options.items() if name != "callbacks"}
             found = _kept_affinity(
-                folder, settings, lambda: _affinity(builder, data, tasks, scores, every, _first(seeds), options)
+                folder, settings, lambda: _affinity(builder, data, tasks, scores, every, seed, options)
             )
+            found = found.symmetric() if method == "clustering" else found
     by_networks = isinstance(found, list) and all(isinstance(one, Network) for one in found)
     method = method or ("higher_order" if by_networks else "integer")
     grouping = group_tasks(found, budget, method=method, tasks=tasks, overlap=overlap, alone=alone)
     if folder is not None:
-        grouping.save(folder / "grouping.json")
+        with whole_file(folder / "grouping.json") as path:
+            grouping.save(path)
     candidates = {
         TOGETHER: lambda: builder(list(tasks)),
         CHOSEN: lambda: build_groups(grouping, builder),
@@ -157,6 +169,26 @@ def group_and_compare(
     return GroupStudy(found, grouping, report)
 
 
+def _check(scores, method, budget, tasks, validation):
+    """Raises what `group_tasks` would raise once scores were measured at length."""
+    if scores not in MEASURES:
+        raise ValueError(f"`scores` should be one of {MEASURES}, affinities or networks. Received: {scores!r}")
+    if scores == "networks" and validation is None:
+        raise ValueError("`validation` should be given where `scores` are those of trained networks. Received: None")
+    taken = [name for name in GROUPINGS if name not in ("higher_order", "early_stopping")]
+    if scores == "networks":
+        taken = [name for name in GROUPINGS if name != "clustering"]
+    elif len(tasks) > ALL_GROUPS_UP_TO:
+        taken = ["integer", "clustering"]
+    if method is not None and method not in taken:
+        raise ValueError(
+            f"`method` should be one of {taken} for {len(tasks)} tasks and scores='{scores}'. "
+            f"Received: method={method!r}"
+        )
+    if not math.isfinite(budget) or budget < 1:
+        raise ValueError(f"`budget` should be a finite number of networks, at least 1. Received: budget={budget!r}")
+
+
 def _affinity(builder, data, tasks, scores, every, seed, options):
     if scores == "labels":
         y = data[1] if isinstance(data, tuple) else None
@@ -172,13 +204,15 @@ def _affinity(builder, data, tasks, scores, every, seed, options):
 def _kept_affinity(folder, settings, measure):
     """The affinity of an earlier call with these settings, or a new one."""
     path = None if folder is None else folder / "affinity.json"
+    settings = json.loads(json.dumps(settings, default=str))  # as they come back from the file
     if path is not None and path.exists():
         content = json.loads(path.read_text())
         if content["settings"] == settings:
             return Affinity.from_dict(content["values"])
     affinity = measure()
     if path is not None:
-        path.write_text(json.dumps({"settings": settings, "values": affinity.to_dict()}, indent=1))
+        with whole_file(path) as part:
+            part.write_text(json.dumps({"settings": settings, "values": affinity.to_dict()}, indent=1))
     return affinity
 
 

@@ -113,7 +113,7 @@ def test_a_fit_that_was_killed_goes_on(tmp_path, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")} != whole
 
 
-def run(directory=None, **options):
+def run(directory=None, build=builder, **options):
     arguments = {
         "test": make_data(seed=1),
         "metrics": dict.fromkeys(TASKS, "loss"),
@@ -124,7 +124,7 @@ def run(directory=None, **options):
         "progress": False,
         "directory": directory,
     }
-    return group_and_compare(builder, make_data(), **{**arguments, **options})
+    return group_and_compare(build, make_data(), **{**arguments, **options})
 
 
 def test_one_call(tmp_path):
@@ -145,6 +145,63 @@ def test_one_call(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs*/*.json")} == files
     np.testing.assert_array_equal(again.scores.values, scores.values)
     assert again.report.delta_m("chosen groups") == report.delta_m("chosen groups")
+
+
+def test_a_call_that_was_killed_goes_on(tmp_path):
+    """Killed again and again: while affinities are measured, in a single-task model, and in a group."""
+    begun = []
+
+    class Kill(keras.callbacks.Callback):
+        def __init__(self, at):
+            super().__init__()
+            self.left = at
+
+        def on_train_begin(self, logs=None):
+            begun[-1].append(tuple(self.model.tasks))
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+
+    options = {"random_groups": False, "metrics": dict.fromkeys(("a", "c"), "loss")}
+    options |= {"scores": "cosine", "alone": -5.0, "overlap": False}
+    whole = run(**options)
+    for at in (1, 3, 3):
+        begun.append([])
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, callbacks=[Kill(at)], **options)
+    begun.append([])
+    again = run(tmp_path, callbacks=[Kill(99)], **options)
+    both, a, c = ("a", "c"), ("a",), ("c",)
+    assert begun == [[both], [both, a, c], [c, both, both], [both]]  # only what was interrupted begins anew
+    assert again.grouping.groups == whole.grouping.groups == (both,)
+    for name, runs in whole.report.runs.items():
+        assert again.report.runs[name][0]["values"] == pytest.approx(runs[0]["values"], rel=1e-5)
+
+
+def test_clustering_gets_both_directions_and_progress_is_shown(capsys):
+    study = run(method="clustering", random_groups=False, progress=True)
+    assert study.grouping.method == "clustering" and study.scores.is_symmetric
+    shown = capsys.readouterr().out
+    assert "affinity (look_ahead): epoch 1" in shown and "chosen groups, seed 1" in shown and "5/5" in shown
+
+
+def test_what_cannot_be_grouped_is_refused_before_training():
+    def build(tasks):
+        raise AssertionError("something is built")
+
+    many = {"metrics": {f"t{k}": "loss" for k in range(15)}}
+    for options, words in (
+        ({"budget": 0.5}, r"at least 1\. Received: budget=0.5"),
+        ({"budget": float("nan")}, "finite"),
+        ({"method": "genetic"}, "`method` should be one of"),
+        ({"method": "higher_order"}, "scores='look_ahead'. Received: method='higher_order'"),
+        ({"method": "branch_and_bound", **many}, "for 15 tasks"),
+        ({"scores": "networks", "validation": make_data(), "method": "clustering"}, "scores='networks'"),
+        ({"scores": np.full((3, 3), np.nan)}, "should be finite"),
+        ({"scores": np.zeros((3, 3)), "budget": 0}, "the cheapest costs 1"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            run(build=build, **options)
 
 
 @pytest.mark.slow
