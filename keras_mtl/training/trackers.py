@@ -137,7 +137,13 @@ class TaskMetric(keras.metrics.Metric):
         if labels.entrywise:
             only_mask = not self.weighted or labels.weight is None
             y_true, y_pred, weight = entries_for(self.metric, y_true, y_pred, weight, self.task, only_mask)
-        self.metric.update_state(y_true, y_pred, sample_weight=weight, **beside)
+        try:
+            self.metric.update_state(y_true, y_pred, sample_weight=weight, **beside)
+        except Exception as error:
+            raise ValueError(
+                f"The metric '{self.metric.name}' of task '{self.task}' should take its labels and predictions. "
+                f"Received: shapes {tuple(y_true.shape)} and {tuple(y_pred.shape)}. The metric says: {error}"
+            ) from error
 
     def result(self):
         return self.metric.result()

@@ -289,3 +289,9 @@ def test_a_batch_without_any_labels_changes_nothing(weighting):
     assert all(np.isfinite(value) for value in logs.values())
     for v, w in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(v, w)
+
+
+def test_a_metric_that_does_not_fit_its_task_is_named():
+    model = model_of(heads(), loss=LOSS, metrics={"kind": ["mae"]}, run_eagerly=True)
+    with pytest.raises(ValueError, match=r"metric 'mae.*' of task 'kind' should take.*\(12,\) and \(12, 3\)"):
+        model.train_on_batch(X, {"kind": KIND})
