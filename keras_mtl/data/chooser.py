@@ -16,11 +16,14 @@ class Chooser:
         sampler: Object with `probabilities(step, stats)`.
         stats: `TaskStats`.
         seed: Integer.
+        ahead: Integer. How many tasks in a row are drawn at once where the
+            sampler is live. Defaults to `1`.
     """
 
-    def __init__(self, sampler, stats, seed):
+    def __init__(self, sampler, stats, seed, ahead=1):
         self.sampler = sampler
         self.stats = stats
+        self.ahead = ahead
         self.step = 0
         self._rng = np.random.default_rng(seed)
         # Draws come from the thread of the data pipeline, results from the one that trains.
@@ -32,20 +35,6 @@ class Chooser:
         """Whether the probabilities depend on how training goes."""
         return getattr(self.sampler, "reads", "stats") == "stats"
 
-    def epoch(self):
-        """Draws the tasks of one epoch, for a sampler that is not live.
-
-        Returns:
-            Integer array of shape `(steps,)`.
-        """
-        with self.lock:
-            steps = self.stats.steps_per_epoch
-            if self.sampler.reads == "nothing":
-                rows = np.broadcast_to(self.probabilities(), (steps, len(self.stats.tasks)))
-            else:
-                rows = np.stack([self.probabilities(ahead) for ahead in range(steps)])
-            return self._draw(rows)
-
     def next(self):
         """Draws one task.
 
@@ -55,6 +44,22 @@ class Chooser:
         with self.lock:
             return self._draw(self.probabilities()[None])[0]
 
+    def block(self):
+        """Draws tasks for steps in a row: of one epoch, or, where the sampler is live, of `ahead` steps.
+
+        Returns:
+            Integer array of shape `(steps,)`.
+        """
+        if self.live:
+            return np.array([self.next() for _ in range(self.ahead)])
+        with self.lock:
+            steps = self.stats.steps_per_epoch
+            if self.sampler.reads == "nothing":
+                rows = np.broadcast_to(self.probabilities(), (steps, len(self.stats.tasks)))
+            else:
+                rows = np.stack([self.probabilities(later) for later in range(steps)])
+            return self._draw(rows)
+
     def _draw(self, rows):
         drawn = _drawn(rows, self._rng.random(len(rows)))
         counts = np.bincount(drawn, minlength=len(self.stats.tasks))
@@ -63,10 +68,10 @@ class Chooser:
         self._records.append((counts, rows.sum(axis=0), len(rows)))
         return drawn
 
-    def probabilities(self, ahead=0):
-        """The sampler's probabilities, checked, as an array of shape `(K,)`."""
+    def probabilities(self, later=0):
+        """The sampler's probabilities so many steps later, checked, as an array of shape `(K,)`."""
         tasks = self.stats.tasks
-        return checked(self.sampler.probabilities(self.step + ahead, self.stats), tasks, self.sampler)
+        return checked(self.sampler.probabilities(self.step + later, self.stats), tasks, self.sampler)
 
     def observe(self, task):
         """Tells the sampler that a step with a task has reported back."""

@@ -16,7 +16,16 @@ from keras_mtl.data.stats import TaskStats
 
 
 def mix(
-    datasets, sampler=None, *, batch=None, batch_size=32, stop="longest", inputs="shared", absent_rows=0, seed=None
+    datasets,
+    sampler=None,
+    *,
+    batch=None,
+    batch_size=32,
+    stop="longest",
+    inputs="shared",
+    absent_rows=0,
+    ahead=1,
+    seed=None,
 ):
     """Mixes the data sets of several tasks into one for `fit`.
 
@@ -75,6 +84,10 @@ def mix(
             none, or one of zeros that weighs nothing, for models with
             convolutions, which do not take empty batches on every device.
             Defaults to `0`.
+        ahead: Integer. How many steps in a row a sampler that reads the
+            training draws at once. Above 1, draws cost less and lag behind by
+            as many steps; with `steps_per_execution=n`, results come every n
+            steps, and `ahead=n` draws no later than they do. Defaults to `1`.
         seed: Integer. Of the draws. Defaults to `None`: from the global seed.
 
     Returns:
@@ -110,13 +123,15 @@ def mix(
         raise ValueError(f"`inputs` should be 'shared' or 'own'. Received: inputs={inputs!r}")
     if absent_rows not in (0, 1):
         raise ValueError(f"`absent_rows` should be 0 or 1. Received: absent_rows={absent_rows!r}")
+    if not isinstance(ahead, (int, np.integer)) or ahead < 1:
+        raise ValueError(f"`ahead` should be an integer of at least 1. Received: ahead={ahead!r}")
     batch, seed = _kind(batch, sampler, stop), _seed(seed)
     batch_sizes = _batch_sizes(batch_size, datasets)
     lengths = {task: _length(task, dataset) for task, dataset in datasets.items()}
     specs = {t: as_batches(d, batch_sizes[t]).element_spec for t, d in datasets.items()}
     chooser = None
     if batch == "interleave" and stop != "once":
-        chooser = Chooser(get_sampler(sampler or "uniform"), TaskStats(lengths), seed)
+        chooser = Chooser(get_sampler(sampler or "uniform"), TaskStats(lengths), seed, ahead)
         if hasattr(chooser.sampler, "prepare"):
             chooser.sampler.prepare(chooser.stats)
     steps = _steps(stop, batch, lengths, batch_sizes, chooser)

@@ -116,13 +116,11 @@ def merged(batched, batch_sizes, layout):
 def _choices(chooser):
     """Endless data set of tasks, drawn as it is gone through."""
 
-    def ask(function):
-        return tf.numpy_function(function, [], tf.int64, stateful=True)
+    def ask(turn):
+        del turn
+        return tf.ensure_shape(tf.numpy_function(chooser.block, [], tf.int64, stateful=True), (None,))
 
-    turns = tf.data.Dataset.range(np.iinfo("int64").max)
-    if chooser.live:
-        return turns.map(lambda turn: tf.ensure_shape(ask(chooser.next), ()))
-    return turns.map(lambda turn: tf.ensure_shape(ask(chooser.epoch), (None,))).unbatch()
+    return tf.data.Dataset.range(np.iinfo("int64").max).map(ask).unbatch()
 
 
 def _empty(spec):

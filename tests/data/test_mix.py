@@ -189,6 +189,7 @@ def test_errors_of_arguments():
     raises("`batch` should be left out with stop='once'", data, batch="joint", stop="once")
     raises("`absent_rows` should be 0 or 1", data, absent_rows=2)
     raises("`inputs` should be 'shared' or 'own'", data, inputs="apart")
+    raises("`ahead` should be an integer of at least 1", data, "loss_ratio", ahead=0)
     raises("`seed` should be an integer", data, seed=-1)
     raises("`sampler` should be one of", data, "unifrom")
     raises(r"keras_mtl.data.A5C\(...\)", data, "a5c")

@@ -131,6 +131,24 @@ def test_samplers_read_the_result_of_the_last_step():
         assert sampler.read[step + 1][1 + task] == pytest.approx(of_step[task] / 4, rel=1e-4)
 
 
+def test_draws_ahead_lag_behind_by_as_many_steps():
+    sampler = Recorder()
+    mixture = mix(datasets(), sampler, batch_size=4, stop=8, ahead=4)
+    logs = build().fit(mixture, epochs=2, verbose=0).history
+    assert [sum(read[3:]) for read in sampler.read] == [0] * 4 + [4] * 4 + [8] * 4 + [12] * 4
+    assert logs["a_batches"] == logs["b_batches"] == [4, 4]
+
+
+def test_draws_ahead_of_one_execution_are_no_later():
+    read = []
+    for ahead in (1, 3):
+        sampler = Recorder()
+        mixture = mix(datasets(), sampler, batch_size=4, stop=6, ahead=ahead)
+        build(steps_per_execution=3).fit(mixture, epochs=2, verbose=0)
+        read.append(np.array(sampler.read))
+    np.testing.assert_array_equal(*read)
+
+
 def test_results_lag_behind_within_one_execution():
     sampler = Recorder()
     mixture = mix(datasets(), sampler, batch_size=4, stop=6)

@@ -25,20 +25,21 @@ def read(batches):
     return [[y[task].numpy().ravel().tolist() for task in "ab"] for _, y in batches]
 
 
+@pytest.mark.parametrize("ahead", [1, 4])
 @pytest.mark.parametrize(
     "sampler",
     [None, "uniform", "round_robin", data.Annealed(3), "loss_ratio"],
     ids=lambda s: s if isinstance(s, str) else type(s).__name__,
 )
-def test_goes_on_from_a_saved_position(sampler, tmp_path):
-    mixture = make(sampler)
+def test_goes_on_from_a_saved_position(sampler, ahead, tmp_path):
+    mixture = make(sampler, ahead=ahead)
     read(mixture)
     iterator = iter(mixture)
     read(next(iterator) for _ in range(3))  # in the middle of an epoch
     mixture.save_position(tmp_path / "here")
     rest = [read(next(iterator) for _ in range(2)), read(mixture), read(mixture)]
 
-    again = make(sampler)
+    again = make(sampler, ahead=ahead)
     again.restore_position(tmp_path / "here")
     found = read(again) + read(again) + read(again)  # a new iteration has 5 steps
     assert found[:12] == [batch for part in rest for batch in part]

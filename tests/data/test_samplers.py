@@ -72,7 +72,7 @@ def chi_square(sampler, sizes, steps, seeds):
     for seed in range(seeds):
         stats = stats_of(*sizes, steps_per_epoch=steps)
         expected = steps * np.asarray(sampler.probabilities(0, stats))
-        counts = np.bincount(Chooser(sampler, stats, seed).epoch(), minlength=len(sizes))
+        counts = np.bincount(Chooser(sampler, stats, seed).block(), minlength=len(sizes))
         assert counts.sum() == steps
         total += np.sum((counts - expected) ** 2 / expected)
     return total, seeds * (len(sizes) - 1)
@@ -106,7 +106,7 @@ def test_counts_follow_probabilities_that_change():
     chooser = Chooser(data.Annealed(epochs=3), stats, seed=0)
     for epoch in range(3):
         expected = 4000 * chooser.probabilities()
-        counts = np.bincount(chooser.epoch(), minlength=3)
+        counts = np.bincount(chooser.block(), minlength=3)
         assert statistics.chi2.sf(np.sum((counts - expected) ** 2 / expected), 2) > 0.001, epoch
     assert stats.counts.sum() == 12_000
 
@@ -114,13 +114,13 @@ def test_counts_follow_probabilities_that_change():
 def test_task_of_probability_zero_is_never_drawn():
     for p in ([0.0, 1.0, 0.0], [0.5, 0.0, 0.5], [1.0, 0.0, 0.0]):
         chooser = Chooser(data.Fixed(dict(zip("abc", p, strict=True))), stats_of(1, 1, 1, steps_per_epoch=5000), 0)
-        counts = np.bincount(chooser.epoch(), minlength=3)
+        counts = np.bincount(chooser.block(), minlength=3)
         assert ((counts > 0) == (np.array(p) > 0)).all()
 
 
 def test_round_robin_takes_turns_across_epochs():
     chooser = Chooser(data.RoundRobin(), stats_of(1, 1, 1, steps_per_epoch=4), 0)
-    assert [*chooser.epoch(), *chooser.epoch()] == [0, 1, 2, 0, 1, 2, 0, 1]
+    assert [*chooser.block(), *chooser.block()] == [0, 1, 2, 0, 1, 2, 0, 1]
 
 
 @pytest.mark.oracle
