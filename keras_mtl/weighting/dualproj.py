@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_mtl.weighting.base import GramianWeighting
-from keras_mtl.weighting.quadratic import nonnegative_qp, positive
+from keras_mtl.weighting.one_program import solve_program
 from keras_mtl.weighting.scaling import preference, unit_diagonal
 
 
@@ -44,9 +44,11 @@ class DualProj(GramianWeighting):
 
     def solve(self, gramian, present=None):
         cosines, norms, alive, present = unit_diagonal(gramian, present)
-        cosines, proximal = positive(cosines)
         largest = ops.max(ops.where(alive, norms, 0.0))
         relative = ops.where(alive, norms / ops.where(largest > 0, largest, 1.0), 0.0)
-        linear = ops.where(alive, ops.matmul(cosines, relative[:, None])[:, 0], 1.0)
-        extra = ops.where(alive, nonnegative_qp(cosines, linear[None, :], proximal)[0] * largest / norms, 0.0)
+
+        def program(cosines):
+            return cosines, ops.where(alive[:, None], ops.matmul(cosines, relative[:, None]), 1.0)
+
+        extra = ops.where(alive, solve_program(cosines, program) * largest / norms, 0.0)
         return (1.0 + extra) * preference(present)

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_mtl.weighting.base import GramianWeighting
-from keras_mtl.weighting.quadratic import nonnegative_qp, positive
+from keras_mtl.weighting.one_program import solve_program
 from keras_mtl.weighting.scaling import unit_diagonal
 
 
@@ -68,9 +68,10 @@ def _active_sets(cosines, norms, alive):
     # With v_k = w_k ||g_k|| and a_k = 1 / ||g_k||, the minimiser of v^T C v over v >= 0, a . v = 1
     # is proportional to that of v^T C v + (a . v - 1)^2 over v >= 0, which always exists.
     shortest = ops.min(ops.where(alive, norms, ops.max(norms)))
-    inverse = ops.where(alive, shortest / norms, 0.0)
-    matrix, proximal = positive(cosines)
-    matrix = matrix + inverse[:, None] * inverse[None, :]
-    linear = ops.where(alive, -inverse, 1.0)
-    weights = nonnegative_qp(matrix, linear[None, :], proximal)[0] * inverse
+    inverse = ops.where(alive, shortest / norms, 0.0)[:, None]
+
+    def program(cosines):
+        return cosines + inverse * ops.transpose(inverse), ops.where(alive[:, None], -inverse, 1.0)
+
+    weights = solve_program(cosines, program) * inverse[:, 0]
     return weights / ops.maximum(ops.sum(weights), 1e-300)

@@ -4,11 +4,14 @@ from keras import ops
 
 # Weight of the proximal term: large enough for singular Gramians, small enough to converge in two or three rounds.
 PROXIMAL = 1e-6
+# Its weight where active sets go round in circles, on singular Gramians with many tasks, and how it falls again.
+FIRM = 1e-2
+FALL = 0.2
 WELL_CONDITIONED = 1e-4
 ROUNDS = 4
 SLACK = 1e-12
 ACCURACY = 2e-11
-BLOCK_TRIALS = 10
+BLOCK_TRIALS = 3
 
 
 def positive(matrix):
@@ -34,7 +37,7 @@ def solve_free(matrix, free, right, ridge):
         matrix: float64 tensor of shape `(K, K)`.
         free: Boolean tensor of shape `(..., K)`.
         right: float64 tensor of shape `(..., K, R)`.
-        ridge: Float.
+        ridge: Float, or float64 tensor of shape `(..., 1)`.
 
     Returns:
         float64 tensor of shape `(..., K, R)`.
@@ -81,7 +84,8 @@ def nonnegative_qp(matrix, linear, proximal):
     positive and moves those of the wrong sign to the other side. A handful of steps is typical.
     So that singular matrices do not matter, a small multiple of `||x - last x||^2` is added and the
     program solved again from its own solution until that term's slope vanishes, `ROUNDS` times at
-    most: directions in which the matrix itself is rounding error would take forever.
+    most: directions in which the matrix itself is rounding error would take forever. A program whose
+    active set goes round in circles gets a larger multiple, which falls again from solution to solution.
 
     Args:
         matrix: float64 tensor of shape `(K, K)` with a diagonal near 1, positive semi-definite.
@@ -99,26 +103,30 @@ def nonnegative_qp(matrix, linear, proximal):
     batch, size = linear.shape
     limit = 12 * (size + 10)
 
-    def unfinished(step, free, best, trials, centre, rounds, open_):
+    def unfinished(step, free, best, trials, centre, weight, rounds, open_):
         return ops.logical_and(ops.any(open_), step < limit)
 
-    def body(step, free, best, trials, centre, rounds, open_):
-        pulled = linear - proximal * centre
-        x = solve_free(matrix, free, -pulled[:, :, None], proximal)[:, :, 0]
-        slope = ops.matmul(x, matrix) + proximal * x + pulled
+    def body(step, free, best, trials, centre, weight, rounds, open_):
+        pulled = linear - weight[:, None] * centre
+        x = solve_free(matrix, free, -pulled[:, :, None], weight[:, None])[:, :, 0]
+        slope = ops.matmul(x, matrix) + weight[:, None] * x + pulled
         slack = SLACK * (1.0 + ops.sum(ops.abs(x), axis=-1, keepdims=True))
         wrong = ops.where(free, x < -slack, slope < -slack)
-        settled = ops.logical_not(ops.any(wrong, axis=-1))
+        count = ops.sum(ops.cast(wrong, "int32"), axis=-1)
+        settled = count == 0
         x = ops.maximum(x, 0.0)
-        change = proximal * ops.max(ops.abs(x - centre), axis=-1)
-        rounds = rounds + ops.cast(settled, "int32")
+        change = weight * ops.max(ops.abs(x - centre), axis=-1)
+        rounds = rounds + ops.cast(ops.logical_and(settled, weight <= proximal), "int32")
         accurate = ops.logical_or(change <= ACCURACY, rounds >= ROUNDS)
         open_ = ops.logical_and(open_, ops.logical_not(ops.logical_and(settled, accurate)))
         centre = ops.where(settled[:, None], x, centre)
-        free, best, trials = exchange(free, wrong, best, trials)
+        in_circles = ops.logical_and(count >= best, trials == 0)
+        firmer = ops.logical_and(in_circles, ops.logical_and(weight > 0, weight < FIRM))
+        weight = ops.where(settled, ops.maximum(FALL * weight, proximal), ops.where(firmer, FIRM, weight))
+        free, best, trials = exchange(free, wrong, ops.where(firmer, size + 1, best), trials)
         # A new centre makes a new program.
         best = ops.where(settled, size + 1, best)
-        return step + 1, free, best, trials, centre, rounds, open_
+        return step + 1, free, best, trials, centre, weight, rounds, open_
 
     state = (
         ops.zeros((), dtype="int32"),
@@ -126,6 +134,7 @@ def nonnegative_qp(matrix, linear, proximal):
         ops.full((batch,), size + 1, dtype="int32"),
         ops.full((batch,), BLOCK_TRIALS, dtype="int32"),
         ops.zeros((batch, size), dtype="float64"),
+        proximal * ops.ones((batch,), dtype="float64"),
         ops.zeros((batch,), dtype="int32"),
         ops.ones((batch,), dtype="bool"),
     )

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from keras_mtl import weighting as W
+from keras_mtl.weighting.one_program import solve_program
 from keras_mtl.weighting.quadratic import nonnegative_qp, positive
 
 METHODS = {
@@ -279,6 +280,31 @@ def test_quadratic_programs_meet_their_optimality_conditions(sampler):
             cosines = cosines.numpy()
             x = function(cosines, cosines, proximal).numpy()
             assert kkt_violation(cosines, cosines, x) < (1e-8 if dtype == "float64" else 1e-6)
+
+
+@pytest.mark.parametrize("sampler", [low_rank, weakly_stationary], ids=lambda f: f.__name__)
+def test_active_sets_of_dependent_gradients_do_not_go_round_in_circles(sampler):
+    # Some of these programs were not solved after 600 changes of the active set.
+    function = tf.function(nonnegative_qp)
+    for seed in range(12):
+        jacobian = sampler(np.random.default_rng(4000 + seed), 40)
+        rows = jacobian / np.linalg.norm(jacobian, axis=1, keepdims=True)
+        cosines, proximal = positive(rows @ rows.T)
+        x = function(cosines, cosines, proximal).numpy()
+        assert kkt_violation(cosines.numpy(), cosines.numpy(), x) < 1e-8
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda f: f.__name__)
+def test_single_programs_meet_their_optimality_conditions(sampler):
+    mean = np.full((40, 1), 1 / 40)
+    function = tf.function(lambda cosines: solve_program(cosines, lambda c: (c, tf.matmul(c, mean))))
+    for jacobian in matrices(sampler, sizes=[40], draws=3):
+        rows = jacobian / np.linalg.norm(jacobian, axis=1, keepdims=True)
+        for dtype, bound in (("float64", 1e-8), ("float32", 1e-6)):
+            cosines = (rows.astype(dtype) @ rows.astype(dtype).T).astype("float64")
+            np.fill_diagonal(cosines, 1.0)
+            x = function(cosines).numpy()
+            assert kkt_violation(cosines, (cosines @ mean)[:, 0], x[None]) < bound
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda f: f.__name__)
