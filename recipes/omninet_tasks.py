@@ -185,6 +185,8 @@ def main():
                 shown = ProgressOfFit(bar, row, f"{name}, seed {seed}")
                 model, found = train(seed, steps, name == "with places", sizes, [shown, logs], epochs)
                 curves[name].append(found)
+                right = ", ".join(f"{task} {100 * values[-1]:.1f}" for task, values in found.items())
+                console.print(f"{name}, seed {seed}: {right}")
                 if name == "with places" and seed == seeds[0]:
                     console.print(f"Parameters: {model.count_params():,}")
                     keras_mtl.plot_sharing(model, folder / "sharing.png")

@@ -99,11 +99,8 @@ def make_data(corpus, seed, sizes):
 
 def build(domains):
     """The network of both tasks."""
-    inputs = {
-        "text": keras.Input((TRIGRAMS,)),
-        "query": keras.Input((TRIGRAMS,)),
-        "documents": keras.Input((NEGATIVES + 1, TRIGRAMS)),
-    }
+    shapes = {"text": (TRIGRAMS,), "query": (TRIGRAMS,), "documents": (NEGATIVES + 1, TRIGRAMS)}
+    inputs = {name: keras.Input(shape, name=name) for name, shape in shapes.items()}
     shared = keras_mtl.layers.Stage([layers.Dense(SHARED, activation="tanh", name="semantic")], "shared", name="shared")
     text, query, documents = (shared(inputs[name]) for name in ("text", "query", "documents"))
     own = [layers.Dense(OWN, activation="tanh", name="layer"), layers.Dense(domains, name="logits")]
@@ -149,7 +146,7 @@ def train_and_test(tasks, train, test, steps, seed):
     total = sum(steps[task] for task in tasks)
     sampler = {task: steps[task] / total for task in tasks}
     data = keras_mtl.data.mix(sets, sampler, batch="interleave", batch_size=BATCH, stop=total, seed=seed)
-    model.fit(data, verbose=0)
+    model.fit(data, shuffle=False, verbose=0)
     x = {name: test[0][name] for name in keras.tree.map_structure(lambda t: t.name, model.input)}
     logs = model.evaluate(x, {t: test[1][t] for t in tasks}, batch_size=200, verbose=0, return_dict=True)
     return {name: logs[f"{task}_{metric}"] for name, (task, metric) in MEASURES.items() if task in tasks}
