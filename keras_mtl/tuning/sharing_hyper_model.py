@@ -15,6 +15,7 @@ from keras_mtl.tuning.training_space import training_space
 from keras_mtl.tuning.trial_board import TrialBoard
 from keras_mtl.tuning.weight_free_objective import LogObjective, WeightFreeObjective
 from keras_mtl.tuning.weighting_space import weighting_space
+from keras_mtl.tuning.whole_files import keep_files_whole
 
 
 class SharingHyperModel(keras_tuner.HyperModel):
@@ -32,6 +33,8 @@ class SharingHyperModel(keras_tuner.HyperModel):
     - Trials keep every log, and `parameters` and `step_ms`, for
       `keras_mtl.tuning.pareto_front`.
     - Checkpoints hold the weighting's and the optimizer's state.
+    - Files of keras-tuner are there whole or not at all, so that a search which
+      is killed while it writes one can go on.
     - With `keras.callbacks.TensorBoard` among the callbacks of `search`, each
       trial gets a `TaskBoard`, and HParams has all parameters and the tasks'
       metrics from the first trial on.
@@ -106,6 +109,7 @@ class SharingHyperModel(keras_tuner.HyperModel):
         name=None,
     ):
         super().__init__(name=name)
+        keep_files_whole()
         self.inputs = check_inputs(inputs)
         self._stages = stages if callable(stages) else check_stages(stages)
         self._heads = heads if callable(heads) else check_heads(heads)

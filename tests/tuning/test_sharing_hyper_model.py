@@ -409,6 +409,30 @@ class TestTuners:
         assert [t.status for t in search(tuner)] == ["COMPLETED"] * 3
 
 
+def test_a_kill_while_a_file_is_written_leaves_the_one_before(tmp_path, monkeypatch):
+    """keras-tuner's own writer stops in the middle; by itself it has emptied the file by then."""
+    from keras_tuner.src import backend, utils
+
+    make()
+    path = tmp_path / "oracle.json"
+    utils.save_json(str(path), {"trials": 1})
+
+    @contextlib.contextmanager
+    def stops(name, mode):
+        with open(name, mode) as file:
+            yield file
+            file.flush()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backend.io, "File", stops)
+        with pytest.raises(KeyboardInterrupt):
+            utils.save_json(str(path), {"trials": 2})
+    assert utils.load_json(str(path)) == {"trials": 1}
+    utils.save_json(str(path), {"trials": 3})
+    assert utils.load_json(str(path)) == {"trials": 3} and [p.name for p in tmp_path.iterdir()] == ["oracle.json"]
+
+
 def make_search(directory, max_trials=5):
     """What the killed process and its successor run."""
     return random_search(directory, make(sharing={"depths": (0, 2)}), max_trials, project_name="killed")
