@@ -99,6 +99,11 @@ def plot_budgets(groupings, path, baselines=None):
     if len(lines) > 1 or baselines:
         upper.legend(fontsize="small")
     upper.set_ylabel("objective")
+    budgets = [grouping.budget for grouping in first]
+    steps = np.diff(budgets)
+    if len(steps) and np.allclose(steps, steps[0]):  # then a budget's groups stand below it
+        upper.set_xlim(budgets[0] - 0.5 * steps[0], budgets[-1] + 0.8 * steps[0])
+        upper.set_xticks(budgets)
     _plot_groups(lower, first)
     lower.set_xlabel("budget" + (f" ({next(iter(lines))})" if len(lines) > 1 else ""))
     figure.savefig(path, dpi=120)
@@ -116,7 +121,7 @@ def _plot_groups(axis, groupings):
                 if task in tasks:
                     serves = grouping.serves.get(task) == place
                     options = {"color": color} if serves else {"facecolors": "none", "edgecolors": color}
-                    shift = 0.0 if serves else 0.13 * (1 + place)
+                    shift = 0.0 if serves else 0.15 + 0.5 * place / len(grouping.groups)
                     axis.scatter(x + shift, tasks.index(task), s=60 if serves else 18, marker="s", **options)
     axis.set_xticks(range(len(groupings)), [f"{grouping.budget:g}" for grouping in groupings])
     axis.set_xlim(-0.5, len(groupings) - 0.2)
