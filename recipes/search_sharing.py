@@ -210,14 +210,13 @@ WIDTHS: dict = {}
 
 
 def width_of(chosen):
-    """The width with which this way of sharing has `PARAMETERS` parameters, found by halving."""
+    """The width with which this way of sharing has about `PARAMETERS` parameters: they grow with its square."""
     if (key := repr(chosen)) not in WIDTHS:
-        low, high = 1.0, 24.0
-        for _ in range(9):
-            middle = (low + high) / 2
-            count = chosen.build(face_input(), face_stages(middle), face_heads()).count_params()
-            low, high = (middle, high) if count < PARAMETERS else (low, middle)
-        WIDTHS[key] = low
+        counts, width = {}, 6.0
+        for _ in range(4):
+            counts[width] = chosen.build(face_input(), face_stages(width), face_heads()).count_params()
+            width *= (PARAMETERS / counts[width]) ** 0.5
+        WIDTHS[key] = min(counts, key=lambda width: abs(counts[width] - PARAMETERS))
     return WIDTHS[key]
 
 
