@@ -1,5 +1,7 @@
 """Cross-stitch units: each task's features become a weighted sum of all columns'."""
 
+import functools
+
 import keras
 import numpy as np
 from keras import layers
@@ -65,7 +67,17 @@ class CrossStitch(layers.Layer):
         return np.repeat(weights[:, None], width, axis=1)
 
     def call(self, inputs):
-        return sum(self.alpha[j] * x for j, x in enumerate(inputs))
+        shape, alpha = inputs[0].shape, self.alpha
+        if self.units == "layer" or len(shape) < 3 or None in shape[1:]:
+            return self._mix(alpha, inputs)
+        # Channels of neighbouring places side by side: weights repeated along long rows cost half of those along short.
+        alpha = keras.ops.tile(alpha, (1, shape[-2]))
+        mixed = self._mix(alpha, [keras.ops.reshape(x, (-1, alpha.shape[-1])) for x in inputs])
+        return keras.ops.reshape(mixed, (-1, *shape[1:]))
+
+    @staticmethod
+    def _mix(alpha, inputs):
+        return functools.reduce(keras.ops.add, [alpha[j] * x for j, x in enumerate(inputs)])
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape[0])

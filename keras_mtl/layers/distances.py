@@ -14,14 +14,33 @@ def l2_distance(weights):
     Returns:
         Scalar.
     """
+
+    @ops.custom_gradient
+    def distance(*weights):
+        apart, factor = _apart(weights)
+
+        # Written out, the gradient reads every weight half as often as the one that is derived of a product.
+        def gradient(*args, upstream=None):
+            slope = 2.0 * factor * (args[0] if upstream is None else upstream)
+            if len(apart) == 1:
+                moved = slope * apart[0]
+                return moved, -moved
+            return [slope * difference for difference in apart]
+
+        flat = [ops.reshape(difference, (-1,)) for difference in apart]
+        return factor * sum(ops.vdot(difference, difference) for difference in flat), gradient
+
+    return distance(*map(ops.convert_to_tensor, weights))
+
+
+def _apart(weights):
+    """Differences whose squares, added up and times a factor, are the distance."""
     if len(weights) == 2:  # one difference in place of two from the mean
-        apart = ops.reshape(weights[0] - weights[1], (-1,))
-        return ops.vdot(apart, apart)
-    # K sum_k ||W_k - mean||^2 is the same, and costs K terms instead of K^2. Its gradient is 2 K (W_k - mean):
-    # what comes through the mean adds up to 0.
-    mean = ops.stop_gradient(sum(weights) / len(weights))
-    apart = [ops.reshape(weight - mean, (-1,)) for weight in weights]
-    return len(weights) * sum(ops.vdot(difference, difference) for difference in apart)
+        return [weights[0] - weights[1]], 1.0
+    # K sum_k ||W_k - mean||^2 is the same as the sum over pairs, and costs K terms instead of K^2. Its gradient is
+    # 2 K (W_k - mean): what comes through the mean adds up to 0.
+    mean = sum(weights) / len(weights)
+    return [weight - mean for weight in weights], float(len(weights))
 
 
 def trace_norm(matrix):
