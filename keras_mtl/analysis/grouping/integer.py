@@ -167,6 +167,6 @@ class Scaled:
             most = costs
         if way_out:  # a task may stay unserved at a loss that no choice would take
             objective = np.r_[objective, np.full(tasks, tasks + 1.0)]
-            equal = sparse.hstack([equal, sparse.eye_array(tasks)], format="csr")
+            equal = sparse.hstack([equal, sparse.csr_array(np.eye(tasks))], format="csr")
             most = sparse.hstack([most, sparse.csr_array((most.shape[0], tasks))], format="csr")
         return objective, equal, most, np.r_[budget + 1e-9, np.zeros(most.shape[0] - 1)]
