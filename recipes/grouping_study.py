@@ -5,12 +5,12 @@ three others, in directions at right angles to them. With "sums", task i is `s_i
 correlated, and the trunk's last stage has just room for all features (6 units). With "products" it is `s_i * s_(i+1)`:
 their labels are uncorrelated, and what they share is to be seen in training alone (12 units). Every measure of affinity
 gets the same data and 600 steps (products: 1,200) for each network that it trains, and `group_tasks` chooses two groups
-by it.
+by it. Training all pairs of tasks takes most of the time, and so is done with the first seeds alone (`--pairs`).
 
 What it can show: which measures find planted groups, and what each costs. What it cannot: that real tasks come in
 groups as clear as these, or that groups found in this way train better (recipes/task_grouping.py asks that).
 
-    python recipes/grouping_study.py [--quick] [--seeds 5]
+    python recipes/grouping_study.py [--quick] [--seeds 5] [--pairs 2]
 
 A picture goes to runs/grouping_study/; a call that was stopped goes on from there.
 """
@@ -97,8 +97,8 @@ class StepsClock(keras.callbacks.Callback):
         self.seconds += (time.process_time() - self._start) * epochs / (epochs - 1)
 
 
-def measure(kind, seed, epochs, show):
-    """All measures on one data set.
+def measure(kind, seed, epochs, show, with_pairs):
+    """All measures on one data set, those that train all pairs of tasks if asked.
 
     Returns:
         Dict from measure to a dict of `scores`, `found`, CPU `seconds`, and those of `steps` alone.
@@ -150,15 +150,16 @@ def measure(kind, seed, epochs, show):
         )
     keep("features", features)
     keep("labels", lambda callbacks: analysis.task_relations(y).association)
-    keep("all pairs", pairs)
+    if with_pairs:
+        keep("all pairs", pairs)
     return results
 
 
-def measure_once(kind, seed, epochs, show, folder):
+def measure_once(kind, seed, epochs, show, folder, with_pairs=True):
     """What `measure` returns, kept in a file: a study that was stopped goes on."""
     path = folder / f"{kind}-{epochs}-epochs-seed{seed}.json"
-    if not path.exists():
-        found = measure(kind, seed, epochs, show)
+    if not path.exists() or (with_pairs and "all pairs" not in json.loads(path.read_text())):
+        found = measure(kind, seed, epochs, show, with_pairs)
         for result in found.values():
             scores = result["scores"]
             result["scores"] = scores.to_dict() if isinstance(scores, analysis.Affinity) else None
@@ -180,9 +181,12 @@ def report(results, seeds):
     for name in ("groups found", "within / |between|", "CPU s", "of a training", "in steps"):
         table.add_column(name, justify="right")
     for kind, of_kind in results.items():
-        single, steps = (np.array([r["plain training"][key] for r in of_kind]) for key in ("seconds", "steps"))
         for name in MEASURES:
-            runs = [r[name] for r in of_kind]
+            with_it = [r for r in of_kind if name in r]
+            if not with_it:
+                continue
+            runs = [r[name] for r in with_it]
+            single, steps = (np.array([r["plain training"][key] for r in with_it]) for key in ("seconds", "steps"))
             affinities = [r["scores"] for r in runs if r["scores"] is not None]
             clear = mean_and_spread([contrast(a) for a in affinities]) if affinities else ""
             seconds = np.array([r["seconds"] for r in runs])
@@ -229,6 +233,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one seed and few steps, to see that it runs")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=2, help="number of seeds for which all pairs are trained")
     arguments = parser.parse_args()
     seeds = range(1 if arguments.quick else arguments.seeds)
     folder = output_folder("grouping_study-quick" if arguments.quick else "grouping_study")
@@ -243,7 +248,7 @@ def main():
         for seed in seeds:
             for kind in UNITS:
                 epochs = 2 if arguments.quick else EPOCHS[kind]
-                results[kind].append(measure_once(kind, seed, epochs, show, folder))
+                results[kind].append(measure_once(kind, seed, epochs, show, folder, seed < arguments.pairs))
                 done += len(MEASURES) + 1
         bar.update(row, completed=done)
     report(results, seeds)

@@ -102,9 +102,9 @@ def test_a_study_that_was_stopped_goes_on(recipe, monkeypatch, tmp_path):
     recipe = recipe("grouping_study")
     measured = []
 
-    def measure(kind, seed, epochs, show):
+    def measure(kind, seed, epochs, show, with_pairs):
         measured.append(seed)
-        scores = {"look-ahead": Affinity("ab", [[0, 1], [2, 0]]), "all pairs": []}
+        scores = {"look-ahead": Affinity("ab", [[0, 1], [2, 0]])} | ({"all pairs": []} if with_pairs else {})
         return {name: {"scores": s, "found": True, "seconds": 1.0, "steps": 0.5} for name, s in scores.items()}
 
     monkeypatch.setattr(recipe, "measure", measure)
@@ -112,5 +112,6 @@ def test_a_study_that_was_stopped_goes_on(recipe, monkeypatch, tmp_path):
     assert measured == [3]
     for found in (first, again):
         assert found["look-ahead"]["scores"].of("b", "a") == 2 and found["all pairs"]["scores"] is None
-    recipe.measure_once("sums", 3, 38, None, tmp_path)
-    assert measured == [3, 3]
+    assert "all pairs" not in recipe.measure_once("sums", 4, 38, None, tmp_path, with_pairs=False)
+    assert "all pairs" in recipe.measure_once("sums", 4, 38, None, tmp_path)
+    assert measured == [3, 4, 4]
