@@ -5,12 +5,12 @@ three others, in directions at right angles to them. With "sums", task i is `s_i
 correlated, and the trunk's last stage has just room for all features (6 units). With "products" it is `s_i * s_(i+1)`:
 their labels are uncorrelated, and what they share is to be seen in training alone (12 units). Every measure of affinity
 gets the same data and 600 steps (products: 1,200) for each network that it trains, and `group_tasks` chooses two groups
-by it. Training all pairs of tasks takes most of the time, and so is done with the first seeds alone (`--pairs`).
+by it. Training all pairs of tasks takes most of the time, and so is done with the first seed alone (or `--pairs`).
 
 What it can show: which measures find planted groups, and what each costs. What it cannot: that real tasks come in
 groups as clear as these, or that groups found in this way train better (recipes/task_grouping.py asks that).
 
-    python recipes/grouping_study.py [--quick] [--seeds 5] [--pairs 2]
+    python recipes/grouping_study.py [--quick] [--seeds 5] [--pairs 1]
 
 A picture goes to runs/grouping_study/; a call that was stopped goes on from there.
 """
@@ -233,7 +233,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one seed and few steps, to see that it runs")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--pairs", type=int, default=2, help="number of seeds for which all pairs are trained")
+    parser.add_argument("--pairs", type=int, default=1, help="number of seeds for which all pairs are trained")
     arguments = parser.parse_args()
     seeds = range(1 if arguments.quick else arguments.seeds)
     folder = output_folder("grouping_study-quick" if arguments.quick else "grouping_study")
