@@ -3,7 +3,7 @@
 Reviews have a label each. Sentences from a newspaper have two labels for every character: its place in its word, and
 the word's part of speech. No text has labels of both kinds, and sets and lengths differ. One trunk, an embedding of
 characters and two convolutions, reads both; `keras_mtl.data.mix` brings the texts together, in joint batches or in
-turns, uniformly or by size. Single-task models, a trunk for each task, get the same batches as the joint ones.
+turns. Single-task models, a trunk for each task, get the same batches as the joint ones.
 
 What it shows: a model with an input for each kind of text, trained from data sets of their own, and whether reviews
 gain from the words of the newspaper. What it does not: state of the art; the trunk is small and trains for a short
@@ -37,7 +37,6 @@ MIXES = {
     SINGLE: {},
     "shared, joint": {},
     "shared, in turns": {"sampler": "uniform"},
-    "shared, by size": {"sampler": "proportional"},
 }
 
 

@@ -39,6 +39,7 @@ MIXTURES = {
     "interleave, own inputs": {"inputs": "own", "sampler": "uniform"},
     "interleave, one input": {"sampler": "uniform"},
     "interleave, own inputs, live": {"inputs": "own", "sampler": Live()},
+    "the same, 16 ahead": {"inputs": "own", "sampler": Live(), "ahead": 16},
 }
 
 
