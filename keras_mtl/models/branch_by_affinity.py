@@ -63,8 +63,10 @@ def branch_by_affinity(
         `branched_sharing`, and its tree, as that builder takes it.
 
     Raises:
-        ValueError: If two tasks have no labelled validation example in common,
-            or stages, heads or inputs are not what builders take.
+        ValueError: If `train` cannot be called, `validation_data` is not a
+            tuple with labels of every task, a price is negative, two tasks have
+            no labelled validation example in common, or stages, heads or inputs
+            are not what builders take.
 
     Example:
 
@@ -97,6 +99,9 @@ def branch_by_affinity(
     check_inputs(inputs)
     stacks, heads = check_stages(stages), check_heads(heads)
     tasks = list(heads)
+    _check(train, validation_data, {"branch_cost": branch_cost, "separation_weight": separation_weight})
+    if errors is sample_errors:
+        _check_labels(validation_data[1], tasks)
     tree = [[tasks] for _ in stacks]
     given = [[_copy(layer, copy_weights) for layer in stack] for stack in stacks]
     model = branched_sharing(inputs, given, heads, branches=tree, name=name)
@@ -118,6 +123,26 @@ def branch_by_affinity(
 
         plot_sharing(model, picture)
     return model, tree
+
+
+def _check(train, validation_data, prices):
+    """Raises, before anything is trained, where the end of the first training would."""
+    if not callable(train):
+        raise ValueError(f"`train` should be a function that takes a model and fits it. Received: train={train!r}")
+    if not isinstance(validation_data, tuple) or len(validation_data) != 2:
+        kind = type(validation_data).__name__
+        raise ValueError(f"`validation_data` should be a tuple (x, y). Received: a {kind}")
+    for option, price in prices.items():
+        if not price >= 0:
+            raise ValueError(f"`{option}` should be at least 0. Received: {option}={price!r}")
+
+
+def _check_labels(labels, tasks):
+    if not isinstance(labels, dict) or any(task not in labels for task in tasks):
+        found = f"labels of {list(labels)}" if isinstance(labels, dict) else f"a {type(labels).__name__}"
+        raise ValueError(
+            f"The labels of `validation_data` should be a dict with every task of {tasks}. Received: {found}"
+        )
 
 
 def _copy(layer, copy_weights):

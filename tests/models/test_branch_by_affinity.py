@@ -153,3 +153,29 @@ def test_growing_changes_no_output_until_it_is_trained():
         for task in "abcd":
             np.testing.assert_allclose(after[task], seen[0][task], rtol=1e-5, atol=1e-6)
     assert model.count_params() == 25 + 2 * 30 + 2 * 30 + 4 * 6
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"train": None}, "`train` should be a function"),
+        ({"validation_data": np.zeros((2, 3))}, r"a tuple \(x, y\). Received: a ndarray"),
+        (
+            {"validation_data": (np.zeros((2, 3)), {"a": np.zeros((2, 1))})},
+            r"every task of \['a', 'b'\].*labels of \['a'\]",
+        ),
+        ({"validation_data": (np.zeros((2, 3)), np.zeros((2, 1)))}, "Received: a ndarray"),
+        ({"branch_cost": -1.0}, "`branch_cost` should be at least 0. Received: branch_cost=-1.0"),
+        ({"separation_weight": float("nan")}, "`separation_weight` should be at least 0"),
+    ],
+)
+def test_bad_input_is_told_before_anything_is_trained(options, message):
+    def train(model):
+        raise AssertionError("it was trained")
+
+    labels = {task: np.zeros((2, 1)) for task in "ab"}
+    usual = {"train": train, "validation_data": (np.zeros((2, 3)), labels)}
+    with pytest.raises(ValueError, match=message):
+        keras_mtl.branch_by_affinity(
+            keras.Input((3,)), [Dense(2)], {task: Dense(1) for task in "ab"}, **{**usual, **options}
+        )
