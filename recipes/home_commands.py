@@ -197,6 +197,8 @@ def main():
             bar.update(row, description=f"seed {seed}")
             for name, size, found in compare(data, seed, options.commands, options.quick, lambda: bar.advance(row)):
                 sizes[name] = size
+                right = ", ".join(f"{measure} {value:.1f}" for measure, value in found.items())
+                console.print(f"{name}, seed {seed}: {right}")
                 for measure, value in found.items():
                     scores[name].setdefault(measure, []).append(value)
     report(scores, sizes)
