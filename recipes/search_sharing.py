@@ -280,7 +280,7 @@ def search_faces(data, epochs, trials, folder, workers, arguments):
     return tuner
 
 
-def report_faces(tuner, data, epochs, seeds, folder):
+def report_faces(tuner, data, epochs, options.seeds or (1 if options.quick else 3), folder):
     front = tuning.pareto_front(tuner)
     front.print()
     front.plot(folder / "front.png")
@@ -312,7 +312,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few trials and faces, one seed and epoch: that it runs")
     parser.add_argument("--problems", default="planted,faces", help="some of: %(default)s (default: both)")
-    parser.add_argument("--seeds", type=int, help="number of planted problems, and of tests on faces (default: 5)")
+    parser.add_argument("--seeds", type=int, help="number of seeds (default: 5 planted problems, 3 tests on faces)")
     parser.add_argument("--trials", type=int, help="trials of each search (default: 20)")
     parser.add_argument("--workers", type=int, default=0, help="search faces with a chief and so many workers")
     options = parser.parse_args()
@@ -320,7 +320,6 @@ def main():
     if unknown := [name for name in problems if name not in ("planted", "faces")]:
         parser.error(f"--problems takes some of: planted, faces. Received: {', '.join(unknown)}")
     trials = options.trials or (4 if options.quick else 20)
-    seeds = options.seeds or (1 if options.quick else 5)
     epochs = 1 if options.quick else EPOCHS
     name = "search_sharing-quick" if options.quick else "search_sharing"
     if "KERASTUNER_ORACLE_IP" in os.environ:  # one of the processes that another of this script started
@@ -331,13 +330,13 @@ def main():
 
     folder = output_folder(name)
     if "planted" in problems:
-        found = planted(range(seeds), trials, folder)
+        found = planted(range(options.seeds or (1 if options.quick else 5)), trials, folder)
         report_planted(found)
         draw_planted(found, folder / "planted.png")
     if "faces" in problems:
         data = small_faces(options.quick)
         tuner = search_faces(data, epochs, trials, folder, options.workers, sys.argv[1:])
-        report_faces(tuner, data, epochs, seeds, folder)
+        report_faces(tuner, data, epochs, options.seeds or (1 if options.quick else 3), folder)
     console.print(f"Pictures: {folder}/*.png", soft_wrap=True)
     console.print(f"Trials:   tensorboard --logdir {folder / 'logs'}", soft_wrap=True)
 
