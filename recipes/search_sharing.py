@@ -280,7 +280,7 @@ def search_faces(data, epochs, trials, folder, workers, arguments):
     return tuner
 
 
-def report_faces(tuner, data, epochs, options.seeds or (1 if options.quick else 3), folder):
+def report_faces(tuner, data, epochs, seeds, folder):
     front = tuning.pareto_front(tuner)
     front.print()
     front.plot(folder / "front.png")
