@@ -40,6 +40,7 @@ from keras_mtl import tuning
 
 tf.get_logger().setLevel("ERROR")  # TensorFlow warns of models that are compiled one after the other
 
+TRIALS = {"planted": 20, "faces": 15}
 PLANTED = 1  # the depth that is right
 TASKS, INPUTS, DIRECTIONS, UNITS, NOISE = 5, 40, 4, 2, 0.2
 EXAMPLES = {"train": 200, "validation": 400}
@@ -295,6 +296,7 @@ def report_faces(tuner, data, epochs, seeds, folder):
         test=data["test"],
         epochs=epochs,
         seeds=[100 + seed for seed in range(seeds)],  # none that the search has seen
+        directory=folder / "tests" / f"trial_{front.trials[0]['trial']}",
         batch_size=BATCH,
     )
     report.print()
@@ -313,29 +315,29 @@ def main():
     parser.add_argument("--quick", action="store_true", help="few trials and faces, one seed and epoch: that it runs")
     parser.add_argument("--problems", default="planted,faces", help="some of: %(default)s (default: both)")
     parser.add_argument("--seeds", type=int, help="number of seeds (default: 5 planted problems, 3 tests on faces)")
-    parser.add_argument("--trials", type=int, help="trials of each search (default: 20)")
+    parser.add_argument("--trials", type=int, help="trials of each search (default: 20 planted, 15 faces)")
     parser.add_argument("--workers", type=int, default=0, help="search faces with a chief and so many workers")
     options = parser.parse_args()
     problems = options.problems.split(",")
     if unknown := [name for name in problems if name not in ("planted", "faces")]:
         parser.error(f"--problems takes some of: planted, faces. Received: {', '.join(unknown)}")
-    trials = options.trials or (4 if options.quick else 20)
+    trials = {name: options.trials or (4 if options.quick else TRIALS[name]) for name in problems}
     epochs = 1 if options.quick else EPOCHS
     name = "search_sharing-quick" if options.quick else "search_sharing"
     if "KERASTUNER_ORACLE_IP" in os.environ:  # one of the processes that another of this script started
         from pathlib import Path
 
-        search_faces(small_faces(options.quick), epochs, trials, Path("runs") / name, 0, ())
+        search_faces(small_faces(options.quick), epochs, trials["faces"], Path("runs") / name, 0, ())
         return
 
     folder = output_folder(name)
     if "planted" in problems:
-        found = planted(range(options.seeds or (1 if options.quick else 5)), trials, folder)
+        found = planted(range(options.seeds or (1 if options.quick else 5)), trials["planted"], folder)
         report_planted(found)
         draw_planted(found, folder / "planted.png")
     if "faces" in problems:
         data = small_faces(options.quick)
-        tuner = search_faces(data, epochs, trials, folder, options.workers, sys.argv[1:])
+        tuner = search_faces(data, epochs, trials["faces"], folder, options.workers, sys.argv[1:])
         report_faces(tuner, data, epochs, options.seeds or (1 if options.quick else 3), folder)
     console.print(f"Pictures: {folder}/*.png", soft_wrap=True)
     console.print(f"Trials:   tensorboard --logdir {folder / 'logs'}", soft_wrap=True)
