@@ -10,7 +10,7 @@ by it. Training all pairs of tasks takes most of the time, and so is done with t
 What it can show: which measures find planted groups, and what each costs. What it cannot: that real tasks come in
 groups as clear as these, or that groups found in this way train better (recipes/task_grouping.py asks that).
 
-    python recipes/grouping_study.py [--quick] [--seeds 5] [--pairs 1]
+    python recipes/grouping_study.py [--quick] [--data sums] [--seeds 5] [--pairs 1]
 
 A picture goes to runs/grouping_study/; a call that was stopped goes on from there.
 """
@@ -232,21 +232,22 @@ def draw(results, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one seed and few steps, to see that it runs")
+    parser.add_argument("--data", choices=UNITS, help="one kind of tasks alone (default: both)")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--pairs", type=int, default=1, help="number of seeds for which all pairs are trained")
     arguments = parser.parse_args()
     seeds = range(1 if arguments.quick else arguments.seeds)
     folder = output_folder("grouping_study-quick" if arguments.quick else "grouping_study")
-    results = {kind: [] for kind in UNITS}
+    results = {kind: [] for kind in ([arguments.data] if arguments.data else UNITS)}
     with progress("measures") as bar:
-        row = bar.add_task("", total=len(UNITS) * len(seeds) * (len(MEASURES) + 1))
+        row = bar.add_task("", total=len(results) * len(seeds) * (len(MEASURES) + 1))
         done = 0
 
         def show(text, measured):
             bar.update(row, description=text, completed=done + measured)
 
         for seed in seeds:
-            for kind in UNITS:
+            for kind in results:
                 epochs = 2 if arguments.quick else EPOCHS[kind]
                 results[kind].append(measure_once(kind, seed, epochs, show, folder, seed < arguments.pairs))
                 done += len(MEASURES) + 1
