@@ -14,10 +14,11 @@ The score is the mean distance of the landmarks to the truth on 1,500 test faces
 eyes. All models have the same network, epochs, batches, optimizer and learning rate, several seeds, and the same faces.
 
 What it can show: whether the rule stops the tasks at a sensible time, and whether that helps the main task here. What
-it cannot: the paper's gain on photographs. The rule's threshold depends on the data (the paper's own is not known); 50
-was taken before the test faces were looked at. --thresholds tries others.
+it cannot: the paper's gain on photographs. The rule's threshold depends on the data (the paper's own is not known);
+0.2 was chosen on the validation faces with a seed of its own, where it stops all four tasks between epochs 22 and 43 of 80;
+with 50 none stops. --thresholds tries others.
 
-    python recipes/task_wise_stopping.py [--quick] [--seeds 5] [--epochs 80] [--thresholds 5,50,500]
+    python recipes/task_wise_stopping.py [--quick] [--seeds 5] [--epochs 80] [--thresholds 0.2,50]
 
 Logs of the first seed for TensorBoard and a picture of the results go to runs/task_wise_stopping/.
 """
@@ -215,7 +216,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="one seed, few epochs: shows that it runs, nothing else")
     parser.add_argument("--seeds", type=int, help="number of seeds (default: 5)")
     parser.add_argument("--epochs", type=int, help="epochs of each training (default: 80)")
-    parser.add_argument("--thresholds", default="50", help="of TCDCN's rule (default: %(default)s)")
+    parser.add_argument("--thresholds", default="0.2", help="of TCDCN's rule (default: %(default)s)")
     options = parser.parse_args()
     seeds = range(options.seeds or (1 if options.quick else 5))
     epochs = options.epochs or (8 if options.quick else 80)

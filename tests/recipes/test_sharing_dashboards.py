@@ -42,7 +42,12 @@ def test_quick_dashboards(recipe, monkeypatch, tmp_path):
     recipe("starved_task").main()
     folder = tmp_path / "runs" / "starved_task-quick"
     assert (folder / "results.png").exists()
-    assert sorted(path.name for path in (folder / "board").iterdir()) == ["balanced", "balanced_one_stage", "together"]
+    assert sorted(path.name for path in (folder / "board").iterdir()) == [
+        "balanced",
+        "balanced_one_stage",
+        "standardized",
+        "together",
+    ]
     assert list(folder.glob("board/together/smile/*"))
 
 
