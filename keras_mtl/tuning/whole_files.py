@@ -1,6 +1,8 @@
-"""keras-tuner's own files, there whole or not at all."""
+"""keras-tuner's own files, whole and in agreement after a kill."""
 
 import functools
+import json
+import pathlib
 
 from keras_tuner.src import utils
 
@@ -8,14 +10,20 @@ from keras_mtl.models.saving import whole_file
 
 
 def keep_files_whole():
-    """Has keras-tuner put its JSON files in place only once they are written.
+    """Makes what keras-tuner keeps of a search safe against a kill while it writes.
 
-    It empties a file and then writes it, several times in a trial. A search
-    that is killed in between leaves an empty `oracle.json`, and the next one
-    cannot be made for the same folder. What the files hold does not change.
+    - It empties a file and then writes it, several times in a trial. An empty
+      `oracle.json` means that no search can be made for the same folder. Here
+      a file takes its place only once it is written.
+    - It writes `trial.json` of a new trial before `oracle.json`. A trial of
+      which only the first knows would count and never be trained. Here it is
+      handed out again.
+
+    What the files hold does not change.
     """
     if not hasattr(utils.save_json, "__wrapped__"):
         utils.save_json = _whole(utils.save_json)
+        utils.load_json = _with_lost_trials(utils.load_json)
 
 
 def _whole(save_json):
@@ -27,3 +35,18 @@ def _whole(save_json):
             return save_json(str(part), obj)
 
     return save
+
+
+def _with_lost_trials(load_json):
+    @functools.wraps(load_json)
+    def load(path):
+        state = load_json(path)
+        file = pathlib.Path(str(path))
+        if file.name == "oracle.json" and file.exists():
+            trials = [json.loads(p.read_text())["trial_id"] for p in sorted(file.parent.glob("trial_*/trial.json"))]
+            lost = [trial for trial in trials if trial not in state["start_order"]]
+            state["start_order"] += lost
+            state["retry_queue"] += lost
+        return state
+
+    return load

@@ -414,7 +414,7 @@ def test_a_kill_while_a_file_is_written_leaves_the_one_before(tmp_path, monkeypa
     from keras_tuner.src import backend, utils
 
     make()
-    path = tmp_path / "oracle.json"
+    path = tmp_path / "trial.json"
     utils.save_json(str(path), {"trials": 1})
 
     @contextlib.contextmanager
@@ -430,7 +430,46 @@ def test_a_kill_while_a_file_is_written_leaves_the_one_before(tmp_path, monkeypa
             utils.save_json(str(path), {"trials": 2})
     assert utils.load_json(str(path)) == {"trials": 1}
     utils.save_json(str(path), {"trials": 3})
-    assert utils.load_json(str(path)) == {"trials": 3} and [p.name for p in tmp_path.iterdir()] == ["oracle.json"]
+    assert utils.load_json(str(path)) == {"trials": 3} and [p.name for p in tmp_path.iterdir()] == ["trial.json"]
+
+
+def make_oracle(directory):
+    """keras-tuner's own, without models."""
+    oracle = keras_tuner.oracles.RandomSearchOracle(keras_tuner.Objective("score", "max"), max_trials=4, seed=1)
+    oracle._set_project_dir(directory, "lost")
+    oracle._display.verbose = 0
+    oracle.hyperparameters.Float("x", 0.0, 1.0)
+    return oracle
+
+
+def finish(oracle):
+    """Takes trials until there are no more. Returns their values by their names."""
+    while (trial := oracle.create_trial("tuner")).status == "RUNNING":
+        oracle.update_trial(trial.trial_id, {"score": trial.hyperparameters.values["x"]})
+        trial.status = "COMPLETED"
+        oracle.end_trial(trial)
+    assert {trial.status for trial in oracle.trials.values()} == {"COMPLETED"}
+    return {name: trial.hyperparameters.values["x"] for name, trial in oracle.trials.items()}
+
+
+def test_a_trial_of_which_only_its_own_file_knows_is_handed_out_again(tmp_path):
+    """A kill between the two files of a new trial."""
+    make()
+    whole = finish(make_oracle(tmp_path / "whole"))
+    stopped = make_oracle(tmp_path / "stopped")
+    first = stopped.create_trial("tuner")
+    stopped.update_trial(first.trial_id, {"score": 0.5})
+    first.status = "COMPLETED"
+    stopped.end_trial(first)
+    file = tmp_path / "stopped" / "lost" / "oracle.json"
+    before = file.read_text()
+    second = stopped.create_trial("tuner")
+    file.write_text(before)
+
+    again = make_oracle(tmp_path / "stopped")
+    again.reload()
+    assert again.trials[second.trial_id].status == "RUNNING"
+    assert finish(again) == whole and again.start_order == sorted(whole)
 
 
 def make_search(directory, max_trials=5):
