@@ -14,9 +14,9 @@ The score is the mean distance of the landmarks to the truth on 1,500 test faces
 eyes. All models have the same network, epochs, batches, optimizer and learning rate, several seeds, and the same faces.
 
 What it can show: whether the rule stops the tasks at a sensible time, and whether that helps the main task here. What
-it cannot: the paper's gain on photographs. The rule's threshold depends on the data (the paper's own is not known);
-0.2 was chosen on the validation faces with a seed of its own, where it stops all four tasks between epochs 22 and 43 of 80;
-with 50 none stops. --thresholds tries others.
+it cannot: the paper's gain on photographs. The rule's threshold depends on the data (the paper's own is not known):
+0.2 was chosen on the validation faces with a seed of its own, where it stops all four tasks between epochs 22 and 43;
+with 50 none stops in 80. --thresholds tries others.
 
     python recipes/task_wise_stopping.py [--quick] [--seeds 5] [--epochs 80] [--thresholds 0.2,50]
 
