@@ -302,6 +302,9 @@ def report_faces(tuner, data, epochs, seeds, folder):
     report.print()
     report.plot(folder / "faces.png")
     report.to_json(folder / "faces.json")
+    if not face_model(found).shared_variables:
+        console.print("What was found shares nothing: it is the single-task models, and cannot beat them.")
+        return
     gains = {name: report.delta_m(name) for name in ("found", "all shared")}
     beats = [own > 0 and own > other for own, other in zip(*gains.values(), strict=True)]
     console.print(
