@@ -222,7 +222,7 @@ def draw(results, path):
             axis.set_xticks(range(len(TASKS)), TASKS)
             axis.set_yticks(range(len(TASKS)), TASKS)
             times = sum(r[name]["found"] for r in of_kind)
-            axis.set_title(f"{kind}: {name}, found {times} of {len(of_kind)}", fontsize=9)
+            axis.set_title(f"{kind}: {name}, found {times} of {len(of_kind)}", fontsize=8)
             figure.colorbar(image, ax=axis, shrink=0.75)
     figure.supylabel("helps ...", fontsize=9)
     figure.supxlabel("... this task", fontsize=9)
