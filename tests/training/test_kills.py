@@ -35,6 +35,7 @@ def make_model():
         {task: keras.layers.Dense(1) for task in Y},
     )
     model.compile(keras.optimizers.Adam(0.01), "mse", weighting="famo", run_eagerly=True)
+    model.build_optimizer()  # Keras warns where a file has a state of it and the model has none, or the other way round
     return model
 
 
