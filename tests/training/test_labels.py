@@ -293,5 +293,5 @@ def test_a_batch_without_any_labels_changes_nothing(weighting):
 
 def test_a_metric_that_does_not_fit_its_task_is_named():
     model = model_of(heads(), loss=LOSS, metrics={"kind": ["mae"]}, run_eagerly=True)
-    with pytest.raises(ValueError, match=r"metric 'mae.*' of task 'kind' should take.*\(12,\) and \(12, 3\)"):
+    with pytest.raises(ValueError, match=r"metric 'mean_absolute_error' of task 'kind' should take.*\(12,\) and \(12, 3\)"):
         model.train_on_batch(X, {"kind": KIND})
