@@ -20,7 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
 
 import keras
 import numpy as np
-from common import beyond_noise, console, mean_and_spread, output_folder, progress
+from common import console, mean_and_spread, output_folder, pairs_tell_apart, progress
 from data import wordnet
 from keras import layers
 from rich.table import Table
@@ -193,7 +193,7 @@ def main():
         table.add_column(column, justify="right" if column else "left")
     for name in MEASURES:
         alone, together = (100 * np.array(scores[kind][name]) for kind in ("alone", "together"))
-        sure = len(seeds) > 2 and beyond_noise(alone, together)
+        sure = len(seeds) > 2 and pairs_tell_apart(together, alone, len(MEASURES))
         shown = mean_and_spread(together - alone, signed=True) + ("" if sure else " (within noise)")
         table.add_row(name, mean_and_spread(alone), mean_and_spread(together), shown)
     console.print(table)
