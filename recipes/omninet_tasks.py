@@ -7,7 +7,8 @@ One core reads pictures, films and text (Pramanik et al., 2019). Three generated
 - tags: sequences of 8 words of 15, four of which take a tag that depends on the tag before, told tag by tag.
 
 What it shows: that the core of one model learns all three, and, by leaving it out, what the attention over places is
-worth. What it does not: tasks of this size say nothing about the data sets of the paper.
+worth: how right the tasks get, and after how many steps 97 % of the answers are. What it does not: tasks of this size
+say nothing about the data sets of the paper.
 
     python recipes/omninet_tasks.py [--quick] [--seeds 5] [--steps 1500]
 
@@ -32,6 +33,7 @@ FEATURES, LENGTH, WORDS, TAGS = 64, 8, 15, 4
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))
 TASKS = ("answer", "motion", "tags")
 BATCH = {"answer": 128, "motion": 32, "tags": 32}
+ENOUGH = 0.97  # right answers by which learning is called done
 
 
 def in_cells(pictures):
@@ -118,7 +120,7 @@ def build(spatial=True):
     return keras_mtl.omninet(inputs, peripherals, tasks, spatial=spatial)
 
 
-def train(seed, steps, spatial=True, sizes=(12000, 4000, 4000), callbacks=(), epochs=10):
+def train(seed, steps, spatial=True, sizes=(12000, 4000, 4000), callbacks=(), epochs=15):
     """Trains a model: the model, and its share of right answers by task after each epoch."""
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
@@ -149,6 +151,12 @@ def accuracy(model, task, x, y):
     return float((model.task_model(task).predict(x, batch_size=1800, verbose=0).argmax(-1) == y).mean())
 
 
+def steps_until(values, steps):
+    """Steps after which the share of right answers is `ENOUGH` for the first time; infinite where it never is."""
+    reached = np.flatnonzero(np.array(values) >= ENOUGH)
+    return (reached[0] + 1) * steps // len(values) if len(reached) else np.inf
+
+
 def draw(curves, steps, path):
     """Accuracy over steps, mean and range over seeds."""
     from matplotlib.figure import Figure
@@ -174,7 +182,7 @@ def main():
     parser.add_argument("--steps", type=int, default=1500)
     options = parser.parse_args()
     seeds = range(1 if options.quick else options.seeds)
-    steps, sizes, epochs = (10, (300, 100, 100), 1) if options.quick else (options.steps, (12000, 4000, 4000), 10)
+    steps, sizes, epochs = (10, (300, 100, 100), 1) if options.quick else (options.steps, (12000, 4000, 4000), 15)
     folder = output_folder("omninet_tasks-quick" if options.quick else "omninet_tasks")
     curves = {"with places": [], "without places": []}
     with progress() as bar:
@@ -194,8 +202,11 @@ def main():
     table.add_column("attention")
     for task in TASKS:
         table.add_column(task, justify="right")
+    table.add_column(f"steps until {ENOUGH:.0%} of answers", justify="right")
     for name, runs in curves.items():
-        table.add_row(name, *(mean_and_spread([100 * run[task][-1] for run in runs]) for task in TASKS))
+        right = [mean_and_spread([100 * run[task][-1] for run in runs]) for task in TASKS]
+        until = sorted(steps_until(run["answer"], steps) for run in runs)
+        table.add_row(name, *right, f"{until[0]:.0f} to {until[-1]:.0f}".replace("inf", "never"))
     console.print(table)
     draw(curves, steps, folder / "accuracy.png")
     console.print(f"Pictures: {folder}; logs: tensorboard --logdir {folder / 'logs'}", soft_wrap=True)
