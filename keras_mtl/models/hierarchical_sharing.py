@@ -76,6 +76,8 @@ def hierarchical_sharing(inputs, stages, heads, *, depths, depends_on=None, name
 
 
 def _check_depths(depths, tasks, count):
+    if not count:
+        raise ValueError("`stages` should have at least one stage for tasks to stand after. Received: stages=[]")
     if not isinstance(depths, dict):
         raise ValueError(f"`depths` should be a dict from task to a number of stages. Received: depths={depths!r}")
     unknown = [task for task in depths if task not in tasks]

@@ -83,7 +83,7 @@ class TaskLosses:
                     y[task],
                     y_pred[task],
                     missing=self.missing.get(task),
-                    inside=self._inside(task, y),
+                    inside=self._inside(task, y, y_pred[task]),
                     sample_weight=sample_weight.get(task),
                     class_weight=self.class_weight.get(task) if training else None,
                     elementwise=task in self.losses and is_elementwise(self.losses[task]),
@@ -113,7 +113,7 @@ class TaskLosses:
             raise ValueError(f"The keys of `{argument}` should be tasks: {self.outputs}{columns}. Received: {unknown}")
         return given
 
-    def _inside(self, task, y):
+    def _inside(self, task, y, y_pred):
         condition = self.sample_space.get(task)
         if condition is None:
             return None
@@ -123,6 +123,15 @@ class TaskLosses:
                 f"'{condition}' too. Received: labels of {list(y)}"
             )
         labels = ops.convert_to_tensor(y[condition])
+        given, predicted = tuple(labels.shape), tuple(y_pred.shape)
+        needed = given[:-1] if given[-1:] == (1,) else given
+        fits = all(None in (n, m) or n in (1, m) for n, m in zip(needed, predicted, strict=False))
+        if len(needed) > len(predicted) or not fits:
+            raise ValueError(
+                f"`sample_space` trains task '{task}' where the label of '{condition}' is 1, so there should be one of "
+                f"these for each example or entry of its predictions, of shape {predicted}. Received: labels of "
+                f"shape {given}"
+            )
         return ops.equal(labels, ops.cast(1, labels.dtype))
 
     def _loss(self, task, labels):

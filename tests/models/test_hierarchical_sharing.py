@@ -80,3 +80,8 @@ def test_one_task():
 def test_bad_depths(depths, message):
     with pytest.raises(ValueError, match=message):
         build(depths)
+
+
+def test_no_stage_at_all():
+    with pytest.raises(ValueError, match="`stages` should have at least one stage"):
+        keras_mtl.hierarchical_sharing(keras.Input((4,)), [], {"a": keras.layers.Dense(1)}, depths={})

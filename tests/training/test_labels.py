@@ -197,6 +197,17 @@ def test_sample_space_trains_and_evaluates_inside():
         fit(model, {"price": price})
 
 
+def test_sample_space_needs_labels_of_the_same_examples_or_entries():
+    """TensorFlow would say that shapes are incompatible, or broadcast."""
+    made = {"price": layers.Dense(3), "kind": layers.Dense(2, activation="sigmoid")}
+    model = model_of(
+        made, loss={"price": "mse", "kind": "binary_crossentropy"}, sample_space={"price": "kind"}, missing="nan"
+    )
+    y = {"price": np.zeros((N, 3), "float32"), "kind": np.ones((N, 2), "float32")}
+    with pytest.raises(ValueError, match=r"`sample_space` trains task 'price' .* Received: labels of shape \(\d+, 2\)"):
+        model.train_on_batch(X, y)
+
+
 def test_sample_space_and_missing_labels_together():
     model = model_of(heads(), loss=LOSS, sample_space={"price": "kind"}, missing={"price": "nan", "kind": -1})
     kind = np.where(KNOWN_KIND, KIND, -1)
@@ -293,5 +304,7 @@ def test_a_batch_without_any_labels_changes_nothing(weighting):
 
 def test_a_metric_that_does_not_fit_its_task_is_named():
     model = model_of(heads(), loss=LOSS, metrics={"kind": ["mae"]}, run_eagerly=True)
-    with pytest.raises(ValueError, match=r"metric 'mean_absolute_error' of task 'kind' should take.*\(12,\) and \(12, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"metric 'mean_absolute_error' of task 'kind' should take.*\(12,\) and \(12, 3\)"
+    ):
         model.train_on_batch(X, {"kind": KIND})
