@@ -1,6 +1,6 @@
 """What plain Keras cannot do either: each limit that the contract table names, on a plain `keras.Model`.
 
-A test that fails here says that Keras has learned it, and that the table and docs/guide/distribution.md can be shortened.
+A test that fails here says that Keras has learned it: the table and docs/guide/distribution.md can be shortened.
 """
 
 import json
