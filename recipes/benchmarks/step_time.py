@@ -1,7 +1,8 @@
 """Time and memory of a training step: every kind of weighting, plain Keras, TorchJD.
 
 The turns are interleaved and what counts is the ratio within one run. TorchJD
-is measured on the same network, batch and tasks where it is installed.
+is measured on the same network, batch and tasks where it is installed. Both
+run on a GPU where they see one; `TF_FORCE_GPU_ALLOW_GROWTH=true` lets them share it.
 
     python recipes/benchmarks/step_time.py [--network lenet mlp] [--tasks 2 8]
     python recipes/benchmarks/step_time.py --growth
@@ -33,20 +34,21 @@ VARIANTS = {
 GROWTH = ("equal", "upgrad", "upgrad, features", "upgrad, gramian_fraction=1/8")
 
 
-def compiled(network, num_tasks, name):
+def compiled(network, num_tasks, name, jit_compile=False):
     """A model compiled as one of the variants, or as plain Keras."""
     model = make_model(network, num_tasks)
+    options = {**compile_options(num_tasks), "jit_compile": jit_compile}
     if name == "plain Keras":
         model = plain(model)
-        model.compile(**compile_options(num_tasks))
+        model.compile(**options)
         return model
-    model.compile(**compile_options(num_tasks), **VARIANTS[name])
+    model.compile(**options, **VARIANTS[name])
     return model
 
 
-def measure(network, num_tasks, names, batch_size, steps, rounds, torch_names, clock):
+def measure(network, num_tasks, names, batch_size, steps, rounds, torch_names, clock, jit_compile):
     """Milliseconds per step of every variant, `rounds` turns each."""
-    models = {name: compiled(network, num_tasks, name) for name in ("plain Keras", *names)}
+    models = {name: compiled(network, num_tasks, name, jit_compile) for name in ("plain Keras", *names)}
     worker = torchjd_steps.Worker(network, num_tasks, batch_size, clock) if torch_names else None
     others = {f"TorchJD {name}": functools.partial(worker.time_turn, name) for name in torch_names}
     data = make_data(network, num_tasks, batch_size, steps)
@@ -66,6 +68,7 @@ def main():
     parser.add_argument("--growth", action="store_true", help="few variants, 2 to 64 tasks")
     parser.add_argument("--cpu-time", action="store_true", help="count the work of all cores in place of wall time")
     parser.add_argument("--memory", action="store_true", help="peak memory too, one process for each variant")
+    parser.add_argument("--jit-compile", action="store_true", help="compile the Keras models with XLA")
     args = parser.parse_args()
     if args.growth:
         args.tasks = [2, 4, 8, 16, 32, 64]
@@ -79,8 +82,10 @@ def main():
     for network in args.network:
         for num_tasks in args.tasks:
             clock = "cpu" if args.cpu_time else "wall"
-            times = measure(network, num_tasks, names, args.batch_size, args.steps, args.rounds, torch_names, clock)
-            table = Table(title=f"{network}, {num_tasks} tasks, batches of {args.batch_size}")
+            sizes = (args.batch_size, args.steps, args.rounds)
+            times = measure(network, num_tasks, names, *sizes, torch_names, clock, args.jit_compile)
+            title = f"{network}, {num_tasks} tasks, batches of {args.batch_size}" + ", XLA" * args.jit_compile
+            table = Table(title=title)
             columns = ["variant", "ms per step (median)", "ratio to plain", "ratio of fastest turns"]
             for column in columns + ["peak MiB"] * args.memory:
                 table.add_column(column, justify="left" if column == "variant" else "right")
@@ -89,7 +94,9 @@ def main():
                 row = [name, f"{np.median(measured):.2f}", f"{np.median(measured / base):.2f}"]
                 row.append(f"{measured.min() / base.min():.2f}")
                 if args.memory and not name.startswith("TorchJD"):
-                    peak = peak_memory(compiled, (network, num_tasks, name), network, num_tasks, args.batch_size)
+                    peak = peak_memory(
+                        compiled, (network, num_tasks, name, args.jit_compile), network, num_tasks, args.batch_size
+                    )
                     row.append(f"{peak:.0f}")
                 table.add_row(*row)
             Console(width=110).print(table)

@@ -15,8 +15,15 @@ def available():
     return all(importlib.util.find_spec(name) for name in ("torch", "torchjd"))
 
 
+def device():
+    """Where torch's steps run."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def make_steps(network, num_tasks, batch_size):
-    """Makes one function for each variant that runs one training step.
+    """Makes one function for each variant that runs one training step, on a GPU where there is one.
 
     Args:
         network: `"lenet"` or `"mlp"`.
@@ -29,6 +36,7 @@ def make_steps(network, num_tasks, batch_size):
     import torch
 
     torch.manual_seed(0)
+    torch.set_default_device(device())
     shape, trunk, width = _trunk(network)
     rng = np.random.default_rng(0)
     x = torch.tensor(rng.normal(size=(batch_size, *shape)), dtype=torch.float32)
@@ -107,6 +115,14 @@ class Worker:
         self._process.wait()
 
 
+def _wait():
+    """Lets a GPU finish what was started on it."""
+    import torch
+
+    if device() == "cuda":
+        torch.cuda.synchronize()
+
+
 def _serve(network, num_tasks, batch_size, clock):
     clock = time.process_time if clock == "cpu" else time.perf_counter
     functions = make_steps(network, int(num_tasks), int(batch_size))
@@ -115,6 +131,7 @@ def _serve(network, num_tasks, batch_size, clock):
         start = clock()
         for _ in range(int(steps)):
             functions[name]()
+        _wait()
         print(1000 * (clock() - start) / int(steps), flush=True)
 
 
