@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_mtl.weighting.base import Weighting
-from keras_mtl.weighting.masked import divide
+from keras_mtl.weighting.masked import divide, softmax
 
 _FLOOR = 1e-8
 
@@ -69,7 +69,7 @@ class DWA(Weighting):
         del losses, gramian
         rate = ops.maximum(self.last, _FLOOR) / ops.maximum(self.before_last, _FLOOR)
         rate = ops.where(self.epochs >= 2, rate, 1.0)
-        return self.num_tasks * ops.softmax(rate / self.temperature) * present
+        return self.num_tasks * softmax(rate / self.temperature, ops.ones_like(rate)) * present
 
     def update(self, losses, present, weights, gramian=None):
         del weights, gramian

@@ -208,6 +208,13 @@ def test_dwa_rates_by_hand():
     np.testing.assert_allclose(weighting(LOSSES, present=f32(1, 0, 1)), [1.0260, 0, 1.1339], atol=1e-4)
 
 
+def test_dwa_of_one_task_weighs_it_by_1():
+    """Without the warning that Keras has for a softmax over one entry."""
+    weighting = W.DWA()
+    weighting.build((1,))
+    np.testing.assert_array_equal(weighting(f32(0.5)), [1.0])
+
+
 def test_dwa_means_are_over_the_batches_that_have_the_task():
     weighting = W.DWA()
     weighting.build((2,))
