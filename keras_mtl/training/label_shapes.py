@@ -5,8 +5,8 @@ from keras import losses as keras_losses
 
 from keras_mtl.training.resolve import is_elementwise
 
-# Losses that compare entry by entry, and classes with one number for each.
-_SAME_SHAPE = (
+# Losses whose last axis is a vector of classes or directions: without it, Keras would take the axis before for one.
+_OF_VECTORS = (
     keras_losses.CategoricalCrossentropy,
     keras_losses.CategoricalFocalCrossentropy,
     keras_losses.CategoricalHinge,
@@ -18,8 +18,9 @@ _SAME_SHAPE = (
 def check_label_shape(task, loss, y_true, y_pred):
     """Raises where a built-in loss would take labels that do not belong to its predictions.
 
-    A last axis of 1 may be there or not, as in Keras; what is unknown fits.
-    Losses of the user's own take what they take.
+    A last axis of 1 may be there or not, as in Keras, unless it is the axis
+    along which the loss compares vectors; what is unknown fits. Losses of the
+    user's own take what they take.
 
     Args:
         task: String. The task.
@@ -32,7 +33,9 @@ def check_label_shape(task, loss, y_true, y_pred):
         return
     if isinstance(loss, keras_losses.SparseCategoricalCrossentropy):
         wanted = [predicted[:-1], (*predicted[:-1], 1)]
-    elif is_elementwise(loss) or isinstance(loss, _SAME_SHAPE):
+    elif isinstance(loss, _OF_VECTORS):
+        wanted = [predicted, (*predicted, 1)]
+    elif is_elementwise(loss):
         wanted = [predicted, (*predicted, 1)] + [predicted[:-1]] * (predicted[-1] == 1 and len(predicted) > 1)
     else:
         return

@@ -286,6 +286,14 @@ def test_labels_that_do_not_belong_to_the_predictions(task, labels):
         model.train_on_batch(X, {task: labels})
 
 
+def test_a_loss_of_vectors_keeps_the_axis_that_they_lie_along():
+    """Without it, Keras compares along the axis before: here it would be one number for the batch."""
+    model = model_of({"price": layers.Dense(1)}, loss="cosine_similarity", run_eagerly=True)
+    model.train_on_batch(X, {"price": PRICE[:, None]})
+    with pytest.raises(ValueError, match=r"labels of task 'price' should have the shape .*\(\d+,\)"):
+        model.train_on_batch(X, {"price": PRICE})
+
+
 def test_a_last_axis_of_one_may_be_there_or_not():
     model = model_of(heads(), loss=LOSS, run_eagerly=True)
     flat = model.test_on_batch(X, {"price": PRICE, "kind": KIND}, return_dict=True)
