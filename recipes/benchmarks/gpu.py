@@ -87,12 +87,12 @@ def time_steps(device, network, weightings, batch_size, steps, rounds):
     models = {}
     with tf.device(device):
         for mode, jit_compile in MODES.items():
-            options = {**compile_options(TASKS), "jit_compile": jit_compile}
             models["plain Keras", mode] = plain(make_model(network, TASKS))
-            models["plain Keras", mode].compile(**options)
             for weighting in weightings:
                 models[weighting, mode] = make_model(network, TASKS)
-                models[weighting, mode].compile(**options, weighting=_seeded(weighting))
+            for name in ("plain Keras", *weightings):
+                own = {} if name == "plain Keras" else {"weighting": _seeded(name)}
+                models[name, mode].compile(**{**compile_options(TASKS), "jit_compile": jit_compile}, **own)
         times = step_times(models, make_data(network, TASKS, batch_size, steps), rounds)
     table = Table(
         title=f"ms per step (and ratio), medians: {device}, {network}, {TASKS} tasks, batches of {batch_size}"

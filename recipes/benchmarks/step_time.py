@@ -65,6 +65,7 @@ def main():
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--growth", action="store_true", help="few variants, 2 to 64 tasks")
     parser.add_argument("--cpu-time", action="store_true", help="count the work of all cores in place of wall time")
     parser.add_argument("--memory", action="store_true", help="peak memory too, one process for each variant")
@@ -72,7 +73,7 @@ def main():
     args = parser.parse_args()
     if args.growth:
         args.tasks = [2, 4, 8, 16, 32, 64]
-    names = GROWTH if args.growth else tuple(VARIANTS)
+    names = GROWTH if args.growth else args.variants
     torch_names = ()
     if torchjd_steps.available():
         torch_names = ("plain sum", "UPGrad") if args.growth else torchjd_steps.CHOICES
