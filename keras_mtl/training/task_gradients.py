@@ -6,6 +6,8 @@ import math
 import keras
 import tensorflow as tf
 
+from keras_mtl.layers.stage import layers_called_by
+from keras_mtl.training.dense_gradients import call_layer
 from keras_mtl.training.task_rows import Rows, task_rows
 
 
@@ -113,7 +115,9 @@ class ParameterGradients:
     def recording(self, x):
         """Runs the model forward and records what follows; gives `y_pred`."""
         with self.tape:
-            yield self.model(x, training=True)
+            with layers_called_by(call_layer):
+                y_pred = self.model(x, training=True)
+            yield y_pred
 
     def collect(self, values, choose=None):
         """Takes the gradients of the task losses.
