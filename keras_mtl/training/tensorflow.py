@@ -214,8 +214,8 @@ def _feature_step(model, guard, x, y, sample_weight):
     gradients, step = _collect(model, place, _forward(model, place, x, y, sample_weight))
     gramian = _unscaled(place.gramian(), step.scale)
     with tf.GradientTape() as tape:
-        changed, objective = weighting.align(place.by_example(), step.present)
-        objective = objective * step.scale / replicas()
+        changed, objective = weighting.align(place.by_example(), step.present, all_reduce)
+        objective = objective * step.scale
     learned = weighting.trainable_variables
     gradients.update(zip(map(key, learned), tape.gradient(objective, learned), strict=True))
     gradients.update(place.gradients_from(tf.einsum("kbd,k->bd", changed, step.present)))

@@ -296,17 +296,21 @@ class FeatureWeighting(Weighting):
 
     requires = "features"
 
-    def align(self, gradients, present):
+    def align(self, gradients, present, add_up=lambda tensors: tensors):
         """Changes the tasks' gradients and updates the state.
 
         Args:
             gradients: float32 tensor of shape `(K, B, D)`: dL_k/dh for B
                 examples. 0 for absent tasks.
             present: Float tensor of shape `(K,)`.
+            add_up: Function that sums each of a list of tensors over the
+                replicas, which hold different examples. It has no gradient.
+                Defaults to one replica.
 
         Returns:
             Tuple `(changed, objective)`: a tensor of the shape of `gradients`,
-            and a scalar that the weighting's own variables minimize.
+            and a scalar whose sum over the replicas the weighting's own
+            variables minimize.
         """
         raise NotImplementedError
 

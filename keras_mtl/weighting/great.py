@@ -84,23 +84,24 @@ class GREAT(FeatureWeighting):
         self.guess.build((None, self.units))
         self.probe_accuracy = self.add_state("probe_accuracy", (), 1.0 / tasks)
 
-    def align(self, gradients, present):
+    def align(self, gradients, present, add_up=lambda tensors: tensors):
         scales = self.scales.value[:, None, :]
         scaled = gradients * ops.stop_gradient(scales)
         seen = gradients * reverse_gradient(scales, self.strength)
         counted = ops.cast(ops.any(ops.not_equal(gradients, 0), axis=-1), "float32") * present[:, None]
-        total = ops.maximum(ops.sum(counted), 1.0)
-        size = ops.sqrt(ops.sum(ops.square(scaled) * counted[..., None]) / (total * gradients.shape[-1]))
-        seen = seen / ops.stop_gradient(ops.where(size > 0, size, ops.ones_like(size)))
+        count, squares = add_up([ops.sum(counted), ops.sum(ops.square(scaled) * counted[..., None])])
+        total = ops.maximum(count, 1.0)
+        size = ops.stop_gradient(ops.sqrt(squares / (total * gradients.shape[-1])))
+        seen = seen / ops.where(size > 0, size, ops.ones_like(size))
         guesses = self.guess(self.hidden(seen))
         tasks = ops.broadcast_to(ops.arange(self.num_tasks)[:, None], ops.shape(counted))
         values = -ops.take_along_axis(ops.log_softmax(guesses), tasks[..., None], axis=-1)[..., 0]
         right = ops.cast(
             ops.equal(ops.cast(ops.argmax(guesses, axis=-1), "int32"), ops.cast(tasks, "int32")), "float32"
         )
-        accuracy = ops.sum(ops.stop_gradient(right) * counted) / total
-        moved = 0.98 * self.probe_accuracy + 0.02 * accuracy
-        usable = ops.logical_and(ops.sum(counted) > 0, ops.isfinite(size))
+        (hits,) = add_up([ops.sum(ops.stop_gradient(right) * counted)])
+        moved = 0.98 * self.probe_accuracy + 0.02 * hits / total
+        usable = ops.logical_and(count > 0, ops.isfinite(size))
         self.probe_accuracy.assign(ops.where(usable, moved, self.probe_accuracy.value))
         return scaled, ops.sum(values * counted) / total
 
