@@ -273,7 +273,8 @@ def search_faces(data, epochs, trials, folder, workers, arguments):
         console.print(f"Search: {tuning.estimate(tuner, *data['train'], **options)}")
         if workers:
             tuning.launch([sys.executable, __file__, *arguments], workers, logs=folder / "workers")
-            return face_tuner(baselines, trials, folder)
+            tuner.oracle.reload()  # what the chief has left in the folder
+            return tuner
     board = keras.callbacks.TensorBoard(folder / "logs" / "faces", write_graph=False)
     with progress() as bar:
         row = bar.add_task("faces", total=trials - len(getattr(tuner.oracle, "end_order", ())))

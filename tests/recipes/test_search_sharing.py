@@ -60,3 +60,28 @@ def test_the_planted_depth_is_found(recipe, tmp_path):
     assert recipe.report_planted(found) == 1
     recipe.draw_planted(found, tmp_path / "planted.png")
     assert (tmp_path / "planted.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_a_search_on_workers_is_read_from_what_the_chief_left(recipe, monkeypatch, tmp_path):
+    """The chief's part is played in this process, with pictures of noise."""
+    rng = np.random.default_rng(0)
+    side = recipe.SIDE // 2
+    split = (
+        rng.random((40, side, side, 3), dtype="float32"),
+        {task: rng.integers(classes, size=40) for task, classes in recipe.FACES.items()},
+    )
+    data = {"train": split, "validation": split}
+    monkeypatch.setattr(recipe, "PARAMETERS", 4000)
+
+    def launch(command, workers, logs):
+        assert command[2:] == ["--workers", "2"] and workers == 2
+        monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")  # the name that the chief's files have
+        baselines = recipe.face_baselines(data, 1, tmp_path)
+        recipe.face_tuner(baselines, 2, tmp_path).search(*split, epochs=1, validation_data=split, verbose=0)
+        monkeypatch.delenv("KERASTUNER_TUNER_ID")
+
+    monkeypatch.setattr(recipe.tuning, "launch", launch)
+    tuner = recipe.search_faces(data, 1, 2, tmp_path, 2, ["--workers", "2"])
+    assert sorted(t.trial_id for t in tuner.oracle.get_best_trials(9)) == ["0", "1"]
+    assert len(recipe.tuning.pareto_front(tuner).trials) == 2
