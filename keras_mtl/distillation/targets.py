@@ -3,6 +3,7 @@
 from keras import losses as keras_losses
 from keras import ops
 
+from keras_mtl.layers.softmax import softmax
 from keras_mtl.training.resolve import FunctionLoss, is_elementwise
 
 _CATEGORICAL = (keras_losses.CategoricalCrossentropy, keras_losses.SparseCategoricalCrossentropy)
@@ -65,7 +66,7 @@ def soft_targets(outputs, kind, temperature=1.0, from_logits=False):
             total = total + output
         else:
             softened = to_logits(output, kind, logits) / temperature
-            total = total + (ops.sigmoid(softened) if kind == "binary" else ops.softmax(softened))
+            total = total + (ops.sigmoid(softened) if kind == "binary" else softmax(softened))
     return total / len(outputs)
 
 

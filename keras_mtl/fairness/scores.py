@@ -3,6 +3,7 @@
 import numpy as np
 from keras import ops
 
+from keras_mtl.layers.softmax import softmax
 from keras_mtl.training.resolve import loss_kind
 
 AMONG = (None, "positives", "negatives")
@@ -75,7 +76,7 @@ def read_scores(y_true, y_pred, from_logits, class_id=None):
         scores = ops.reshape(y_pred, (-1,))
         scores = ops.sigmoid(scores) if from_logits else scores
         return scores, ops.cast(ops.reshape(y_true, (-1,)) > ops.cast(0.5, y_true.dtype), "float32")
-    scores = (ops.softmax(y_pred) if from_logits else y_pred)[:, class_id]
+    scores = (softmax(y_pred) if from_logits else y_pred)[:, class_id]
     if len(y_true.shape) == 2 and y_true.shape[-1] > 1:
         y_true = ops.argmax(y_true, axis=-1)
     positive = ops.equal(ops.reshape(y_true, (-1,)), ops.cast(class_id, y_true.dtype))

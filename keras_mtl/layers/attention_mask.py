@@ -3,6 +3,7 @@
 import keras
 from keras import layers, ops
 
+from keras_mtl.layers.numbers import check_integer
 from keras_mtl.layers.shapes import first_mask
 
 
@@ -42,14 +43,12 @@ class AttentionMask(layers.Layer):
 
     def __init__(self, channels, hidden=None, batch_normalization=True, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
-        if hidden is not None and (isinstance(hidden, bool) or not isinstance(hidden, int) or hidden < 1):
-            raise ValueError(f"`hidden` should be `None` or an integer of at least 1. Received: hidden={hidden!r}")
         self.channels = channels
-        self.hidden = hidden
+        self.hidden = check_integer(hidden, "hidden", 1, or_none=True)
         self.batch_normalization = batch_normalization
         self.supports_masking = True
         bias = not batch_normalization
-        self.stack = [layers.Dense(channels if hidden is None else hidden, use_bias=bias, name="hidden")]
+        self.stack = [layers.Dense(self.hidden or channels, use_bias=bias, name="hidden")]
         self.stack += [layers.BatchNormalization(name="hidden_normalization")] if batch_normalization else []
         self.stack += [layers.ReLU(name="relu"), layers.Dense(channels, use_bias=bias, name="mask")]
         self.stack += [layers.BatchNormalization(name="mask_normalization")] if batch_normalization else []

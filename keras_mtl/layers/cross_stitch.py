@@ -46,10 +46,8 @@ class CrossStitch(layers.Layer):
         super().__init__(name=name, **kwargs)
         if units not in ("channel", "layer"):
             raise ValueError(f"`units` should be 'channel' or 'layer'. Received: units={units!r}")
-        check_self_weight(self_weight, index)
-        self.index = index
+        self.self_weight, self.index = check_self_weight(self_weight, index)
         self.units = units
-        self.self_weight = self_weight
         self.supports_masking = True
 
     def build(self, input_shape):

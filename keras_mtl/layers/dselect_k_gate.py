@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_mtl.layers.gate import check_num_experts
+from keras_mtl.layers.numbers import check_integer, check_number
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -72,18 +72,14 @@ class DSelectKGate(layers.Layer):
         **kwargs,
     ):
         super().__init__(name=name, **kwargs)
-        self.num_experts = check_num_experts(num_experts)
-        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= num_experts:
-            raise ValueError(f"`k` should be from 1 to the number of experts, {num_experts}. Received: k={k!r}")
-        if not gamma > 0:
-            raise ValueError(f"`gamma` should be above 0. Received: gamma={gamma!r}")
-        self.k = k
+        self.num_experts = check_integer(num_experts, "num_experts", 1)
+        self.k = check_integer(k, "k", 1, self.num_experts)
         self.per_example = per_example
-        self.gamma = gamma
-        self.entropy_strength = entropy_strength
+        self.gamma = check_number(gamma, "gamma", above=0)
+        self.entropy_strength = check_number(entropy_strength, "entropy_strength")
         self.seed = seed
-        self.digits = math.ceil(math.log2(num_experts))
-        numbers = np.arange(num_experts)[:, None] >> np.arange(self.digits)[::-1]
+        self.digits = math.ceil(math.log2(self.num_experts))
+        numbers = np.arange(self.num_experts)[:, None] >> np.arange(self.digits)[::-1]
         self.codes = (numbers & 1).astype("float32")
 
     def build(self, input_shape):
@@ -116,7 +112,8 @@ class DSelectKGate(layers.Layer):
 
     def _choices(self, digits):
         """The selectors' outputs r, of shape `(batch or 1, k, n)`."""
-        z = ops.reshape(digits, (-1, self.k, 1, self.digits))
+        rows = -1 if self.digits else ops.shape(digits)[0]  # a lone expert has no digits to count by
+        z = ops.reshape(digits, (rows, self.k, 1, self.digits))
         inside = 1.5 * z / self.gamma - 2 * ops.power(z / self.gamma, 3) + 0.5
         one = ops.where(z >= self.gamma / 2, ops.ones_like(z), inside)
         one = ops.where(z <= -self.gamma / 2, ops.zeros_like(z), one)

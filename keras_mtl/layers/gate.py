@@ -3,14 +3,9 @@
 import keras
 from keras import layers, ops
 
+from keras_mtl.layers.numbers import check_integer, check_number
 from keras_mtl.layers.shapes import check_same_shape, first_mask
-
-
-def check_num_experts(num_experts):
-    """Raises where there is no expert to choose from."""
-    if isinstance(num_experts, bool) or not isinstance(num_experts, int) or num_experts < 1:
-        raise ValueError(f"A gate should have at least one expert. Received: num_experts={num_experts!r}")
-    return num_experts
+from keras_mtl.layers.softmax import softmax
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -48,20 +43,16 @@ class Gate(layers.Layer):
 
     def __init__(self, num_experts, temperature=1.0, dropout=0.0, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
-        self.num_experts = check_num_experts(num_experts)
-        if not temperature > 0:
-            raise ValueError(f"`temperature` should be above 0. Received: temperature={temperature!r}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"`dropout` should be at least 0 and below 1. Received: dropout={dropout!r}")
-        self.temperature = temperature
-        self.dropout = dropout
-        self.seed_generator = keras.random.SeedGenerator() if dropout else None
+        self.num_experts = check_integer(num_experts, "num_experts", 1)
+        self.temperature = check_number(temperature, "temperature", above=0)
+        self.dropout = check_number(dropout, "dropout", least=0, below=1)
+        self.seed_generator = keras.random.SeedGenerator() if self.dropout else None
 
     def build(self, input_shape):
         self.kernel = self.add_weight(shape=(input_shape[-1], self.num_experts), name="kernel")
 
     def call(self, inputs, training=None):
-        probabilities = ops.softmax(ops.matmul(inputs, self.kernel) / self.temperature)
+        probabilities = softmax(ops.matmul(inputs, self.kernel) / self.temperature)
         if not (training and self.dropout):
             return probabilities
         drawn = keras.random.uniform(ops.shape(probabilities), dtype=probabilities.dtype, seed=self.seed_generator)

@@ -3,7 +3,10 @@
 import keras
 from keras import layers, ops
 
-from keras_mtl.layers.gate import check_num_experts
+from keras_mtl.layers.numbers import check_integer, check_number
+from keras_mtl.layers.softmax import softmax
+
+MOST_STEPS = 2**31 - 1  # that the counter of steps can count
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -69,21 +72,14 @@ class GumbelGate(layers.Layer):
         **kwargs,
     ):
         super().__init__(name=name, **kwargs)
-        self.num_options = check_num_experts(num_options)
-        if not (temperature > 0 and min_temperature > 0 and 0 < decay <= 1):
-            raise ValueError(
-                "`temperature` and `min_temperature` should be above 0, and `decay` above 0 and at most 1. Received: "
-                f"temperature={temperature!r}, min_temperature={min_temperature!r}, decay={decay!r}"
-            )
-        if isinstance(warmup_steps, bool) or not isinstance(warmup_steps, int) or warmup_steps < 0:
-            raise ValueError(f"`warmup_steps` should be an integer of at least 0. Received: {warmup_steps!r}")
+        self.num_options = check_integer(num_options, "num_options", 1)
+        self.temperature = check_number(temperature, "temperature", above=0)
+        self.decay = check_number(decay, "decay", above=0, most=1)
+        self.min_temperature = check_number(min_temperature, "min_temperature", above=0)
+        self.warmup_steps = check_integer(warmup_steps, "warmup_steps", 0, MOST_STEPS)
         if warmup not in ("mean", "first"):
             raise ValueError(f"`warmup` should be 'mean' or 'first'. Received: warmup={warmup!r}")
-        self.temperature = temperature
-        self.decay = decay
-        self.min_temperature = min_temperature
         self.hard = hard
-        self.warmup_steps = warmup_steps
         self.warmup = warmup
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -119,7 +115,7 @@ class GumbelGate(layers.Layer):
         gumbel = -ops.log(-ops.log(uniform))
         since = ops.cast(ops.maximum(self.steps - self.warmup_steps, 0), "float32")
         temperature = ops.maximum(self.temperature * ops.power(self.decay, since), self.min_temperature)
-        soft = ops.softmax((logits + gumbel) / temperature)
+        soft = softmax((logits + gumbel) / temperature)
         if not self.hard:
             return soft
         one_hot = ops.one_hot(ops.argmax(soft), self.num_options)
@@ -135,7 +131,7 @@ class GumbelGate(layers.Layer):
     def coefficients(self, output=None):
         """The probabilities `softmax(a)`, of shape `(n,)`."""
         del output
-        return ops.convert_to_numpy(ops.softmax(ops.cast(self.logits, "float32")))
+        return ops.convert_to_numpy(softmax(ops.cast(self.logits, "float32")))
 
     def by_source(self, coefficients):
         """One number for each option."""

@@ -43,9 +43,7 @@ class NDDR(layers.Layer):
 
     def __init__(self, index, self_weight=0.9, batch_normalization=False, kernel_regularizer=None, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
-        check_self_weight(self_weight, index)
-        self.index = index
-        self.self_weight = self_weight
+        self.self_weight, self.index = check_self_weight(self_weight, index)
         self.batch_normalization = batch_normalization
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.normalization = layers.BatchNormalization(name="normalization") if batch_normalization else None

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_mtl.layers.numbers import check_integer, check_number
 from keras_mtl.layers.stage import Stage
 
 
@@ -34,8 +35,8 @@ class OrthogonalStage(Stage):
 
     def __init__(self, stack, scope, subspaces=2, strength=0.1, name=None, **kwargs):
         super().__init__(stack, scope, name=name, **kwargs)
-        self.subspaces = subspaces
-        self.strength = strength
+        self.subspaces = check_integer(subspaces, "subspaces", 1)
+        self.strength = check_number(strength, "strength")
 
     def call(self, inputs, training=None, mask=None):
         outputs = super().call(inputs, training=training, mask=mask)

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_mtl.layers.numbers import check_number
 from keras_mtl.layers.stage import Stage
 
 FORMS = ("paper", "code")
@@ -52,8 +53,8 @@ class PolicyStage(Stage):
         self.partners = list(partners)
         self.block = block
         self.num_blocks = num_blocks
-        self.sparsity = sparsity
-        self.sharing = sharing
+        self.sparsity = check_number(sparsity, "sparsity")
+        self.sharing = check_number(sharing, "sharing")
         self.form = form
 
     def joint_loss(self, stages):

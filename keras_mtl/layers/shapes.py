@@ -1,5 +1,7 @@
 """Checks of the shapes of tensors that are mixed."""
 
+from keras_mtl.layers.numbers import check_integer, check_number
+
 
 def check_same_shape(shapes, what):
     """Raises where tensors that are to be mixed differ in shape.
@@ -23,11 +25,12 @@ def check_same_shape(shapes, what):
 
 
 def check_self_weight(self_weight, index):
-    """Raises where a unit's `self_weight` or `index` makes no sense."""
-    if isinstance(self_weight, bool) or not isinstance(self_weight, (int, float)):
-        raise ValueError(f"`self_weight` should be a number. Received: self_weight={self_weight!r}")
-    if not isinstance(index, int) or index < 0:
-        raise ValueError(f"`index` should be the place of the unit's own column. Received: index={index!r}")
+    """Raises where a unit's `self_weight` or `index` makes no sense.
+
+    Returns:
+        Tuple of the two, as a `float` and an `int`.
+    """
+    return check_number(self_weight, "self_weight"), check_integer(index, "index")
 
 
 def stitch_weights(self_weight, index, count):

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_mtl.layers.numbers import check_integer, check_number
 from keras_mtl.layers.shapes import check_same_shape, check_self_weight, first_mask, stitch_weights
 
 
@@ -43,12 +44,8 @@ class SubspaceStitch(layers.Layer):
 
     def __init__(self, index, subspaces=2, self_weight=0.9, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
-        if not isinstance(subspaces, int) or subspaces < 1:
-            raise ValueError(f"`subspaces` should be an integer of at least 1. Received: subspaces={subspaces!r}")
-        check_self_weight(self_weight, index)
-        self.index = index
-        self.subspaces = subspaces
-        self.self_weight = self_weight
+        self.subspaces = check_integer(subspaces, "subspaces", 1)
+        self.self_weight, self.index = check_self_weight(self_weight, index)
         self.supports_masking = True
 
     def build(self, input_shape):
@@ -129,8 +126,7 @@ class LayerStitch(layers.Layer):
 
     def __init__(self, last_weight=0.9, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
-        check_self_weight(last_weight, 0)
-        self.last_weight = last_weight
+        self.last_weight = check_number(last_weight, "last_weight")
         self.supports_masking = True
 
     def build(self, input_shape):

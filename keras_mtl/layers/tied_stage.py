@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_mtl.layers.distances import NORMALIZATIONS, l2_distance, tensor_trace_norm
+from keras_mtl.layers.numbers import check_number
 from keras_mtl.layers.stage import Stage
 
 
@@ -48,7 +49,7 @@ class TiedStage(Stage):
             )
         self.partners = list(partners)
         self.distance = distance
-        self.strength = strength
+        self.strength = check_number(strength, "strength")
         self.normalization = normalization
 
     def joint_loss(self, stages):

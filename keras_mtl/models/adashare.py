@@ -7,6 +7,7 @@ import numpy as np
 from keras import layers
 
 from keras_mtl.layers import ExpertMixture, GumbelGate, PolicyStage, Stage
+from keras_mtl.layers.numbers import check_integer, check_number
 from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models.columns import call_stage, place_unit, stage_label
 from keras_mtl.models.dependencies import place_heads
@@ -104,6 +105,9 @@ def adashare(
     """
     check_inputs(inputs)
     stacks, heads = check_stages(stages), check_heads(heads)
+    warmup_steps = check_integer(warmup_steps, "warmup_steps")
+    curriculum_steps = check_integer(curriculum_steps, "curriculum_steps")
+    sparsity, sharing = check_number(sparsity, "sparsity"), check_number(sharing, "sharing")
     placed = [
         Stage(stack, scope="shared", name=f"shared_{stage_label(stack, index)}") for index, stack in enumerate(stacks)
     ]

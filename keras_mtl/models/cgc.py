@@ -1,9 +1,6 @@
 """Customized gate control: shared experts and each task's own, behind a gate."""
 
-import functools
-
-from keras_mtl.layers import Gate
-from keras_mtl.models.experts import expert_stages, extraction
+from keras_mtl.models.experts import expert_stages, extraction, softmax_gate
 
 
 def cgc(
@@ -74,8 +71,8 @@ def cgc(
     - H. Tang et al., "Progressive Layered Extraction (PLE): A Novel Multi-Task Learning (MTL) Model for Personalized
       Recommendations", RecSys 2020.
     """
+    make_gate = softmax_gate(gate_temperature, gate_dropout)
     tensor, stacks, heads = expert_stages(inputs, stages, heads, shared_depth)
-    make_gate = functools.partial(Gate, temperature=gate_temperature, dropout=gate_dropout, name="softmax")
     return extraction(
         inputs,
         tensor,

@@ -5,8 +5,9 @@ import functools
 import keras
 
 from keras_mtl.layers import DSelectKGate
+from keras_mtl.layers.numbers import check_integer
 from keras_mtl.models.dependencies import place_heads
-from keras_mtl.models.experts import check_count, expert_stages, gated, place_experts
+from keras_mtl.models.experts import expert_stages, gated, place_experts
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
@@ -78,13 +79,13 @@ def dselect_k(
     - H. Hazimeh et al., "DSelect-k: Differentiable Selection in the Mixture of Experts with Applications to Multi-Task
       Learning", NeurIPS 2021.
     """
-    check_count(experts, "experts")
-    tensor, stacks, heads = expert_stages(inputs, stages, heads, shared_depth)
-    features = place_experts(stacks, tensor, "shared", experts, copy_weights, shared_depth)
+    experts = check_integer(experts, "experts", 1)
     make_gate = functools.partial(
         DSelectKGate, k=k, per_example=per_example, gamma=gamma, entropy_strength=entropy_strength, name="select"
     )
-    make_gate(experts)  # one expert has no gate, but `k` is checked all the same
+    make_gate(experts)  # one expert has no gate, but the options are checked all the same
+    tensor, stacks, heads = expert_stages(inputs, stages, heads, shared_depth)
+    features = place_experts(stacks, tensor, "shared", experts, copy_weights, shared_depth)
     if not per_example:  # the gate takes nothing but the batch size from its input
         tensor, gate = keras.tree.flatten(tensor)[0], []
     mixed = {task: gated(make_gate, tensor, features, task, gate) for task in heads}

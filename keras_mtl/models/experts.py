@@ -1,19 +1,15 @@
 """Experts and gates: what MMoE, CGC, PLE and DSelect-k have in common."""
 
+import functools
+
 import keras
 
-from keras_mtl.layers import ExpertMixture
+from keras_mtl.layers import ExpertMixture, Gate
+from keras_mtl.layers.numbers import check_integer, check_number
 from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models.columns import copy_layer, place_column, place_shared, place_unit
 from keras_mtl.models.dependencies import place_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
-
-
-def check_count(count, argument, least=1):
-    """Raises where a number of experts is none."""
-    if isinstance(count, bool) or not isinstance(count, int) or count < least:
-        raise ValueError(f"`{argument}` should be an integer of at least {least}. Received: {argument}={count!r}")
-    return count
 
 
 def expert_stages(inputs, stages, heads, shared_depth=0):
@@ -24,10 +20,11 @@ def expert_stages(inputs, stages, heads, shared_depth=0):
     """
     check_inputs(inputs)
     stacks, heads = check_stages(stages), check_heads(heads)
-    if isinstance(shared_depth, bool) or not isinstance(shared_depth, int) or not 0 <= shared_depth < len(stacks):
+    shared_depth = check_integer(shared_depth, "shared_depth")
+    if shared_depth >= len(stacks):
         raise ValueError(
-            f"`shared_depth` should be an integer from 0 to {len(stacks) - 1}, so that at least one stage is left for "
-            f"the experts. Received: shared_depth={shared_depth!r}"
+            f"`shared_depth` should be below the number of stages, {len(stacks)}, so that at least one stage is left "
+            f"for the experts. Received: shared_depth={shared_depth!r}"
         )
     return place_shared(stacks[:shared_depth], inputs), stacks[shared_depth:], heads
 
@@ -39,6 +36,13 @@ def place_experts(stacks, tensor, scope, count, copy_weights=False, first_index=
         List of their outputs.
     """
     return [place_column(stacks, tensor, f"{scope}/expert_{i + 1}", copy_weights, first_index) for i in range(count)]
+
+
+def softmax_gate(temperature, dropout):
+    """A function from the number of experts to a `Gate`; the options are checked where there is no gate too."""
+    temperature = check_number(temperature, "gate_temperature", above=0)
+    dropout = check_number(dropout, "gate_dropout", least=0, below=1)
+    return functools.partial(Gate, temperature=temperature, dropout=dropout, name="softmax")
 
 
 def place_gate(make_gate, tensor, count, owner, gate=None, label="gate"):
@@ -128,9 +132,10 @@ def extraction(
     own = own if isinstance(own, dict) else dict.fromkeys(heads, own)
     if set(own) != set(heads):
         raise ValueError(f"The keys of `task_experts` should be the tasks {list(heads)}. Received: {list(own)}")
-    check_count(shared, "shared_experts", 0)
+    shared = check_integer(shared, "shared_experts")
+    own = {task: check_integer(count, "task_experts") for task, count in own.items()}
     for task, count in own.items():
-        if check_count(count, "task_experts", 0) + shared == 0:
+        if count + shared == 0:
             raise ValueError(f"Task '{task}' should have at least one expert. Received: no shared and no task experts")
     paths, common, index = dict.fromkeys(heads, tensor), tensor, first_index
     for level, stacks in enumerate(levels):

@@ -1,5 +1,6 @@
 """Hard sharing: one trunk, a head for each task."""
 
+from keras_mtl.layers.numbers import check_integer
 from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models.columns import place_column, place_shared
 from keras_mtl.models.dependencies import place_heads
@@ -58,12 +59,8 @@ def hard_sharing(inputs, stages, heads, *, shared_depth=None, copy_weights=False
     """
     check_inputs(inputs)
     stacks, heads = check_stages(stages), check_heads(heads)
-    depth = len(stacks) if shared_depth is None else shared_depth
-    if not isinstance(depth, int) or not 0 <= depth <= len(stacks):
-        raise ValueError(
-            f"`shared_depth` should be an integer from 0 to the number of stages, {len(stacks)}. "
-            f"Received: shared_depth={shared_depth!r}"
-        )
+    depth = check_integer(shared_depth, "shared_depth", 0, len(stacks), or_none=True)
+    depth = len(stacks) if depth is None else depth
     features = place_shared(stacks[:depth], inputs)
     columns = {task: place_column(stacks[depth:], features, task, copy_weights, first_index=depth) for task in heads}
     return MultiTaskModel(inputs, place_heads(heads, columns, depends_on), name=name)

@@ -1,6 +1,7 @@
 """Hierarchical sharing: low-level tasks stand at lower stages."""
 
 from keras_mtl.layers import Stage
+from keras_mtl.layers.numbers import check_integer
 from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models.columns import call_stage, stage_label
 from keras_mtl.models.dependencies import place_heads
@@ -83,13 +84,7 @@ def _check_depths(depths, tasks, count):
     unknown = [task for task in depths if task not in tasks]
     if unknown:
         raise ValueError(f"The keys of `depths` should be tasks: {list(tasks)}. Received: {unknown}")
-    for task, depth in depths.items():
-        if isinstance(depth, bool) or not isinstance(depth, int) or not 1 <= depth <= count:
-            raise ValueError(
-                f"`depths` of task '{task}' should be an integer from 1 to the number of stages, {count}. "
-                f"Received: {depth!r}"
-            )
-    depths = {task: depths.get(task, count) for task in tasks}
+    depths = {task: check_integer(depths.get(task, count), f"depths['{task}']", 1, count) for task in tasks}
     if max(depths.values()) < count:
         raise ValueError(
             f"A task should stand after the last of the {count} stages, or the stage serves none. Received: "

@@ -6,11 +6,12 @@ import re
 import keras
 
 from keras_mtl.layers import GumbelGate
+from keras_mtl.layers.numbers import check_integer
 from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models.branched_sharing import branched_sharing
 from keras_mtl.models.columns import copy_layer, copy_name, copy_stage_weights, place_column, stage_label
 from keras_mtl.models.dependencies import place_heads
-from keras_mtl.models.experts import check_count, place_gate, place_mixture
+from keras_mtl.models.experts import place_gate, place_mixture
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
@@ -89,7 +90,7 @@ def learning_to_branch(
     """
     check_inputs(inputs)
     stacks, heads = check_stages(stages), check_heads(heads)
-    count = check_count(len(heads) if branches is None else branches, "branches")
+    count = check_integer(branches, "branches", 1, or_none=True) or len(heads)
     make_gate = functools.partial(
         GumbelGate,
         temperature=temperature,
@@ -99,6 +100,7 @@ def learning_to_branch(
         warmup_steps=warmup_steps,
         name="choose",
     )
+    make_gate(2)  # children of one parent have no gate, but the options are checked all the same
 
     def chosen(parents, owner, label):
         if len(parents) == 1:

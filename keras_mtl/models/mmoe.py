@@ -1,10 +1,8 @@
 """Multi-gate mixture-of-experts: tasks share experts, each through its own gate."""
 
-import functools
-
-from keras_mtl.layers import Gate
+from keras_mtl.layers.numbers import check_integer
 from keras_mtl.models.dependencies import place_heads
-from keras_mtl.models.experts import check_count, expert_stages, gated, place_experts
+from keras_mtl.models.experts import expert_stages, gated, place_experts, softmax_gate
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
@@ -79,10 +77,10 @@ def mmoe(
     Deviations: a lone expert has no gate, since its weight is 1. Temperature
     and dropout are not in the paper.
     """
-    check_count(experts, "experts")
+    experts = check_integer(experts, "experts", 1)
+    make_gate = softmax_gate(gate_temperature, gate_dropout)
     tensor, stacks, heads = expert_stages(inputs, stages, heads, shared_depth)
     features = place_experts(stacks, tensor, "shared", experts, copy_weights, shared_depth)
-    make_gate = functools.partial(Gate, temperature=gate_temperature, dropout=gate_dropout, name="softmax")
     mixed = {task: gated(make_gate, tensor, features, task, gate) for task in heads}
     outputs = place_heads(heads, mixed, depends_on)
     return MultiTaskModel(inputs, outputs, name=name)

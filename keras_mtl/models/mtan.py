@@ -4,6 +4,7 @@ import keras
 from keras import layers
 
 from keras_mtl.layers import AttentionMask, Stage
+from keras_mtl.layers.numbers import check_integer
 from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models.columns import call_stage, copy_layer, place_unit, stage_label
 from keras_mtl.models.dependencies import place_heads
@@ -78,6 +79,7 @@ def mtan(inputs, stages, heads, *, hidden=None, batch_normalization=True, task_s
     """
     check_inputs(inputs)
     stacks, heads = check_stages(stages), check_heads(heads)
+    hidden = check_integer(hidden, "hidden", 1, or_none=True)
     if not stacks:
         raise ValueError("`stages` should hold at least one stage to attend to. Received: stages=[]")
     trunk, features = inputs, dict.fromkeys(heads)

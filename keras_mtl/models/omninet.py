@@ -16,6 +16,7 @@ from keras_mtl.layers import (
     TemporalDecoder,
     TemporalEncoder,
 )
+from keras_mtl.layers.numbers import check_integer, check_number
 from keras_mtl.models.arguments import check_stages, check_task_names
 from keras_mtl.models.columns import call_stage, place_head
 from keras_mtl.models.multi_task_model import MultiTaskModel
@@ -119,7 +120,15 @@ def omninet(
     those without, which attention does not notice.
     """
     _check(inputs, peripherals, tasks)
-    core = _Core(encoder_blocks, decoder_blocks, heads, hidden, control, dropout, spatial)
+    core = _Core(
+        check_integer(encoder_blocks, "encoder_blocks"),
+        check_integer(decoder_blocks, "decoder_blocks", 1),
+        check_integer(heads, "heads", 1),
+        check_integer(hidden, "hidden", 1),
+        check_integer(control, "control", 1),
+        check_number(dropout, "dropout", least=0, below=1),
+        spatial,
+    )
     placed = {key: Stage(_stack(layer), scope="shared", name=f"shared_{key}") for key, layer in peripherals.items()}
     given, outputs, encoded, width = dict(inputs), {}, {}, {}
     for task, what in tasks.items():
@@ -243,6 +252,8 @@ def _check(inputs, peripherals, tasks):
     for task, what in tasks.items():
         if not what.reads:
             raise ValueError(f"Task '{task}' should read at least one input. Received: reads={what.reads!r}")
+        for key in ("tokens", "length"):
+            check_integer(getattr(what, key), f"tasks['{task}'].{key}", 1, or_none=True)
         for key, peripheral in what.reads.items():
             if key not in inputs:
                 raise ValueError(f"Task '{task}' should read inputs of {list(inputs)}. Received: '{key}'")

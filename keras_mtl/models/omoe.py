@@ -1,10 +1,8 @@
 """One-gate mixture-of-experts: tasks share experts and the gate."""
 
-import functools
-
-from keras_mtl.layers import Gate
+from keras_mtl.layers.numbers import check_integer
 from keras_mtl.models.dependencies import place_heads
-from keras_mtl.models.experts import check_count, expert_stages, gated, place_experts
+from keras_mtl.models.experts import expert_stages, gated, place_experts, softmax_gate
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
@@ -67,10 +65,10 @@ def omoe(
 
     - J. Ma et al., "Modeling Task Relationships in Multi-task Learning with Multi-gate Mixture-of-Experts", KDD 2018.
     """
-    check_count(experts, "experts")
+    experts = check_integer(experts, "experts", 1)
+    make_gate = softmax_gate(gate_temperature, gate_dropout)
     tensor, stacks, heads = expert_stages(inputs, stages, heads, shared_depth)
     features = place_experts(stacks, tensor, "shared", experts, copy_weights, shared_depth)
-    make_gate = functools.partial(Gate, temperature=gate_temperature, dropout=gate_dropout, name="softmax")
     mixed = gated(make_gate, tensor, features, "shared", gate)
     outputs = place_heads(heads, dict.fromkeys(heads, mixed), depends_on)
     return MultiTaskModel(inputs, outputs, name=name)

@@ -1,9 +1,6 @@
 """Progressive layered extraction: levels of shared and task experts."""
 
-import functools
-
-from keras_mtl.layers import Gate
-from keras_mtl.models.experts import expert_stages, extraction
+from keras_mtl.models.experts import expert_stages, extraction, softmax_gate
 
 
 def ple(
@@ -82,9 +79,9 @@ def ple(
     Deviations: the paper's joint loss, with a sample space and a decaying
     weight for each task, is `sample_space` and `loss_weights` of `compile`.
     """
+    make_gate = softmax_gate(gate_temperature, gate_dropout)
     tensor, stacks, heads = expert_stages(inputs, stages, heads, shared_depth)
     levels = [[stack] for stack in stacks]
-    make_gate = functools.partial(Gate, temperature=gate_temperature, dropout=gate_dropout, name="softmax")
     return extraction(
         inputs,
         tensor,

@@ -3,6 +3,7 @@
 import functools
 
 from keras_mtl.layers import LayerStitch, OrthogonalStage, Stage, SubspaceStitch
+from keras_mtl.layers.numbers import check_integer, check_number
 from keras_mtl.models.columns import place_unit
 from keras_mtl.models.stitching import stitched
 
@@ -91,8 +92,9 @@ def sluice(
     Private and shared subspaces are not told apart: `alpha` learns it. The
     last stage is stitched too.
     """
-    if orthogonality < 0:
-        raise ValueError(f"`orthogonality` should be at least 0. Received: orthogonality={orthogonality!r}")
+    subspaces = check_integer(subspaces, "subspaces", 1)
+    orthogonality = check_number(orthogonality, "orthogonality", least=0)
+    last_weight = check_number(last_weight, "last_weight")
     make_stage = Stage
     if orthogonality and subspaces != 1:
         make_stage = functools.partial(OrthogonalStage, subspaces=subspaces, strength=orthogonality)

@@ -3,6 +3,7 @@
 import functools
 
 from keras_mtl.layers import Stage, TiedStage
+from keras_mtl.layers.numbers import check_number
 from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models.columns import copy_name, place_column
 from keras_mtl.models.dependencies import place_heads
@@ -112,11 +113,11 @@ def soft_sharing(
 
 
 def _strengths(strength, count):
-    strengths = list(strength) if isinstance(strength, (list, tuple)) else [strength] * count
-    numbers = all(isinstance(s, (int, float)) and not isinstance(s, bool) and s >= 0 for s in strengths)
-    if len(strengths) != count or not numbers:
+    if not isinstance(strength, (list, tuple)):
+        return [check_number(strength, "strength", least=0)] * count
+    if len(strength) != count:
         raise ValueError(
             f"`strength` should be a number of at least 0, or a list of {count}, one for each stage. "
             f"Received: strength={strength!r}"
         )
-    return [float(s) for s in strengths]
+    return [check_number(s, f"strength[{i}]", least=0) for i, s in enumerate(strength)]

@@ -214,6 +214,11 @@ def test_probabilities_and_logits_of_teachers_come_to_the_same():
 
 
 @pytest.mark.oracle
+def test_soft_targets_of_one_class_are_1():
+    """Without the warning that Keras has for a softmax over one entry."""
+    np.testing.assert_array_equal(soft_targets([np.array([[3.0], [-2.0]])], "categorical", 2.0, True), [[1.0], [1.0]])
+
+
 def test_soft_targets_by_hand():
     z = RNG.normal(size=(2, 5, 3))
     expected = (softmax(z[0] / 2) + softmax(z[1] / 2)) / 2

@@ -234,3 +234,10 @@ def test_rates_by_label_need_classes():
 def test_bad_input_is_named(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+def test_logits_of_one_class_are_read_as_that_class():
+    """Without the warning that Keras has for a softmax over one entry."""
+    metric = DemographicParityGap("g", class_id=0, from_logits=True, groups=2)
+    metric.update_state(np.array([[1.0], [1.0]]), np.array([[3.0], [-2.0]]), groups=np.array([0, 1]))
+    assert float(metric.result()) == 0.0

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_mtl.layers import DSelectKGate, Gate
+from keras_mtl.layers import DSelectKGate, Gate, GumbelGate
 
 
 def test_gate_dropout_leaves_probabilities():
@@ -51,3 +51,17 @@ def test_selectors_are_kept_from_numbers_of_no_expert():
     gate.digit_logits.assign([1.0, -1.0])
     gate(np.zeros((2, 1)), training=True)
     assert float(gate.losses[-1]) == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("make", [lambda: Gate(1), lambda: GumbelGate(1), lambda: DSelectKGate(1, k=1)])
+def test_a_gate_of_one_option_is_1_and_trains(make):
+    """Without the warning that Keras has for a softmax over one entry."""
+    gate, x = make(), np.ones((2, 3), "float32")
+    model = keras.Sequential([keras.Input((3,)), gate, keras.layers.Dense(1)])
+    np.testing.assert_array_equal(gate(x, training=True), np.ones((2, 1)))
+    before = [v.numpy() for v in gate.trainable_variables]
+    model.compile("sgd", loss="mse", run_eagerly=True)
+    assert np.isfinite(model.train_on_batch(x, np.ones((2, 1))))
+    for start, v in zip(before, gate.trainable_variables, strict=True):
+        np.testing.assert_array_equal(v, start)
+    np.testing.assert_array_equal(gate.coefficients(np.ones((2, 1))), [1.0])

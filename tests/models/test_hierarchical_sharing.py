@@ -70,9 +70,9 @@ def test_one_task():
     ("depths", "message"),
     [
         ({"letter": 1}, "keys of `depths` should be tasks"),
-        ({"word": 0}, "`depths` of task 'word' should be an integer from 1 to the number of stages, 3"),
-        ({"word": 4}, "`depths` of task 'word'"),
-        ({"word": True}, "`depths` of task 'word'"),
+        ({"word": 0}, r"`depths\['word'\]` should be an integer from 1 to 3"),
+        ({"word": 4}, r"`depths\['word'\]`"),
+        ({"word": True}, r"`depths\['word'\]`"),
         (dict.fromkeys(TASKS, 2), "A task should stand after the last of the 3 stages"),
         (2, "`depths` should be a dict"),
     ],
