@@ -88,7 +88,8 @@ class GumbelGate(layers.Layer):
         del input_shape
         self.logits = self.add_weight(shape=(self.num_options,), initializer="zeros", name="logits")
         # Not in half precision, where counting ends at 2048.
-        self.steps = self.add_weight(shape=(), initializer="zeros", trainable=False, dtype="int32", name="steps")
+        # Not int32: TensorFlow keeps such variables on the host, from where XLA does not read them on a GPU.
+        self.steps = self.add_weight(shape=(), initializer="zeros", trainable=False, dtype="int", name="steps")
 
     @property
     def chooses(self):

@@ -64,7 +64,7 @@ class Weighting(layers.Layer):
         """
         self.num_tasks = int(input_shape[0])
         if self.every > 1:
-            self.step_count = self.add_state("step_count", (), 0, dtype="int32")
+            self.step_count = self.add_state("step_count", (), 0, dtype="int")
             self.last_weights = self.add_state("last_weights", (self.num_tasks,), 1.0)
         self.built = True
 
@@ -75,7 +75,8 @@ class Weighting(layers.Layer):
             name: String. Name of the variable.
             shape: Tuple of integers.
             initial: Float or array. The initial value. Defaults to `0.0`.
-            dtype: String. Defaults to `"float32"`.
+            dtype: String. Defaults to `"float32"`. Not `"int32"`: on a GPU,
+                XLA does not read such variables; `"int"` has 64 bits.
 
         Returns:
             A `keras.Variable`.

@@ -156,6 +156,11 @@ def test_paths_begin_with_their_owner(name):
 
 
 @pytest.mark.parametrize("name", BUILDERS)
+def test_xla_can_read_all_variables_on_a_gpu(name):
+    assert not [v.path for v in build(name).variables if v.dtype == "int32"]
+
+
+@pytest.mark.parametrize("name", BUILDERS)
 def test_single_task_model_gives_the_same(name):
     model = build(name)
     x, _ = data()
