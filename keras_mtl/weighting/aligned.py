@@ -73,7 +73,8 @@ class AlignedMTL(GramianWeighting):
             scale = ops.sum(values) / ops.maximum(ops.cast(rank, "float64"), 1.0)
         else:
             place = size - rank if self.scale_mode == "min" else size - 1 - rank // 2
-            place = ops.where(rank > 0, place, size - 1)
+            # Where norms are far apart, a solver's error may leave nothing of the smallest eigenvalues.
+            place = ops.minimum(ops.maximum(place, size - ops.sum(ops.cast(kept, "int32"))), size - 1)
             scale = ops.sum(ops.where(order == place, values, 0.0))
         ratio = ops.where(kept, ops.sqrt(scale / ops.where(kept, values, 1.0)), 0.0)
         shares = preference(present) * live

@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import ops
 
 from keras_mtl import weighting as W
 from keras_mtl.weighting.one_program import solve_program
@@ -393,6 +394,22 @@ def test_norms_of_twenty_orders_of_magnitude(method):
     scales = np.array([1e-10, 1.0, 1e10, 1e-10, 1e10])[:, None]
     assert np.all(np.isfinite(solve(method, scales * low_rank(np.random.default_rng(1), 5))))
     weights = solve(method, scales * conflicting(np.random.default_rng(1), 5))
+    assert np.all(np.isfinite(weights)) and np.any(weights != 0)
+
+
+@pytest.mark.parametrize("scale_mode", ["min", "median"])
+def test_aligned_bears_a_solver_that_loses_the_smallest_eigenvalues(scale_mode, monkeypatch):
+    """As cuSOLVER does on a GPU: what is left of them there is an error of either sign."""
+
+    def lossy(matrix):
+        values, vectors = np.linalg.eigh(matrix)
+        values = np.where(values < 1e-12 * values[-1], -1e-17, values)
+        return ops.convert_to_tensor(values), ops.convert_to_tensor(vectors)
+
+    jacobian = np.array([1e-10, 1e-8, 1e10, 1.0, 1e-9])[:, None] * conflicting(np.random.default_rng(1), 5)
+    with monkeypatch.context() as patch:
+        patch.setattr(ops, "eigh", lossy)
+        weights = np.array(W.AlignedMTL(scale_mode=scale_mode).solve(jacobian @ jacobian.T))
     assert np.all(np.isfinite(weights)) and np.any(weights != 0)
 
 
