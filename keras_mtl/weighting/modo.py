@@ -17,6 +17,9 @@ class MoDo(JacobianWeighting):
     simplex: `J_1 J_2^T` estimates the Gramian without bias, which `J_1 J_1^T`
     does not. The direction is `J_3^T w`.
 
+    Batch normalization passes next to nothing back from a part of one or two
+    examples, so models that have it need larger batches.
+
     `sub_batches=2` takes the mean of `J_1` and `J_2` for the direction
     instead: larger parts, at the price that the weights and the gradients
     they multiply are no longer independent.

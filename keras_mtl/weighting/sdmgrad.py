@@ -18,6 +18,9 @@ class SDMGrad(JacobianWeighting):
     `iterations` projected steps with momentum, from where the last step left
     them; the direction is `J_3^T (w + lam * u) / (1 + lam)`.
 
+    Batch normalization passes next to nothing back from a part of one or two
+    examples, so models that have it need larger batches.
+
     `lam=0` leads to the min-norm direction, a large `lam` to the mean.
 
     Scale: the weights, `(w + lam * u) / (1 + lam)`, sum to 1.
