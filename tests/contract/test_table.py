@@ -27,7 +27,10 @@ OPTIONS = {
 }
 DRAWS = ("graddrop", "gradvac", "pcgrad", "random")
 RNG = np.random.default_rng(0)
-BATCH = 12  # a third of it, or what one of two replicas sees of that, is enough for batch normalization
+# A third of it is enough for batch normalization, which has no gradient where it sees one example, and hardly one where
+# it sees two. Rounding wants no less: with batches of 4 examples, MTAN under XLA is off by 2.4e-4 in float32 and by
+# 4.8e-14 in float64, with 12 by 1.2e-7 and 4.6e-16.
+BATCH = 12
 X = RNG.normal(size=(33, 5)).astype("float32")
 Y = {task: RNG.normal(size=(33, 1)).astype("float32") for task in ("left", "right")}
 Y["right"][BATCH : 2 * BATCH] = np.nan  # the second of three batches has none, the third is a short one
@@ -308,7 +311,8 @@ assert sorted(itertools.chain(*PARTS.values())) == sorted(MODES)
 @pytest.mark.parametrize(("weighting", "place"), [(name, place) for name in W.names() for place in places(name)])
 @pytest.mark.parametrize("builder", BUILDERS)
 def test_every_cell(builder, weighting, place, part, tmp_path, mirrored_strategy):
-    """The whole product: hours on one core, so `-n` helps, and `-k` picks rows."""
+    """The whole product: hours on one core, so `-n` helps, and `-k` picks rows. All modes run, whatever fails."""
+    errors = []
     for mode in PARTS[part]:
         folder = tmp_path / mode
         folder.mkdir()
@@ -316,6 +320,8 @@ def test_every_cell(builder, weighting, place, part, tmp_path, mirrored_strategy
             run((builder, weighting, place), mode, folder, mirrored_strategy)
         except Exception as error:
             error.add_note(f"cell: {builder}, {weighting}, {place}, {mode}")
-            raise
+            errors.append(error)
         finally:
             keras.config.set_dtype_policy("float32")
+    if errors:
+        raise ExceptionGroup(f"{len(errors)} of {len(PARTS[part])} modes", errors)
