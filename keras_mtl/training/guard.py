@@ -1,5 +1,6 @@
 """What becomes of a step whose numbers are not finite, on TensorFlow."""
 
+import keras
 import tensorflow as tf
 
 from keras_mtl.training.task_gradients import all_reduce, replicas
@@ -123,7 +124,12 @@ def _apply_if(condition, optimizer, pairs):
         return
 
     def apply(pairs):
-        optimizer.apply_gradients(pairs)
+        if tf.distribute.has_strategy() or isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            optimizer.apply_gradients(pairs)
+            return
+        # In a replica's context Keras adds gradients up even where there is one replica, and TensorFlow registers that
+        # for each traced graph, by a function that keeps the graph until the process ends.
+        tf.distribute.get_replica_context().merge_call(lambda strategy: optimizer.apply_gradients(pairs))
 
     def conditionally(pairs):
         def step():

@@ -30,13 +30,17 @@ def resident():
     return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024
 
 
-def make_model(weighting):
+def make_model(weighting, plain=False):
     model = keras_mtl.cross_stitch(
         keras.Input((16,)),
         [layers.Dense(16, activation="relu"), layers.Dense(16, activation="relu")],
         {task: layers.Dense(1) for task in TASKS},
     )
-    model.compile("adam", loss="mse", weighting=weighting, missing="nan", jit_compile=False)
+    if plain:
+        model = keras.Model(model.inputs, model.output)
+        model.compile("adam", loss=dict.fromkeys(TASKS, "mse"), jit_compile=False)
+    else:
+        model.compile("adam", loss="mse", weighting=weighting, missing="nan", jit_compile=False)
     return model
 
 
@@ -56,26 +60,15 @@ def over_steps(weighting, steps, readings):
     return found
 
 
-def over_models(weighting, models):
-    """Memory after each of many models that are built, trained for two steps, and dropped."""
+def over_models(weighting, models, plain=False):
+    """Memory after each of many models that are built, trained for two steps, and dropped.
+
+    With `plain`, of plain Keras models of the same layers, since what Keras itself keeps is not ours.
+    """
     found, data = [], make_data(2, np.random.default_rng(0))
     for _ in range(models):
-        model = make_model(weighting)
+        model = make_model(weighting, plain)
         model.fit(data, verbose=0)
-        del model
-        keras.utils.clear_session()
-        found.append(resident())
-    return found
-
-
-def plain_models(models):
-    """The same of plain Keras models, since what Keras itself keeps is not ours."""
-    found, rng = [], np.random.default_rng(0)
-    x, y = rng.normal(size=(32, 16)), rng.normal(size=(32, 3))
-    for _ in range(models):
-        model = keras.Sequential([layers.Dense(16, activation="relu") for _ in range(6)] + [layers.Dense(3)])
-        model.compile("adam", loss="mse", jit_compile=False)
-        model.fit(x, y, batch_size=16, verbose=0)
         del model
         keras.utils.clear_session()
         found.append(resident())
@@ -98,7 +91,7 @@ def main():
         rows[f"{args.steps} steps"] = over_steps(args.weighting, args.steps, readings), args.steps / readings
     if args.models:
         rows[f"{args.models} models"] = over_models(args.weighting, args.models), 1
-        rows[f"{args.models} plain models"] = plain_models(args.models), 1
+        rows[f"{args.models} plain models"] = over_models(args.weighting, args.models, plain=True), 1
     for name, (found, each) in rows.items():
         warm, half, end = found[len(found) // 10], found[len(found) // 2], found[-1]
         count = (len(found) - 1 - len(found) // 2) * each
