@@ -99,6 +99,10 @@ def read_labels(y_true, y_pred, *, missing=None, inside=None, sample_weight=None
     if class_weight:
         by_class = _to_rank(_class_weights(y_true, y_pred, class_weight, entrywise and binary), value_rank)
         weight = by_class if weight is None else weight * by_class
+    counted = mask is not None or weight is not None
+    if counted and elementwise and rank > 2 and y_pred.shape[-1] == 1 and len(y_true.shape) == rank - 1:
+        # Else Keras would drop the predictions' last axis, and the mean over positions would leave none to mask.
+        y_true = y_true[..., None]
     return Labels(y_true, y_pred, weight, mask, entrywise)
 
 
