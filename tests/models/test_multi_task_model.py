@@ -173,7 +173,7 @@ def sharing(**options):
         ({"stages": layers.Activation("relu")}, "`stages` should be a list of Keras layers. Received: stages="),
         ({"stages": [layers.Activation("relu"), "dense"]}, r"`stages\[1\]` should be a Keras layer.*Received: 'dense'"),
         ({"inputs": (4,)}, r"`inputs` should be a `keras.Input`.*Received: inputs=\(4,\)"),
-        ({"shared_depth": 2}, "`shared_depth` should be an integer from 0 to the number of stages, 1. Received: .*=2"),
+        ({"shared_depth": 2}, "`shared_depth` should be `None` or an integer from 0 to 1. Received: .*=2"),
         ({"shared_depth": -1}, "Received: shared_depth=-1"),
         ({"shared_depth": 0.5}, "Received: shared_depth=0.5"),
     ],
