@@ -26,6 +26,9 @@ VARIANTS = {
     "dwa": {"weighting": "dwa"},
     "mgda": {"weighting": "mgda"},
     "pcgrad": {"weighting": "pcgrad"},
+    "fairgrad": {"weighting": "fairgrad"},
+    "cagrad": {"weighting": "cagrad"},
+    "nash": {"weighting": "nash"},
     "upgrad": {"weighting": "upgrad"},
     "upgrad, features": {"weighting": "upgrad", "gradients": "features"},
     "upgrad, every=4": {"weighting": keras_mtl.weighting.serialize(keras_mtl.weighting.UPGrad(every=4))},
@@ -76,7 +79,7 @@ def main():
     names = GROWTH if args.growth else args.variants
     torch_names = ()
     if torchjd_steps.available():
-        torch_names = ("plain sum", "UPGrad") if args.growth else torchjd_steps.CHOICES
+        torch_names = ("plain sum", "UPGrad") if args.growth else torchjd_steps.choices()
     else:
         print("torch and torchjd are not installed: TorchJD is left out.")
 

@@ -7,12 +7,18 @@ import time
 
 import numpy as np
 
-CHOICES = ("plain sum", "UPGrad", "UPGrad, one task at a time", "MGDA", "PCGrad")
+CHOICES = ("plain sum", "UPGrad", "UPGrad, one task at a time", "MGDA", "PCGrad", "FairGrad", "CAGrad", "NashMTL")
+NEEDS = {"CAGrad": "cvxpy", "NashMTL": "cvxpy"}
 
 
 def available():
     """Whether torch and torchjd can be imported."""
     return all(importlib.util.find_spec(name) for name in ("torch", "torchjd"))
+
+
+def choices():
+    """Those of `CHOICES` whose solvers are installed."""
+    return tuple(name for name in CHOICES if name not in NEEDS or importlib.util.find_spec(NEEDS[name]))
 
 
 def device():
@@ -54,14 +60,18 @@ def make_steps(network, num_tasks, batch_size):
         sum(losses()[1]).backward()
         optimizer.step()
 
-    return {name: plain if name == "plain sum" else _jacobian_step(name, losses, trunk, optimizer) for name in CHOICES}
+    steps = {
+        name: _jacobian_step(name, losses, trunk, optimizer, num_tasks) for name in choices() if name != "plain sum"
+    }
+    return {"plain sum": plain, **steps}
 
 
-def _jacobian_step(name, losses, trunk, optimizer):
+def _jacobian_step(name, losses, trunk, optimizer, num_tasks):
     import torchjd.aggregation
     from torchjd.autojac import jac_to_grad, mtl_backward
 
-    aggregator = getattr(torchjd.aggregation, name.split(",")[0])()
+    arguments = {"CAGrad": {"c": 0.5}, "NashMTL": {"n_tasks": num_tasks}, "FairGrad": {"alpha": 1.0}}
+    aggregator = getattr(torchjd.aggregation, name.split(",")[0])(**arguments.get(name, {}))
     options = {"parallel_chunk_size": 1} if "one task" in name else {}
 
     def step():
