@@ -5,6 +5,8 @@ import zlib
 
 import numpy as np
 
+from keras_mtl.layers.numbers import check_integer
+
 
 def letter_trigrams(text):
     """The letter trigrams of a text's words, word boundaries included.
@@ -51,6 +53,10 @@ def hashed_trigrams(texts, size):
     """
     if isinstance(texts, str):
         raise ValueError(f"`texts` should be a list of strings. Received: {texts!r}")
+    size = check_integer(size, "size", 1)
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ValueError(f"`texts` should be a list of strings. Received: texts[{place}]={text!r}")
     counts = np.zeros((len(texts), size), "float32")
     for row, text in zip(counts, texts, strict=True):
         for trigram in letter_trigrams(text):

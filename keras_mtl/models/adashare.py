@@ -171,6 +171,7 @@ def sample_policies(model, count, seed=None):
         List of dicts from task to a list of booleans. The paper trains eight of
         them anew and keeps the best.
     """
+    count = check_integer(count, "count", 1)
     rng = np.random.default_rng(seed)
     found = _probabilities(model)
     return [{t: [bool(rng.random() < p[0]) for p in chances] for t, chances in found.items()} for _ in range(count)]

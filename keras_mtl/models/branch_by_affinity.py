@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_mtl.layers.numbers import check_number
 from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models.branched_sharing import branched_sharing
 from keras_mtl.models.columns import copy_layer, copy_name, copy_stage_weights
@@ -99,7 +100,9 @@ def branch_by_affinity(
     check_inputs(inputs)
     stacks, heads = check_stages(stages), check_heads(heads)
     tasks = list(heads)
-    _check(train, validation_data, {"branch_cost": branch_cost, "separation_weight": separation_weight})
+    _check(train, validation_data, errors)
+    check_number(branch_cost, "branch_cost", least=0)
+    check_number(separation_weight, "separation_weight", least=0)
     if errors is sample_errors:
         _check_labels(validation_data[1], tasks)
     tree = [[tasks] for _ in stacks]
@@ -125,16 +128,15 @@ def branch_by_affinity(
     return model, tree
 
 
-def _check(train, validation_data, prices):
+def _check(train, validation_data, errors):
     """Raises, before anything is trained, where the end of the first training would."""
     if not callable(train):
         raise ValueError(f"`train` should be a function that takes a model and fits it. Received: train={train!r}")
     if not isinstance(validation_data, tuple) or len(validation_data) != 2:
         kind = type(validation_data).__name__
         raise ValueError(f"`validation_data` should be a tuple (x, y). Received: a {kind}")
-    for option, price in prices.items():
-        if not price >= 0:
-            raise ValueError(f"`{option}` should be at least 0. Received: {option}={price!r}")
+    if not callable(errors):
+        raise ValueError(f"`errors` should be a function of a model and `validation_data`. Received: errors={errors!r}")
 
 
 def _check_labels(labels, tasks):
@@ -143,6 +145,9 @@ def _check_labels(labels, tasks):
         raise ValueError(
             f"The labels of `validation_data` should be a dict with every task of {tasks}. Received: {found}"
         )
+    for task in tasks:
+        if not len(labels[task]):
+            raise ValueError(f"`validation_data` should have examples. Received: no label of task '{task}'")
 
 
 def _copy(layer, copy_weights):

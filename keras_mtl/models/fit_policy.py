@@ -3,6 +3,7 @@
 import keras
 
 from keras_mtl.layers import PolicyStage
+from keras_mtl.layers.numbers import check_integer
 
 
 def fit_policy(model, data, policy_data, *, epochs, policy_optimizer="adam", callbacks=None, verbose="auto"):
@@ -53,6 +54,10 @@ def fit_policy(model, data, policy_data, *, epochs, policy_optimizer="adam", cal
         raise ValueError(f"`model` should be one of `adashare` that learns its policy. Received: '{model.name}'")
     if not model.compiled:
         raise ValueError(f"`model` should be compiled: its optimizer trains the weights. Received: '{model.name}'")
+    epochs = check_integer(epochs, "epochs", 1)
+    for argument, given in {"data": data, "policy_data": policy_data}.items():
+        if given is None or (isinstance(given, tuple) and len(given) < 2):
+            raise ValueError(f"`{argument}` should be a dataset or a tuple (x, y). Received: {argument}={given!r}")
     logits = {id(stage.mixer.logits) for stage in gates}
     trained = model.trainable_variables
     # The same layers once more: a model's training step is traced for the variables that it trains.

@@ -185,6 +185,8 @@ def _branch(index):
 def _paths(model):
     """Stages by place and branch, and for each task its branch at each stage."""
     by_scope = {}
+    if not isinstance(model, MultiTaskModel):
+        raise ValueError(f"`model` should be one that `learning_to_branch` made. Received: {model!r}")
     for layer in model.layers:
         if re.fullmatch(r"shared/branch_\d+", getattr(layer, "scope", "")):
             by_scope.setdefault(layer.scope, []).append(layer)

@@ -77,6 +77,9 @@ def neural_module_network(inputs, stages, modules, layouts, *, vocabulary=(), na
     """
     check_inputs(inputs)
     stacks, vocabulary = check_stages(stages), list(vocabulary)
+    if len(set(vocabulary)) < len(vocabulary):
+        twice = sorted({word for word in vocabulary if vocabulary.count(word) > 1})
+        raise ValueError(f"`vocabulary` should have each word once. Received: {twice} more than once")
     _check_modules(modules)
     read = [read_layout(layout, modules) for layout in layouts]
     if not read:

@@ -165,8 +165,8 @@ def test_growing_changes_no_output_until_it_is_trained():
             r"every task of \['a', 'b'\].*labels of \['a'\]",
         ),
         ({"validation_data": (np.zeros((2, 3)), np.zeros((2, 1)))}, "Received: a ndarray"),
-        ({"branch_cost": -1.0}, "`branch_cost` should be at least 0. Received: branch_cost=-1.0"),
-        ({"separation_weight": float("nan")}, "`separation_weight` should be at least 0"),
+        ({"branch_cost": -1.0}, "`branch_cost` should be a finite number, at least 0. Received: branch_cost=-1.0"),
+        ({"separation_weight": float("nan")}, "`separation_weight` should be a finite number, at least 0"),
     ],
 )
 def test_bad_input_is_told_before_anything_is_trained(options, message):
