@@ -36,6 +36,22 @@ def progress(unit="epochs"):
     )
 
 
+def fitting_width(count, size, width, rounds):
+    """The width whose number of parameters, which grows with its square, comes closest to a size.
+
+    Args:
+        count: Function from a width to the number of parameters.
+        size: Integer. The number that is wanted.
+        width: Float. Where to begin.
+        rounds: Integer. How many widths are tried.
+    """
+    counts = {}
+    for _ in range(rounds):
+        counts[width] = count(width)
+        width *= (size / counts[width]) ** 0.5
+    return min(counts, key=lambda width: abs(counts[width] - size))
+
+
 class ProgressOfFit(keras.callbacks.Callback):
     """Moves a progress bar by one with every epoch."""
 

@@ -30,10 +30,10 @@ import keras
 import keras_tuner
 import numpy as np
 import tensorflow as tf
-from common import console, output_folder
+from common import console, fitting_width, output_folder
 from data.faces import SPLITS, faces
 from rich.progress import track
-from search_sharing import TrialProgress, progress
+from search_sharing import TrialProgress, choice, progress
 
 import keras_mtl
 from keras_mtl import tuning
@@ -97,10 +97,6 @@ def sharing(hp):
     return tuning.SharingChoice("branched_sharing", {"branches": TREES[chosen]})
 
 
-def choice(depth):
-    return tuning.SharingChoice("hard_sharing", {"shared_depth": depth})
-
-
 def face_input():
     return keras.Input((40, 40, 3))
 
@@ -131,13 +127,13 @@ WIDTHS: dict = {}
 
 
 def width_of(chosen):
-    """The width with which this way of sharing has about `PARAMETERS` parameters: they grow with its square."""
+    """The width with which this way of sharing has about `PARAMETERS` parameters."""
+
+    def count(width):
+        return chosen.build(face_input(), stages(width), heads()).count_params()
+
     if (key := repr(chosen)) not in WIDTHS:
-        counts, width = {}, 3.0
-        for _ in range(5):
-            counts[width] = chosen.build(face_input(), stages(width), heads()).count_params()
-            width *= (PARAMETERS / counts[width]) ** 0.5
-        WIDTHS[key] = min(counts, key=lambda width: abs(counts[width] - PARAMETERS))
+        WIDTHS[key] = fitting_width(count, PARAMETERS, 3.0, rounds=5)
     return WIDTHS[key]
 
 

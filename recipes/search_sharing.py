@@ -30,7 +30,7 @@ import keras
 import keras_tuner
 import numpy as np
 import tensorflow as tf
-from common import console, output_folder
+from common import console, fitting_width, output_folder
 from data.faces import SIDE, SPLITS, faces
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, track
 from rich.table import Table
@@ -211,13 +211,13 @@ WIDTHS: dict = {}
 
 
 def width_of(chosen):
-    """The width with which this way of sharing has about `PARAMETERS` parameters: they grow with its square."""
+    """The width with which this way of sharing has about `PARAMETERS` parameters."""
+
+    def count(width):
+        return chosen.build(face_input(), face_stages(width), face_heads()).count_params()
+
     if (key := repr(chosen)) not in WIDTHS:
-        counts, width = {}, 6.0
-        for _ in range(4):
-            counts[width] = chosen.build(face_input(), face_stages(width), face_heads()).count_params()
-            width *= (PARAMETERS / counts[width]) ** 0.5
-        WIDTHS[key] = min(counts, key=lambda width: abs(counts[width] - PARAMETERS))
+        WIDTHS[key] = fitting_width(count, PARAMETERS, 6.0, rounds=4)
     return WIDTHS[key]
 
 

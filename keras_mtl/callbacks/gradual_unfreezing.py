@@ -3,6 +3,7 @@
 import keras
 
 from keras_mtl.models.levels import levels_of
+from keras_mtl.numbers import check_integer
 
 
 class GradualUnfreezing(keras.callbacks.Callback):
@@ -31,13 +32,8 @@ class GradualUnfreezing(keras.callbacks.Callback):
 
     def __init__(self, every=1, first=None):
         super().__init__()
-        for name, value, least in (("every", every, 1), ("first", first, 0)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                if name == "first" and value is None:
-                    continue
-                raise ValueError(f"`{name}` should be an integer of at least {least}. Received: {name}={value!r}")
-        self.every = every
-        self.first = every if first is None else first
+        self.every = check_integer(every, "every", 1)
+        self.first = self.every if first is None else check_integer(first, "first")
 
     def on_train_begin(self, logs=None):
         levels = [[layer for layer in level if layer.trainable] for level in levels_of(self.model)]

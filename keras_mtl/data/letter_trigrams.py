@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 
-from keras_mtl.layers.numbers import check_integer
+from keras_mtl.numbers import check_integer
 
 
 def letter_trigrams(text):

@@ -7,6 +7,7 @@ from keras_mtl.distillation.teachers import Teachers, inputs_for
 from keras_mtl.models.arguments import check_task_names
 from keras_mtl.models.columns import place_head
 from keras_mtl.models.multi_task_model import MultiTaskModel
+from keras_mtl.numbers import check_integer
 
 
 def distill(student, teachers, *, temperature=1.0, annealing="linear", steps=None, from_logits=None, hints=None):
@@ -87,8 +88,7 @@ def distill(student, teachers, *, temperature=1.0, annealing="linear", steps=Non
         raise ValueError(
             f"`annealing` should be 'linear', a number from 0 to 1, or a function. Received: annealing={annealing!r}"
         )
-    if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
-        raise ValueError(f"`steps` should be a positive integer. Received: steps={steps!r}")
+    steps = check_integer(steps, "steps", 1, or_none=True)
     outputs, features = dict(student.output), {}
     for name, hint in (hints or {}).items():
         outputs[name], features[name] = _hint(student, name, hint)

@@ -4,6 +4,7 @@ import numpy as np
 from keras import ops
 
 from keras_mtl.layers.softmax import softmax
+from keras_mtl.numbers import check_integer
 from keras_mtl.training.resolve import loss_kind
 
 AMONG = (None, "positives", "negatives")
@@ -11,9 +12,7 @@ AMONG = (None, "positives", "negatives")
 
 def check_groups_option(groups):
     """Raises where the number of groups is none."""
-    if isinstance(groups, bool) or not isinstance(groups, int) or groups < 2:
-        raise ValueError(f"`groups` should be an integer of at least 2. Received: groups={groups!r}")
-    return groups
+    return check_integer(groups, "groups", 2)
 
 
 def check_among(among):

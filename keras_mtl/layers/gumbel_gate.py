@@ -3,10 +3,10 @@
 import keras
 from keras import layers, ops
 
-from keras_mtl.layers.numbers import check_integer, check_number
 from keras_mtl.layers.softmax import softmax
+from keras_mtl.numbers import check_integer, check_number
 
-MOST_STEPS = 2**31 - 1  # that the counter of steps can count
+MOST_STEPS = 2**31 - 1  # that a counter of 32 bits can count, which some backends have
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")

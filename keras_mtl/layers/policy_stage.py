@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from keras_mtl.layers.numbers import check_number
 from keras_mtl.layers.stage import Stage
+from keras_mtl.numbers import check_number
 
 FORMS = ("paper", "code")
 

@@ -1,6 +1,6 @@
 """Checks of the shapes of tensors that are mixed."""
 
-from keras_mtl.layers.numbers import check_integer, check_number
+from keras_mtl.numbers import check_integer, check_number
 
 
 def check_same_shape(shapes, what):

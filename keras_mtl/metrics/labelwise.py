@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mtl.numbers import check_integer
+
 
 class LabelwiseMetric(keras.metrics.Metric):
     """A metric of a block of L labels that is computed for each label alone.
@@ -20,9 +22,7 @@ class LabelwiseMetric(keras.metrics.Metric):
 
     def __init__(self, num_labels, name):
         super().__init__(name=name)
-        if isinstance(num_labels, bool) or not isinstance(num_labels, int) or num_labels < 1:
-            raise ValueError(f"`num_labels` should be an integer of at least 1. Received: num_labels={num_labels!r}")
-        self.num_labels = num_labels
+        self.num_labels = check_integer(num_labels, "num_labels", 1)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Adds one batch.

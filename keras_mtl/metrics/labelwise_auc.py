@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_mtl.metrics.labelwise import LabelwiseMetric
+from keras_mtl.numbers import check_integer
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -35,11 +36,7 @@ class LabelwiseAUC(LabelwiseMetric):
 
     def __init__(self, num_labels, num_thresholds=200, from_logits=False, name="labelwise_auc"):
         super().__init__(num_labels, name)
-        if isinstance(num_thresholds, bool) or not isinstance(num_thresholds, int) or num_thresholds < 2:
-            raise ValueError(
-                f"`num_thresholds` should be an integer of at least 2. Received: num_thresholds={num_thresholds!r}"
-            )
-        self.num_thresholds = num_thresholds
+        self.num_thresholds = check_integer(num_thresholds, "num_thresholds", 2)
         self.from_logits = from_logits
         # Negative entries, then positive ones, by label and bin.
         shape = (2, num_labels, num_thresholds)

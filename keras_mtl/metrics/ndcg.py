@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_mtl.numbers import check_integer
+
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class NDCG(keras.metrics.Mean):
@@ -36,8 +38,7 @@ class NDCG(keras.metrics.Mean):
     """
 
     def __init__(self, k, name=None, dtype=None):
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ValueError(f"`k` should be an integer of at least 1. Received: k={k!r}")
+        k = check_integer(k, "k", 1)
         super().__init__(name=name or f"ndcg_{k}", dtype=dtype)
         self.k = k
 

@@ -7,11 +7,11 @@ import numpy as np
 from keras import layers
 
 from keras_mtl.layers import ExpertMixture, GumbelGate, PolicyStage, Stage
-from keras_mtl.layers.numbers import check_integer, check_number
 from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models.columns import call_stage, place_unit, stage_label
 from keras_mtl.models.dependencies import place_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
+from keras_mtl.numbers import check_integer, check_number
 
 
 def adashare(

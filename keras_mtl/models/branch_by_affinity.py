@@ -4,11 +4,11 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_mtl.layers.numbers import check_number
 from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models.branched_sharing import branched_sharing
 from keras_mtl.models.columns import copy_layer, copy_name, copy_stage_weights
 from keras_mtl.models.difficulty import best_split, branch_affinity, difficulty_affinity, sample_errors
+from keras_mtl.numbers import check_number
 
 
 def branch_by_affinity(

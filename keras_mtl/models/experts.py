@@ -5,11 +5,11 @@ import functools
 import keras
 
 from keras_mtl.layers import ExpertMixture, Gate
-from keras_mtl.layers.numbers import check_integer, check_number
 from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models.columns import copy_layer, place_column, place_shared, place_unit
 from keras_mtl.models.dependencies import place_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
+from keras_mtl.numbers import check_integer, check_number
 
 
 def expert_stages(inputs, stages, heads, shared_depth=0):

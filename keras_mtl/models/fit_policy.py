@@ -3,7 +3,7 @@
 import keras
 
 from keras_mtl.layers import PolicyStage
-from keras_mtl.layers.numbers import check_integer
+from keras_mtl.numbers import check_integer
 
 
 def fit_policy(model, data, policy_data, *, epochs, policy_optimizer="adam", callbacks=None, verbose="auto"):

@@ -6,13 +6,13 @@ import re
 import keras
 
 from keras_mtl.layers import GumbelGate
-from keras_mtl.layers.numbers import check_integer
 from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models.branched_sharing import branched_sharing
 from keras_mtl.models.columns import copy_layer, copy_name, copy_stage_weights, place_column, stage_label
 from keras_mtl.models.dependencies import place_heads
 from keras_mtl.models.experts import place_gate, place_mixture
 from keras_mtl.models.multi_task_model import MultiTaskModel
+from keras_mtl.numbers import check_integer
 
 
 def learning_to_branch(

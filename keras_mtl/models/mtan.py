@@ -4,11 +4,11 @@ import keras
 from keras import layers
 
 from keras_mtl.layers import AttentionMask, Stage
-from keras_mtl.layers.numbers import check_integer
 from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models.columns import call_stage, copy_layer, place_unit, stage_label
 from keras_mtl.models.dependencies import place_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
+from keras_mtl.numbers import check_integer
 
 _BY_RANK = {
     3: (layers.Conv1D, layers.MaxPooling1D, layers.UpSampling1D, layers.GlobalAveragePooling1D),

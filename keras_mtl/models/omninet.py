@@ -16,10 +16,10 @@ from keras_mtl.layers import (
     TemporalDecoder,
     TemporalEncoder,
 )
-from keras_mtl.layers.numbers import check_integer, check_number
 from keras_mtl.models.arguments import check_stages, check_task_names
 from keras_mtl.models.columns import call_stage, place_head
 from keras_mtl.models.multi_task_model import MultiTaskModel
+from keras_mtl.numbers import check_integer, check_number
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,9 +3,9 @@
 import functools
 
 from keras_mtl.layers import LayerStitch, OrthogonalStage, Stage, SubspaceStitch
-from keras_mtl.layers.numbers import check_integer, check_number
 from keras_mtl.models.columns import place_unit
 from keras_mtl.models.stitching import stitched
+from keras_mtl.numbers import check_integer, check_number
 
 
 def sluice(

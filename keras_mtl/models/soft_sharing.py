@@ -3,11 +3,11 @@
 import functools
 
 from keras_mtl.layers import Stage, TiedStage
-from keras_mtl.layers.numbers import check_number
 from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models.columns import copy_name, place_column
 from keras_mtl.models.dependencies import place_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
+from keras_mtl.numbers import check_number
 
 
 def soft_sharing(

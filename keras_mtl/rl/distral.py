@@ -6,6 +6,7 @@ from keras_mtl.layers import DistilledPolicy
 from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models.columns import place_column, place_head, place_shared, place_unit
 from keras_mtl.models.multi_task_model import MultiTaskModel
+from keras_mtl.numbers import check_integer
 from keras_mtl.rl.tabular import check_regularization
 
 _DISTILLED = "distilled"
@@ -68,11 +69,7 @@ def distral(inputs, stages, heads, *, alpha=0.5, columns=2, shared_depth=0, copy
     check_regularization(alpha, beta=1)
     if columns not in (1, 2):
         raise ValueError(f"`columns` should be 1 or 2. Received: columns={columns!r}")
-    if isinstance(shared_depth, bool) or not isinstance(shared_depth, int) or not 0 <= shared_depth <= len(stacks):
-        raise ValueError(
-            f"`shared_depth` should be an integer from 0 to the number of stages, {len(stacks)}. "
-            f"Received: shared_depth={shared_depth!r}"
-        )
+    shared_depth = check_integer(shared_depth, "shared_depth", 0, len(stacks))
     trunk = place_shared(stacks[:shared_depth], inputs)
     own = {}
     for task, head in heads.items():

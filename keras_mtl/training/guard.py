@@ -128,7 +128,8 @@ def _apply_if(condition, optimizer, pairs):
             optimizer.apply_gradients(pairs)
             return
         # In a replica's context Keras adds gradients up even where there is one replica, and TensorFlow registers that
-        # for each traced graph, by a function that keeps the graph until the process ends.
+        # for each traced graph, by a function that keeps the graph until the process ends. Loss scaling refuses to be
+        # called from elsewhere.
         tf.distribute.get_replica_context().merge_call(lambda strategy: optimizer.apply_gradients(pairs))
 
     def conditionally(pairs):

@@ -4,6 +4,7 @@ import keras
 from keras import layers, ops
 
 from keras_mtl.layers.gradient_reversal import reverse_gradient
+from keras_mtl.numbers import check_integer
 from keras_mtl.weighting.base import FeatureWeighting
 
 
@@ -60,8 +61,7 @@ class GREAT(FeatureWeighting):
         super().__init__(name=name)
         if not strength >= 0:
             raise ValueError(f"`strength` should be at least 0. Received: strength={strength!r}")
-        if isinstance(units, bool) or not isinstance(units, int) or units < 1:
-            raise ValueError(f"`units` should be a positive integer. Received: units={units!r}")
+        units = check_integer(units, "units", 1)
         if not 0 < smallest <= 1 <= largest:
             raise ValueError(
                 "`smallest` should be above 0 and at most 1, and `largest` at least 1. "

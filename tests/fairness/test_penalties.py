@@ -417,7 +417,7 @@ def test_a_group_without_members_is_refused():
         (lambda: ParityPenalty("sex", among="all"), r"`among` should be one of .*Received: among='all'"),
         (lambda: ParityPenalty("sex", groups=1), r"`groups` should be an integer of at least 2"),
         (lambda: MMDPenalty("sex", bandwidth=0.0), r"`bandwidth` should be positive"),
-        (lambda: Adversary("sex", units=0), r"`units` should be a positive integer"),
+        (lambda: Adversary("sex", units=0), "`units` should be an integer of at least 1"),
     ],
 )
 def test_bad_options_are_named(call, says):

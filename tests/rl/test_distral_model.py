@@ -114,7 +114,7 @@ def test_bad_input_is_told():
         build(outputs=1)
     with pytest.raises(ValueError, match=r"`columns` should be 1 or 2. Received: columns=3"):
         build(columns=3)
-    with pytest.raises(ValueError, match="`shared_depth` should be an integer from 0 to the number of stages, 2"):
+    with pytest.raises(ValueError, match="`shared_depth` should be an integer from 0 to 2"):
         build(shared_depth=3)
     with pytest.raises(ValueError, match="`alpha` should be from 0 to 1"):
         build(alpha=-0.1)

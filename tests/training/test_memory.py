@@ -69,8 +69,13 @@ def test_plain_keras_keeps_graphs():
 
 
 def test_one_step_is_that_of_plain_keras():
-    """Optimizers that clip, average or accumulate do the same where they are called as it is here."""
-    for options in ({"clipnorm": 0.1}, {"use_ema": True, "ema_overwrite_frequency": 2}, {"weight_decay": 0.1}):
+    """Optimizers that clip, average, decay or accumulate do the same where they are called as it is here."""
+    for options in (
+        {"clipnorm": 0.1},
+        {"use_ema": True, "ema_overwrite_frequency": 2},
+        {"weight_decay": 0.1},
+        {"gradient_accumulation_steps": 2},
+    ):
         found = []
         for own in (True, False):
             keras.utils.set_random_seed(3)

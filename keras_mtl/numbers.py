@@ -1,4 +1,4 @@
-"""Checks of the numbers that layers and builders are given."""
+"""Checks of the numbers that are given as arguments."""
 
 import numbers
 
