@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from keras_mtl.training import max_pooling
+
 _LARGE = 2**17  # kernel entries: below this there is nothing to gain that could be measured
 
 
@@ -19,7 +21,7 @@ def call_layer(layer, inputs):
         What it returns.
     """
     if not _is_large_dense(layer, inputs):
-        return layer(inputs)
+        return max_pooling.call_layer(layer, inputs)
     outputs = _product(inputs, tf.convert_to_tensor(layer.kernel))
     if layer.bias is not None:
         outputs = tf.nn.bias_add(outputs, layer.bias)

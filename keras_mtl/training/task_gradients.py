@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_mtl.layers.stage import layers_called_by
-from keras_mtl.training.dense_gradients import call_layer
+from keras_mtl.training import dense_gradients, max_pooling
 from keras_mtl.training.task_rows import Rows, task_rows
 
 
@@ -115,7 +115,7 @@ class ParameterGradients:
     def recording(self, x):
         """Runs the model forward and records what follows; gives `y_pred`."""
         with self.tape:
-            with layers_called_by(call_layer):
+            with layers_called_by(dense_gradients.call_layer):
                 y_pred = self.model(x, training=True)
             yield y_pred
 
@@ -198,7 +198,8 @@ class FeatureGradients(ParameterGradients):
         # Eager steps may have arrays, which the heads do not take beside tensors.
         x = keras.tree.map_structure(tf.convert_to_tensor, x)
         with self.tape:
-            self.features = keras.tree.flatten(self.trunk(x, training=True))
+            with layers_called_by(max_pooling.call_layer):  # of the trunk alone: nothing looks behind a feature
+                self.features = keras.tree.flatten(self.trunk(x, training=True))
             with self.upper_tape:
                 for feature in self.features:
                     self.upper_tape.watch(feature)

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from keras_mtl.layers.stage import layers_called_by
+from keras_mtl.training import max_pooling
 from keras_mtl.training.guard import StepGuard, finite_tasks, loss_is_scaled
 from keras_mtl.training.penalties import PenaltyBatch
 from keras_mtl.training.task_gradients import PLACES, FeatureGradients, ParameterGradients, all_reduce, key, replicas
@@ -70,12 +72,12 @@ class TaskValues:
         if replicas() > 1:
             sums, divisors, counts = all_reduce([tf.stop_gradient(tf.stack(batch.sums)), divisors, counts])
             divisors = tf.where(compiled.task_losses.summed, 1.0, divisors)
-        means = [tf.math.divide_no_nan(s, divisors[k]) for k, s in enumerate(batch.sums)]
+        means = [tf.math.divide_no_nan(s, n) for s, n in zip(batch.sums, tf.unstack(divisors), strict=True)]
         if replicas() > 1:
             whole = tf.math.divide_no_nan(sums, divisors)
             means = [part + tf.stop_gradient(whole[k] - part) for k, part in enumerate(means)]
         static = compiled.static_weights.value
-        self.each = [mean * static[k] for k, mean in enumerate(means)]
+        self.each = [mean * weight for mean, weight in zip(means, tf.unstack(static), strict=True)]
         self.present = tf.cast(tf.logical_and(counts > 0, static > 0), tf.float32)
 
     @property
@@ -106,7 +108,8 @@ def _loss_step(model, guard, x, y, sample_weight):
 def _all_at_once(model, x, y, sample_weight):
     compiled, weighting = model.compiled_tasks, model.compiled_tasks.weighting
     with tf.GradientTape() as tape:
-        y_pred = model(x, training=True)
+        with layers_called_by(max_pooling.call_layer):
+            y_pred = model(x, training=True)
         added = added_losses(model)  # before replicas meet: they keep what layers add in one list
         batch = compiled.task_losses(y, y_pred, sample_weight, training=True)
         values = TaskValues(compiled, batch)

@@ -34,8 +34,8 @@ class TaskMeans(keras.metrics.Metric):
         return ops.divide_no_nan(self.totals.value, self.counts.value)
 
     def result(self):
-        means = self.means()
-        return {f"{task}_{self.name}": means[i] for i, task in enumerate(self.tasks)}
+        names = (f"{task}_{self.name}" for task in self.tasks)
+        return dict(zip(names, ops.unstack(self.means()), strict=True))
 
 
 class TaskPairs(keras.metrics.Metric):
@@ -77,7 +77,7 @@ class TaskPairs(keras.metrics.Metric):
     def result(self):
         means = ops.divide_no_nan(self.totals.value, self.counts.value)
         rate = ops.divide_no_nan(ops.sum(self.conflicts), ops.sum(self.counts))
-        return {**{name: means[i] for i, name in enumerate(self.names)}, "conflict_rate": rate}
+        return {**dict(zip(self.names, ops.unstack(means), strict=True)), "conflict_rate": rate}
 
 
 class TotalLoss(keras.metrics.Metric):
@@ -193,5 +193,5 @@ class NonFiniteSteps(keras.metrics.Metric):
     def result(self):
         if not self.logged:
             return {}
-        counts = {f"{task}_{self.name}": self.steps[i] for i, task in enumerate(self.tasks)}
-        return {**counts, "skipped_steps": self.steps[-1]}
+        names = (*(f"{task}_{self.name}" for task in self.tasks), "skipped_steps")
+        return dict(zip(names, ops.unstack(self.steps.value), strict=True))

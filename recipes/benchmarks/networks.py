@@ -52,7 +52,10 @@ def make_data(network, num_tasks, batch_size, steps):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(batch_size * steps, *shape)).astype("float32")
     y = {f"t{k}": rng.integers(0, 10, size=batch_size * steps) for k in range(num_tasks)}
-    return tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size).cache()
+    # What tunes itself sleeps for longer and longer times, and `fit` may wait at its end for the last of them.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size).cache().with_options(options)
 
 
 def compile_options(num_tasks):
