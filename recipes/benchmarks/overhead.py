@@ -28,7 +28,7 @@ def main():
     parser.add_argument("--network", choices=NETWORKS, default="lenet")
     parser.add_argument("--tasks", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--cpu-time", action="store_true", help="count the work of all cores in place of wall time")
     args = parser.parse_args()
