@@ -56,6 +56,14 @@ def check_number(value, argument, least=None, above=None, most=None, below=None)
     return float(value)
 
 
+def check_numbers(values, argument, **limits):
+    """Same as `check_number`, for one number or a list of them. Gives a `float` or a list of them."""
+    values = values.tolist() if isinstance(values, np.ndarray) else values
+    if isinstance(values, list | tuple):
+        return [check_number(value, argument, **limits) for value in values]
+    return check_number(values, argument, **limits)
+
+
 def _in_float32(value):
     """The value in float32; NaN where it is no number."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):

@@ -3,6 +3,8 @@
 import numpy as np
 from keras import layers, ops
 
+from keras_mtl.numbers import check_integer
+
 REDUCTIONS = (None, "sum", "mean")
 NORMALIZATIONS = (None, "norm", "loss", "loss+")
 
@@ -237,11 +239,9 @@ class GramianWeighting(Weighting):
             raise ValueError(f"`reduction` should be one of {REDUCTIONS}. Received: reduction={reduction!r}")
         if normalize not in NORMALIZATIONS:
             raise ValueError(f"`normalize` should be one of {NORMALIZATIONS}. Received: normalize={normalize!r}")
-        if not isinstance(every, int) or every < 1:
-            raise ValueError(f"`every` should be an integer of at least 1. Received: every={every!r}")
         self.reduction = reduction
         self.normalize = normalize
-        self.every = every
+        self.every = check_integer(every, "every", 1)
 
     def solve(self, gramian, present=None):
         """Solves for the task weights of one Gramian.

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_mtl.numbers import check_number
 from keras_mtl.weighting.base import JacobianWeighting
 from keras_mtl.weighting.masked import divide, positive
 
@@ -54,16 +55,10 @@ class DBMTL(JacobianWeighting):
 
     def __init__(self, beta=0.9, beta_sigma=0.0, debias=False, floor=1e-8, name=None):
         super().__init__(name=name)
-        if not 0 <= beta < 1:
-            raise ValueError(f"`beta` should be in [0, 1). Received: beta={beta}")
-        if not beta_sigma >= 0:
-            raise ValueError(f"`beta_sigma` should be at least 0. Received: beta_sigma={beta_sigma}")
-        if not floor > 0:
-            raise ValueError(f"`floor` should be positive. Received: floor={floor}")
-        self.beta = beta
-        self.beta_sigma = beta_sigma
+        self.beta = check_number(beta, "beta", least=0, below=1)
+        self.beta_sigma = check_number(beta_sigma, "beta_sigma", least=0)
         self.debias = debias
-        self.floor = floor
+        self.floor = check_number(floor, "floor", above=0)
 
     def build(self, input_shape):
         super().build(input_shape)

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mtl.numbers import check_number
 from keras_mtl.weighting.base import Weighting
 
 
@@ -54,13 +55,9 @@ class DTP(Weighting):
 
     def __init__(self, kpi="accuracy", gamma=1.0, ema=0.5, name=None):
         super().__init__(name=name)
-        if not gamma >= 0:
-            raise ValueError(f"`gamma` should be at least 0. Received: gamma={gamma}")
-        if not 0 < ema <= 1:
-            raise ValueError(f"`ema` should be in (0, 1]. Received: ema={ema}")
         self.kpi = kpi
-        self.gamma = gamma
-        self.ema = ema
+        self.gamma = check_number(gamma, "gamma", least=0)
+        self.ema = check_number(ema, "ema", above=0, most=1)
         self._tasks = None
 
     def set_tasks(self, tasks, kinds):

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_mtl.numbers import check_number
 from keras_mtl.weighting.base import Weighting
 from keras_mtl.weighting.masked import divide, softmax
 
@@ -52,9 +53,7 @@ class DWA(Weighting):
 
     def __init__(self, temperature=2.0, name=None):
         super().__init__(name=name)
-        if not temperature > 0:
-            raise ValueError(f"`temperature` should be positive. Received: temperature={temperature}")
-        self.temperature = temperature
+        self.temperature = check_number(temperature, "temperature", above=0)
 
     def build(self, input_shape):
         super().build(input_shape)

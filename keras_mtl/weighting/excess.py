@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_mtl.numbers import check_integer, check_number
 from keras_mtl.weighting.base import JacobianWeighting
 from keras_mtl.weighting.masked import divide, softmax
 
@@ -53,12 +54,8 @@ class ExcessMTL(JacobianWeighting):
 
     def __init__(self, robust_step_size=0.01, warmup_steps=0, baseline=True, name=None):
         super().__init__(name=name)
-        if not robust_step_size > 0:
-            raise ValueError(f"`robust_step_size` should be positive. Received: robust_step_size={robust_step_size}")
-        if not isinstance(warmup_steps, int) or warmup_steps < 0:
-            raise ValueError(f"`warmup_steps` should be an integer >= 0. Received: warmup_steps={warmup_steps}")
-        self.robust_step_size = robust_step_size
-        self.warmup_steps = warmup_steps
+        self.robust_step_size = check_number(robust_step_size, "robust_step_size", above=0)
+        self.warmup_steps = check_integer(warmup_steps, "warmup_steps", 0)
         self.baseline = baseline
 
     def build(self, input_shape):

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_mtl.numbers import check_number
 from keras_mtl.weighting.base import GramianWeighting
 from keras_mtl.weighting.newton import proportional_fair
 from keras_mtl.weighting.scaling import is_stationary, preference, unit_diagonal
@@ -50,9 +51,7 @@ class FairGrad(GramianWeighting):
 
     def __init__(self, alpha=1.0, reduction=None, normalize=None, every=1, name=None):
         super().__init__(reduction=reduction, normalize=normalize, every=every, name=name)
-        if not alpha >= 0:
-            raise ValueError(f"`alpha` should be at least 0. Received: alpha={alpha}")
-        self.alpha = float(alpha)
+        self.alpha = check_number(alpha, "alpha", least=0)
 
     def solve(self, gramian, present=None):
         cosines, norms, alive, present = unit_diagonal(gramian, present)

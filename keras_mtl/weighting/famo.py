@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mtl.numbers import check_number, check_numbers
 from keras_mtl.weighting.base import Weighting
 from keras_mtl.weighting.masked import divide, softmax
 
@@ -60,14 +61,10 @@ class FAMO(Weighting):
         super().__init__(name=name)
         if form not in ("same_batch", "next_batch"):
             raise ValueError(f'`form` should be "same_batch" or "next_batch". Received: form={form!r}')
-        if not learning_rate > 0:
-            raise ValueError(f"`learning_rate` should be positive. Received: learning_rate={learning_rate}")
-        if not weight_decay >= 0:
-            raise ValueError(f"`weight_decay` should be at least 0. Received: weight_decay={weight_decay}")
         self.form = form
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.min_losses = np.asarray(min_losses, dtype="float64").tolist()
+        self.learning_rate = check_number(learning_rate, "learning_rate", above=0)
+        self.weight_decay = check_number(weight_decay, "weight_decay", least=0)
+        self.min_losses = check_numbers(min_losses, "min_losses")
         self.second_forward = form == "same_batch"
 
     def build(self, input_shape):

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_mtl.numbers import check_number
 from keras_mtl.weighting.base import Weighting
 from keras_mtl.weighting.masked import divide, positive
 
@@ -43,9 +44,7 @@ class Geometric(Weighting):
 
     def __init__(self, floor=1e-8, name=None):
         super().__init__(name=name)
-        if not floor > 0:
-            raise ValueError(f"`floor` should be positive. Received: floor={floor}")
-        self.floor = floor
+        self.floor = check_number(floor, "floor", above=0)
 
     def task_weights(self, losses, present, gramian=None):
         del gramian

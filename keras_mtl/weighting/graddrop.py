@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mtl.numbers import check_numbers
 from keras_mtl.weighting.base import JacobianWeighting
 from keras_mtl.weighting.masked import divide
 
@@ -49,9 +50,7 @@ class GradDrop(JacobianWeighting):
 
     def __init__(self, leak=0.0, seed=None, name=None):
         super().__init__(name=name)
-        if np.min(leak) < 0 or np.max(leak) > 1:
-            raise ValueError(f"`leak` should be within [0, 1]. Received: leak={leak}")
-        self.leak = np.asarray(leak, dtype="float64").tolist()
+        self.leak = check_numbers(leak, "leak", least=0, most=1)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self._first_seed = ops.convert_to_numpy(self.seed_generator.state)

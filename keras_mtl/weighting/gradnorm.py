@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mtl.numbers import check_number, check_numbers
 from keras_mtl.weighting.base import GramianWeighting
 
 SMALLEST_WEIGHT = 1e-4
@@ -74,16 +75,12 @@ class GradNorm(GramianWeighting):
         name=None,
     ):
         super().__init__(reduction=reduction, every=every, name=name)
-        if not alpha >= 0:
-            raise ValueError(f"`alpha` should be at least 0. Received: alpha={alpha}")
-        if not learning_rate > 0:
-            raise ValueError(f"`learning_rate` should be positive. Received: learning_rate={learning_rate}")
         if initial_losses is not None:
-            initial_losses = [float(loss) for loss in initial_losses]
-            if not all(loss > 0 for loss in initial_losses):
-                raise ValueError(f"`initial_losses` should be positive. Received: initial_losses={initial_losses}")
-        self.alpha = float(alpha)
-        self.learning_rate = float(learning_rate)
+            initial_losses = check_numbers(initial_losses, "initial_losses", above=0)
+            if not isinstance(initial_losses, list):
+                raise ValueError(f"`initial_losses` should be a list of numbers. Received: {initial_losses=}")
+        self.alpha = check_number(alpha, "alpha", least=0)
+        self.learning_rate = check_number(learning_rate, "learning_rate", above=0)
         self.relative = bool(relative)
         self.given_initial_losses = initial_losses
 

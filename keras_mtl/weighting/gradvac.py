@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_mtl.numbers import check_number
 from keras_mtl.weighting.base import GramianWeighting
 from keras_mtl.weighting.projection import ORDERS, project, task_orders
 from keras_mtl.weighting.scaling import unit_diagonal
@@ -58,11 +59,9 @@ class GradVac(GramianWeighting):
 
     def __init__(self, beta=0.01, order="random", seed=None, reduction=None, normalize=None, every=1, name=None):
         super().__init__(reduction=reduction, normalize=normalize, every=every, name=name)
-        if not 0 <= beta <= 1:
-            raise ValueError(f"`beta` should be between 0 and 1. Received: beta={beta}")
         if order not in ORDERS:
             raise ValueError(f"`order` should be one of {ORDERS}. Received: order={order!r}")
-        self.beta = float(beta)
+        self.beta = check_number(beta, "beta", least=0, most=1)
         self.order = order
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)

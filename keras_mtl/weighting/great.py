@@ -4,7 +4,7 @@ import keras
 from keras import layers, ops
 
 from keras_mtl.layers.gradient_reversal import reverse_gradient
-from keras_mtl.numbers import check_integer
+from keras_mtl.numbers import check_integer, check_number
 from keras_mtl.weighting.base import FeatureWeighting
 
 
@@ -59,18 +59,10 @@ class GREAT(FeatureWeighting):
 
     def __init__(self, strength=1.0, units=32, smallest=0.05, largest=20.0, name=None):
         super().__init__(name=name)
-        if not strength >= 0:
-            raise ValueError(f"`strength` should be at least 0. Received: strength={strength!r}")
-        units = check_integer(units, "units", 1)
-        if not 0 < smallest <= 1 <= largest:
-            raise ValueError(
-                "`smallest` should be above 0 and at most 1, and `largest` at least 1. "
-                f"Received: smallest={smallest!r}, largest={largest!r}"
-            )
-        self.strength = float(strength)
-        self.units = units
-        self.smallest = float(smallest)
-        self.largest = float(largest)
+        self.strength = check_number(strength, "strength", least=0)
+        self.units = check_integer(units, "units", 1)
+        self.smallest = check_number(smallest, "smallest", above=0, most=1)
+        self.largest = check_number(largest, "largest", least=1)
 
     def build(self, input_shape):
         super().build(input_shape)

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_mtl.numbers import check_number
 from keras_mtl.weighting.base import Weighting
 
 _LIMIT = 10.0
@@ -50,9 +51,7 @@ class IMTLL(Weighting):
 
     def __init__(self, initial=0.0, name=None):
         super().__init__(name=name)
-        if not -_LIMIT <= initial <= _LIMIT:
-            raise ValueError(f"`initial` should be between {-_LIMIT} and {_LIMIT}. Received: initial={initial}")
-        self.initial = initial
+        self.initial = check_number(initial, "initial", least=-_LIMIT, most=_LIMIT)
 
     def build(self, input_shape):
         super().build(input_shape)

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_mtl.numbers import check_number
 from keras_mtl.weighting.base import JacobianWeighting
 from keras_mtl.weighting.masked import divide, softmax
 from keras_mtl.weighting.simplex import project, restrict
@@ -70,20 +71,13 @@ class MoCo(JacobianWeighting):
         name=None,
     ):
         super().__init__(name=name)
-        if not 0 < beta <= 1:
-            raise ValueError(f"`beta` should be in (0, 1]. Received: beta={beta}")
-        if not gamma > 0:
-            raise ValueError(f"`gamma` should be positive. Received: gamma={gamma}")
-        for option, value in (("rho", rho), ("beta_sigma", beta_sigma), ("gamma_sigma", gamma_sigma)):
-            if not value >= 0:
-                raise ValueError(f"`{option}` should be at least 0. Received: {option}={value}")
         if projection not in ("simplex", "softmax"):
             raise ValueError(f'`projection` should be "simplex" or "softmax". Received: projection={projection!r}')
-        self.beta = beta
-        self.gamma = gamma
-        self.rho = rho
-        self.beta_sigma = beta_sigma
-        self.gamma_sigma = gamma_sigma
+        self.beta = check_number(beta, "beta", above=0, most=1)
+        self.gamma = check_number(gamma, "gamma", above=0)
+        self.rho = check_number(rho, "rho", least=0)
+        self.beta_sigma = check_number(beta_sigma, "beta_sigma", least=0)
+        self.gamma_sigma = check_number(gamma_sigma, "gamma_sigma", least=0)
         self.projection = projection
         self.normalize = normalize
 

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_mtl.numbers import check_number
 from keras_mtl.weighting.base import JacobianWeighting
 from keras_mtl.weighting.simplex import project, restrict
 
@@ -57,14 +58,10 @@ class MoDo(JacobianWeighting):
 
     def __init__(self, gamma=1e-3, rho=0.1, sub_batches=3, name=None):
         super().__init__(name=name)
-        if not gamma > 0:
-            raise ValueError(f"`gamma` should be positive. Received: gamma={gamma}")
-        if not rho >= 0:
-            raise ValueError(f"`rho` should be at least 0. Received: rho={rho}")
         if sub_batches not in (2, 3):
             raise ValueError(f"`sub_batches` should be 2 or 3. Received: sub_batches={sub_batches}")
-        self.gamma = gamma
-        self.rho = rho
+        self.gamma = check_number(gamma, "gamma", above=0)
+        self.rho = check_number(rho, "rho", least=0)
         self.sub_batches = sub_batches
 
     def build(self, input_shape):

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_mtl.numbers import check_number
 from keras_mtl.weighting.base import GramianWeighting
 from keras_mtl.weighting.newton import SOLVED, proportional_fair
 from keras_mtl.weighting.scaling import is_stationary, unit_diagonal
@@ -51,9 +52,7 @@ class NashMTL(GramianWeighting):
 
     def __init__(self, max_norm=1.0, reduction=None, normalize=None, every=1, name=None):
         super().__init__(reduction=reduction, normalize=normalize, every=every, name=name)
-        if not max_norm >= 0:
-            raise ValueError(f"`max_norm` should be at least 0. Received: max_norm={max_norm}")
-        self.max_norm = float(max_norm)
+        self.max_norm = check_number(max_norm, "max_norm", least=0)
 
     def build(self, input_shape):
         super().build(input_shape)

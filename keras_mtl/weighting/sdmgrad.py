@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_mtl.numbers import check_integer, check_number
 from keras_mtl.weighting.base import JacobianWeighting
 from keras_mtl.weighting.masked import divide
 from keras_mtl.weighting.simplex import project, restrict
@@ -61,18 +62,10 @@ class SDMGrad(JacobianWeighting):
 
     def __init__(self, lam=0.3, learning_rate=10.0, momentum=0.5, iterations=20, name=None):
         super().__init__(name=name)
-        if not lam >= 0:
-            raise ValueError(f"`lam` should be at least 0. Received: lam={lam}")
-        if not learning_rate > 0:
-            raise ValueError(f"`learning_rate` should be positive. Received: learning_rate={learning_rate}")
-        if not 0 <= momentum < 1:
-            raise ValueError(f"`momentum` should be in [0, 1). Received: momentum={momentum}")
-        if not isinstance(iterations, int) or iterations < 1:
-            raise ValueError(f"`iterations` should be an integer of at least 1. Received: iterations={iterations}")
-        self.lam = lam
-        self.learning_rate = learning_rate
-        self.momentum = momentum
-        self.iterations = iterations
+        self.lam = check_number(lam, "lam", least=0)
+        self.learning_rate = check_number(learning_rate, "learning_rate", above=0)
+        self.momentum = check_number(momentum, "momentum", least=0, below=1)
+        self.iterations = check_integer(iterations, "iterations", 1)
 
     def build(self, input_shape):
         super().build(input_shape)

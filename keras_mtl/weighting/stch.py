@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mtl.numbers import check_integer, check_number, check_numbers
 from keras_mtl.weighting.base import Weighting
 from keras_mtl.weighting.masked import divide, positive, softmax
 
@@ -58,22 +59,16 @@ class STCH(Weighting):
 
     def __init__(self, mu=1.0, form="log", preference=None, warmup_epochs=4, reference=0.0, floor=1e-8, name=None):
         super().__init__(name=name)
-        if not mu > 0:
-            raise ValueError(f"`mu` should be positive. Received: mu={mu}")
         if form not in ("log", "plain"):
             raise ValueError(f'`form` should be "log" or "plain". Received: form={form!r}')
-        if preference is not None and (min(preference) < 0 or abs(sum(preference) - 1) > 1e-4):
-            raise ValueError(f"`preference` should be non-negative and sum to 1. Received: preference={preference}")
-        if not isinstance(warmup_epochs, int) or warmup_epochs < 0:
-            raise ValueError(f"`warmup_epochs` should be an integer >= 0. Received: warmup_epochs={warmup_epochs}")
-        if not floor > 0:
-            raise ValueError(f"`floor` should be positive. Received: floor={floor}")
-        self.mu = mu
+        self.mu = check_number(mu, "mu", above=0)
         self.form = form
-        self.preference = None if preference is None else [float(p) for p in preference]
-        self.warmup_epochs = warmup_epochs
-        self.reference = np.asarray(reference, dtype="float64").tolist()
-        self.floor = floor
+        self.preference = None if preference is None else check_numbers(preference, "preference", least=0)
+        if preference is not None and not (isinstance(self.preference, list) and abs(sum(self.preference) - 1) <= 1e-4):
+            raise ValueError(f"`preference` should be a list of numbers that sum to 1. Received: {preference=}")
+        self.warmup_epochs = check_integer(warmup_epochs, "warmup_epochs", 0)
+        self.reference = check_numbers(reference, "reference")
+        self.floor = check_number(floor, "floor", above=0)
 
     def build(self, input_shape):
         super().build(input_shape)

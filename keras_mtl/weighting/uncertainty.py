@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mtl.numbers import check_number
 from keras_mtl.weighting.base import Weighting
 
 # kind -> (factor of exp(-s) in the weight, factor of s in the penalty)
@@ -71,10 +72,8 @@ class Uncertainty(Weighting):
         for kind in kinds.values() if isinstance(kinds, dict) else [kinds or "regression"]:
             if kind not in _KINDS:
                 raise ValueError(f"`kinds` should name kinds among {tuple(_KINDS)}. Received: kinds={kinds!r}")
-        if not -_LIMIT <= initial <= _LIMIT:
-            raise ValueError(f"`initial` should be between {-_LIMIT} and {_LIMIT}. Received: initial={initial}")
         self.kinds = kinds
-        self.initial = initial
+        self.initial = check_number(initial, "initial", least=-_LIMIT, most=_LIMIT)
         self._told = None
 
     def set_tasks(self, tasks, kinds):

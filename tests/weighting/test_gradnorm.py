@@ -78,9 +78,9 @@ def test_bad_steps_change_nothing():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"alpha": -1}, "`alpha` should be at least 0. Received: alpha=-1"),
-        ({"learning_rate": 0}, "`learning_rate` should be positive"),
-        ({"initial_losses": [1.0, 0.0]}, "`initial_losses` should be positive"),
+        ({"alpha": -1}, "`alpha` should be a finite number, at least 0. Received: alpha=-1"),
+        ({"learning_rate": 0}, "`learning_rate` should be a finite number, above 0"),
+        ({"initial_losses": [1.0, 0.0]}, "`initial_losses` should be a finite number, above 0"),
     ],
 )
 def test_options_are_checked(options, message):

@@ -470,13 +470,13 @@ def test_random_orders_differ_between_calls_and_repeat_with_the_seed():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: W.CAGrad(c=-1), "`c` should be at least 0"),
-        (lambda: W.FairGrad(alpha=-1), "`alpha` should be at least 0. Received: alpha=-1"),
-        (lambda: W.NashMTL(max_norm=-1), "`max_norm` should be at least 0"),
+        (lambda: W.CAGrad(c=-1), "`c` should be a finite number, at least 0"),
+        (lambda: W.FairGrad(alpha=-1), "`alpha` should be a finite number, at least 0. Received: alpha=-1"),
+        (lambda: W.NashMTL(max_norm=-1), "`max_norm` should be a finite number, at least 0"),
         (lambda: W.AlignedMTL(scale_mode="max"), "`scale_mode` should be one of"),
         (lambda: W.PCGrad(order="sorted"), "`order` should be one of"),
         (lambda: W.GradVac(order="sorted"), "`order` should be one of"),
-        (lambda: W.GradVac(beta=2), "`beta` should be between 0 and 1"),
+        (lambda: W.GradVac(beta=2), "`beta` should be a finite number, at least 0 and at most 1"),
     ],
 )
 def test_options_are_checked(make, message):

@@ -145,9 +145,9 @@ def test_save_load_and_fit_go_on(tmp_path):
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: GREAT(strength=-1.0), r"`strength` should be at least 0"),
+        (lambda: GREAT(strength=-1.0), r"`strength` should be a finite number, at least 0"),
         (lambda: GREAT(units=0), "`units` should be an integer of at least 1"),
-        (lambda: GREAT(smallest=2.0), r"`smallest` should be above 0 and at most 1"),
+        (lambda: GREAT(smallest=2.0), r"`smallest` should be a finite number, above 0 and at most 1"),
         (lambda: Sequential(["uncertainty", "great"]), r"should end with .* which requires the gradients of features"),
     ],
 )

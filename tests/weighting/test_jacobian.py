@@ -244,7 +244,7 @@ def test_an_absent_task_keeps_its_share_of_the_simplex(make):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: W.GradDrop(leak=1.5), "`leak` should be within"),
+        (lambda: W.GradDrop(leak=1.5), "`leak` should be a finite number, at least 0 and at most 1"),
         (lambda: W.GradDrop(leak=[0.5, 0.5]).build((3, 4)), "`leak` should have one value for each of 3"),
         (lambda: W.DBMTL(beta=1.0), "`beta`"),
         (lambda: W.DBMTL(beta_sigma=-1), "`beta_sigma`"),
