@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_mtl.layers.stage import layers_called_by
 from keras_mtl.training import dense_gradients, max_pooling
+from keras_mtl.training.conv_rows import stack_convolutions
 from keras_mtl.training.task_rows import Rows, task_rows
 
 
@@ -38,6 +39,7 @@ class TaskGradients:
     """
 
     def __init__(self, rows, targets):
+        rows = stack_convolutions(rows)
         self.of_targets = [task_rows([row[i] for row in rows], target) for i, target in enumerate(targets)]
 
     def reduced(self):
