@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_mtl import weighting as weightings
 from keras_mtl.metrics.delta_m import DeltaM
+from keras_mtl.numbers import check_number
 from keras_mtl.training.penalties import Penalties
 from keras_mtl.training.resolve import get_loss, get_metric, loss_kind
 from keras_mtl.training.task_losses import TaskLosses
@@ -233,8 +234,7 @@ class Compiled:
         return gradients
 
     def _gramian_fraction(self, fraction):
-        if not 0 < fraction <= 1:
-            raise ValueError(f"`gramian_fraction` should be above 0 and at most 1. Received: {fraction!r}")
+        fraction = check_number(fraction, "gramian_fraction", above=0, most=1)
         if fraction < 1 and self.weighting.requires != "gramian":
             raise ValueError(
                 f"`gramian_fraction` should be 1 with {type(self.weighting).__name__}, which sees no Gramian. "

@@ -2,9 +2,11 @@
 
 import inspect
 
+import keras
 import numpy as np
 import pytest
 
+import keras_mtl
 from keras_mtl import weighting as W
 
 LISTS = ("leak", "min_losses", "reference", "preference", "initial_losses")
@@ -45,3 +47,10 @@ def test_options_are_found():
     assert ("graddrop", "leak") in found
     assert ("mgda", "every") in found
     assert len(found) > 40
+
+
+@pytest.mark.parametrize("value", ["1", None, True, 0.0, 1.5, float("nan")])
+def test_a_fraction_that_is_none_is_refused(value):
+    model = keras_mtl.hard_sharing(keras.Input((2,)), [keras.layers.Dense(2)], {t: keras.layers.Dense(1) for t in "ab"})
+    with pytest.raises(ValueError, match="`gramian_fraction` should be a finite number, above 0 and at most 1"):
+        model.compile("sgd", loss="mse", weighting="mgda", gramian_fraction=value)
