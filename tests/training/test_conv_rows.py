@@ -11,8 +11,14 @@ from keras_mtl.training import conv_rows
 TASKS = 3
 
 
+@pytest.fixture(autouse=True)
+def without_gpu(monkeypatch):
+    """With a GPU nothing is stacked, and these tests would tell nothing."""
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind=None: [])
+
+
 def gradients(layer, x, stack, jit_compile=False):
-    """Gradients of kernel and bias for each task, and the shapes of the kernel gradients that are computed."""
+    """Gradients of kernel and bias for each task, and the operations that compute kernel gradients in use."""
 
     @tf.function(jit_compile=jit_compile)
     def run(x):
@@ -74,6 +80,17 @@ def test_a_task_that_does_not_reach_the_layer():
     @tf.function
     def run():
         assert conv_rows.stack_convolutions(rows) == rows
+
+    run()
+
+
+def test_on_a_gpu_the_rest_is_left_alone(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind=None: ["a GPU"])
+    rows = [[None], [None]]
+
+    @tf.function
+    def run():
+        assert conv_rows.stack_convolutions(rows) is rows
 
     run()
 
