@@ -72,7 +72,7 @@ class ConflictMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         # Imported here, since a dashboard may be set up before TensorFlow is.
-        from keras_mtl.training.probe import GradientProbe
+        from keras_mtl.training.tensorflow.probe import GradientProbe
 
         self._probe = GradientProbe(self.model)
         self.layers, self.tasks = self._probe.layers, self.model.compiled_tasks.tasks

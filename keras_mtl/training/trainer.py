@@ -197,14 +197,14 @@ class TaskTrainer(keras.Model):
         return ops.sum(means * compiled.static_weights) + sum(self.losses) + penalties
 
     def train_step(self, data):
-        from keras_mtl.training import tensorflow
+        from keras_mtl.training.tensorflow import steps
 
-        return tensorflow.train_step(self, data)
+        return steps.train_step(self, data)
 
     def test_step(self, data):
-        from keras_mtl.training import tensorflow
+        from keras_mtl.training.tensorflow import steps
 
-        return tensorflow.test_step(self, data)
+        return steps.test_step(self, data)
 
     def make_train_function(self, force=False):
         self.compiled_tasks.check_trunk(self)

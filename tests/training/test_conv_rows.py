@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_mtl
-from keras_mtl.training import conv_rows
+from keras_mtl.training.tensorflow import conv_rows
 
 TASKS = 3
 

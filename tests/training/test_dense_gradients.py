@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_mtl
-from keras_mtl.training import dense_gradients
+from keras_mtl.training.tensorflow import dense_gradients
 
 WIDTH = 8
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_mtl
-from keras_mtl.training import max_pooling
+from keras_mtl.training.tensorflow import max_pooling
 
 TASKS = ("a", "b")
 POOLS = {

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_mtl.training import task_rows
-from keras_mtl.training.task_rows import DenseKernelRows, Rows
+from keras_mtl.training.tensorflow import task_rows
+from keras_mtl.training.tensorflow.task_rows import DenseKernelRows, Rows
 
 K, BATCH, WIDTH = 3, 4, 16
 

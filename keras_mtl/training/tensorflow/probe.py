@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from keras_mtl.training.task_gradients import TaskGradients
+from keras_mtl.training.tensorflow.task_gradients import TaskGradients
 
 
 class GradientProbe:

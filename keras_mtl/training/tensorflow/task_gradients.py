@@ -7,9 +7,9 @@ import keras
 import tensorflow as tf
 
 from keras_mtl.layers.stage import layers_called_by
-from keras_mtl.training import dense_gradients, max_pooling
-from keras_mtl.training.conv_rows import stack_convolutions
-from keras_mtl.training.task_rows import Rows, task_rows
+from keras_mtl.training.tensorflow import dense_gradients, max_pooling
+from keras_mtl.training.tensorflow.conv_rows import stack_convolutions
+from keras_mtl.training.tensorflow.task_rows import Rows, task_rows
 
 
 def replicas():

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from keras_mtl.training.task_gradients import all_reduce, replicas
+from keras_mtl.training.tensorflow.task_gradients import all_reduce, replicas
 
 
 class StepGuard:

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from keras_mtl.training import max_pooling
+from keras_mtl.training.tensorflow import max_pooling
 
 _LARGE = 2**17  # kernel entries: below this there is nothing to gain that could be measured
 

@@ -1,0 +1,1 @@
+"""Training steps and task gradients on TensorFlow: the one backend so far."""

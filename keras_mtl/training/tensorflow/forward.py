@@ -1,0 +1,128 @@
+"""The first half of a training step: the tasks' losses on one batch, and their gradients."""
+
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_mtl.training.penalties import PenaltyBatch
+from keras_mtl.training.task_losses import TaskBatch
+from keras_mtl.training.tensorflow.guard import finite_tasks, loss_is_scaled
+from keras_mtl.training.tensorflow.task_gradients import all_reduce, replicas
+
+
+class TaskValues:
+    """The tasks' mean losses on one batch, over all replicas.
+
+    Attributes:
+        each: List of K scalars, times their static weights. Their value is
+            that of the whole batch, their gradient this replica's part.
+        present: Float tensor of shape `(K,)`. 1 for tasks with labels.
+    """
+
+    def __init__(self, compiled, batch):
+        divisors, counts = batch.divisors, batch.counts
+        if replicas() > 1:
+            sums, divisors, counts = all_reduce([tf.stop_gradient(tf.stack(batch.sums)), divisors, counts])
+            divisors = tf.where(compiled.task_losses.summed, 1.0, divisors)
+        means = [tf.math.divide_no_nan(s, n) for s, n in zip(batch.sums, tf.unstack(divisors), strict=True)]
+        if replicas() > 1:
+            whole = tf.math.divide_no_nan(sums, divisors)
+            means = [part + tf.stop_gradient(whole[k] - part) for k, part in enumerate(means)]
+        static = compiled.static_weights.value
+        self.each = [mean * weight for mean, weight in zip(means, tf.unstack(static), strict=True)]
+        self.present = tf.cast(tf.logical_and(counts > 0, static > 0), tf.float32)
+
+    @property
+    def all(self):
+        """The K losses as one tensor."""
+        return tf.stack(self.each)
+
+
+class Step(NamedTuple):
+    """What is known of a step: K losses and whether they are there and finite, what layers add, and penalties."""
+
+    batch: TaskBatch
+    losses: tf.Tensor
+    present: tf.Tensor
+    finite: tf.Tensor
+    added: tf.Tensor
+    penalties: PenaltyBatch | None = None
+    scale: tf.Tensor | float = 1.0
+    scaled: list | None = None
+    scaled_added: tf.Tensor | None = None
+
+
+def forward_pass(model, place, x, y, sample_weight):
+    """The tasks' losses on one batch, recorded where the gradients are taken."""
+    compiled = model.compiled_tasks
+    scale = model.optimizer.scale_loss(1.0)
+    with place.recording(x) as y_pred:
+        added = added_losses(model)  # before replicas meet: they keep what layers add in one list
+        batch = compiled.task_losses(y, y_pred, sample_weight, training=True)
+        penalties = compiled.penalties(batch, training=True) if compiled.penalties else None
+        more = added if penalties is None else added + penalties.total
+        scaled_added = more * scale / replicas() if model.losses or penalties else None
+        values = TaskValues(compiled, batch)
+        scaled = [value * scale for value in values.each]
+    losses = tf.stop_gradient(values.all)
+    finite = tf.math.is_finite(losses)
+    return Step(batch, losses, values.present, finite, added, penalties, scale, scaled, scaled_added)
+
+
+def collect(model, place, step):
+    """Takes the task gradients, without those that are not finite where `on_nonfinite` says so.
+
+    Returns:
+        Tuple of the gradients of the tasks' own variables and the step.
+    """
+    if model.compiled_tasks.on_nonfinite != "skip_task":
+        return place.collect(step.scaled), step
+    gradients = place.collect(step.scaled, lambda rows: _usable(model, step, rows))
+    present = step.present * tf.cast(place.usable, tf.float32)
+    losses = tf.where(place.usable, step.losses, tf.zeros_like(step.losses))
+    return gradients, step._replace(losses=losses, present=present, finite=place.usable)
+
+
+def _usable(model, step, rows):
+    # Where the loss is scaled, gradients overflow by design: that is for the optimizer to see.
+    return step.finite if loss_is_scaled(model) else tf.logical_and(step.finite, finite_tasks(rows))
+
+
+def unscaled(gramian, scale):
+    """A Gramian without the loss scale, in float64: the square of the scale may overflow in float32."""
+    scale = tf.cast(scale, tf.float64)
+    return tf.cast(gramian, tf.float64) / (scale * scale)
+
+
+def add_further_losses(gradients, place, step):
+    """Adds the gradients of what layers, regularizers and penalties add to the loss."""
+    if step.scaled_added is not None:
+        for name, gradient in place.added(step.scaled_added).items():
+            before = gradients.get(name)
+            gradients[name] = gradient if before is None else before + gradient
+
+
+def move_penalties(compiled, penalties, x):
+    """Tracks the penalties of a step, and moves their multipliers."""
+    if penalties is not None:
+        compiled.penalties.update(*track_penalties(compiled, penalties, x))
+
+
+def track_penalties(compiled, penalties, x):
+    """Tracks the penalties of a batch. Returns values and what is known, over all replicas."""
+    values, known = all_reduce([penalties.values * penalties.known, penalties.known])
+    values, known = tf.math.divide_no_nan(values, known), tf.cast(known > 0, tf.float32)
+    compiled.penalties.track(values, known, batch_size(x))
+    return values, known
+
+
+def added_losses(model):
+    """Sum of what layers and regularizers add to the loss."""
+    losses = model.losses
+    return tf.add_n([tf.cast(loss, tf.float32) for loss in losses]) if losses else tf.zeros(())
+
+
+def batch_size(x):
+    """Number of examples in a batch, as a float."""
+    return tf.cast(tf.shape(keras.tree.flatten(x)[0])[0], tf.float32)

@@ -1,0 +1,50 @@
+"""The second half of a training step: what the optimizer is given."""
+
+import tensorflow as tf
+
+from keras_mtl.training.tensorflow.task_gradients import key, replicas
+
+
+def share_among_replicas(gradients, variables):
+    """Every replica has the whole gradient of these; the optimizer sums them."""
+    if replicas() > 1:
+        for variable in variables:
+            gradients[key(variable)] = gradients[key(variable)] / replicas()
+
+
+def apply_gradients(model, guard, gradients, step):
+    """Lets the optimizer take the step, if the guard lets it through.
+
+    Args:
+        model: A compiled `MultiTaskModel`.
+        guard: `StepGuard` from before the step.
+        gradients: Dict of gradients by variable.
+        step: `Step`. What is known of it.
+
+    Raises:
+        ValueError: If a variable that serves a task of the batch has no
+            gradient.
+    """
+    variables = model.trainable_variables
+    trained = [task for task in step.batch.labels if task in model.compiled_tasks.tasks]
+    unreached = [v.path for v in variables if gradients.get(key(v)) is None and model.sharing.serves(v, trained)]
+    if unreached:
+        raise ValueError(
+            "Every trainable variable should get a gradient from its tasks' losses. Received: no gradient for "
+            f"{unreached}. Is there an operation without gradient behind them?"
+        )
+    if not model.optimizer.built:  # a step outside `fit`: the batch may lack a task, the optimizer may not
+        with tf.init_scope():
+            model.build_optimizer()
+    frozen = []
+    if hasattr(model.optimizer, "optimizers"):
+        # A `MultiOptimizer` wants a gradient for each variable that it was built for: those of absent tasks get zeros,
+        # and so do frozen ones, which stay what they are whatever momentum or weight decay make of that.
+        trained = set(map(key, variables))
+        variables = model.compiled_tasks.optimized or variables
+        frozen = [(v, tf.identity(v.value)) for v in variables if key(v) not in trained]
+        gradients = {key(v): tf.zeros_like(v) if (g := gradients.get(key(v))) is None else g for v in variables}
+    pairs = [(gradients[key(v)], v) for v in variables if gradients.get(key(v)) is not None]
+    guard.apply(pairs, step.finite, step.present)
+    for variable, value in frozen:
+        variable.assign(value)

@@ -1,0 +1,204 @@
+"""The training and test steps on TensorFlow."""
+
+import keras
+import tensorflow as tf
+
+from keras_mtl.layers.stage import layers_called_by
+from keras_mtl.training.tensorflow import max_pooling
+from keras_mtl.training.tensorflow.forward import (
+    Step,
+    TaskValues,
+    add_further_losses,
+    added_losses,
+    batch_size,
+    collect,
+    forward_pass,
+    move_penalties,
+    track_penalties,
+    unscaled,
+)
+from keras_mtl.training.tensorflow.gramian_step import gramian_step
+from keras_mtl.training.tensorflow.guard import StepGuard
+from keras_mtl.training.tensorflow.optimizer_step import apply_gradients, share_among_replicas
+from keras_mtl.training.tensorflow.task_gradients import (
+    PLACES,
+    FeatureGradients,
+    ParameterGradients,
+    all_reduce,
+    key,
+    replicas,
+)
+
+
+def train_step(model, data):
+    """Runs one optimizer step; what `MultiTaskModel.train_step` does.
+
+    Args:
+        model: A compiled `MultiTaskModel`.
+        data: What the data set yields: `x, y` or `x, y, sample_weight`.
+
+    Returns:
+        Dict of logs.
+    """
+    data = keras.utils.unpack_x_y_sample_weight(data)
+    weighting = model.compiled_tasks.weighting
+    guard = StepGuard(model)
+    if weighting.requires == "losses":
+        _loss_step(model, guard, *data)
+    elif weighting.requires == "jacobian":
+        _jacobian_step(model, guard, *data)
+    elif weighting.requires == "features":
+        _feature_step(model, guard, *data)
+    else:
+        gramian_step(model, guard, *data)
+    guard.restore()
+    return _logs(model)
+
+
+def test_step(model, data):
+    """Evaluates one batch; what `MultiTaskModel.test_step` does."""
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    compiled = model.compiled_tasks
+    batch = compiled.task_losses(y, model(x, training=False), sample_weight)
+    compiled.track_losses(batch, added_losses(model), batch_size(x))
+    if compiled.penalties:
+        track_penalties(compiled, compiled.penalties(batch), x)
+    return _logs(model)
+
+
+def _logs(model):
+    """The logs as Keras reduces them over replicas."""
+    logs = model.get_metrics_result()
+    if getattr(model.distribute_strategy, "cluster_resolver", None) is None:
+        return logs
+    # Over several workers Keras 3.15 takes a mean along the first axis, which numbers do not have.
+    return {name: tf.reshape(value, [1]) for name, value in logs.items()}
+
+
+def _loss_step(model, guard, x, y, sample_weight):
+    """One backward pass through a weighted sum of the losses."""
+    compiled, weighting = model.compiled_tasks, model.compiled_tasks.weighting
+    if compiled.on_nonfinite == "skip_task":
+        step, weights, gradients = _task_by_task(model, x, y, sample_weight)
+    else:
+        step, weights, gradients = _all_at_once(model, x, y, sample_weight)
+    share_among_replicas(gradients, weighting.trainable_variables)
+    apply_gradients(model, guard, gradients, step)
+    weighting.update(step.losses, step.present, weights)
+    if weighting.second_forward:
+        again = TaskValues(compiled, compiled.task_losses(y, model(x, training=True), sample_weight, training=True)).all
+        # A loss that is finite no more counts as one that has not changed.
+        weighting.after_step(step.losses, tf.where(tf.math.is_finite(again), again, step.losses), step.present)
+    compiled.track_losses(step.batch, step.added, batch_size(x), step.finite)
+    move_penalties(compiled, step.penalties, x)
+    compiled.track_weights(weights, step.present)
+
+
+def _all_at_once(model, x, y, sample_weight):
+    compiled, weighting = model.compiled_tasks, model.compiled_tasks.weighting
+    with tf.GradientTape() as tape:
+        with layers_called_by(max_pooling.call_layer):
+            y_pred = model(x, training=True)
+        added = added_losses(model)  # before replicas meet: they keep what layers add in one list
+        batch = compiled.task_losses(y, y_pred, sample_weight, training=True)
+        values = TaskValues(compiled, batch)
+        losses, present = values.all, values.present
+        weights = weighting.task_weights(losses, present)
+        penalties = compiled.penalties(batch, training=True) if compiled.penalties else None
+        more = added if penalties is None else added + penalties.total
+        total = weighting.objective(losses, weights, present) + more / replicas()
+        scaled = model.optimizer.scale_loss(total)
+    variables = model.trainable_variables
+    gradients = dict(zip(map(key, variables), tape.gradient(scaled, variables), strict=True))
+    step = Step(batch, tf.stop_gradient(losses), present, tf.math.is_finite(losses), added, penalties)
+    return step, weights, gradients
+
+
+def _task_by_task(model, x, y, sample_weight):
+    """Same gradients, the tasks' apart up to the shared features, so that one can be left out."""
+    weighting, tasks = model.compiled_tasks.weighting, model.compiled_tasks.tasks
+    place = (FeatureGradients if model.sharing.shared_variables(tasks) else ParameterGradients)(model)
+    forward = forward_pass(model, place, x, y, sample_weight)
+    gradients, step = collect(model, place, forward)
+    learned = weighting.trainable_variables
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(step.losses)
+        weights = weighting.task_weights(step.losses, step.present)
+        objective = weighting.objective(step.losses, weights, step.present) * forward.scale
+    slopes = tape.gradient(objective, step.losses) / forward.scale
+    for task, slope in zip(tasks, tf.unstack(slopes), strict=True):
+        for name in map(key, place.own[task]):
+            gradients[name] = None if gradients[name] is None else _times(gradients[name], slope)
+    gradients.update(place.shared_gradients(slopes))
+    gradients.update(zip(map(key, learned), tape.gradient(objective, learned), strict=True))
+    add_further_losses(gradients, place, forward)
+    return step, weights, gradients
+
+
+def _feature_step(model, guard, x, y, sample_weight):
+    """One backward pass of the trunk, from task gradients of the features that the weighting has changed."""
+    compiled, weighting = model.compiled_tasks, model.compiled_tasks.weighting
+    place = FeatureGradients(model)
+    gradients, step = collect(model, place, forward_pass(model, place, x, y, sample_weight))
+    gramian = unscaled(place.gramian(), step.scale)
+    with tf.GradientTape() as tape:
+        changed, objective = weighting.align(place.by_example(), step.present, all_reduce)
+        objective = objective * step.scale
+    learned = weighting.trainable_variables
+    gradients.update(zip(map(key, learned), tape.gradient(objective, learned), strict=True))
+    gradients.update(place.gradients_from(tf.einsum("kbd,k->bd", changed, step.present)))
+    add_further_losses(gradients, place, step)
+    weights = weighting.task_weights(step.losses, step.present)
+    apply_gradients(model, guard, gradients, step)
+    compiled.track_losses(step.batch, step.added, batch_size(x), step.finite)
+    move_penalties(compiled, step.penalties, x)
+    compiled.track_weights(weights, step.present)
+    compiled.track_gramian(gramian, step.present)
+
+
+def _jacobian_step(model, guard, x, y, sample_weight):
+    """K backward passes for each part of the batch; the method gives the direction."""
+    compiled, weighting = model.compiled_tasks, model.compiled_tasks.weighting
+    gradients, jacobians, steps, gramians = {}, [], [], []
+    parts = weighting.sub_batches
+    for part in range(parts):
+        # Every S-th example: parts are independent and as large as can be. None is empty: batches that are too small
+        # for that give an example to several parts.
+        first = part % _rows(x)
+        data = keras.tree.map_structure(
+            lambda t, first=first: None if t is None else t[first::parts], (x, y, sample_weight)
+        )
+        place = PLACES[compiled.gradients](model)
+        found, step = collect(model, place, forward_pass(model, place, *data))
+        add_further_losses(found, place, step)
+        for name, gradient in found.items():
+            if gradient is not None:
+                gradients[name] = gradients.get(name, 0.0) + gradient / parts
+        jacobians.append(place.gradients.jacobian() / step.scale)
+        gramians.append(unscaled(place.gramian(), step.scale))
+        steps.append(step)
+        compiled.track_losses(step.batch, step.added, batch_size(data[0]), step.finite)
+        move_penalties(compiled, step.penalties, data[0])
+    losses = tf.stack([step.losses for step in steps])
+    present = tf.reduce_max([step.present for step in steps], axis=0)
+    finite = tf.reduce_all([step.finite for step in steps], axis=0)
+    gramian = tf.add_n(gramians) / parts
+    jacobian = jacobians[0] if parts == 1 else tf.stack(jacobians)
+    direction, weights = weighting.direction(jacobian, losses[0] if parts == 1 else losses, present)
+    for name, gradient in place.split(direction * steps[0].scale).items():
+        gradients[name] = gradients.get(name, 0.0) + gradient
+    apply_gradients(model, guard, gradients, steps[0]._replace(present=present, finite=finite))
+    compiled.track_weights(weights, present)
+    compiled.track_gramian(gramian, present)
+
+
+def _rows(x):
+    """Number of examples in a batch, at least 1."""
+    first = keras.tree.flatten(x)[0]
+    return tf.maximum(tf.shape(first)[0], 1) if first.shape[0] is None else max(first.shape[0], 1)
+
+
+def _times(gradient, factor):
+    if isinstance(gradient, tf.IndexedSlices):
+        return tf.IndexedSlices(gradient.values * factor, gradient.indices, gradient.dense_shape)
+    return gradient * tf.cast(factor, gradient.dtype)
