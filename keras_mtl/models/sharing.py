@@ -105,6 +105,14 @@ class Sharing:
             )
         return features
 
+    def has_features(self, tasks=None):
+        """Whether there is a place where data goes from shared layers to the tasks' own."""
+        try:
+            self.features(tasks)
+        except ValueError:
+            return False
+        return True
+
     def _check_called_in_common(self, shared, counted):
         """Raises where tasks share layers, but each calls them on data of its own."""
         served = {}
@@ -117,7 +125,7 @@ class Sharing:
             if apart and getattr(layer, "trainable_variables", None):
                 raise ValueError(
                     f"The shared features should be of data that tasks have in common. Received: layer '{layer.name}', "
-                    "which tasks call on inputs of their own. Take `gradients='parameters'`."
+                    "which tasks call on inputs of their own."
                 )
 
     def _check_no_own_below(self, shared):
@@ -132,9 +140,8 @@ class Sharing:
                 own = [o.name for o in behind if getattr(o, "trainable_variables", None) and not shared(o)]
                 if own:
                     raise ValueError(
-                        f"The shared features should come before what tasks have of their own. Received: layer "
-                        f"'{layer.name}', which is shared, behind {own} of single tasks. "
-                        "Take `gradients='parameters'`."
+                        "The shared features should come before what tasks have of their own. Received: layer "
+                        f"'{layer.name}', which is shared, behind {own} of single tasks."
                     )
 
     def halves(self, tasks=None):

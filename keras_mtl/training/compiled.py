@@ -52,8 +52,9 @@ class Compiled:
         )
         self.weighting = weightings.get(options["weighting"])
         self.weighting.set_tasks(list(self.tasks), [loss_kind(loss) for loss in losses.values()])
-        self.gradients = self._gradients(options["gradients"], model)
+        self.gradients = self._gradients(options["gradients"])
         self.gramian_fraction = self._gramian_fraction(options["gramian_fraction"])
+        self.check_trunk(model)
         self._build_weighting(model)
         self.penalties.build()
         self.loss_tracker = TaskMeans(self.tasks, "loss")
@@ -101,12 +102,27 @@ class Compiled:
         return read + self.penalties.all
 
     def check_trunk(self, model):
-        """Raises where task gradients are needed and nothing shared is trained."""
+        """Raises where task gradients are needed and nothing shared is trained, or has no features where these are."""
         if self.takes_task_gradients and not model.sharing.shared_variables(self.tasks):
             raise ValueError(
                 f"Weighting {type(self.weighting).__name__} needs trainable variables that two tasks or more share. "
                 f"Received: model '{model.name}' with none. Is its trunk frozen, or its sharing depth 0?"
             )
+        if self.weighting.requires != "gramian":
+            return
+        for argument, value, usual in (
+            ("gradients", self.gradients, GRADIENTS[0]),
+            ("gramian_fraction", self.gramian_fraction, 1),
+            ("every", self.weighting.every, 1),
+        ):
+            if value != usual:
+                try:
+                    model.sharing.features(self.tasks)
+                except ValueError as error:
+                    raise ValueError(
+                        f"`{argument}` should be {usual!r} for model '{model.name}', which has no shared features to "
+                        f"take gradients of. Received: {argument}={value!r}. {error}"
+                    ) from error
 
     def track_losses(self, batch, added, batch_size, finite=None):
         """Adds a batch to the trackers of losses and metrics.
@@ -220,17 +236,14 @@ class Compiled:
         # JSON keys are strings: a loaded model has them back as such.
         return {t: {int(c): float(w) for c, w in by_class.items()} for t, by_class in class_weight.items()}
 
-    def _gradients(self, gradients, model):
+    def _gradients(self, gradients):
         if gradients not in GRADIENTS:
             raise ValueError(f"`gradients` should be one of {GRADIENTS}. Received: gradients={gradients!r}")
-        if not self.takes_task_gradients:
-            return gradients
         if self.weighting.requires == "jacobian" and gradients != "parameters":
             raise ValueError(
                 f"`gradients` should be 'parameters' with {type(self.weighting).__name__}, which combines the "
                 f"gradients of the parameters themselves. Received: gradients={gradients!r}"
             )
-        self.check_trunk(model)
         return gradients
 
     def _gramian_fraction(self, fraction):

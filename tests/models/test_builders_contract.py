@@ -4,56 +4,15 @@ import keras
 import numpy as np
 import pytest
 
-import keras_mtl
-from keras_mtl import Dependency
+from tests.models.examples import BUILDERS, HEADS, WITHOUT_SHARED, build
 
-HEADS = ("left", "right")
-STOPPED = {"stop_gradient": True, "through": keras.layers.Dense(2, name="label")}
 LOSS = dict.fromkeys(HEADS, "mse")
-
-
-def dense_stages():
-    return [keras.layers.Dense(6, activation="tanh", name="low"), keras.layers.Dense(6, activation="tanh", name="high")]
-
-
-def heads():
-    return {task: keras.layers.Dense(1) for task in HEADS}
-
-
-BUILDERS = {
-    "hard_sharing": (keras_mtl.hard_sharing, {"shared_depth": 1}),
-    "soft_sharing": (keras_mtl.soft_sharing, {}),
-    "soft_sharing_trace": (keras_mtl.soft_sharing, {"distance": "trace_norm", "normalization": "tt"}),
-    "cross_stitch": (keras_mtl.cross_stitch, {}),
-    "sluice": (keras_mtl.sluice, {}),
-    "nddr": (keras_mtl.nddr, {"batch_normalization": True}),
-    "mtan": (keras_mtl.mtan, {}),
-    "mmoe": (keras_mtl.mmoe, {"experts": 3, "gate_dropout": 0.1}),
-    "omoe": (keras_mtl.omoe, {"experts": 2, "shared_depth": 1}),
-    "cgc": (keras_mtl.cgc, {"shared_experts": 1, "task_experts": 1}),
-    "ple": (keras_mtl.ple, {"shared_experts": 1, "task_experts": 1}),
-    "dselect_k": (keras_mtl.dselect_k, {"experts": 3, "entropy_strength": 0.01}),
-    "branched_sharing": (keras_mtl.branched_sharing, {"branches": [[["left", "right"]], [["left"], ["right"]]]}),
-    "learning_to_branch": (keras_mtl.learning_to_branch, {}),
-    "adashare": (keras_mtl.adashare, {}),
-    "hierarchical_sharing": (keras_mtl.hierarchical_sharing, {"depths": {"left": 1}}),
-    "esmm": (keras_mtl.esmm, {"shared_depth": 1}),
-    "depends_on_output": (keras_mtl.hard_sharing, {"depends_on": {"right": "left"}}),
-    "depends_on_stopped": (keras_mtl.mmoe, {"experts": 2, "depends_on": {"left": Dependency("right", **STOPPED)}}),
-}
-# Their columns have no shared variables, so nothing can be weighted by task gradients.
-WITHOUT_SHARED = ("soft_sharing", "soft_sharing_trace")
 COMPILE = [
     {"weighting": "equal"},  # in a graph; the others eagerly, since tracing is what takes the time
     {"weighting": "uncertainty"},
     {"weighting": "mgda", "gradients": "parameters"},
     {"weighting": "mgda", "gradients": "features"},
 ]
-
-
-def build(name):
-    builder, options = BUILDERS[name]
-    return builder(keras.Input((5,)), dense_stages(), heads(), **options)
 
 
 def data():

@@ -105,7 +105,26 @@ def test_layers_bear_empty_batches(layer):
 
 def test_features_that_tasks_do_not_have_in_common_are_refused():
     apart = keras_mtl.own_inputs(BUILDERS["hard_sharing"](keras.Input((4,))))
-    x = np.ones((4, 4), "float32")
-    apart.compile("adam", loss="mse", weighting="mgda", gradients="features")
-    with pytest.raises(ValueError, match=r"which tasks call on inputs of their own\. Take `gradients='parameters'`"):
-        apart.fit({"a_input": x, "b_input": x}, {"a": x[:, :1], "b": x[:, :1]}, verbose=0)
+    for options in (
+        {"weighting": "mgda", "gradients": "features"},
+        {"weighting": "mgda", "gradients": "last_shared"},
+        {"weighting": "mgda", "gramian_fraction": 0.5},
+        {"weighting": keras_mtl.weighting.MGDA(every=2)},
+    ):
+        argument = [*options][-1].replace("weighting", "every")
+        with pytest.raises(ValueError, match=rf"`{argument}` should be .* which tasks call on inputs of their own"):
+            apart.compile("adam", loss="mse", **options)
+
+
+@pytest.mark.parametrize("weighting", ["equal", "mgda"])
+def test_a_task_can_be_left_out_where_there_are_no_features(weighting):
+    """Gradients of single tasks are then those of the parameters."""
+    model = keras_mtl.own_inputs(BUILDERS["hard_sharing"](keras.Input((4,))))
+    model.compile("sgd", loss="mse", weighting=weighting, on_nonfinite="skip_task", run_eagerly=True)
+    x, bad = np.ones((4, 4), "float32"), np.full((4, 1), np.inf, "float32")
+    own = [v.numpy() for v in model.task_variables("b")]
+    shared = [v.numpy() for v in model.shared_variables]
+    logs = model.train_on_batch({"a_input": x, "b_input": x}, {"a": x[:, :1], "b": bad}, return_dict=True)
+    assert logs["b_nonfinite"] == 1 and np.isfinite(logs["loss"])
+    assert all(np.array_equal(v, old) for v, old in zip(model.task_variables("b"), own, strict=True))
+    assert any(not np.array_equal(v, old) for v, old in zip(model.shared_variables, shared, strict=True))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from tensorflow.python.framework.func_graph import FuncGraph
 
-from tests.models.test_builders_contract import build, data
+from tests.models.examples import build
+from tests.models.test_builders_contract import data
 
 CASES = [
     ("hard_sharing", "equal", "parameters"),

@@ -10,7 +10,7 @@ import pytest
 import keras_mtl
 from keras_mtl import weighting as W
 from tests.fixtures.make_saved_models import ARCHIVE, names_in
-from tests.models.test_builders_contract import BUILDERS, WITHOUT_SHARED
+from tests.models.examples import EVERY, WITHOUT_SHARED
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +21,15 @@ def folder(tmp_path_factory):
     return folder
 
 
+def inputs_of(saved):
+    """What was put into the model: one array, or several by name."""
+    by_name = {key.removeprefix("x/"): saved[key] for key in saved.files if key.startswith("x/")}
+    return by_name or saved["x"]
+
+
 NAMES = sorted(names_in(ARCHIVE))
 # By default every builder once, and the weightings in turn.
-CHOSEN = {[n for n in NAMES if n.split("-")[0] == b][i % 10] for i, b in enumerate(BUILDERS)}
+CHOSEN = {[n for n in NAMES if n.split("-")[0] == b][i % 10] for i, b in enumerate(EVERY)}
 
 
 @pytest.mark.parametrize("name", [n if n in CHOSEN else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
@@ -33,7 +39,7 @@ def test_loads_and_predicts_what_it_did(name, folder):
     assert isinstance(model, keras_mtl.MultiTaskModel)
     assert type(model.weighting) is type(W.get(weighting))
     with np.load(folder / f"{name}.npz") as saved:
-        outputs = model(saved["x"], training=False)
+        outputs = model(inputs_of(saved), training=False)
         for task in model.tasks:
             np.testing.assert_allclose(outputs[task], saved[task], rtol=1e-4, atol=1e-5)
         state = [saved[key] for key in sorted(saved.files, key=lambda k: (len(k), k)) if key.startswith("state")]
@@ -46,14 +52,16 @@ def test_trains_on(name, folder):
     model = keras.models.load_model(folder / f"{name}.keras")
     model.run_eagerly = True
     with np.load(folder / f"{name}.npz") as saved:
-        logs = model.train_on_batch(saved["x"], {t: np.ones_like(saved[t]) for t in model.tasks}, return_dict=True)
+        logs = model.train_on_batch(
+            inputs_of(saved), {t: np.ones_like(saved[t]) for t in model.tasks}, return_dict=True
+        )
     assert all(np.isfinite(value) for value in logs.values())
 
 
 def test_every_builder_and_weighting_is_kept():
     """A new one has a model here too: `python -m tests.fixtures.make_saved_models`."""
     expected = {
-        f"{b}-{w}" for b in BUILDERS for w in W.names() if b not in WITHOUT_SHARED or W.get(w).requires == "losses"
+        f"{b}-{w}" for b in EVERY for w in W.names() if b not in WITHOUT_SHARED or W.get(w).requires == "losses"
     }
     assert not expected - set(NAMES)
     assert ARCHIVE.stat().st_size < 3 * 2**20

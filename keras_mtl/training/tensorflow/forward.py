@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_mtl.training.penalties import PenaltyBatch
 from keras_mtl.training.task_losses import TaskBatch
+from keras_mtl.training.tensorflow import sparse_gradients
 from keras_mtl.training.tensorflow.guard import finite_tasks, loss_is_scaled
 from keras_mtl.training.tensorflow.task_gradients import all_reduce, replicas
 
@@ -99,8 +100,7 @@ def add_further_losses(gradients, place, step):
     """Adds the gradients of what layers, regularizers and penalties add to the loss."""
     if step.scaled_added is not None:
         for name, gradient in place.added(step.scaled_added).items():
-            before = gradients.get(name)
-            gradients[name] = gradient if before is None else before + gradient
+            gradients[name] = sparse_gradients.add(gradients.get(name), gradient)
 
 
 def move_penalties(compiled, penalties, x):

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from keras_mtl.training.tensorflow.sparse_gradients import choose
 from keras_mtl.training.tensorflow.task_gradients import all_reduce, replicas
 
 
@@ -47,7 +48,7 @@ class StepGuard:
         overflow = tf.logical_not(gradients_finite) if self._scaled else False
         if self._scaled and replicas() > 1:
             # The optimizer looks at the first replica's gradients alone, before they are added up.
-            pairs = [(_where(gradients_finite, gradient, float("nan")), variable) for gradient, variable in pairs]
+            pairs = [(choose(gradients_finite, gradient, float("nan")), variable) for gradient, variable in pairs]
         usable = tf.logical_and(usable, tf.logical_or(step_finite, overflow))
         if self.compiled.on_nonfinite == "raise":
             # Later steps of the epoch are left out too, until the host comes to raise.
@@ -87,12 +88,6 @@ def finite_tasks(gradients):
     """
     (sums,) = all_reduce([tf.stack([_sum(of_task) for of_task in gradients])])
     return tf.math.is_finite(sums)
-
-
-def _where(condition, gradient, otherwise):
-    if isinstance(gradient, tf.IndexedSlices):
-        return tf.IndexedSlices(_where(condition, gradient.values, otherwise), gradient.indices, gradient.dense_shape)
-    return tf.where(condition, gradient, tf.cast(otherwise, gradient.dtype))
 
 
 def _sum(gradients):

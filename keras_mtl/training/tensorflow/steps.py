@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_mtl.layers.stage import layers_called_by
-from keras_mtl.training.tensorflow import max_pooling
+from keras_mtl.training.tensorflow import max_pooling, sparse_gradients
 from keras_mtl.training.tensorflow.forward import (
     Step,
     TaskValues,
@@ -117,7 +117,8 @@ def _all_at_once(model, x, y, sample_weight):
 def _task_by_task(model, x, y, sample_weight):
     """Same gradients, the tasks' apart up to the shared features, so that one can be left out."""
     weighting, tasks = model.compiled_tasks.weighting, model.compiled_tasks.tasks
-    place = (FeatureGradients if model.sharing.shared_variables(tasks) else ParameterGradients)(model)
+    through_features = model.sharing.shared_variables(tasks) and model.sharing.has_features(tasks)
+    place = (FeatureGradients if through_features else ParameterGradients)(model)
     forward = forward_pass(model, place, x, y, sample_weight)
     gradients, step = collect(model, place, forward)
     learned = weighting.trainable_variables
@@ -128,7 +129,7 @@ def _task_by_task(model, x, y, sample_weight):
     slopes = tape.gradient(objective, step.losses) / forward.scale
     for task, slope in zip(tasks, tf.unstack(slopes), strict=True):
         for name in map(key, place.own[task]):
-            gradients[name] = None if gradients[name] is None else _times(gradients[name], slope)
+            gradients[name] = None if gradients[name] is None else sparse_gradients.scale(gradients[name], slope)
     gradients.update(place.shared_gradients(slopes))
     gradients.update(zip(map(key, learned), tape.gradient(objective, learned), strict=True))
     add_further_losses(gradients, place, forward)
@@ -173,7 +174,7 @@ def _jacobian_step(model, guard, x, y, sample_weight):
         add_further_losses(found, place, step)
         for name, gradient in found.items():
             if gradient is not None:
-                gradients[name] = gradients.get(name, 0.0) + gradient / parts
+                gradients[name] = sparse_gradients.add(gradients.get(name), sparse_gradients.scale(gradient, 1 / parts))
         jacobians.append(place.gradients.jacobian() / step.scale)
         gramians.append(unscaled(place.gramian(), step.scale))
         steps.append(step)
@@ -186,7 +187,7 @@ def _jacobian_step(model, guard, x, y, sample_weight):
     jacobian = jacobians[0] if parts == 1 else tf.stack(jacobians)
     direction, weights = weighting.direction(jacobian, losses[0] if parts == 1 else losses, present)
     for name, gradient in place.split(direction * steps[0].scale).items():
-        gradients[name] = gradients.get(name, 0.0) + gradient
+        gradients[name] = sparse_gradients.add(gradients.get(name), gradient)
     apply_gradients(model, guard, gradients, steps[0]._replace(present=present, finite=finite))
     compiled.track_weights(weights, present)
     compiled.track_gramian(gramian, present)
@@ -196,9 +197,3 @@ def _rows(x):
     """Number of examples in a batch, at least 1."""
     first = keras.tree.flatten(x)[0]
     return tf.maximum(tf.shape(first)[0], 1) if first.shape[0] is None else max(first.shape[0], 1)
-
-
-def _times(gradient, factor):
-    if isinstance(gradient, tf.IndexedSlices):
-        return tf.IndexedSlices(gradient.values * factor, gradient.indices, gradient.dense_shape)
-    return gradient * tf.cast(factor, gradient.dtype)

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_mtl.layers.stage import layers_called_by
-from keras_mtl.training.tensorflow import dense_gradients, max_pooling
+from keras_mtl.training.tensorflow import dense_gradients, max_pooling, sparse_gradients
 from keras_mtl.training.tensorflow.conv_rows import stack_convolutions
 from keras_mtl.training.tensorflow.task_rows import Rows, task_rows
 
@@ -88,15 +88,6 @@ class TaskGradients:
         return [tf.reshape(part, target.shape) for part, target in zip(parts, targets, strict=True)]
 
 
-def _where(condition, gradient):
-    """A gradient, or zeros where the condition does not hold."""
-    if gradient is None:
-        return None
-    if isinstance(gradient, tf.IndexedSlices):
-        return tf.IndexedSlices(_where(condition, gradient.values), gradient.indices, gradient.dense_shape)
-    return tf.where(condition, gradient, tf.zeros_like(gradient))
-
-
 class ParameterGradients:
     """Task gradients of the shared parameters: K backward passes.
 
@@ -143,7 +134,10 @@ class ParameterGradients:
         ]
         if choose is not None:
             self.usable = choose(found)
-            found = [[_where(self.usable[k], g) for g in of_task] for k, of_task in enumerate(found)]
+            found = [
+                [None if g is None else sparse_gradients.choose(self.usable[k], g) for g in of_task]
+                for k, of_task in enumerate(found)
+            ]
         own, rows = {}, []
         for task, of_task in zip(self.tasks, found, strict=True):
             rows.append(of_task[: len(targets)])
