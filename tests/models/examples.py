@@ -76,13 +76,17 @@ def omninet():
     return keras_mtl.omninet(inputs, peripherals, tasks, **options)
 
 
+def own_inputs():
+    return keras_mtl.own_inputs(build("hard_sharing"))
+
+
 # Those that are made of more than stages and heads.
-ASSEMBLED = {"distral": distral, "modules": modules, "omninet": omninet}
+ASSEMBLED = {"distral": distral, "modules": modules, "omninet": omninet, "own_inputs": own_inputs}
 EVERY = (*BUILDERS, *ASSEMBLED)
 # Their columns have no shared variables, so nothing can be weighted by task gradients.
 WITHOUT_SHARED = ("soft_sharing", "soft_sharing_trace")
 # Each task calls shared layers on data of its own: task gradients are those of parameters.
-WITHOUT_FEATURES = ("modules", "omninet")
+WITHOUT_FEATURES = ("modules", "omninet", "own_inputs")
 
 
 def build(name):
