@@ -1,5 +1,7 @@
 """The task gradients of one variable or tensor: a matrix, or its factors."""
 
+import math
+
 import tensorflow as tf
 
 
@@ -165,4 +167,6 @@ def _or_one(size):
 def _flat(gradient, target):
     if gradient is None:
         return tf.zeros([tf.size(target)], target.dtype)
-    return tf.reshape(tf.convert_to_tensor(gradient), [-1])  # sparse gradients become dense
+    shape = tuple(target.shape)
+    size = -1 if None in shape else math.prod(shape)  # XLA forgets the shape of sparse gradients that become dense
+    return tf.reshape(tf.convert_to_tensor(gradient), [size])
