@@ -76,7 +76,7 @@ def compare(folder):
 
 def search(folder):
     """A random search of five trials."""
-    from tests.tuning import test_sharing_hyper_model as tuning
+    from tests.tuning import test_killed_searches as tuning
 
     (folder / "started").touch()
     trials = tuning.search(tuning.make_search(str(folder)), epochs=3)

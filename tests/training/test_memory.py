@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from tensorflow.python.framework.func_graph import FuncGraph
 
-from tests.models.examples import build
-from tests.models.test_builders_contract import data
+from tests.models.examples import HEADS, build, draw_inputs, draw_labels
 
 CASES = [
     ("hard_sharing", "equal", "parameters"),
@@ -28,13 +27,18 @@ def graphs():
     return [g for g in gc.get_objects() if isinstance(g, FuncGraph)]
 
 
+def data(model):
+    rng = np.random.default_rng(0)
+    return draw_inputs(model, 8, rng), draw_labels(model, HEADS, 8, rng)
+
+
 def trained(make, optimizer, **options):
     """Weak references to a model that was trained, and to what came with it."""
     gc.collect()
     before = set(map(id, graphs()))
     model = make()
     model.compile(optimizer, loss="mse", jit_compile=False, **options)
-    model.fit(*data(), batch_size=4, verbose=0)
+    model.fit(*data(model), batch_size=4, verbose=0)
     parts = [model, model.optimizer, model.train_function, *model.layers, *model.variables]
     if options:
         parts.append(model.weighting)
@@ -84,7 +88,7 @@ def test_one_step_is_that_of_plain_keras():
             if not own:
                 model = keras.Model(model.inputs, model.output)
             model.compile(keras.optimizers.Adam(0.01, **options), loss=dict.fromkeys(("left", "right"), "mse"))
-            model.fit(*data(), batch_size=4, epochs=2, verbose=0, shuffle=False)
+            model.fit(*data(model), batch_size=4, epochs=2, verbose=0, shuffle=False)
             found.append(model.get_weights())
         for ours, plain in zip(*found, strict=True):
             np.testing.assert_allclose(ours, plain, rtol=1e-5, atol=1e-7)
