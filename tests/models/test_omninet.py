@@ -1,11 +1,13 @@
 """OmniNet: its attention by hand, what caches hold, who sees what, and what it refuses."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
 
 import keras_mtl
-from keras_mtl.layers import CacheAttention, SpatialCache, SpatialDecoder, TemporalDecoder, TemporalEncoder
+from keras_mtl.layers import CacheAttention, FeedForward, SpatialCache, SpatialDecoder, TemporalDecoder, TemporalEncoder
 
 FEATURES, PLACES, WORDS = 8, 4, 10
 TASKS = ("answer", "video", "tags")
@@ -78,6 +80,46 @@ def test_attention_is_the_equation(causal, gated, masked):
     total = queries + expected @ w_o
     total = (total - total.mean(-1, keepdims=True)) / np.sqrt(total.var(-1, keepdims=True) + 1e-6)
     np.testing.assert_allclose(found, total, atol=1e-4)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("part", ["attention", "feed_forward"])
+def test_dropout_is_of_what_joins_the_residual_connection(part):
+    rows, features, p = 64, 4, 0.25
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).normal(size=(rows, 1, features)).astype("float32")
+    if part == "attention":
+        layer = CacheAttention(2, dropout=p)
+        got = {training: np.array(layer([x, x], training=training)[0]) for training in (True, False)}
+        joins = x @ np.array(layer.value.kernel) @ np.array(layer.output_projection.kernel)  # of one thing to look at
+    else:
+        layer = FeedForward(6, dropout=p)
+        got = {training: np.array(layer(x, training=training)) for training in (True, False)}
+        joins = np.maximum(x @ np.array(layer.inner.kernel), 0) @ np.array(layer.outer.kernel)
+
+    def normalized(z):
+        return (z - z.mean(-1, keepdims=True)) / np.sqrt(z.var(-1, keepdims=True) + 1e-6)
+
+    np.testing.assert_allclose(got[False], normalized(x + joins), atol=1e-5)
+    masks = np.array(list(itertools.product([0, 1], repeat=features)))
+    could = np.stack([normalized(x + joins * mask / (1 - p)) for mask in masks])
+    error = np.abs(could - got[True]).max((-1, -2))  # (masks, rows)
+    assert error.min(0).max() < 1e-4
+    kept = masks[error.argmin(0)].mean()
+    assert abs(kept - (1 - p)) < 4 * np.sqrt(p * (1 - p) / (rows * features))
+
+
+def test_dropout_is_in_each_part_of_each_block_and_in_training_alone():
+    keras.utils.set_random_seed(0)
+    model, (x, _) = build(dropout=0.5, encoder_blocks=2, decoder_blocks=2), data()
+    dropouts = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Dropout)]
+    assert len(dropouts) == 2 * 2 + 2 * 4  # of an encoder's block two, of a decoder's four
+    assert {layer.rate for layer in dropouts} == {0.5}
+    once, twice = model(x, training=True), model(x, training=True)
+    told, again = model(x, training=False), model.predict(x, verbose=0)
+    for task in TASKS:
+        assert np.abs(once[task] - twice[task]).max() > 1e-3
+        np.testing.assert_allclose(told[task], again[task], atol=1e-5)
 
 
 def test_caches_have_a_row_for_each_time_and_for_each_place_of_it():
