@@ -33,7 +33,7 @@ SCALES = [(1.0, 1.0, 1.0), (0.1, 1.0, 10.0), (0.01, 1.0, 100.0), (1e-5, 1.0, 1e5
 
 @functools.cache
 def compiled(method, size):
-    """One traced solver per method and size, for the whole module."""
+    """One traced solver per method and size, for all tests of a process."""
     weighting = METHODS[method]()
     weighting.build((size,))
     signature = [tf.TensorSpec((size, size), "float64"), tf.TensorSpec((size,), "float64")]
@@ -93,10 +93,9 @@ def badly_scaled(rng, size):
 
 
 SAMPLERS = [normal, conflicting, low_rank, few_parameters, strongly_stationary, weakly_stationary, badly_scaled]
-SIZES = [5]
 
 
-def matrices(sampler, sizes=SIZES, draws=4):
+def matrices(sampler, sizes=(5,), draws=4):
     for size in sizes:
         for seed in range(draws):
             yield sampler(np.random.default_rng(100 * size + seed), size)
