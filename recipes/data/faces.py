@@ -13,7 +13,7 @@ import re
 
 import numpy as np
 
-from .files import CACHE
+from .files import CACHE, cached, package_spec
 
 SIDE = 64
 SPLITS = {"train": 6500, "validation": 1000, "test": 1500}
@@ -140,6 +140,8 @@ def render(seed):
 
 def render_all(count, seed, track=lambda steps, total: steps):
     """Renders `count` faces in two processes."""
+    for package in ("python_avatars", "resvg_py"):
+        package_spec(package)  # here, where its absence is told, not in another process
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
         seeds = [(seed, index) for index in range(count)]
@@ -164,16 +166,10 @@ def faces(tasks, splits=SPLITS, seed=0, cache=CACHE, track=lambda steps, total: 
         classes of shape (n,) or landmarks of shape (n, 10). The label -1 stands where an attribute is not to be seen.
     """
     count = sum(splits.values())
-    path = cache / f"faces-{count}-{seed}.npz"
-    if not path.exists():
-        arrays = render_all(count, seed, track)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(path, **arrays)
-    with np.load(path) as file:
-        arrays = {name: file[name] for name in ("pictures", *tasks)}
-    pictures = arrays.pop("pictures").astype("float32") / 255.0
+    arrays = cached(cache, f"faces-{count}-{seed}", lambda: render_all(count, seed, track))
+    pictures = arrays["pictures"].astype("float32") / 255.0
     ends = np.cumsum([0, *splits.values()])
     return {
-        split: (pictures[a:b], {task: labels[a:b] for task, labels in arrays.items()})
+        split: (pictures[a:b], {task: arrays[task][a:b] for task in tasks})
         for split, a, b in zip(splits, ends[:-1], ends[1:], strict=True)
     }

