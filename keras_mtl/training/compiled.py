@@ -7,8 +7,9 @@ from keras import ops
 from keras_mtl import weighting as weightings
 from keras_mtl.metrics.delta_m import DeltaM
 from keras_mtl.numbers import check_number
+from keras_mtl.training.metric_functions import get_metric
 from keras_mtl.training.penalties import Penalties
-from keras_mtl.training.resolve import get_loss, get_metric, loss_kind
+from keras_mtl.training.resolve import get_loss, loss_kind
 from keras_mtl.training.task_losses import TaskLosses
 from keras_mtl.training.trackers import NonFiniteSteps, TaskMeans, TaskMetric, TaskPairs, TotalLoss
 
@@ -44,7 +45,7 @@ class Compiled:
         self.task_metrics = self._task_metrics(options["metrics"], options["weighted_metrics"], losses, model.output)
         self.task_losses = TaskLosses(
             losses,
-            self.outputs,
+            {task: model.output[task] for task in self.outputs},
             missing=self._missing(options["missing"]),
             sample_space=self._sample_space(options["sample_space"]),
             class_weight=self._class_weight(options["class_weight"]),
@@ -301,7 +302,7 @@ class Compiled:
             given = self._metrics_by_task(given, argument)
             for task in self.outputs:
                 for identifier in given.get(task, ()):
-                    metric = get_metric(identifier, task)
+                    metric = get_metric(identifier, task, tuple(outputs[task].shape))
                     if hasattr(metric, "check_task"):
                         metric.check_task(task, losses.get(task), tuple(outputs[task].shape))
                     label = identifier if isinstance(identifier, str) else metric.name

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_mtl.training.entries import entries_for
+from keras_mtl.training.metric_functions import FunctionMetric
 
 
 class TaskMeans(keras.metrics.Metric):
@@ -132,10 +133,14 @@ class TaskMetric(keras.metrics.Metric):
             return
         beside = {} if self.column is None else {"groups": columns[self.column]}
         y_true, y_pred, weight, mask = labels.y_true, labels.y_pred, labels.mask, labels.mask
-        if self.weighted and labels.weight is not None:
-            weight = labels.weight if mask is None else mask * labels.weight
-        if labels.entrywise:
-            only_mask = not self.weighted or labels.weight is None
+        only_mask = not self.weighted or labels.weight is None
+        if not only_mask:
+            weight = labels.metric_weight if mask is None else mask * labels.metric_weight
+        elif mask is not None and "int" in str(self.metric.dtype):
+            weight = ops.cast(mask, self.metric.dtype)  # counts of integers, as those of `MeanIoU`
+        if isinstance(self.metric, FunctionMetric):
+            beside["only_mask"] = only_mask
+        elif labels.entrywise:
             y_true, y_pred, weight = entries_for(self.metric, y_true, y_pred, weight, self.task, only_mask)
         try:
             self.metric.update_state(y_true, y_pred, sample_weight=weight, **beside)
