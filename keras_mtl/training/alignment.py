@@ -5,7 +5,7 @@ from typing import Any
 from keras import ops
 
 
-def static_shape(tensor: Any) -> tuple | None:
+def static_shape(tensor: Any) -> Any:
     """The shape as a tuple, with `None` where a size is unknown; `None` where even the rank is."""
     shape = getattr(tensor, "shape", ())
     return None if getattr(shape, "rank", 0) is None else tuple(shape)
@@ -67,7 +67,7 @@ def _and_logits(y_pred, change):
     return changed
 
 
-def folded_axes(positions: tuple, values: tuple, kept: tuple | None) -> tuple | None:
+def folded_axes(positions: Any, values: Any, kept: tuple | None) -> tuple | None:
     """Which axes of the labels' positions the values do not have.
 
     Args:

@@ -223,8 +223,8 @@ def _holds(dtype, value) -> bool:
 
 def _class_weights(y_true, y_pred, class_weight, layout, class_axis):
     """The weight of each position's class; of rank of positions or with the last axis of labels folded."""
-    binary = set(class_weight) <= {0, 1} and layout.averages
     rank = len(y_pred.shape)
+    binary = set(class_weight) <= {0, 1} and layout.has_entries(rank)
     if class_axis is not None:
         classes = ops.argmax(y_true, axis=class_axis)
     elif len(y_true.shape) == rank and y_true.shape[-1] != 1 and not binary:

@@ -55,7 +55,7 @@ def layout_of_loss(loss: keras_losses.Loss, output_shape: tuple) -> LossLayout:
             return LossLayout(class_axis=len(shape) - 1)
         return LossLayout(kept=_all_but(-1, len(shape)), averages=True)
     if isinstance(loss, keras_losses.SparseCategoricalCrossentropy):
-        return LossLayout(class_axis=_class_axis_of_ids(loss.call, shape))
+        return LossLayout(class_axis=_class_axis_of_ids(loss, shape))
     if isinstance(loss, keras_losses.CTC):
         return LossLayout(unlike=True)
     if is_elementwise(loss):
@@ -106,9 +106,12 @@ def layout_of_function(function: Callable, shape: tuple) -> LossLayout:
 
 
 def _called(function, y_true, y_pred) -> np.ndarray | None:
+    from keras_mtl.training.tensorflow.eager import outside_of_traces
+
     try:
-        arguments = (ops.convert_to_tensor(array.astype("float32")) for array in (y_true, y_pred))
-        return ops.convert_to_numpy(function(*arguments)).astype("float64")
+        with outside_of_traces():
+            arguments = (ops.convert_to_tensor(array.astype("float32")) for array in (y_true, y_pred))
+            return ops.convert_to_numpy(function(*arguments)).astype("float64")
     except Exception:
         return None  # a function of the user's own, which may raise anything at numbers that are not its labels
 
@@ -145,13 +148,17 @@ def _ignores_zeros(function, y_true, y_pred, values, kept) -> bool:
     return same and bool(np.allclose(padded, values, rtol=1e-4, atol=1e-6))
 
 
-def _class_axis_of_ids(function, shape) -> int:
+def _class_axis_of_ids(loss, shape) -> int:
     """The axis of classes in the predictions, under a loss whose labels are classes."""
     sizes = (2, *_SIZES[: len(shape) - 1])
     y_pred: Any = np.random.default_rng(0).uniform(0.1, 0.9, sizes)
     for axis in reversed(range(1, len(sizes))):
         rest = sizes[:axis] + sizes[axis + 1 :]
-        values = _called(function, np.zeros(rest), y_pred)
+        values = _called(loss.call, np.zeros(rest), y_pred)
         if values is not None and values.shape == rest:
             return axis
-    return len(shape) - 1
+    raise ValueError(
+        f"The axis of classes of loss '{loss.name}' should be one that Keras can compute on this backend, such as the "
+        f"last one. Received: predictions of shape {shape}. `keras.losses.CategoricalCrossentropy` takes axis=1 with "
+        "one-hot labels; `keras.layers.Permute` in the head puts classes last"
+    )

@@ -36,9 +36,8 @@ class FunctionMetric(keras.metrics.Mean):
     def __init__(self, fn: Callable, output_shape: tuple, name: str | None = None):
         super().__init__(name=name or getattr(fn, "__name__", "metric"))
         self.fn = fn
-        shape = tuple(output_shape) if len(output_shape) > 1 else (*output_shape, 1)
-        shapes = {shape, shape[:-1]} if shape[-1] == 1 and len(shape) > 2 else {shape}
-        self._layouts = {len(one): layout_of_function(fn, one) for one in shapes}
+        self._shape = tuple(output_shape) if len(output_shape) > 1 else (*output_shape, 1)
+        self._layouts: dict[int, LossLayout] = {}
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None, only_mask: bool = True) -> None:
         """Adds a batch.
@@ -53,7 +52,10 @@ class FunctionMetric(keras.metrics.Mean):
         if sample_weight is None:
             super().update_state(self.fn(y_true, y_pred))
             return
-        layout = self._layouts.get(len(y_pred.shape), LossLayout())
+        rank = len(y_pred.shape)
+        if rank not in self._layouts:
+            self._layouts[rank] = layout_of_function(self.fn, self._shape[:rank])
+        layout = self._layouts[rank]
         values = self.fn(y_true, y_pred)
         mask = sample_weight > 0
         if len(values.shape) == 0 or _folds(mask, values, layout.kept):

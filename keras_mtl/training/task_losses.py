@@ -16,7 +16,7 @@ from keras_mtl.training.alignment import (
 )
 from keras_mtl.training.label_shapes import check_label_shape
 from keras_mtl.training.labels import Labels, read_labels
-from keras_mtl.training.loss_layout import layout_of_loss
+from keras_mtl.training.loss_layout import LossLayout, layout_of_loss
 
 
 class TaskBatch(NamedTuple):
@@ -61,14 +61,8 @@ class TaskLosses:
         self.tasks = tuple(losses)
         self.summed = [loss.reduction == "sum" for loss in losses.values()]
         self.outputs = tuple(outputs)
-        shapes = {task: tuple(outputs[task].shape) for task in losses}
-        self.layouts = {task: layout_of_loss(loss, shapes[task]) for task, loss in losses.items()}
-        # Of labels without the last axis of 1 that predictions have: Keras drops it there.
-        self.layouts_without_last_axis = {
-            task: layout_of_loss(losses[task], shape[:-1])
-            for task, shape in shapes.items()
-            if len(shape) > 2 and shape[-1] == 1
-        }
+        self._shapes = {task: tuple(outputs[task].shape) for task in losses}
+        self._layouts = {}
         self.missing = missing or {}
         self.sample_space = sample_space or {}
         self.class_weight = class_weight or {}
@@ -95,8 +89,15 @@ class TaskLosses:
         labels = {}
         for task in self.outputs:
             if y.get(task) is not None:
-                loss, layout = self.losses.get(task), self.layouts.get(task)
+                loss = self.losses.get(task)
+                of_classes = isinstance(loss, keras_losses.SparseCategoricalCrossentropy)
+                inside, weight = self._inside(task, y, y_pred[task]), sample_weight.get(task)
+                by_class = self.class_weight.get(task) if training else None
+                counted = [self.missing.get(task), inside, weight, by_class, getattr(y_pred[task], "_keras_mask", None)]
+                layout = None
                 if loss is not None:
+                    if of_classes or any(one is not None for one in counted):
+                        layout = self._layout(task)
                     check_label_shape(task, loss, layout, y[task], y_pred[task])
                 labels[task] = read_labels(
                     y[task],
@@ -104,10 +105,10 @@ class TaskLosses:
                     task,
                     layout=layout,
                     missing=self.missing.get(task),
-                    inside=self._inside(task, y, y_pred[task]),
-                    sample_weight=sample_weight.get(task),
-                    class_weight=self.class_weight.get(task) if training else None,
-                    of_classes=isinstance(loss, keras_losses.SparseCategoricalCrossentropy),
+                    inside=inside,
+                    sample_weight=weight,
+                    class_weight=by_class,
+                    of_classes=of_classes,
                 )
         absent = (ops.zeros((), "float32"),) * 3
         results = [self._loss(task, labels[task]) if task in labels else absent for task in self.tasks]
@@ -134,6 +135,13 @@ class TaskLosses:
             raise ValueError(f"The keys of `{argument}` should be tasks: {self.outputs}{columns}. Received: {unknown}")
         return given
 
+    def _layout(self, task, squeezed=False):
+        """The layout of a task's loss; `squeezed` where Keras drops the last axis of labels and predictions."""
+        if (task, squeezed) not in self._layouts:
+            shape = self._shapes[task][:-1] if squeezed else self._shapes[task]
+            self._layouts[task, squeezed] = layout_of_loss(self.losses[task], shape)
+        return self._layouts[task, squeezed]
+
     def _inside(self, task, y, y_pred):
         condition = self.sample_space.get(task)
         if condition is None:
@@ -158,8 +166,9 @@ class TaskLosses:
     def _loss(self, task: str, labels: Labels) -> tuple:
         """A task's (sum, divisor, count) on one batch: where values, mask, weights and divisor meet."""
         loss = self.losses[task]
-        layout = (self.layouts_without_last_axis if labels.squeezed else self.layouts)[task]
         labels = _as_the_loss_takes(labels, loss)
+        counted = [labels.weight, labels.known, labels.beside]
+        layout = LossLayout() if all(one is None for one in counted) else self._layout(task, labels.squeezed)
         y_true, y_pred, weight, known = labels.y_true, labels.y_pred, labels.weight, labels.known
         comparable = len(y_true.shape) == len(y_pred.shape) and labels.class_axis is None
         folded = [axis for axis in range(len(y_pred.shape)) if axis not in (layout.kept or (0,))] if comparable else []
@@ -210,11 +219,13 @@ class TaskLosses:
 def _as_the_loss_takes(labels, loss):
     """Labels of the loss's type, and without the last axis that Keras drops."""
     y_true, y_pred = _as_dtype(labels.y_true, loss.dtype), _as_dtype(labels.y_pred, loss.dtype)
-    weight, known = labels.weight, labels.known
-    if labels.squeezed:
+    weight, known, squeezed = labels.weight, labels.known, False
+    axis = getattr(loss, "axis", None)  # a tuple, as that of Dice, may name the last axis
+    if labels.squeezed and not (isinstance(axis, (tuple, list)) and max(axis) >= len(y_pred.shape) - 1):
         y_true, y_pred = ops.squeeze(y_true, axis=-1), without_last_axis(y_pred)
         weight, known = (None if tensor is None else ops.squeeze(tensor, axis=-1) for tensor in (weight, known))
-    return labels._replace(y_true=y_true, y_pred=y_pred, weight=weight, known=known)
+        squeezed = True
+    return labels._replace(y_true=y_true, y_pred=y_pred, weight=weight, known=known, squeezed=squeezed)
 
 
 def _is_finer(tensor, axes):
