@@ -144,8 +144,9 @@ def _ignores_zeros(function, y_true, y_pred, values, kept) -> bool:
     for axis in folded:
         y_true, y_pred = (np.concatenate([y, np.zeros_like(y)], axis=axis) for y in (y_true, y_pred))
     padded = _called(function, y_true, y_pred) if folded else None
-    same = padded is not None and padded.shape == values.shape
-    return same and bool(np.allclose(padded, values, rtol=1e-4, atol=1e-6))
+    if padded is None or padded.shape != values.shape:
+        return False
+    return bool(np.allclose(padded, values, rtol=1e-4, atol=1e-6))
 
 
 def _class_axis_of_ids(loss, shape) -> int:
