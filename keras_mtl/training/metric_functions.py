@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-from keras import ops
+from keras import backend, ops
 
 from keras_mtl.training.alignment import (
     aligned,
@@ -48,6 +48,8 @@ class FunctionMetric(keras.metrics.Mean):
             sample_weight: `None` or float tensor of weights.
             only_mask: Boolean. Whether these are 0 and 1 alone.
         """
+        if "float" in backend.standardize_dtype(y_pred.dtype):
+            y_pred = ops.cast(y_pred, self.dtype)  # of mixed precision, beside labels of float32
         y_true, y_pred = aligned(y_true, y_pred)
         if sample_weight is None:
             super().update_state(self.fn(y_true, y_pred))
