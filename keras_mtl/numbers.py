@@ -1,4 +1,4 @@
-"""Checks of the numbers that are given as arguments."""
+"""Checks of the numbers and booleans that are given as arguments."""
 
 import numbers
 
@@ -62,6 +62,25 @@ def check_numbers(values, argument, **limits):
     if isinstance(values, list | tuple):
         return [check_number(value, argument, **limits) for value in values]
     return check_number(values, argument, **limits)
+
+
+def check_boolean(value, argument, or_none=False):
+    """Raises where an argument is no boolean: `"False"` and 0 are none, NumPy's are some.
+
+    Args:
+        value: What was given.
+        argument: String. Name of the argument, for the message.
+        or_none: Boolean. Whether `None` is allowed too. Defaults to `False`.
+
+    Returns:
+        The value as a `bool`, or `None`.
+    """
+    if or_none and value is None:
+        return None
+    if not isinstance(value, bool | np.bool_):
+        kind = "`None`, True or False" if or_none else "True or False"
+        raise ValueError(f"`{argument}` should be {kind}. Received: {argument}={value!r}")
+    return bool(value)
 
 
 def _in_float32(value):

@@ -23,7 +23,7 @@ def dselect_k(
     gate=None,
     gamma=1.0,
     entropy_strength=0.0,
-    copy_weights=False,
+    copy_weights=None,
     depends_on=None,
     name=None,
 ):
@@ -50,8 +50,10 @@ def dselect_k(
         gamma: Float. Width of the smooth step. Defaults to 1.
         entropy_strength: Float. How much the selectors' entropy adds to the
             loss in training, which makes them choose sooner. Defaults to 0.
-        copy_weights: Boolean. Whether all experts start from the given stages'
-            weights. Defaults to `False`.
+        copy_weights: `None` or boolean. Whether all experts start from the
+            given stages' weights. Defaults to `None`: every copy starts anew,
+            and weights that would be lost are refused (see the guide, "What
+            copies keep").
         depends_on: `None` or a dict from task to another task, a
             `keras_mtl.Dependency` or a list of them: what the task's head takes
             beside its own features. Defaults to `None`.
@@ -84,7 +86,7 @@ def dselect_k(
         DSelectKGate, k=k, per_example=per_example, gamma=gamma, entropy_strength=entropy_strength, name="select"
     )
     make_gate(experts)  # one expert has no gate, but the options are checked all the same
-    tensor, stacks, heads = expert_stages(inputs, stages, heads, shared_depth)
+    tensor, stacks, heads, copy_weights = expert_stages(inputs, stages, heads, shared_depth, copy_weights)
     features = place_experts(stacks, tensor, "shared", experts, copy_weights, shared_depth)
     if not per_example:  # the gate takes nothing but the batch size from its input
         tensor, gate = keras.tree.flatten(tensor)[0], []

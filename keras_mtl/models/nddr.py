@@ -12,7 +12,7 @@ def nddr(
     self_weight=0.9,
     batch_normalization=False,
     kernel_regularizer=None,
-    copy_weights=False,
+    copy_weights=None,
     depends_on=None,
     name=None,
 ):
@@ -39,8 +39,10 @@ def nddr(
         batch_normalization: Boolean. Whether batch normalization follows the
             projection. Defaults to `False`.
         kernel_regularizer: Keras regularizer of `W_k`. Defaults to `None`.
-        copy_weights: Boolean. Whether all columns start from the given stages'
-            weights, which have to be built. Defaults to `False`.
+        copy_weights: `None` or boolean. Whether all columns start from the
+            given stages' weights, which have to be built. Defaults to `None`:
+            every copy starts anew, and weights that would be lost are refused
+            (see the guide, "What copies keep").
         depends_on: `None` or a dict from task to another task, a
             `keras_mtl.Dependency` or a list of them: what the task's head takes
             beside its own features. Defaults to `None`.

@@ -18,7 +18,7 @@ def sluice(
     layer_stitch=True,
     last_weight=0.9,
     orthogonality=0.1,
-    copy_weights=False,
+    copy_weights=None,
     depends_on=None,
     name=None,
 ):
@@ -56,8 +56,10 @@ def sluice(
             start at `(1 - last_weight) / (L - 1)`. Defaults to 0.9.
         orthogonality: Float. Strength of the constraint; 0 is without.
             Defaults to 0.1.
-        copy_weights: Boolean. Whether all columns start from the given stages'
-            weights, which have to be built. Defaults to `False`.
+        copy_weights: `None` or boolean. Whether all columns start from the
+            given stages' weights, which have to be built. Defaults to `None`:
+            every copy starts anew, and weights that would be lost are refused
+            (see the guide, "What copies keep").
         depends_on: `None` or a dict from task to another task, a
             `keras_mtl.Dependency` or a list of them: what the task's head takes
             beside its own features. Defaults to `None`.

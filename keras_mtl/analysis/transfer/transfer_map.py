@@ -12,7 +12,8 @@ from keras_mtl.analysis.representation_similarity import stages_to
 from keras_mtl.analysis.runs import RunStore
 from keras_mtl.analysis.transfer.ahp import ahp, win_rates
 from keras_mtl.analysis.transfer.result import TransferMap
-from keras_mtl.models.columns import copy_layer, place_head
+from keras_mtl.models.columns import place_head
+from keras_mtl.models.copies import copy_layer, keep_state
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
@@ -171,11 +172,14 @@ def _readout_of(network, target, sources, features, readout):
     """A compiled model from features to one target."""
     inputs = keras.Input(_together(features, sources).shape[1:])
     if readout is None:
-        stack = [copy_layer(layer, tag="+".join(sources)) for layer in network.get_layer(target).stack]
+        given = network.get_layer(target).stack
+        stack = [copy_layer(layer, tag="+".join(sources)) for layer in given]
     else:
         made = readout(target)
         stack = list(made) if isinstance(made, (list, tuple)) else [made]
     model = MultiTaskModel(inputs, {target: place_head(stack, inputs, target)})
+    if readout is None and len(sources) == 1:  # features of several are wider than those the head was made for
+        keep_state(given, stack)
     optimizer = type(network.optimizer).from_config(network.optimizer.get_config())
     model.compile(optimizer, jit_compile=network.jit_compile, **network.compiled_tasks.options_of(target))
     return model
