@@ -6,6 +6,7 @@ from keras_mtl.analysis.baselines import alone, check, check_model, network_of
 from keras_mtl.analysis.report import Report
 from keras_mtl.analysis.runs import RunStore, labels_of, train_and_evaluate
 from keras_mtl.metrics.directions import higher_is_better
+from keras_mtl.numbers import check_boolean
 
 SINGLE_TASK = "single-task"
 
@@ -71,6 +72,7 @@ def compare(
             metric is missing from a candidate, or a metric's direction is
             unknown.
     """
+    check_boolean(progress, "progress")
     metrics = {task: [m] if isinstance(m, str) else list(m) for task, m in metrics.items()}
     for of_task in metrics.values():
         for metric in of_task:

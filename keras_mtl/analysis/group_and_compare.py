@@ -21,6 +21,7 @@ from keras_mtl.analysis.measure_affinity import METHODS, measure_affinity
 from keras_mtl.analysis.report import Report
 from keras_mtl.analysis.task_relations import task_relations
 from keras_mtl.models.saving import whole_file, writable_folder
+from keras_mtl.numbers import check_boolean
 
 MEASURES = (*METHODS, "labels", "networks")
 TOGETHER, CHOSEN, RANDOM = "all together", "chosen groups", "random groups"
@@ -120,6 +121,9 @@ def group_and_compare(
             is unknown: `measure_affinity(...).filled(0.0)` may be given as
             `scores`.
     """
+    check_boolean(overlap, "overlap")
+    check_boolean(random_groups, "random_groups")
+    check_boolean(progress, "progress")
     tasks = list(metrics)
     if isinstance(scores, str):
         _check(scores, method, budget, tasks, validation)

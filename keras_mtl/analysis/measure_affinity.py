@@ -6,6 +6,7 @@ import numpy as np
 from keras_mtl.analysis.affinity import Affinity
 from keras_mtl.analysis.progress import EpochBar
 from keras_mtl.analysis.representation_similarity import representation_similarity
+from keras_mtl.numbers import check_boolean
 
 METHODS = ("look_ahead", "cosine", "representation")
 
@@ -68,6 +69,8 @@ def measure_affinity(
     >>> affinity.tasks
     ('a', 'b', 'c')
     """
+    check_boolean(momentum, "momentum")
+    check_boolean(progress, "progress")
     from keras_mtl.callbacks.task_affinity import TaskAffinity
 
     if method not in METHODS:

@@ -5,6 +5,7 @@ import io
 import numpy as np
 
 from keras_mtl.analysis.affinity import Affinity
+from keras_mtl.numbers import check_boolean
 
 KINDS = ("number", "class", "vector")
 
@@ -107,6 +108,7 @@ def task_relations(y, *, missing="nan", kinds=None, adjust=True, max_classes=50)
     - H. Hotelling, "Relations between two sets of variates", Biometrika 28, 1936.
     - H. Cramér, "Mathematical Methods of Statistics", Princeton University Press, 1946.
     """
+    check_boolean(adjust, "adjust")
     if not isinstance(y, dict) or len(y) < 2:
         raise ValueError(f"`y` should be a dict of the labels of two tasks or more. Received: {type(y).__name__}")
     arrays = {task: np.asarray(labels) for task, labels in y.items()}

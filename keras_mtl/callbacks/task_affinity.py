@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+from keras_mtl.numbers import check_boolean
+
 
 class TaskAffinity(keras.callbacks.Callback):
     """Measures affinities between tasks during one ordinary training run.
@@ -82,7 +84,7 @@ class TaskAffinity(keras.callbacks.Callback):
             raise ValueError("`y` should be a dict from task to labels where `x` is an array. Received: y=None")
         self._data = (x, y, sample_weight)
         self.batch_size, self.every, self.seed = batch_size, every, seed
-        self.learning_rate, self.momentum = learning_rate, momentum
+        self.learning_rate, self.momentum = learning_rate, check_boolean(momentum, "momentum")
         self.tasks, self.history = (), []
 
     def on_train_begin(self, logs=None):

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from keras_mtl.metrics.directions import higher_is_better
+from keras_mtl.numbers import check_boolean
 
 
 class TaskEarlyStopping(keras.callbacks.Callback):
@@ -61,7 +62,7 @@ class TaskEarlyStopping(keras.callbacks.Callback):
         self.monitor = monitor
         self.mode = mode
         self.criterion = criterion
-        self.restore_best_weights = restore_best_weights
+        self.restore_best_weights = check_boolean(restore_best_weights, "restore_best_weights")
         self.stopped = {}
 
     def on_train_begin(self, logs=None):

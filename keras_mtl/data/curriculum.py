@@ -4,6 +4,7 @@ import numpy as np
 
 from keras_mtl.data.samplers.base import Sampler
 from keras_mtl.data.samplers.registry import get_sampler
+from keras_mtl.numbers import check_boolean
 
 
 class Curriculum(Sampler):
@@ -56,7 +57,7 @@ class Curriculum(Sampler):
             order = sorted(order, key=order.__getitem__)
         self.epochs = epochs
         self.sampler = get_sampler(sampler)
-        self.reverse = reverse
+        self.reverse = check_boolean(reverse, "reverse")
         self.warm_up = warm_up if order == "learning_speed" else 0
         self._order = None if order == "learning_speed" else [_as_tuple(tasks) for tasks in order]
 

@@ -3,6 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from keras_mtl.numbers import check_boolean
+
 
 def competence(step, steps, initial=0.01):
     """How much of the examples a model is up to, by the square-root rule.
@@ -74,6 +76,7 @@ def pace(dataset, difficulty, steps, batch_size, initial=0.01, reverse=False):
 
     Deviations: the paper draws batches at random from the examples that pass.
     """
+    check_boolean(reverse, "reverse")
     if not 0 < initial <= 1:
         raise ValueError(f"`initial` should be above 0 and at most 1. Received: initial={initial}")
     for name, value in (("steps", steps), ("batch_size", batch_size)):

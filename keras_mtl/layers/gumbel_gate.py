@@ -4,7 +4,7 @@ import keras
 from keras import layers, ops
 
 from keras_mtl.layers.softmax import softmax
-from keras_mtl.numbers import check_integer, check_number
+from keras_mtl.numbers import check_boolean, check_integer, check_number
 
 MOST_STEPS = 2**31 - 1  # that a counter of 32 bits can count, which some backends have
 
@@ -79,7 +79,7 @@ class GumbelGate(layers.Layer):
         self.warmup_steps = check_integer(warmup_steps, "warmup_steps", 0, MOST_STEPS)
         if warmup not in ("mean", "first"):
             raise ValueError(f"`warmup` should be 'mean' or 'first'. Received: warmup={warmup!r}")
-        self.hard = hard
+        self.hard = check_boolean(hard, "hard")
         self.warmup = warmup
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)

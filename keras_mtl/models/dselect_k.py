@@ -8,7 +8,7 @@ from keras_mtl.layers import DSelectKGate
 from keras_mtl.models.dependencies import place_heads
 from keras_mtl.models.experts import expert_stages, gated, place_experts
 from keras_mtl.models.multi_task_model import MultiTaskModel
-from keras_mtl.numbers import check_integer
+from keras_mtl.numbers import check_boolean, check_integer
 
 
 def dselect_k(
@@ -81,6 +81,7 @@ def dselect_k(
     - H. Hazimeh et al., "DSelect-k: Differentiable Selection in the Mixture of Experts with Applications to Multi-Task
       Learning", NeurIPS 2021.
     """
+    check_boolean(per_example, "per_example")
     experts = check_integer(experts, "experts", 1)
     make_gate = functools.partial(
         DSelectKGate, k=k, per_example=per_example, gamma=gamma, entropy_strength=entropy_strength, name="select"

@@ -2,6 +2,7 @@
 
 from keras_mtl.layers import NDDR
 from keras_mtl.models.stitching import stitched
+from keras_mtl.numbers import check_boolean
 
 
 def nddr(
@@ -73,6 +74,7 @@ def nddr(
     Deviations: any number of tasks. Batch normalization and weight decay,
     which the paper has, are options. There is no shortcut variant.
     """
+    check_boolean(batch_normalization, "batch_normalization")
 
     def unit(place):
         return NDDR(place, self_weight, batch_normalization, kernel_regularizer, name="nddr")

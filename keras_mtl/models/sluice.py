@@ -5,7 +5,7 @@ import functools
 from keras_mtl.layers import LayerStitch, OrthogonalStage, Stage, SubspaceStitch
 from keras_mtl.models.columns import place_unit
 from keras_mtl.models.stitching import stitched
-from keras_mtl.numbers import check_integer, check_number
+from keras_mtl.numbers import check_boolean, check_integer, check_number
 
 
 def sluice(
@@ -94,6 +94,7 @@ def sluice(
     Private and shared subspaces are not told apart: `alpha` learns it. The
     last stage is stitched too.
     """
+    check_boolean(layer_stitch, "layer_stitch")
     subspaces = check_integer(subspaces, "subspaces", 1)
     orthogonality = check_number(orthogonality, "orthogonality", least=0)
     last_weight = check_number(last_weight, "last_weight")

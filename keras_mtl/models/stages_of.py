@@ -56,17 +56,18 @@ def stages_of(model, cuts):
     start = keras.tree.map_structure(_input_like, graph.input)
     known = _numbered(graph.input, start)
     stages = []
-    for index in range(count):
+    for index, end in enumerate([*ends, None][:count]):
         for node in nodes:
             if place[id(node)] == index:
                 args, kwargs = node.arguments.fill_in(known)
                 known.update(_numbered(node.output_tensors, node.operation(*args, **kwargs)))
         name = cuts[index] if index < len(cuts) else f"{model.name}_rest"
         if index == count - 1:
-            outputs = keras.tree.map_structure(lambda x: known[id(x)], graph.output)
+            outputs = [known[id(x)] for x in keras.tree.flatten(graph.output)]
+            outputs = keras.tree.pack_sequence_as(graph.output, outputs)
             stages.append(keras.Model(start, outputs, name=f"to_{name}"))
             break
-        passing = _passing(graph, nodes, place, index, ends[index])
+        passing = _passing(graph, nodes, place, index, end)
         stages.append(keras.Model(start, _alone({key: known[id(x)] for key, x in passing.items()}), name=f"to_{name}"))
         after = {key: _input_like(x, key) for key, x in passing.items()}
         start, known = _alone(after), {id(x): after[key] for key, x in passing.items()}
@@ -80,8 +81,8 @@ def _functional(model):
         return keras.Model(model.inputs, model.outputs[0])
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(
-            "`model` should be a functional `keras.Model`, or a `Sequential` with an `Input`, since only its graph says "
-            f"where it can be cut. Received: model={model!r}"
+            "`model` should be a functional `keras.Model`, or a `Sequential` with an `Input`, since only a graph can be "
+            f"cut. Received: model={model!r}"
         ) from error
 
 

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from keras_mtl.numbers import check_boolean
 from keras_mtl.rl.environments import Copies, check_environment, check_model, make
 from keras_mtl.rl.rollouts import draw
 
@@ -29,6 +30,7 @@ def evaluate(model, environments, *, episodes=20, greedy=False, max_steps=10_000
     Raises:
         ValueError: As `keras_mtl.rl.train`.
     """
+    check_boolean(greedy, "greedy")
     losses = check_model(model, environments)
     rng = np.random.default_rng(seed)
     found = {}
@@ -70,6 +72,7 @@ def record(model, task, environment, path, *, episodes=1, greedy=False, max_step
         ValueError: If the environment does not render arrays.
         ImportError: If pillow is not installed.
     """
+    check_boolean(greedy, "greedy")
     losses = check_model(model, {task: environment})
     one = make(environment)
     check_environment(task, one, model, losses[task])

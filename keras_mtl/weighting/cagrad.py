@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_mtl.numbers import check_number
+from keras_mtl.numbers import check_boolean, check_number
 from keras_mtl.weighting.base import GramianWeighting
 from keras_mtl.weighting.quadratic import BLOCK_TRIALS, SLACK, exchange, positive, solve_free
 from keras_mtl.weighting.scaling import STATIONARY_TOLERANCE, is_stationary, preference, unit_diagonal
@@ -58,7 +58,7 @@ class CAGrad(GramianWeighting):
     def __init__(self, c=0.5, rescale=False, reduction=None, normalize=None, every=1, name=None):
         super().__init__(reduction=reduction, normalize=normalize, every=every, name=name)
         self.c = check_number(c, "c", least=0)
-        self.rescale = bool(rescale)
+        self.rescale = check_boolean(rescale, "rescale")
 
     def solve(self, gramian, present=None):
         cosines, norms, alive, present = unit_diagonal(gramian, present)

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_mtl.numbers import check_number
+from keras_mtl.numbers import check_boolean, check_number
 from keras_mtl.weighting.base import JacobianWeighting
 from keras_mtl.weighting.masked import divide, positive
 
@@ -57,7 +57,7 @@ class DBMTL(JacobianWeighting):
         super().__init__(name=name)
         self.beta = check_number(beta, "beta", least=0, below=1)
         self.beta_sigma = check_number(beta_sigma, "beta_sigma", least=0)
-        self.debias = debias
+        self.debias = check_boolean(debias, "debias")
         self.floor = check_number(floor, "floor", above=0)
 
     def build(self, input_shape):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mtl.numbers import check_number, check_numbers
+from keras_mtl.numbers import check_boolean, check_number, check_numbers
 from keras_mtl.weighting.base import GramianWeighting
 
 SMALLEST_WEIGHT = 1e-4
@@ -81,7 +81,7 @@ class GradNorm(GramianWeighting):
                 raise ValueError(f"`initial_losses` should be a list of numbers. Received: {initial_losses=}")
         self.alpha = check_number(alpha, "alpha", least=0)
         self.learning_rate = check_number(learning_rate, "learning_rate", above=0)
-        self.relative = bool(relative)
+        self.relative = check_boolean(relative, "relative")
         self.given_initial_losses = initial_losses
 
     def build(self, input_shape):

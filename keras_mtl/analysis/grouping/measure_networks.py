@@ -9,6 +9,7 @@ from keras_mtl.analysis.grouping.select import labels_of_tasks
 from keras_mtl.analysis.progress import run_bar
 from keras_mtl.analysis.runs import RunStore, train_and_evaluate
 from keras_mtl.metrics.directions import higher_is_better
+from keras_mtl.numbers import check_boolean
 
 
 def measure_networks(
@@ -64,6 +65,8 @@ def measure_networks(
         ValueError: If `relative` is asked without networks of one task, or a
             metric's direction is unknown.
     """
+    check_boolean(relative, "relative")
+    check_boolean(progress, "progress")
     tasks = list(metrics)
     sizes = sorted(set(sizes))
     if not sizes or sizes[0] < 1 or sizes[-1] > len(tasks):

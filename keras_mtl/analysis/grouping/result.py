@@ -6,6 +6,8 @@ import pathlib
 
 import numpy as np
 
+from keras_mtl.numbers import check_boolean
+
 
 class Grouping:
     """Groups of tasks, one for each network.
@@ -66,7 +68,7 @@ class Grouping:
         self.budget = self.cost if budget is None else float(budget)
         self.objective = objective
         self.method = method
-        self.exact = exact
+        self.exact = check_boolean(exact, "exact")
 
     @property
     def cost(self):
@@ -90,6 +92,7 @@ class Grouping:
         Returns:
             Dict from task to loss.
         """
+        check_boolean(reassign, "reassign")
         known = {(frozenset(network.tasks), round(network.cost, 9)): network for network in networks}
         chosen = []
         for group, cost in zip(self.groups, self.costs, strict=True):

@@ -15,6 +15,7 @@ from keras_mtl.analysis.transfer.result import TransferMap
 from keras_mtl.models.columns import place_head
 from keras_mtl.models.copies import copy_layer, keep_state
 from keras_mtl.models.multi_task_model import MultiTaskModel
+from keras_mtl.numbers import check_boolean
 
 
 def transfer_map(
@@ -83,6 +84,7 @@ def transfer_map(
     paper's convolutional transfer networks, and combined exhaustively in the
     beam at every order.
     """
+    check_boolean(progress, "progress")
     tasks = list(tasks)
     _check(tasks, part, order, beam)
     (x, y), (val_x, val_y) = data, validation
