@@ -4,6 +4,7 @@ import os
 
 import keras
 
+from keras_mtl.layers import Stage
 from keras_mtl.models.arguments import check_task_names
 from keras_mtl.models.coefficients import joint_losses, read_coefficients
 from keras_mtl.models.saving import is_one_file, whole_file
@@ -87,6 +88,31 @@ class MultiTaskModel(TaskTrainer):
         self._check_task(task)
         return self.sharing.task_variables(task)
 
+    def get_layer(self, name=None, index=None):
+        """Gives a layer by its name or its place, also one within a stage.
+
+        Args:
+            name: String. Name of a layer of the model, or of a layer of one of
+                its stages.
+            index: Integer. Place of a layer of the model.
+
+        Returns:
+            A Keras layer.
+
+        Raises:
+            ValueError: If there is no such layer, or several stages have one.
+        """
+        if name is None or index is not None or any(layer.name == name for layer in self.layers):
+            return super().get_layer(name, index)
+        stages = [stage for stage in self.layers if isinstance(stage, Stage)]
+        owners = [stage for stage in stages if any(layer.name == name for layer in stage.layers)]
+        if len(owners) > 1:
+            raise ValueError(
+                f"`name` should be of a layer of one stage. Received: name={name!r}, which stands in "
+                f"{[stage.name for stage in owners]}: take `get_layer` of one of these stages"
+            )
+        return owners[0].get_layer(name) if owners else super().get_layer(name)
+
     def task_model(self, task):
         """Makes the single-task model of a task, for export and serving.
 
@@ -142,7 +168,7 @@ class MultiTaskModel(TaskTrainer):
 
     def _features_for_new_task(self, at):
         if at is not None:
-            return self.get_layer(at).output
+            return super().get_layer(at).output
         places = self.sharing.features() if len(self.tasks) > 1 else [self.layers[-1].input]
         if len(places) != 1:
             raise ValueError(

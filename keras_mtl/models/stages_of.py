@@ -81,8 +81,8 @@ def _functional(model):
         return keras.Model(model.inputs, model.outputs[0])
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(
-            "`model` should be a functional `keras.Model`, or a `Sequential` with an `Input`, since only a graph can be "
-            f"cut. Received: model={model!r}"
+            "`model` should be a functional `keras.Model`, or a `Sequential` with an `Input`: only a graph can be cut. "
+            f"Received: model={model!r}"
         ) from error
 
 
