@@ -135,7 +135,13 @@ def as_initialized(layer):
     weight whose initializer is not known counts as not initialized by it;
     frozen layers have no trainable weights.
     """
-    return all(not each.trainable or _as_drawn(each) for each in layer._flatten_layers())
+    drawn = {}
+    for each in layer._flatten_layers():
+        initializers = _initializers(each)
+        for variable in _own_weights(each) if each.trainable else ():
+            # A wrapper has the variables of what it wraps, and the wrapped layer their initializer.
+            drawn[id(variable)] = drawn.get(id(variable), False) or _is_drawn(each, variable, initializers)
+    return all(drawn.values())
 
 
 def _reseed(config, tag):
@@ -240,17 +246,24 @@ def _is_drawn(layer, variable, initializers):
     candidates = [named] if named else [*initializers.values(), keras.initializers.Zeros(), keras.initializers.Ones()]
     if named and variable.name == "bias" and getattr(layer, "unit_forget_bias", False):
         candidates = [_with_forget_gate(named)]
-    return any(np.array_equal(values, _draw(candidate, variable)) for candidate in candidates)
+    return any(_draws(candidate, variable, values) for candidate in candidates)
 
 
-def _draw(initializer, variable):
-    """What an initializer gives for a variable; `None` where it gives nothing, or something else each time."""
-    if isinstance(getattr(initializer, "seed", None), keras.random.SeedGenerator):
-        return None
+def _draws(initializer, variable, values):
+    if isinstance(getattr(initializer, "seed", None), keras.random.SeedGenerator):  # something else each time
+        return False
     try:
-        return ops.convert_to_numpy(initializer(variable.shape, dtype=variable.dtype))
+        drawn = ops.convert_to_numpy(initializer(variable.shape, dtype=variable.dtype))
     except (TypeError, ValueError):  # such as an identity for a vector
-        return None
+        return False
+    if np.array_equal(values, drawn):
+        return True
+    # `EinsumDense` counts the inputs of its kernel in its own way, which changes the scale of what is drawn.
+    if not isinstance(initializer, keras.initializers.VarianceScaling) or values.shape != drawn.shape:
+        return False
+    values, drawn = values.astype("float64"), drawn.astype("float64")
+    largest, scale = np.abs(values).max(initial=0.0), np.abs(drawn).max(initial=0.0)
+    return bool(scale > 0 and np.abs(values - largest / scale * drawn).max() <= 1e-6 * largest)
 
 
 def _with_forget_gate(initializer):
