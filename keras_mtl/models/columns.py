@@ -78,7 +78,17 @@ def place_head(stack, tensor, task):
     Returns:
         The task's output.
     """
-    return call_stage(Stage(stack, scope=task, name=task), tensor, f"The head of task '{task}'")
+    output = call_stage(Stage(stack, scope=task, name=task), tensor, f"The head of task '{task}'")
+    if not isinstance(output, keras.KerasTensor):
+        kind = (
+            f"a dict of {list(output)}" if isinstance(output, dict) else f"a {type(output).__name__} of {len(output)}"
+        )
+        raise ValueError(
+            f"The head of task '{task}' should return one tensor. Received: {kind}. Make each of them "
+            "a task, with a head of its own and, where they have layers in common, these layers as the last stage; or "
+            "join them with `keras.layers.Concatenate` and take them apart in the loss"
+        )
+    return output
 
 
 def call_stage(stage, tensor, what):

@@ -78,10 +78,10 @@ def mtan(inputs, stages, heads, *, hidden=None, batch_normalization=True, task_s
     Deviations: any trunk, not SegNet alone. `C` comes before the pooling, as
     in the paper, which happens where the next stage needs it.
     """
+    check_boolean(batch_normalization, "batch_normalization")
     check_inputs(inputs)
     stacks, heads = check_stages(stages), check_heads(heads)
     given = None if task_stage is None else as_stack(task_stage, "`task_stage`")
-    batch_normalization = check_boolean(batch_normalization, "batch_normalization")
     hidden = check_integer(hidden, "hidden", 1, or_none=True)
     if not stacks:
         raise ValueError("`stages` should hold at least one stage to attend to. Received: stages=[]")

@@ -1,5 +1,7 @@
 """Columns with units between them: what cross-stitch, sluice and NDDR have in common."""
 
+import keras
+
 from keras_mtl.layers import Stage
 from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models.columns import place_column, place_unit, stage_label
@@ -40,6 +42,11 @@ def stitched(
     for index, stack in enumerate(stacks):
         label = stage_label(stack, index)
         columns = [place_column([stack], tensors[t], t, copy_weights, index, make_stage) for t in heads]
+        if not isinstance(columns[0], keras.KerasTensor):
+            names = list(columns[0]) if isinstance(columns[0], dict) else [tuple(x.shape) for x in columns[0]]
+            raise ValueError(
+                f"`stages[{index}]` should return one tensor, which the columns exchange. Received: several, {names}"
+            )
         for place, task in enumerate(heads):
             tensors[task] = place_unit(make_unit(place), columns, f"{task}/units/{label}")
             history[task].append(tensors[task])
