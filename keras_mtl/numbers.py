@@ -20,12 +20,16 @@ def check_integer(value, argument, least=0, most=None, or_none=False):
     """
     if or_none and value is None:
         return None
-    good = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not good or value < least or (most is not None and value > most):
+    if not is_integer(value) or value < least or (most is not None and value > most):
         allowed = f"of at least {least}" if most is None else f"from {least} to {most}"
         kind = "`None` or an integer" if or_none else "an integer"
         raise ValueError(f"`{argument}` should be {kind} {allowed}. Received: {argument}={value!r}")
     return int(value)
+
+
+def is_integer(value):
+    """Whether a value is an integer, NumPy's or Python's; booleans are none."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def check_number(value, argument, least=None, above=None, most=None, below=None):

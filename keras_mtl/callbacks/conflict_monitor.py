@@ -5,6 +5,8 @@ import itertools
 import keras
 import numpy as np
 
+from keras_mtl.numbers import is_integer
+
 
 class ConflictMonitor(keras.callbacks.Callback):
     """Measures conflicts between task gradients, whatever the weighting.
@@ -62,7 +64,7 @@ class ConflictMonitor(keras.callbacks.Callback):
 
     def __init__(self, x, y, sample_weight=None, every=100):
         super().__init__()
-        if not isinstance(every, int) or every < 1:
+        if not is_integer(every) or every < 1:
             raise ValueError(f"`every` should be an integer of at least 1. Received: every={every!r}")
         self._probe_batch = (x, y, sample_weight)
         self.every = every

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_mtl.numbers import check_boolean
+from keras_mtl.numbers import check_boolean, is_integer
 
 
 class TaskAffinity(keras.callbacks.Callback):
@@ -78,7 +78,7 @@ class TaskAffinity(keras.callbacks.Callback):
         seed=0,
     ):
         super().__init__()
-        if not isinstance(every, int) or every < 1:
+        if not is_integer(every) or every < 1:
             raise ValueError(f"`every` should be an integer of at least 1. Received: every={every!r}")
         if y is None and isinstance(x, np.ndarray):
             raise ValueError("`y` should be a dict from task to labels where `x` is an array. Received: y=None")

@@ -12,6 +12,7 @@ from keras_mtl.callbacks.board_writer import BoardWriter
 from keras_mtl.callbacks.conflict_monitor import ConflictMonitor
 from keras_mtl.callbacks.heat_map import heat_map
 from keras_mtl.models.saving import writable_folder
+from keras_mtl.numbers import is_integer
 
 
 class TaskBoard(keras.callbacks.Callback):
@@ -53,7 +54,7 @@ class TaskBoard(keras.callbacks.Callback):
         super().__init__()
         if monitor is not None and not isinstance(monitor, ConflictMonitor):
             raise ValueError(f"`monitor` should be a `ConflictMonitor`. Received: monitor={monitor!r}")
-        if not isinstance(images_every, int) or images_every < 0:
+        if not is_integer(images_every) or images_every < 0:
             raise ValueError(f"`images_every` should be an integer of at least 0. Received: {images_every!r}")
         self.log_dir = str(log_dir)
         self.monitor = monitor

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from keras_mtl.numbers import check_boolean
+from keras_mtl.numbers import check_boolean, is_integer
 
 
 def competence(step, steps, initial=0.01):
@@ -80,7 +80,7 @@ def pace(dataset, difficulty, steps, batch_size, initial=0.01, reverse=False):
     if not 0 < initial <= 1:
         raise ValueError(f"`initial` should be above 0 and at most 1. Received: initial={initial}")
     for name, value in (("steps", steps), ("batch_size", batch_size)):
-        if not isinstance(value, int) or value < 1:
+        if not is_integer(value) or value < 1:
             raise ValueError(f"`{name}` should be an integer of at least 1. Received: {name}={value!r}")
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise ValueError("`dataset` should have an end, since its examples are sorted. Received: an endless data set")
