@@ -133,7 +133,7 @@ class MultiTaskModel(TaskTrainer):
         if freeze not in (None, "trunk", "all"):
             raise ValueError(f"`freeze` should be None, 'trunk' or 'all'. Received: freeze={freeze!r}")
         features = self._features_for_new_task(at)
-        for layer in self.layers:
+        for layer in self.layers if freeze == "all" else self.sharing.layers:
             if freeze == "all" or (freeze == "trunk" and self.sharing.is_shared(layer)):
                 layer.trainable = False
         outputs = {task: self.output[task] for task in self.tasks}
