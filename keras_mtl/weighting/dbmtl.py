@@ -50,7 +50,8 @@ class DBMTL(JacobianWeighting):
 
     Deviations: an absent task is left out of the step and of the maximum, and
     its mean and step count stay as they are; a task whose mean is 0 gets
-    weight 0.
+    weight 0. Heads get the plain gradient of their own task's loss, in the
+    paper that of its logarithm.
     """
 
     def __init__(self, beta=0.9, beta_sigma=0.0, debias=False, floor=1e-8, name=None):

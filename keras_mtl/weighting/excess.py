@@ -49,7 +49,8 @@ class ExcessMTL(JacobianWeighting):
 
     Deviations: the warm-up is counted in steps, not epochs. Present tasks
     share out among themselves the weight they had, so that an absent task
-    neither gains nor loses.
+    neither gains nor loses. The official code multiplies the heads' gradients
+    by the weights too; here heads get their own task's plain gradient.
     """
 
     def __init__(self, robust_step_size=0.01, warmup_steps=0, baseline=True, name=None):

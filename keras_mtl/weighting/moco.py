@@ -56,7 +56,8 @@ class MoCo(JacobianWeighting):
           learning: a provably convergent approach", ICLR 2023.
 
     Deviations: an absent task's `y_k`, `w_k` and step count stay as they are,
-    and the others share the rest of the simplex.
+    and the others share the rest of the simplex. Heads get their own task's
+    plain gradient, of neither the weights nor the norm `L_k`.
     """
 
     def __init__(
