@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_mtl.training.freezing import Freezing
+from keras_mtl.training.starving import EpochWeights
 
 
 def with_callback(callbacks, callback):
@@ -28,18 +29,20 @@ def with_callback(callbacks, callback):
 
 
 class EndOfEpoch(keras.callbacks.Callback):
-    """Rolls weighting state, tells of tasks that had no labels or no number, and sees layers frozen meanwhile."""
+    """Rolls weighting state, tells of tasks without labels, numbers or weight, and sees layers frozen meanwhile."""
 
     def __init__(self):
         super().__init__()
-        self._seen = ()
+        self._seen = self._weights = None
+        self._told_of_weights = False
         self._looked = 0.0
 
     def on_train_begin(self, logs=None):
         self._freezing = Freezing(self.model)
+        self._told_of_weights = False
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._seen = ()
+        self._seen = self._weights = None
 
     def on_train_batch_begin(self, batch, logs=None):
         self._freezing.follow()
@@ -51,7 +54,7 @@ class EndOfEpoch(keras.callbacks.Callback):
             self._looked = time.monotonic()
 
     def on_test_begin(self, logs=None):
-        self._seen = self._seen or self._read()  # validation is about to reset the trackers
+        self._read()  # validation is about to reset the trackers
 
     def on_epoch_end(self, epoch, logs=None):
         if self.model.stop_training:  # a callback such as `TerminateOnNaN` came first
@@ -60,20 +63,25 @@ class EndOfEpoch(keras.callbacks.Callback):
             raise_nonfinite(self.model)
             warn_nonfinite(self.model, epoch)
         nonfinite, _ = self.model.compiled_tasks.nonfinite_tracker.seen()
-        for task, count in self._seen or self._read():
+        self._read()
+        for task, count in self._seen:
             if count == 0 and task not in self.model.compiled_tasks.left_out and not nonfinite[task]:
                 warnings.warn(
                     f"Task '{task}' had no labelled example in epoch {epoch + 1}: it was not trained, and its logs of "
                     "this epoch are 0.",
                     stacklevel=2,
                 )
+        if not self._told_of_weights:
+            self._told_of_weights = self._weights.warn(self.model, epoch)
         self.model.compiled_tasks.weighting.end_epoch(logs)
 
     def _read(self):
-        """Task and number of labelled examples, for each task."""
-        compiled = self.model.compiled_tasks
-        counts = ops.convert_to_numpy(compiled.loss_tracker.counts.value)
-        return list(zip(compiled.tasks, counts, strict=True))
+        """Keeps, of the epoch's steps, each task's number of labelled examples and its weight."""
+        if self._seen is None:
+            compiled = self.model.compiled_tasks
+            counts = ops.convert_to_numpy(compiled.loss_tracker.counts.value)
+            self._seen = list(zip(compiled.tasks, counts, strict=True))
+            self._weights = EpochWeights(compiled, counts)
 
 
 _SECONDS = 1.0
