@@ -61,7 +61,7 @@ class Compiled:
         self.total_tracker = TotalLoss(self.loss_tracker, self.static_weights)
         self.weight_tracker = TaskMeans(self.tasks, "weight")
         self.norm_tracker = TaskMeans(self.tasks, "grad_norm")
-        self.cosine_tracker = keras.metrics.Mean(name="grad_cosine")
+        self.cosine_tracker = keras.metrics.Mean(name="grad_cosine", dtype="float32")
         self.pair_tracker = self._pair_tracker(options["diagnostics"])
         self.on_nonfinite = self._on_nonfinite(options["on_nonfinite"])
         self.nonfinite_tracker = NonFiniteSteps(self.tasks, logged=self.on_nonfinite != "raise")
@@ -161,7 +161,7 @@ class Compiled:
         norms = ops.sqrt(ops.maximum(ops.diagonal(gramian), 0.0))
         self.norm_tracker.update_state(ops.cast(norms, "float32"), present)
         if len(self.tasks) > 1:
-            pairs = present[:, None] * present[None, :] * (1.0 - ops.eye(len(self.tasks)))
+            pairs = present[:, None] * present[None, :] * (1.0 - ops.eye(len(self.tasks), dtype="float32"))
             # Divided one side at a time: the product of two norms may overflow or vanish.
             cosines = ops.divide_no_nan(ops.divide_no_nan(gramian, norms[:, None]), norms[None, :])
             cosines = ops.cast(cosines, "float32")

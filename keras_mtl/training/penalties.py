@@ -78,9 +78,9 @@ class Penalties:
         Returns:
             A `PenaltyBatch`.
         """
-        total, values, known = ops.zeros(()), [], []
+        total, values, known = ops.zeros((), "float32"), [], []
         for task, penalty in self.all:
-            value = there = ops.zeros(())
+            value = there = ops.zeros((), "float32")
             if penalty.column in batch.columns and task in batch.labels:
                 value, there = penalty.measure(batch.labels[task], batch.columns[penalty.column])
                 total = total + there * penalty.objective(value)

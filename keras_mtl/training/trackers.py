@@ -96,14 +96,14 @@ class TotalLoss(keras.metrics.Metric):
         super().__init__(name="loss")
         # A closure: attributes would be tracked, and their variables reset, twice.
         self._tasks_total = lambda: ops.sum(task_losses.means() * static_weights)
-        self.added = keras.metrics.Mean(name="added")
+        self.added = keras.metrics.Mean(name="added", dtype="float32")
 
     def update_state(self, added, batch_size):
         """Adds one batch's regularization and `add_loss` terms."""
         self.added.update_state(added, sample_weight=batch_size)
 
     def result(self):
-        return self._tasks_total() + self.added.result()
+        return ops.add(self._tasks_total(), self.added.result())
 
 
 class TaskMetric(keras.metrics.Metric):

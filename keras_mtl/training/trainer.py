@@ -61,13 +61,13 @@ class TaskTrainer(keras.Model):
                 weightings that see task gradients take them: all shared
                 parameters, those of the last shared layer, or the shared
                 features, which costs one backward pass of the trunk instead
-                of one for each task. Defaults to `"parameters"`.
+                of one for each task. Gradients of features count what flows
+                through later shared features too. Defaults to `"parameters"`.
             gramian_fraction: Float above 0, at most 1. The part of each batch
                 that the Gramian is computed from, with a forward and K backward
-                passes of its own; one weighted backward pass over the whole
-                batch follows. Cheaper with many tasks, and noisier. Batch
-                normalization updates its statistics for the part too. Defaults
-                to `1.0`.
+                passes of its own, which move no statistics of layers; one
+                weighted backward pass over the whole batch follows. Cheaper
+                with many tasks, and noisier. Defaults to `1.0`.
             missing: `"nan"`, a number, or a dict from task to one of them. The
                 label that means "missing". Defaults to `None`.
             class_weight: Dict from task to a dict from class to weight. In

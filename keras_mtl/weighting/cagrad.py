@@ -88,7 +88,7 @@ class CAGrad(GramianWeighting):
         radius = self.c * ops.sqrt(ops.maximum(ops.sum(mean * slope0), 0.0))
         # Nothing is added up to `low`; `start` would be right if only the worst task mattered.
         ratios = ops.where(alive, slope0 / ops.where(alive, inverse, 1.0), 1e300)
-        first = ops.logical_and(ops.arange(size) == ops.cast(ops.argmin(ratios), "int32"), alive)
+        first = ops.logical_and(ops.arange(size, dtype="int32") == ops.cast(ops.argmin(ratios), "int32"), alive)
         share = ops.maximum(ops.sum(ops.where(first, inverse, 0.0)), 1e-300)
         low = ops.sum(ops.where(first, slope0, 0.0)) / share
         start = low + radius / share + radius * share

@@ -2,12 +2,12 @@
 
 from typing import NamedTuple
 
-import keras
 import tensorflow as tf
 
 from keras_mtl.training.penalties import PenaltyBatch
 from keras_mtl.training.task_losses import TaskBatch
 from keras_mtl.training.tensorflow import sparse_gradients
+from keras_mtl.training.tensorflow.batches import number_of_rows
 from keras_mtl.training.tensorflow.guard import finite_tasks, loss_is_scaled
 from keras_mtl.training.tensorflow.task_gradients import all_reduce, replicas
 
@@ -54,16 +54,31 @@ class Step(NamedTuple):
     scaled_added: tf.Tensor | None = None
 
 
-def forward_pass(model, place, x, y, sample_weight):
-    """The tasks' losses on one batch, recorded where the gradients are taken."""
+def forward_pass(model, place, x, y, sample_weight, *, tasks_alone=False):
+    """The tasks' losses on one batch, recorded where the gradients are taken.
+
+    Args:
+        model: A compiled `MultiTaskModel`.
+        place: Where task gradients are taken.
+        x: Inputs.
+        y: Dict from task to labels.
+        sample_weight: As in `fit`.
+        tasks_alone: Boolean. Whether what layers, regularizers and penalties
+            add is left out. Defaults to `False`.
+
+    Returns:
+        A `Step`.
+    """
     compiled = model.compiled_tasks
     scale = model.optimizer.scale_loss(1.0)
+    scale = tf.cast(scale, tf.float32) if tf.is_tensor(scale) else scale
     with place.recording(x) as y_pred:
-        added = added_losses(model)  # before replicas meet: they keep what layers add in one list
+        # Before replicas meet: they keep what layers add in one list.
+        added = tf.zeros(()) if tasks_alone else added_losses(model)
         batch = compiled.task_losses(y, y_pred, sample_weight, training=True)
-        penalties = compiled.penalties(batch, training=True) if compiled.penalties else None
+        penalties = compiled.penalties(batch, training=True) if compiled.penalties and not tasks_alone else None
         more = added if penalties is None else added + penalties.total
-        scaled_added = more * scale / replicas() if model.losses or penalties else None
+        scaled_added = more * scale / replicas() if penalties or (not tasks_alone and model.losses) else None
         values = TaskValues(compiled, batch)
         scaled = [value * scale for value in values.each]
     losses = tf.stop_gradient(values.all)
@@ -125,4 +140,4 @@ def added_losses(model):
 
 def batch_size(x):
     """Number of examples in a batch, as a float."""
-    return tf.cast(tf.shape(keras.tree.flatten(x)[0])[0], tf.float32)
+    return tf.cast(number_of_rows(x), tf.float32)

@@ -5,6 +5,8 @@ import tensorflow as tf
 
 from keras_mtl.layers.stage import layers_called_by
 from keras_mtl.training.tensorflow import max_pooling, sparse_gradients
+from keras_mtl.training.tensorflow.batches import number_of_rows, rows_apart
+from keras_mtl.training.tensorflow.feature_gradients import FeatureGradients
 from keras_mtl.training.tensorflow.forward import (
     Step,
     TaskValues,
@@ -20,9 +22,9 @@ from keras_mtl.training.tensorflow.forward import (
 from keras_mtl.training.tensorflow.gramian_step import gramian_step
 from keras_mtl.training.tensorflow.guard import StepGuard
 from keras_mtl.training.tensorflow.optimizer_step import apply_gradients, share_among_replicas
+from keras_mtl.training.tensorflow.second_passes import SecondPasses
 from keras_mtl.training.tensorflow.task_gradients import (
-    PLACES,
-    FeatureGradients,
+    OwnGradients,
     ParameterGradients,
     all_reduce,
     key,
@@ -86,9 +88,16 @@ def _loss_step(model, guard, x, y, sample_weight):
     apply_gradients(model, guard, gradients, step)
     weighting.update(step.losses, step.present, weights)
     if weighting.second_forward:
-        again = TaskValues(compiled, compiled.task_losses(y, model(x, training=True), sample_weight, training=True)).all
-        # A loss that is finite no more counts as one that has not changed.
-        weighting.after_step(step.losses, tf.where(tf.math.is_finite(again), again, step.losses), step.present)
+
+        def look_again():
+            with SecondPasses(model).one():
+                y_pred = model(x, training=True)
+                batch = compiled.task_losses(y, y_pred, sample_weight, training=True)
+            again = TaskValues(compiled, batch).all
+            # A loss that is finite no more counts as one that has not changed.
+            weighting.after_step(step.losses, tf.where(tf.math.is_finite(again), again, step.losses), step.present)
+
+        guard.if_optimizer_steps(look_again)
     compiled.track_losses(step.batch, step.added, batch_size(x), step.finite)
     move_penalties(compiled, step.penalties, x)
     compiled.track_weights(weights, step.present)
@@ -158,42 +167,41 @@ def _feature_step(model, guard, x, y, sample_weight):
 
 
 def _jacobian_step(model, guard, x, y, sample_weight):
-    """K backward passes for each part of the batch; the method gives the direction."""
+    """K backward passes, or K for each part of the batch; the method gives the direction."""
     compiled, weighting = model.compiled_tasks, model.compiled_tasks.weighting
-    gradients, jacobians, steps, gramians = {}, [], [], []
     parts = weighting.sub_batches
+    place = (ParameterGradients if parts == 1 else OwnGradients)(model)
+    gradients, step = collect(model, place, forward_pass(model, place, x, y, sample_weight))
+    add_further_losses(gradients, place, step)
+    if parts == 1:
+        jacobian, losses, finite = place.gradients.jacobian() / step.scale, step.losses, step.finite
+        gramian = unscaled(place.gramian(), step.scale)
+    else:
+        place, jacobian, losses, finite, gramian = _of_parts(model, parts, x, y, sample_weight)
+        finite = tf.logical_and(finite, step.finite)
+    direction, weights = weighting.direction(jacobian, losses, step.present)
+    for name, gradient in place.split(direction * step.scale).items():
+        gradients[name] = sparse_gradients.add(gradients.get(name), gradient)
+    apply_gradients(model, guard, gradients, step._replace(finite=finite))
+    compiled.track_losses(step.batch, step.added, batch_size(x), step.finite)
+    move_penalties(compiled, step.penalties, x)
+    compiled.track_weights(weights, step.present)
+    compiled.track_gramian(gramian, step.present)
+
+
+def _of_parts(model, parts, *data):
+    """Task gradients of independent parts of a batch, each by a pass of its own."""
+    passes, jacobians, gramians, steps = SecondPasses(model), [], [], []
     for part in range(parts):
         # Every S-th example: parts are independent and as large as can be. None is empty: batches that are too small
         # for that give an example to several parts.
-        first = part % _rows(x)
-        data = keras.tree.map_structure(
-            lambda t, first=first: None if t is None else t[first::parts], (x, y, sample_weight)
-        )
-        place = PLACES[compiled.gradients](model)
-        found, step = collect(model, place, forward_pass(model, place, *data))
-        add_further_losses(found, place, step)
-        for name, gradient in found.items():
-            if gradient is not None:
-                gradients[name] = sparse_gradients.add(gradients.get(name), sparse_gradients.scale(gradient, 1 / parts))
+        of_part = rows_apart(data, part % tf.maximum(number_of_rows(data[0]), 1), parts)
+        place = ParameterGradients(model)
+        with passes.one():
+            _, step = collect(model, place, forward_pass(model, place, *of_part, tasks_alone=True))
         jacobians.append(place.gradients.jacobian() / step.scale)
         gramians.append(unscaled(place.gramian(), step.scale))
         steps.append(step)
-        compiled.track_losses(step.batch, step.added, batch_size(data[0]), step.finite)
-        move_penalties(compiled, step.penalties, data[0])
     losses = tf.stack([step.losses for step in steps])
-    present = tf.reduce_max([step.present for step in steps], axis=0)
     finite = tf.reduce_all([step.finite for step in steps], axis=0)
-    gramian = tf.add_n(gramians) / parts
-    jacobian = jacobians[0] if parts == 1 else tf.stack(jacobians)
-    direction, weights = weighting.direction(jacobian, losses[0] if parts == 1 else losses, present)
-    for name, gradient in place.split(direction * steps[0].scale).items():
-        gradients[name] = sparse_gradients.add(gradients.get(name), gradient)
-    apply_gradients(model, guard, gradients, steps[0]._replace(present=present, finite=finite))
-    compiled.track_weights(weights, present)
-    compiled.track_gramian(gramian, present)
-
-
-def _rows(x):
-    """Number of examples in a batch, at least 1."""
-    first = keras.tree.flatten(x)[0]
-    return tf.maximum(tf.shape(first)[0], 1) if first.shape[0] is None else max(first.shape[0], 1)
+    return place, tf.stack(jacobians), losses, finite, tf.add_n(gramians) / parts
