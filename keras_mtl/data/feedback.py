@@ -108,7 +108,7 @@ class Feedback(keras.callbacks.Callback):
             if count == 0 and task not in self._left_out:
                 warnings.warn(
                     f"Task '{task}' was never drawn in epoch {epoch + 1}, at a mean probability of {probability:.3g} "
-                    f"in {counts.sum()} steps: it was not trained, and its logs of this epoch are 0.",
+                    f"in {counts.sum()} steps: it was not trained, and its losses and metrics of this epoch are NaN.",
                     stacklevel=2,
                 )
         if self._compiled is not None:  # one warning is enough

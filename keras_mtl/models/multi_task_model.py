@@ -4,7 +4,7 @@ import os
 
 import keras
 
-from keras_mtl.models.arguments import check_task_names
+from keras_mtl.models.arguments import check_outputs
 from keras_mtl.models.coefficients import joint_losses, read_coefficients
 from keras_mtl.models.saving import is_one_file, whole_file
 from keras_mtl.models.sharing import Sharing
@@ -26,8 +26,8 @@ class MultiTaskModel(TaskTrainer):
         name: String. Name of the model.
 
     Raises:
-        ValueError: If `outputs` is not a dict, is empty, or a task's name
-            cannot be part of log and variable names.
+        ValueError: If `outputs` is not a dict of one tensor for each task, is
+            empty, or a task's name cannot be part of log and variable names.
 
     Example:
 
@@ -48,14 +48,11 @@ class MultiTaskModel(TaskTrainer):
     """
 
     def __init__(self, inputs, outputs, name=None, **kwargs):
-        if not isinstance(outputs, dict):
-            raise ValueError(f"`outputs` should be a dict from task to Keras tensor. Received: outputs={outputs!r}")
-        tasks = check_task_names(outputs)
+        tasks = check_outputs(outputs)
         super().__init__(inputs, outputs, name=name, **kwargs)
         self._tasks = tasks
         self._weightings = []  # tracked lists, so that recompiling can put others in
         self._penalties = []
-        self._evaluating = False
 
     @property
     def tasks(self):

@@ -30,6 +30,7 @@ class Weighting(layers.Layer):
       batch once the optimizer has stepped.
     - `sub_batches`: the number of independent parts the batch is split into.
     - `every`: the number of steps for which the weights on task gradients hold.
+    - `weighs`: False where the task weights are always 1.
 
     Args:
         name: String. Name of the weighting. Defaults to a name made from the
@@ -40,6 +41,7 @@ class Weighting(layers.Layer):
     second_forward = False
     sub_batches = 1
     every = 1
+    weighs = True
 
     def __init__(self, name=None):
         super().__init__(name=name, dtype="float32", autocast=False)

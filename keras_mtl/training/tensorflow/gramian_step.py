@@ -24,6 +24,7 @@ def gramian_step(model, guard, *data):
         gradients, step = _branch(model, weighting.is_due(), _solved_gradients, _reweighted_gradients, data)
         weighting.count_step()
     apply_gradients(model, guard, gradients, step)
+    return step
 
 
 def _solved_gradients(model, x, y, sample_weight):

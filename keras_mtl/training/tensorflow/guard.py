@@ -19,10 +19,13 @@ class StepGuard:
 
     Args:
         model: A compiled `MultiTaskModel`, before the step.
+        inputs_finite: Boolean scalar. Whether the inputs are finite, or need
+            not be.
     """
 
-    def __init__(self, model):
+    def __init__(self, model, inputs_finite=True):
         self.model = model
+        self._inputs_finite = inputs_finite
         self.compiled = model.compiled_tasks
         self._scaled = loss_is_scaled(model)
         state = self.compiled.weighting.non_trainable_variables
@@ -39,6 +42,7 @@ class StepGuard:
             present: Float tensor of shape `(K,)`. 1 for the tasks in the step.
         """
         tracker = self.compiled.nonfinite_tracker
+        finite = tf.logical_and(finite, self._inputs_finite)
         gradients_finite = _all_finite([gradient for gradient, _ in pairs], exactly=self._scaled)
         # Where the weighting follows gradients, its state has moved by now.
         step_finite = tf.logical_and(gradients_finite, _all_finite([v.value for v, _ in self._state if is_float(v)]))

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_mtl.layers.stage import layers_called_by
+from keras_mtl.training.arrays import by_task
 from keras_mtl.training.tensorflow import max_pooling, sparse_gradients
 from keras_mtl.training.tensorflow.forward import (
     Step,
@@ -13,7 +14,9 @@ from keras_mtl.training.tensorflow.forward import (
     batch_size,
     collect,
     forward_pass,
+    input_faults,
     move_penalties,
+    overridden_loss,
     track_penalties,
     unscaled,
 )
@@ -40,35 +43,50 @@ def train_step(model, data):
     Returns:
         Dict of logs.
     """
-    data = keras.utils.unpack_x_y_sample_weight(data)
+    data = _unpacked(model, data)
     weighting = model.compiled_tasks.weighting
-    guard = StepGuard(model)
+    guard = StepGuard(model, input_faults(model.compiled_tasks, data[0]))
     if weighting.requires == "losses":
-        _loss_step(model, guard, *data)
+        step = _loss_step(model, guard, *data)
     elif weighting.requires == "jacobian":
-        _jacobian_step(model, guard, *data)
+        step = _jacobian_step(model, guard, *data)
     elif weighting.requires == "features":
-        _feature_step(model, guard, *data)
+        step = _feature_step(model, guard, *data)
     else:
-        gramian_step(model, guard, *data)
+        step = gramian_step(model, guard, *data)
     guard.restore()
-    return _logs(model)
+    return _logs(model, step.y_pred, *data)
 
 
 def test_step(model, data):
     """Evaluates one batch; what `MultiTaskModel.test_step` does."""
-    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    x, y, sample_weight = _unpacked(model, data)
     compiled = model.compiled_tasks
-    batch = compiled.task_losses(y, model(x, training=False), sample_weight)
-    compiled.track_losses(batch, added_losses(model), batch_size(x))
+    input_faults(compiled, x)
+    y_pred = model(x, training=False)
+    added = added_losses(model)
+    batch = compiled.task_losses(y, y_pred, sample_weight)
+    terms = overridden_loss(model, x, y, y_pred, sample_weight, training=False)
+    compiled.track_losses(batch, added if terms is None else added + terms, batch_size(x))
     if compiled.penalties:
         track_penalties(compiled, compiled.penalties(batch), x)
-    return _logs(model)
+    return _logs(model, y_pred, x, y, sample_weight)
 
 
-def _logs(model):
+def _unpacked(model, data):
+    """What a data set yields, with labels that are a tuple as a dict keyed by task."""
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    if y is None:
+        raise ValueError(
+            f"`y` should be given, as a dict keyed by task: {list(model.tasks)}. Received: no labels beside `x`"
+        )
+    compiled = model.compiled_tasks
+    return x, by_task(y, "y", compiled), by_task(sample_weight, "sample_weight", compiled)
+
+
+def _logs(model, y_pred, x, y, sample_weight):
     """The logs as Keras reduces them over replicas."""
-    logs = model.get_metrics_result()
+    logs = model.compute_metrics(x, y, y_pred, sample_weight)
     if getattr(model.distribute_strategy, "cluster_resolver", None) is None:
         return logs
     # Over several workers Keras 3.15 takes a mean along the first axis, which numbers do not have.
@@ -92,6 +110,7 @@ def _loss_step(model, guard, x, y, sample_weight):
     compiled.track_losses(step.batch, step.added, batch_size(x), step.finite)
     move_penalties(compiled, step.penalties, x)
     compiled.track_weights(weights, step.present)
+    return step
 
 
 def _all_at_once(model, x, y, sample_weight):
@@ -105,12 +124,14 @@ def _all_at_once(model, x, y, sample_weight):
         losses, present = values.all, values.present
         weights = weighting.task_weights(losses, present)
         penalties = compiled.penalties(batch, training=True) if compiled.penalties else None
+        terms = overridden_loss(model, x, y, y_pred, sample_weight)
+        added = added if terms is None else added + terms
         more = added if penalties is None else added + penalties.total
         total = weighting.objective(losses, weights, present) + more / replicas()
         scaled = model.optimizer.scale_loss(total)
     variables = model.trainable_variables
     gradients = dict(zip(map(key, variables), tape.gradient(scaled, variables), strict=True))
-    step = Step(batch, tf.stop_gradient(losses), present, tf.math.is_finite(losses), added, penalties)
+    step = Step(batch, tf.stop_gradient(losses), present, tf.math.is_finite(losses), added, penalties, y_pred=y_pred)
     return step, weights, gradients
 
 
@@ -155,6 +176,7 @@ def _feature_step(model, guard, x, y, sample_weight):
     move_penalties(compiled, step.penalties, x)
     compiled.track_weights(weights, step.present)
     compiled.track_gramian(gramian, step.present)
+    return step
 
 
 def _jacobian_step(model, guard, x, y, sample_weight):
@@ -191,6 +213,7 @@ def _jacobian_step(model, guard, x, y, sample_weight):
     apply_gradients(model, guard, gradients, steps[0]._replace(present=present, finite=finite))
     compiled.track_weights(weights, present)
     compiled.track_gramian(gramian, present)
+    return steps[0]
 
 
 def _rows(x):
