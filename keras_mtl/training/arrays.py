@@ -134,9 +134,12 @@ def check_finite(x):
             the step.
     """
     for array in keras.tree.flatten(x):
-        # A sum is quick, and is not finite where an entry is not.
-        if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or np.isfinite(array.sum(dtype="float64")):
+        if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
             continue
+        # A sum is quick, and is not finite where an entry is not.
+        with np.errstate(invalid="ignore", over="ignore"):
+            if np.isfinite(array.sum(dtype="float64")):
+                continue
         nan, infinite = int(np.isnan(array).sum()), int(np.isinf(array).sum())
         if nan or infinite:
             found = [f"{nan} NaN"] * bool(nan) + [f"{infinite} infinite entries"] * bool(infinite)

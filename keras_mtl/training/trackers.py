@@ -197,7 +197,7 @@ class FaultyInputs(keras.metrics.Metric):
 
     def seen(self):
         """`"NaN"`, `"infinity"`, `"NaN or infinity"` or `None`: what there was."""
-        nan, infinite = ops.convert_to_numpy(self.steps) > 0
+        nan, infinite = ops.convert_to_numpy(self.steps.value) > 0
         found = ["NaN"] * bool(nan) + ["infinity"] * bool(infinite)
         return " or ".join(found) or None
 

@@ -190,7 +190,7 @@ class TaskTrainer(keras.Model):
         )
 
     def get_compile_config(self):
-        if not self.compiled:
+        if self._compiled_tasks is None:
             return {}
         optimizer = self.optimizer
         return {
