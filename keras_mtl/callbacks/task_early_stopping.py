@@ -99,6 +99,7 @@ class TaskEarlyStopping(keras.callbacks.Callback):
     def _keep_if_best(self, task, value):
         best = self._best[task]
         gain = np.inf if best is None else (value - best if self._higher else best - value)
+        gain = -np.inf if np.isnan(value) else gain  # of an epoch without labels, or of one gone wrong
         if gain > self.min_delta:
             self._best[task], self._waited[task] = value, 0
             if self.restore_best_weights:

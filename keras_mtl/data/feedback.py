@@ -96,7 +96,7 @@ class Feedback(keras.callbacks.Callback):
         stats = self._chooser.stats
         by_step = {f"{task}_loss" for task in self._tasks} | set(self._before)
         for log, value in logs.items():
-            if self._chooser.live and log not in by_step:
+            if self._chooser.live and log not in by_step and not np.isnan(value).any():  # NaN: nothing was seen
                 stats.add(log, value)
         record = self._chooser.take_record()
         if record is None:

@@ -1,5 +1,7 @@
 """Labels and weights in the containers that people have them in, as dicts of arrays keyed by task."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -119,10 +121,10 @@ def check_lengths(x, y, sample_weight):
 
 def _length(array):
     """Number of examples of an array; `None` of what is none."""
-    shape = getattr(array, "shape", None)
+    shape: Any = getattr(array, "shape", ())
     try:
         return int(shape[0])
-    except (TypeError, ValueError, IndexError):
+    except (TypeError, ValueError, IndexError):  # of unknown rank or size
         return None
 
 

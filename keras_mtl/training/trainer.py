@@ -325,7 +325,7 @@ class TaskTrainer(keras.Model):
                 )
             validation_data = (val_x, *self._arrays(val_x, val_y, val_weight))
         given = keras.tree.flatten(getattr(callbacks, "callbacks", callbacks))
-        for callback in [EndOfEpoch(), *brought]:
+        for callback in [*self.own_callbacks(), *brought]:
             if callback not in given:
                 callbacks = with_callback(callbacks, callback)
         return super().fit(
@@ -346,6 +346,10 @@ class TaskTrainer(keras.Model):
             validation_batch_size=validation_batch_size,
             validation_freq=validation_freq,
         )
+
+    def own_callbacks(self):
+        """The callbacks that `fit` adds to the user's, the first of them last."""
+        return [EndOfEpoch()]
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # Nothing is left to build: layers are, the optimizer comes in `make_train_function`, and losses and metrics are

@@ -308,6 +308,14 @@ def test_names_of_logs_that_collide():
     ):
         with pytest.raises(ValueError, match=f"should have names of their own.*Received: two logs named .*{log}"):
             compiled(net(names=names), **options)
+
+    class Tracked(keras_mtl.MultiTaskModel):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.tracker = keras.metrics.Mean(name="loss")
+
+    with pytest.raises(ValueError, match="Received: two logs named 'loss', 'val_loss'"):
+        compiled(net(Tracked))
     compiled(net(names=("a_b", "c", "a", "b_c")), weighting="mgda")  # without the pairs, nothing collides
 
 
@@ -594,7 +602,17 @@ def test_one_warning_of_validation_data_without_a_task():
     assert len(said) == 1 and "Task 'b'" in said[0] and "in the validation data" in said[0]
     assert np.isnan(logs["val_b_loss"] + logs["val_b_mae"]).all()
     assert np.isfinite(logs["val_loss"] + logs["b_loss"]).all()
-    assert stop.stopped == {"b": 2}  # a loss that is not known is no better
+    assert stop.stopped == {"b": 1}  # a loss that is not known is no better
+
+
+def test_a_task_whose_first_epoch_had_no_labels_stops_by_those_that_have_some():
+    stop = keras_mtl.callbacks.TaskEarlyStopping(["a"], patience=2, monitor="{task}_loss", mode="min")
+    stop.set_model(compiled())
+    stop.on_train_begin()
+    for epoch, loss in enumerate([np.nan, 3.0, 2.0, np.nan, 2.5]):
+        assert stop.stopped == {}
+        stop.on_epoch_end(epoch, {"a_loss": loss})
+    assert stop.stopped == {"a": 4}
 
 
 def test_outputs_without_a_loss_have_metrics_of_what_is_labelled():
