@@ -220,9 +220,8 @@ class Compiled:
             )
         self._check_tasks(loss_weights, "loss_weights", self.tasks)
         for task, weight in loss_weights.items():
-            value = ops.convert_to_numpy(weight) if isinstance(weight, keras.Variable) else weight
-            if isinstance(value, np.ndarray) and value.ndim == 0:
-                value = value.item()
+            value = ops.convert_to_numpy(weight) if hasattr(weight, "__array__") else weight
+            value = value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
             good = isinstance(value, numbers.Real) and not isinstance(value, bool)
             if not good or not 0 <= value <= np.finfo("float32").max:
                 raise ValueError(

@@ -9,17 +9,14 @@ class StaticWeights:
     """The static weights of K tasks, of which each step reads the newest.
 
     Args:
-        values: List of K numbers or scalar `keras.Variable`s. Variables stay
-            the user's own: what a callback assigns to one counts from the next
-            step on.
+        values: List of K numbers or scalar variables, of Keras or the backend.
+            Variables stay the user's own: what a callback assigns to one counts
+            from the next step on.
     """
 
     def __init__(self, values):
-        self._given = {k: value for k, value in enumerate(values) if isinstance(value, keras.Variable)}
-        numbers = [1.0 if k in self._given else value for k, value in enumerate(values)]
-        self._numbers = keras.Variable(
-            np.array(numbers, "float32"), trainable=False, dtype="float32", name="static_weights"
-        )
+        self._given = {k: value for k, value in enumerate(values) if hasattr(value, "assign")}
+        self._numbers = keras.Variable(_as_floats(values), trainable=False, dtype="float32", name="static_weights")
 
     @property
     def value(self):
@@ -28,7 +25,7 @@ class StaticWeights:
             return self._numbers.value
         values = ops.unstack(self._numbers.value)
         for k, variable in self._given.items():
-            values[k] = ops.cast(variable.value, "float32")
+            values[k] = ops.cast(ops.convert_to_tensor(variable), "float32")
         return ops.stack(values)
 
     def numpy(self):
@@ -37,7 +34,11 @@ class StaticWeights:
 
     def assign(self, values):
         """Sets all weights, the variables that were given among them."""
-        values = np.array([float(ops.convert_to_numpy(value)) for value in values], "float32")
+        values = _as_floats(values)
         self._numbers.assign(values)
         for k, variable in self._given.items():
             variable.assign(values[k])
+
+
+def _as_floats(values):
+    return np.array([float(ops.convert_to_numpy(value)) for value in values], "float32")

@@ -227,8 +227,9 @@ def test_sentinels_may_be_numbers_of_numpy():
     assert (logs["a_loss"], logs["b_loss"]) == close((expected["a"], expected["b"]))
 
 
-def test_loss_weights_that_are_variables_are_read_at_each_step(tmp_path):
-    weight = keras.Variable(1.0)
+@pytest.mark.parametrize("kind", [keras.Variable, tf.Variable])
+def test_loss_weights_that_are_variables_are_read_at_each_step(kind, tmp_path):
+    weight = kind(1.0)
     model = compiled(optimizer=keras.optimizers.SGD(0.0), loss_weights={"a": weight}, run_eagerly=False)
     change = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: weight.assign(1.0 + 9.0 * epoch))
     of = squares(model)
