@@ -20,7 +20,7 @@ from keras_mtl.analysis.grouping.select import labels_of_tasks
 from keras_mtl.analysis.measure_affinity import METHODS, measure_affinity
 from keras_mtl.analysis.report import Report
 from keras_mtl.analysis.task_relations import task_relations
-from keras_mtl.models.saving import whole_file, writable_folder
+from keras_mtl.files import whole_file, writable_folder
 
 MEASURES = (*METHODS, "labels", "networks")
 TOGETHER, CHOSEN, RANDOM = "all together", "chosen groups", "random groups"

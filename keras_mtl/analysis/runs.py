@@ -8,7 +8,7 @@ import time
 import keras
 import numpy as np
 
-from keras_mtl.models.saving import writable_folder
+from keras_mtl.files import writable_folder
 
 
 class RunStore:

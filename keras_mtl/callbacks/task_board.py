@@ -11,7 +11,7 @@ from keras_mtl.callbacks.board_text import compile_card, sharing_card
 from keras_mtl.callbacks.board_writer import BoardWriter
 from keras_mtl.callbacks.conflict_monitor import ConflictMonitor
 from keras_mtl.callbacks.heat_map import heat_map
-from keras_mtl.models.saving import writable_folder
+from keras_mtl.files import writable_folder
 
 
 class TaskBoard(keras.callbacks.Callback):

@@ -4,9 +4,9 @@ import os
 
 import keras
 
+from keras_mtl.files import is_one_file, whole_file
 from keras_mtl.models.arguments import check_task_names
 from keras_mtl.models.coefficients import joint_losses, read_coefficients
-from keras_mtl.models.saving import is_one_file, whole_file
 from keras_mtl.models.sharing import Sharing
 from keras_mtl.models.summary import sharing_table
 from keras_mtl.training.trainer import TaskTrainer

@@ -6,7 +6,7 @@ import pathlib
 
 from keras_tuner.src import utils
 
-from keras_mtl.models.saving import whole_file
+from keras_mtl.files import whole_file
 
 
 def keep_files_whole():
