@@ -7,6 +7,7 @@ import pathlib
 
 import keras_tuner
 
+from keras_mtl.files import whole_file
 from keras_mtl.tuning.estimates import estimate
 
 
@@ -72,7 +73,8 @@ def budget_search(
         expected = expected.within(60 * minutes)
         tuner.oracle.max_trials = expected.trials
         plan.parent.mkdir(parents=True, exist_ok=True)
-        plan.write_text(json.dumps({"trials": expected.trials}))
+        with whole_file(plan) as part:
+            part.write_text(json.dumps({"trials": expected.trials}))
     if verbose:
         print(f"{expected}. Given: {minutes:g} minutes.", flush=True)
     with quick_collections():

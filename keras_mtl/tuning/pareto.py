@@ -3,8 +3,8 @@
 import io
 import json
 import math
-import pathlib
 
+from keras_mtl.files import whole_file
 from keras_mtl.metrics.directions import higher_is_better
 
 COSTS = ("parameters", "step_ms")
@@ -123,7 +123,8 @@ class ParetoFront:
         """All trials as JSON text, written to `path` if given."""
         text = json.dumps(self.trials, indent=2)
         if path is not None:
-            pathlib.Path(path).write_text(text)
+            with whole_file(path) as part:
+                part.write_text(text)
         return text
 
     def to_markdown(self):
