@@ -6,6 +6,8 @@ import json
 import os
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -299,3 +301,65 @@ def test_a_used_callback_is_copied_for_another_training(tmp_path):
     model.fit(mixture, epochs=1, callbacks=[used], verbose=0)
     model.fit(mixture, epochs=1, callbacks=[copy.deepcopy(used)], verbose=0)
     assert not pathlib.Path(used.backup_dir).exists()
+
+
+KILLS = """
+import os, pathlib, random, signal, sys, time
+import numpy as np
+import tests.data.test_position as t
+
+def child(folder, order, begun):
+    # TensorFlow has only been imported by now, so that it starts anew in the fork.
+    model, mixture = t.build(run_eagerly=True), t.make("loss_ratio", stop=3)
+    callbacks = [] if order is None else t.backups(order, mixture, folder)
+    os.write(begun, b"x")
+    model.fit(mixture, epochs=6, callbacks=callbacks, verbose=0)
+    np.savez(folder.with_suffix(".npz"), *model.get_weights())
+
+def start(folder, order):
+    ready, begun = os.pipe()
+    process = os.fork()
+    if process == 0:
+        try:
+            child(folder, order, begun)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    os.close(begun)
+    os.read(ready, 1)
+    os.close(ready)
+    return process, time.monotonic()
+
+def end(process):
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+def weights(folder):
+    with np.load(folder.with_suffix(".npz")) as file:
+        return [file[name] for name in file.files]
+
+root, rng = pathlib.Path(sys.argv[1]), random.Random(0)
+process, began = start(root / "whole", "alone")
+assert end(process) == 0
+length, good, killed = time.monotonic() - began, weights(root / "whole"), 0
+for turn in range(int(sys.argv[2])):
+    order, folder = ("alone", "last")[turn % 2], root / str(turn)
+    process, began = start(folder, order)
+    time.sleep(rng.random() * length)
+    os.kill(process, signal.SIGKILL)
+    killed += end(process) == -signal.SIGKILL
+    process, _ = start(folder, order)
+    assert end(process) == 0, f"turn {turn}, {order}: could not go on"
+    for one, other in zip(weights(folder), good, strict=True):
+        np.testing.assert_array_equal(one, other, err_msg=f"turn {turn}, {order}")
+print("killed", killed)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="forks and kills")
+def test_forty_kills_at_random_moments_change_nothing(tmp_path):
+    command = [sys.executable, "-W", "ignore", "-c", KILLS, str(tmp_path), "40"]
+    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[2])}
+    done = subprocess.run(command, env=environment, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout.split()[-1]) >= 30  # the others had ended
