@@ -6,6 +6,7 @@ import os
 import pathlib
 import secrets
 import stat
+import sys
 import time
 import warnings
 
@@ -205,18 +206,15 @@ def _locked(path):
 
 def _take(opened):
     try:
-        import fcntl
-    except ImportError:  # Windows
-        import msvcrt
+        if sys.platform == "win32":
+            import msvcrt
 
-        try:
             msvcrt.locking(opened, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-    try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        else:
+            import fcntl
+
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # how either system says that another one has it
         return False
     return True
 

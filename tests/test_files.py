@@ -153,6 +153,27 @@ def test_a_disk_that_is_full_leaves_the_old_file_alone(tmp_path):
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.json", "new"]
 
 
+@pytest.mark.slow
+@needs_root
+def test_a_disk_of_two_mebibytes(tmp_path):
+    disk, path = tmp_path / "disk", tmp_path / "disk" / "a.json"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", disk], capture_output=True).returncode:
+        pytest.skip("this machine mounts nothing")
+    try:
+        with whole_file(path) as part:
+            part.write_bytes(bytes(2**20))
+        with pytest.raises(OSError, match="No space left"), whole_file(path) as part:
+            part.write_bytes(b"1" * 2**21)
+        assert path.read_bytes() == bytes(2**20) and [p.name for p in disk.iterdir()] == ["a.json"]
+        with pytest.raises(OSError, match="No space left"):
+            (disk / "rest").write_bytes(bytes(2**21))
+        with pytest.raises(ValueError, match=r"`log_dir` should be writable.*No space left"):
+            writable_folder(disk / "logs", "log_dir")
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
 @needs_root
 def test_another_users_files(tmp_path):
     for folder in (tmp_path, *list(tmp_path.parents)[:2]):
