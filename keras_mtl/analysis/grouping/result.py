@@ -1,10 +1,13 @@
 """The result: which networks to train, and which of them serves each task."""
 
-import io
 import json
 import pathlib
 
 import numpy as np
+
+from keras_mtl.analysis.store import read_json, readable
+from keras_mtl.files import whole_file
+from keras_mtl.tables import table_text
 
 
 class Grouping:
@@ -128,29 +131,29 @@ class Grouping:
 
     def save(self, path):
         """Writes it to a JSON file."""
-        pathlib.Path(path).write_text(json.dumps(self.to_dict(), indent=1))
+        with whole_file(path) as part:
+            part.write_text(json.dumps(self.to_dict(), indent=1), encoding="utf-8")
 
     @classmethod
     def load(cls, path):
-        """Reads what `save` wrote."""
-        return cls.from_dict(json.loads(pathlib.Path(path).read_text()))
+        """Reads what `save` wrote.
+
+        Raises:
+            ValueError: If the file is damaged or holds something else.
+        """
+        with readable(path, "a grouping"):
+            return cls.from_dict(read_json(pathlib.Path(path), {"groups": list, "costs": list, "serves": dict}))
 
     def __str__(self):
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table()
-        for name in ("network", "cost", "serves", "trained with"):
-            table.add_column(name, justify="right" if name == "cost" else "left")
+        header, rows = ["network", "cost", "serves", "trained with"], []
         for place, (group, cost) in enumerate(zip(self.groups, self.costs, strict=True)):
             served = self.served(place)
             helpers = ", ".join(task for task in group if task not in served)
-            table.add_row(str(place + 1), f"{cost:g}", ", ".join(served), helpers)
-        stream = io.StringIO()
-        Console(file=stream, width=100).print(table)
+            rows.append([str(place + 1), f"{cost:g}", ", ".join(served), helpers])
         how = f"{self.method}{', exact' if self.exact else ''}"
         value = "" if self.objective is None else f", objective {self.objective:.5g}"
-        return stream.getvalue() + f"Cost {self.cost:g} of {self.budget:g}{value} ({how})."
+        table = table_text(header, rows, left=["network", "serves", "trained with"])
+        return f"{table}Cost {self.cost:g} of {self.budget:g}{value} ({how})."
 
     def __repr__(self):
         return f"Grouping({[list(group) for group in self.groups]}, method={self.method!r})"
