@@ -5,8 +5,7 @@ import pathlib
 
 import numpy as np
 
-from keras_mtl.analysis.store import read_json, readable
-from keras_mtl.files import whole_file
+from keras_mtl.files import read_json, readable, whole_file
 from keras_mtl.tables import table_text
 
 

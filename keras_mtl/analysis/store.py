@@ -1,6 +1,5 @@
 """Finished trainings in a folder, each under a digest of all that could change it."""
 
-import contextlib
 import json
 import math
 import re
@@ -9,7 +8,7 @@ import warnings
 import zlib
 
 from keras_mtl.analysis.fingerprint import Fingerprint, versions
-from keras_mtl.files import folder_lock, whole_file, writable_folder
+from keras_mtl.files import folder_lock, read_json, whole_file, writable_folder
 
 
 class RunStore:
@@ -151,46 +150,6 @@ class RunStore:
                 f"by its code alone, could be read: {listed}. Where that changes otherwise, take another folder.",
                 stacklevel=3,
             )
-
-
-def read_json(path, fields=None):
-    """A dict from a JSON file, checked.
-
-    Args:
-        path: Path.
-        fields: Dict from the names that have to be there to their types.
-            Defaults to `None`.
-
-    Returns:
-        Dict.
-
-    Raises:
-        ValueError: If the file is damaged, or something else.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"it is damaged ({error})") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"it holds {type(content).__name__} in place of named values")
-    for name, kind in (fields or {}).items():
-        if not isinstance(content.get(name), kind):
-            raise ValueError(f"it has no `{name}`")
-    return content
-
-
-@contextlib.contextmanager
-def readable(path, what):
-    """Turns what goes wrong in a damaged file of one thing into an error that names the file.
-
-    Args:
-        path: Path.
-        what: String. What the file should hold.
-    """
-    try:
-        yield
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"The file should hold {what}. Received: {str(path)!r}, {error}") from error
 
 
 def _crc(path):

@@ -217,8 +217,9 @@ class SharingHyperModel(keras_tuner.HyperModel):
             **kwargs: Further arguments of `fit`.
 
         Returns:
-            A `keras.callbacks.History`, with `parameters` and `step_ms`; or,
-            where the trial was finished before the search was stopped, a dict
+            A `keras.callbacks.History`, with `parameters`, `shared_parameters`
+            and `step_ms`; or, where the trial was finished before the search
+            was stopped, a dict
             of its results.
 
         Raises:
@@ -245,6 +246,8 @@ class SharingHyperModel(keras_tuner.HyperModel):
         epochs = len(history.epoch)
         parameters = sum(int(np.prod(w.shape)) for layer in model.layers for w in layer.trainable_weights)
         history.history["parameters"] = [parameters] * epochs
+        shared = sum(int(np.prod(w.shape)) for w in model.shared_variables)
+        history.history["shared_parameters"] = [shared] * epochs  # where 0, methods that see task gradients are "equal"
         history.history["step_ms"] = [clock.milliseconds()] * epochs
         if tuners:
             self.traced.keep(model)  # nobody else holds it

@@ -9,8 +9,8 @@ from keras_mtl.analysis.grouping.histories import merged
 from keras_mtl.analysis.grouping.result import Grouping
 from keras_mtl.analysis.grouping.select import labels_of_tasks
 from keras_mtl.analysis.progress import run_bar
-from keras_mtl.analysis.store import RunStore, readable
-from keras_mtl.files import writable_folder
+from keras_mtl.analysis.store import RunStore
+from keras_mtl.files import readable, writable_folder
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 

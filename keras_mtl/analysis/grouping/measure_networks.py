@@ -4,10 +4,10 @@ import itertools
 
 import keras
 
+from keras_mtl.analysis.compare import seeds_of
 from keras_mtl.analysis.grouping.network import Network
 from keras_mtl.analysis.grouping.select import labels_of_tasks
 from keras_mtl.analysis.progress import run_bar
-from keras_mtl.analysis.compare import seeds_of
 from keras_mtl.analysis.runs import RUN, train_and_evaluate
 from keras_mtl.analysis.store import RunStore
 from keras_mtl.metrics.directions import higher_is_better
