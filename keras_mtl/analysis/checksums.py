@@ -1,5 +1,6 @@
 """Cheap checksums of arrays and data sets: what is small is read as a whole, of what is large a part."""
 
+import math
 import sys
 import types
 import zlib
@@ -11,15 +12,19 @@ _WHOLE, _SUMMED, _ROWS, _PIECE = 2**24, 2**28, 512, 2**22  # bytes, bytes, rows,
 _PEEKED, _COUNTED = 2, 2**26  # batches, bytes
 
 
-def array_parts(value):
+def array_parts(value, whole=_WHOLE, piece=_PIECE):
     """What tells an array from others.
 
-    Arrays of up to 16 MiB are read as a whole. Of larger ones, the first and
-    last rows and rows at equal distances are, and up to 256 MiB the sum of all
-    bits; larger ones may differ elsewhere and be taken for the same.
+    Small arrays are read as a whole. Of larger ones, the first and last rows
+    and rows at equal distances are, and of NumPy arrays of up to 256 MiB the
+    sum of all bits; others may differ elsewhere and be taken for the same.
 
     Args:
         value: Anything.
+        whole: Integer. The most bytes that are read as a whole. Defaults to
+            16 MiB.
+        piece: Integer. The most bytes of a part of larger ones. Defaults to
+            4 MiB.
 
     Returns:
         List of strings, or `None` where it is no array.
@@ -28,26 +33,31 @@ def array_parts(value):
         return [str(list(value.columns)), *(str(part) for c in value.columns for part in array_parts(value[c]))]
     if not (hasattr(value, "shape") and hasattr(value, "dtype")) or keras.utils.is_keras_tensor(value):
         return None
-    if not isinstance(value, np.ndarray):
-        if hasattr(value, "__getitem__") and not hasattr(value, "__array__"):
-            return None
-        try:
-            value = keras.ops.convert_to_numpy(value)
-        except (TypeError, ValueError):
-            try:
-                value = np.asarray(value)
-            except (TypeError, ValueError):
-                return None
-    about = f"{value.dtype} {value.shape}"
-    if value.dtype.hasobject or value.dtype.kind in "USTV":
-        step = max(1, value.size // 4096)
-        return [about, str(zlib.crc32(repr(value.reshape(-1)[::step].tolist()).encode()))]
-    if value.nbytes <= _WHOLE:
+    for parts in (("indices", "values", "dense_shape"), ("flat_values", "nested_row_splits")):  # sparse, ragged
+        if all(hasattr(value, part) for part in parts):
+            arrays = keras.tree.flatten([getattr(value, part) for part in parts])
+            return [part for array in arrays for part in array_parts(array, whole, piece)]
+    if keras.ops.is_tensor(value) or isinstance(value, keras.Variable):
+        value = value.value if isinstance(value, keras.Variable) else value
+        dtype = keras.backend.standardize_dtype(value.dtype)
+        count = math.prod(value.shape)
+        if dtype == "string":
+            return array_parts(keras.ops.convert_to_numpy(value), whole, piece)
+    else:
+        value = np.asarray(value) if not isinstance(value, np.ndarray) else value
+        dtype, count = str(value.dtype), value.size
+        if value.dtype.hasobject or value.dtype.kind in "USTV":
+            some = value.reshape(-1)[:: max(1, count // 4096)].tolist()
+            return [f"{dtype} {value.shape}", str(zlib.crc32(repr(some).encode()))]
+    about = f"{dtype} {tuple(value.shape)}"
+    size = count * np.dtype(dtype).itemsize
+    if size <= whole:
         return [about, str(_crc(value))]
-    rows = max(1, min(_ROWS, _PIECE // max(1, value.nbytes // len(value))))
-    parts = (value[:rows], value[-rows:], value[:: max(1, len(value) // rows)][:rows])
-    total = _sum_of_bits(value) if value.nbytes <= _SUMMED and not isinstance(value, np.memmap) else ""
-    return [about, *(str(_crc(part)) for part in parts), str(total)]
+    length = value.shape[0]
+    rows = max(1, min(_ROWS, piece // max(1, size // length)))
+    parts = (value[:rows], value[-rows:], value[:: max(1, length // rows)][:rows])
+    added = isinstance(value, np.ndarray) and not isinstance(value, np.memmap) and size <= _SUMMED
+    return [about, *(str(_crc(part)) for part in parts), str(_sum_of_bits(value) if added else "")]
 
 
 def data_set_parts(value, not_read):
@@ -94,14 +104,14 @@ def data_set_parts(value, not_read):
 
 
 def _crc(array):
-    return zlib.crc32(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
+    if not isinstance(array, np.ndarray):
+        array = keras.ops.convert_to_numpy(array)
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view("u1"))
 
 
 def _sum_of_bits(array):
     array = np.ascontiguousarray(array).reshape(-1)
-    size = array.dtype.itemsize
-    whole = array.view(f"u{size}") if size in (1, 2, 4, 8) else array.view("u1")
-    return int(whole.sum(dtype="u8"))
+    return int(array.view("u8" if array.nbytes % 8 == 0 else "u1").sum(dtype="u8"))
 
 
 def _has_state(tf, data):

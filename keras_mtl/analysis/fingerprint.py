@@ -4,6 +4,7 @@ import dis
 import functools
 import hashlib
 import importlib.metadata
+import json
 import numbers
 import os
 import re
@@ -66,6 +67,8 @@ class Fingerprint:
         self._hash.update(b"\x00")
 
     def _read(self, value, name):
+        if type(value) in (str, int, float, bool, type(None)):
+            return self._plain(value)
         if any(value is other for other in self._open):
             return self._put("again")
         if isinstance(value, _PLAIN):
@@ -188,18 +191,23 @@ class Fingerprint:
             self._not_read(name)(f"get_config of {type(value).__name__} raises {type(error).__name__}")
             self._put("shapes", [tuple(w.shape) for w in getattr(value, "weights", ())])
         else:
-            self._read(_without_automatic_names(config), name)
+            config = _without_automatic_names(config)
+            try:
+                self._put("config", json.dumps(config, sort_keys=True))
+            except (TypeError, ValueError):
+                self._read(config, name)
         self._own_parts(value, name)
 
     def _own_parts(self, value, name):
         """Functions and objects of the user's classes, which a config has by name alone."""
         for key, item in sorted(vars(value).items()):
-            if isinstance(item, (types.FunctionType, functools.partial)) or not isinstance(
-                item, (*_PLAIN, *_CONTAINERS, keras.layers.Layer)
-            ):
-                kind = item if isinstance(item, types.FunctionType) else type(item)
-                if _is_own(kind) and not key.startswith("__") and not _wraps_a_method(value, key, item):
-                    self._read(item, f"{name}.{key}")
+            if isinstance(item, types.FunctionType):
+                mine = _is_own(item) and not hasattr(type(value), key)  # where Keras has put it in place of a method
+            else:
+                mine = isinstance(item, functools.partial) or _is_own(type(item))
+                mine = mine and not isinstance(item, keras.layers.Layer)
+            if mine:
+                self._read(item, f"{name}.{key}")
 
     def _model(self, model, name):
         self._keras_object(model, name)
@@ -210,7 +218,7 @@ class Fingerprint:
         optimizer = model.optimizer
         steps = int(keras.ops.convert_to_numpy(optimizer.iterations)) if optimizer.built else 0
         for weight in model.weights if self._initial_weights or steps else model.non_trainable_weights:
-            self._read(weight, name)
+            self._put("weight", " ".join(array_parts(weight, whole=2**16, piece=2**16)))
         compiled = model.compiled_tasks
         self._read(compiled.options, "compile")
         self._read([optimizer, steps], "optimizer")
@@ -304,11 +312,6 @@ def _reads(item):
     """Whether an attribute of a package's object is more than a detail of how it works."""
     kinds = (*_PLAIN, *_CONTAINERS, types.FunctionType, functools.partial, types.MethodType)
     return isinstance(item, kinds) or hasattr(item, "get_config") or hasattr(item, "to_dict")
-
-
-def _wraps_a_method(value, key, item):
-    """Whether Keras has put the function there, in place of a method of the class."""
-    return isinstance(item, types.FunctionType) and hasattr(type(value), key)
 
 
 def _is_filled(cell):
