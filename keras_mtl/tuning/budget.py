@@ -38,9 +38,9 @@ def budget_search(
     not traced again, and garbage collections pass over what was there before.
 
     Failed trials do not end it. After a kill, the same call goes on with the
-    trials that were planned at first. A call with another time, space, data or
-    number of epochs plans anew: as many trials as fit, besides those that the
-    folder has.
+    trials that were planned at first, whatever `minutes` say now. A call with
+    another space, data, `max_trials` or number of epochs plans anew: as many
+    trials as fit, besides those that the folder has.
 
     Args:
         hypermodel: A `keras_mtl.tuning.SharingHyperModel`.
@@ -79,7 +79,7 @@ def budget_search(
     )
     fit = {name: value for name, value in kwargs.items() if name != "callbacks"}
     space = tuner.oracle.get_space().get_config()
-    depends_on = {"minutes": minutes, "epochs": epochs, "most": max_trials, "space": space, "fit": [args, fit]}
+    depends_on = {"epochs": epochs, "most": max_trials, "space": space, "fit": [args, fit]}
     key = Fingerprint().digest(**depends_on)
     planned = _planned(plan, key)
     tuner.oracle.max_trials = max_trials if planned is None else planned
