@@ -106,7 +106,7 @@ def data_set_parts(value, not_read):
 def _crc(array):
     if not isinstance(array, np.ndarray):
         array = keras.ops.convert_to_numpy(array)
-    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view("u1"))
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view("u1").data)
 
 
 def _sum_of_bits(array):

@@ -283,12 +283,16 @@ class Fingerprint:
                     self._not_read(name)(f"what reads `{key}`, a {type(item).__name__}")
 
 
+@functools.cache
 def versions():
-    """What is installed of what trainings are made of."""
-    return {
-        name: importlib.metadata.version(name) if name != "backend" else keras.backend.backend()
-        for name in ("backend", "keras", "keras_mtl", "numpy", keras.backend.backend())
-    }
+    """What is installed of what trainings are made of, by name."""
+    found = {"backend": keras.backend.backend()}
+    for name in ("keras", "keras_mtl", "numpy", keras.backend.backend()):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # run from its sources
+            found[name] = "unknown"
+    return found
 
 
 @functools.lru_cache(maxsize=1024)

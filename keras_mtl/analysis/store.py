@@ -75,7 +75,7 @@ class RunStore:
         Returns:
             Dict, or `None` if there is none, or none that can be read.
         """
-        if not self.keeps:
+        if self._folder is None:
             return None
         for path in sorted(self._folder.glob(f"*-{key}.json")):
             try:
@@ -104,7 +104,7 @@ class RunStore:
             run: Dict of JSON-compatible values.
             network: A model whose weights belong to it. Defaults to `None`.
         """
-        if not self.keeps:
+        if self._folder is None:
             return
         self.runs_trained += 1
         words = re.sub(r"[^\w]", "-", label, flags=re.ASCII)[:80]

@@ -1,4 +1,4 @@
-"""Long runs that are killed at random moments, and two processes on one folder: the outcome is the uninterrupted one."""
+"""Runs that are killed at random moments, and two processes in one folder: the outcome is the uninterrupted one."""
 
 import json
 import os
@@ -147,7 +147,7 @@ def _main(what, kind, root):
 
     import tensorflow as tf  # noqa: F401
 
-    import keras_mtl.analysis  # noqa: F401
+    import keras_mtl.analysis
     import keras_mtl.callbacks  # noqa: F401
 
     warnings.simplefilter("error", UserWarning)  # such as of a file that is damaged
