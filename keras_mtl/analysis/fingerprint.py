@@ -3,7 +3,6 @@
 import dis
 import functools
 import hashlib
-import importlib.metadata
 import json
 import numbers
 import os
@@ -16,6 +15,7 @@ import weakref
 import keras
 import numpy as np
 
+import keras_mtl
 from keras_mtl.analysis.checksums import array_parts, data_set_parts
 
 _PLAIN = (type(None), bool, numbers.Number, str, bytes, os.PathLike)
@@ -283,16 +283,11 @@ class Fingerprint:
                     self._not_read(name)(f"what reads `{key}`, a {type(item).__name__}")
 
 
-@functools.cache
 def versions():
-    """What is installed of what trainings are made of, by name."""
-    found = {"backend": keras.backend.backend()}
-    for name in ("keras", "keras_mtl", "numpy", keras.backend.backend()):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # run from its sources
-            found[name] = "unknown"
-    return found
+    """The versions of what trainings are made of, by name."""
+    backend = keras.backend.backend()
+    modules = {"keras": keras, "keras_mtl": keras_mtl, "numpy": np, backend: sys.modules.get(backend)}
+    return {name: getattr(module, "__version__", None) for name, module in modules.items()}
 
 
 @functools.lru_cache(maxsize=1024)
