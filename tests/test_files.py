@@ -13,6 +13,9 @@ import pytest
 
 from keras_mtl.files import folder_lock, whole_file, writable_folder
 
+# Forks below run a few lines and end.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+
 POSIX = pytest.mark.skipif(os.name != "posix", reason="modes, links and forks are of POSIX systems")
 
 

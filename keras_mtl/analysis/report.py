@@ -1,9 +1,9 @@
 """The report of a comparison: who gained, by how much, and at what cost."""
 
 import json
-import pathlib
 
 from keras_mtl.analysis.statistics import confidence_interval, mean_and_spread, sign_test
+from keras_mtl.files import whole_file
 from keras_mtl.metrics.delta_m import delta_m
 from keras_mtl.metrics.directions import higher_is_better
 from keras_mtl.tables import markdown_table, table_text
@@ -156,7 +156,8 @@ class Report:
         """The report as JSON text, written to `path` if given."""
         text = json.dumps(self.to_dict(), indent=2)
         if path is not None:
-            pathlib.Path(path).write_text(text)
+            with whole_file(path) as part:
+                part.write_text(text)
         return text
 
     def to_markdown(self):

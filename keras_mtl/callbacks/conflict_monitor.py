@@ -2,11 +2,12 @@
 
 import itertools
 
-import keras
 import numpy as np
 
+from keras_mtl.callbacks.copied import CopiedCallback
 
-class ConflictMonitor(keras.callbacks.Callback):
+
+class ConflictMonitor(CopiedCallback):
     """Measures conflicts between task gradients, whatever the weighting.
 
     Every `every` steps, and at least once an epoch, it takes the task
@@ -59,6 +60,8 @@ class ConflictMonitor(keras.callbacks.Callback):
     >>> monitor.history[-1]["cosine"].shape
     (1, 2, 2)
     """
+
+    _of_training = ("_probe",)
 
     def __init__(self, x, y, sample_weight=None, every=100):
         super().__init__()

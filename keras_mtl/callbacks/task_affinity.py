@@ -3,8 +3,10 @@
 import keras
 import numpy as np
 
+from keras_mtl.callbacks.copied import CopiedCallback
 
-class TaskAffinity(keras.callbacks.Callback):
+
+class TaskAffinity(CopiedCallback):
     """Measures affinities between tasks during one ordinary training run.
 
     Every `every` steps it takes a batch and looks ahead: for each task i, the
@@ -63,6 +65,8 @@ class TaskAffinity(keras.callbacks.Callback):
     not add noise to the differences; where a loss is negative, its absolute
     value is the divisor.
     """
+
+    _of_training = ("_look", "_batches")
 
     def __init__(
         self,

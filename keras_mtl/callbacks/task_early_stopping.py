@@ -1,12 +1,12 @@
 """One task stops while the others go on."""
 
-import keras
 import numpy as np
 
+from keras_mtl.callbacks.copied import CopiedCallback
 from keras_mtl.metrics.directions import higher_is_better
 
 
-class TaskEarlyStopping(keras.callbacks.Callback):
+class TaskEarlyStopping(CopiedCallback):
     """Stops tasks one by one, each when it has had its time.
 
     A stopped task weighs 0 from then on and its own layers are left as they
@@ -38,6 +38,8 @@ class TaskEarlyStopping(keras.callbacks.Callback):
 
     >>> stopping = keras_mtl.callbacks.TaskEarlyStopping(tasks=["glasses"], patience=3)
     """
+
+    _of_training = ("_weights",)
 
     def __init__(
         self,

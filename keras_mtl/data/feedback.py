@@ -26,6 +26,9 @@ class Feedback(keras.callbacks.Callback):
         self._chooser = chooser
         self._before, self._left_out = {}, ()
 
+    def __deepcopy__(self, memo):
+        return self  # the mixture's own, which has one stream and one sampler
+
     def on_train_begin(self, logs=None):
         # A plain Keras model may train on a mixture too, as long as its sampler reads nothing from it.
         self._compiled = getattr(self.model, "compiled_tasks", None)

@@ -4,7 +4,7 @@ import re
 
 import keras
 
-_TASK_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.-]*")
+_TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # also a folder's name, so neither "." nor ".."
 RESERVED = ("shared", "loss", "val")
 
 
@@ -24,7 +24,8 @@ def check_task_names(tasks):
         if not isinstance(task, str) or not _TASK_NAME.fullmatch(task):
             raise ValueError(
                 "A task's name should start with a letter or a digit and hold only letters, digits, '_', '-' and "
-                f"'.' (no spaces, no '/'), since it becomes part of log and variable names. Received: task={task!r}"
+                "'.' (no spaces, no '/'), since it becomes part of the names of logs, variables and folders. "
+                f"Received: task={task!r}"
             )
         if task in RESERVED:
             raise ValueError(f"The names {RESERVED} are taken and should not name a task. Received: task={task!r}")

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from keras_mtl.files import whole_file
 from keras_mtl.rl.environments import Copies, check_environment, check_model, make
 from keras_mtl.rl.rollouts import draw
 
@@ -68,7 +69,6 @@ def record(model, task, environment, path, *, episodes=1, greedy=False, max_step
 
     Raises:
         ValueError: If the environment does not render arrays.
-        ImportError: If pillow is not installed.
     """
     losses = check_model(model, {task: environment})
     one = make(environment)
@@ -101,9 +101,8 @@ def _choose(model, task, loss, observations, greedy, rng):
 
 
 def _save(frames, path, fps):
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError("`record` needs pillow: pip install pillow") from error
+    from PIL import Image
+
     first, *others = (Image.fromarray(np.asarray(frame)) for frame in frames)
-    first.save(path, save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
+    with whole_file(path) as part:
+        first.save(part, save_all=True, append_images=others, duration=round(1000 / fps), loop=0)

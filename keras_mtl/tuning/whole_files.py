@@ -4,8 +4,9 @@ import functools
 import pathlib
 
 from keras_tuner.src import utils
+from keras_tuner.src.distribute import utils as distribute
 
-from keras_mtl.files import read_json, whole_file
+from keras_mtl.files import folder_lock, read_json, whole_file
 
 _FIELDS = {
     "oracle.json": {
@@ -34,6 +35,8 @@ def keep_files_whole():
     - It writes `trial.json` of a new trial before `oracle.json`. A trial of
       which only the first knows would count and never be trained. Here it is
       handed out again.
+    - It lets two chiefs hand out the trials of one folder, each over the
+      other's. Here the second one is refused.
 
     A file that is damaged all the same is an error that names it. What the
     files hold does not change.
@@ -41,6 +44,23 @@ def keep_files_whole():
     if not hasattr(utils.save_json, "__wrapped__"):
         utils.save_json = _whole(utils.save_json)
         utils.load_json = _with_lost_trials(utils.load_json)
+    if distribute.is_chief_oracle():
+        from keras_tuner.src.distribute import oracle_chief
+
+        if not hasattr(oracle_chief.start_server, "__wrapped__"):
+            oracle_chief.start_server = _alone(oracle_chief.start_server)
+
+
+def _alone(start_server):
+    @functools.wraps(start_server)
+    def start(oracle):
+        folder = str(oracle._project_dir)
+        if "://" in folder:  # no folder of this machine
+            return start_server(oracle)
+        with folder_lock(folder, "search"):
+            return start_server(oracle)
+
+    return start
 
 
 def _whole(save_json):
