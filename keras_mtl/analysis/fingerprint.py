@@ -110,7 +110,7 @@ class Fingerprint:
             self._read([value.__func__, value.__self__], name)
         elif isinstance(value, types.FunctionType):
             self._function(value, name)
-        elif isinstance(value, keras.Model) and getattr(value, "compiled_tasks", None) is not None:
+        elif _is_compiled(value):
             self._model(value, name)
         elif (parts := array_parts(value)) is not None:
             for part in parts:
@@ -197,10 +197,19 @@ class Fingerprint:
             except (TypeError, ValueError):
                 self._read(config, name)
         self._own_parts(value, name)
+        if isinstance(value, keras.layers.Layer) and not _is_compiled(value):
+            for weight in value.weights:  # as of a teacher
+                self._put("weight", " ".join(array_parts(weight, whole=2**16, piece=2**16)))
 
     def _own_parts(self, value, name):
-        """Functions and objects of the user's classes, which a config has by name alone."""
+        """Functions and objects of the user's classes, which a config has by name alone, and what these hold."""
+        kinds = (keras.layers.Layer, keras.metrics.Metric, keras.optimizers.Optimizer)
+        whole = _is_own(type(value)) and not isinstance(value, kinds)  # these hold much that is Keras' own
         for key, item in sorted(vars(value).items()):
+            if whole and isinstance(item, (*_PLAIN, *_CONTAINERS, keras.Model)) and key not in ("name", "_name"):
+                self._put("attribute", key)
+                self._read(item, f"{name}.{key}")
+                continue
             if isinstance(item, types.FunctionType):
                 mine = _is_own(item) and not hasattr(type(value), key)  # where Keras has put it in place of a method
             else:
@@ -305,6 +314,10 @@ def _is_own(thing):
     """Whether a function or class is of the user, not of a package."""
     module = getattr(thing, "__module__", None)
     return isinstance(module, str) and not _is_installed(module)
+
+
+def _is_compiled(value):
+    return isinstance(value, keras.Model) and getattr(value, "compiled_tasks", None) is not None
 
 
 def _reads(item):

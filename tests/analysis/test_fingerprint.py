@@ -109,6 +109,29 @@ def test_without_initial_weights_only_frozen_and_trained_ones_count():
     assert of(model) != before
 
 
+class Teaches(keras.losses.Loss):
+    """A loss of the user's that holds what no config says."""
+
+    def __init__(self, teacher, tables):
+        super().__init__()
+        self.teacher, self.tables = teacher, tables
+
+    def call(self, y_true, y_pred):
+        return (self.teacher(y_true) - y_pred) ** 2
+
+
+def test_what_a_loss_holds_counts():
+    teacher = keras.Sequential([keras.Input((1,)), layers.Dense(1)])
+
+    def of(tables):
+        return digest(model=build(loss=Teaches(teacher, tables)))
+
+    before = of([1, 2])
+    assert of([1, 2]) == before != of([1, 3])
+    teacher.set_weights([w + 1 for w in teacher.get_weights()])
+    assert of([1, 2]) != before
+
+
 def adder(step):
     def add(epoch):
         return epoch + step
