@@ -1,4 +1,4 @@
-"""Checks of the numbers that are given as arguments."""
+"""Checks of the numbers and booleans that are given as arguments."""
 
 import numbers
 
@@ -20,12 +20,16 @@ def check_integer(value, argument, least=0, most=None, or_none=False):
     """
     if or_none and value is None:
         return None
-    good = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not good or value < least or (most is not None and value > most):
+    if not is_integer(value) or value < least or (most is not None and value > most):
         allowed = f"of at least {least}" if most is None else f"from {least} to {most}"
         kind = "`None` or an integer" if or_none else "an integer"
         raise ValueError(f"`{argument}` should be {kind} {allowed}. Received: {argument}={value!r}")
     return int(value)
+
+
+def is_integer(value):
+    """Whether a value is an integer, NumPy's or Python's; booleans are none."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def check_number(value, argument, least=None, above=None, most=None, below=None):
@@ -62,6 +66,25 @@ def check_numbers(values, argument, **limits):
     if isinstance(values, list | tuple):
         return [check_number(value, argument, **limits) for value in values]
     return check_number(values, argument, **limits)
+
+
+def check_boolean(value, argument, or_none=False):
+    """Raises where an argument is no boolean: `"False"` and 0 are none, NumPy's are some.
+
+    Args:
+        value: What was given.
+        argument: String. Name of the argument, for the message.
+        or_none: Boolean. Whether `None` is allowed too. Defaults to `False`.
+
+    Returns:
+        The value as a `bool`, or `None`.
+    """
+    if or_none and value is None:
+        return None
+    if not isinstance(value, bool | np.bool_):
+        kind = "`None`, True or False" if or_none else "True or False"
+        raise ValueError(f"`{argument}` should be {kind}. Received: {argument}={value!r}")
+    return bool(value)
 
 
 def _in_float32(value):

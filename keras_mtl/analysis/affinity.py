@@ -1,10 +1,12 @@
 """Affinities: how much training one task helps another, with the tasks' names."""
 
-import io
 import json
 import pathlib
 
 import numpy as np
+
+from keras_mtl.files import read_json, readable, whole_file
+from keras_mtl.tables import table_text
 
 
 class Affinity:
@@ -118,12 +120,18 @@ class Affinity:
 
     def save(self, path):
         """Writes it to a JSON file."""
-        pathlib.Path(path).write_text(json.dumps(self.to_dict(), indent=1))
+        with whole_file(path) as part:
+            part.write_text(json.dumps(self.to_dict(), indent=1), encoding="utf-8")
 
     @classmethod
     def load(cls, path):
-        """Reads what `save` wrote."""
-        return cls.from_dict(json.loads(pathlib.Path(path).read_text()))
+        """Reads what `save` wrote.
+
+        Raises:
+            ValueError: If the file is damaged or holds something else.
+        """
+        with readable(path, "affinities"):
+            return cls.from_dict(read_json(pathlib.Path(path), {"affinity": dict, "name": str}))
 
     def plot(self, path):
         """Draws a heat map; sources are rows.
@@ -150,17 +158,11 @@ class Affinity:
         plot_dendrogram(self, path, groups)
 
     def __str__(self):
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table()
-        for name in ("", *self.tasks):
-            table.add_column(name, justify="right" if name else "left")
-        for task, row in zip(self.tasks, self.values, strict=True):
-            table.add_row(task, *("–" if np.isnan(value) else f"{value:.3g}" for value in row))
-        stream = io.StringIO()
-        Console(file=stream, width=max(80, 14 * (len(self.tasks) + 1))).print(table)
-        return f"{self.name}: row helps column\n{stream.getvalue()}"
+        rows = [
+            [task, *("–" if np.isnan(value) else f"{value:.3g}" for value in row)]
+            for task, row in zip(self.tasks, self.values, strict=True)
+        ]
+        return f"{self.name}: row helps column\n{table_text(['', *self.tasks], rows, left=[''])}"
 
     def _place(self, task):
         if task not in self.tasks:

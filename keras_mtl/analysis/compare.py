@@ -1,11 +1,16 @@
 """One honest comparison: candidates against single-task models, over seeds."""
 
+import numbers
+
 import keras
 
 from keras_mtl.analysis.baselines import alone, check, check_model, network_of
+from keras_mtl.analysis.progress import run_bar
 from keras_mtl.analysis.report import Report
-from keras_mtl.analysis.runs import RunStore, labels_of, train_and_evaluate
+from keras_mtl.analysis.runs import RUN, labels_of, train_and_evaluate
+from keras_mtl.analysis.store import RunStore
 from keras_mtl.metrics.directions import higher_is_better
+from keras_mtl.numbers import check_boolean, check_integer
 
 SINGLE_TASK = "single-task"
 
@@ -35,8 +40,8 @@ def compare(
     Args:
         candidates: Dict from name to a function without arguments that returns
             a compiled `MultiTaskModel`, or a `GroupedModel` of several.
-        data: Training data: a data set, or a tuple `(x, y)` or
-            `(x, y, sample_weight)`.
+        data: Training data: a `tf.data.Dataset` or a `PyDataset`, or a tuple
+            `(x, y)` or `(x, y, sample_weight)`.
         baselines: What single-task models are. `"single_task"`: each task's
             layers in the first candidate, from its inputs to its output, built
             anew and trained alone; for hard sharing, a column of the trunk
@@ -56,10 +61,11 @@ def compare(
         seeds: Integer, or a list of integers. Defaults to `3`.
         directions: Dict from metric to `"max"` or `"min"`, for metrics whose
             name does not tell.
-        directory: Path of a folder for finished runs. A comparison that was
-            killed goes on from there. Runs are made anew where the epochs,
-            metrics or `fit` options differ; changed builders or data need
-            another folder. Defaults to `None`.
+        directory: Path of a folder for finished runs. A run that is there is
+            read, not trained, if nothing differs that could change it: its
+            model as it was built and compiled, its initial weights and seed,
+            the data, the epochs and `fit` options; names and `metrics` may
+            differ. The report says how many were read. Defaults to `None`.
         progress: Boolean. Whether to show progress. Defaults to `True`.
         **fit_options: Further arguments of `fit`, such as `batch_size`.
 
@@ -71,72 +77,67 @@ def compare(
             metric is missing from a candidate, or a metric's direction is
             unknown.
     """
+    check_boolean(progress, "progress")
     metrics = {task: [m] if isinstance(m, str) else list(m) for task, m in metrics.items()}
     for of_task in metrics.values():
         for metric in of_task:
             higher_is_better(metric, directions)
     if SINGLE_TASK in candidates:
         raise ValueError(f"`candidates` should not use the name '{SINGLE_TASK}'. Received: {list(candidates)}")
-    seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    seeds = seeds_of(seeds)
     if not candidates or not seeds or not metrics:
         raise ValueError(
             "`candidates`, `seeds` and `metrics` should not be empty. "
             f"Received: candidates={list(candidates)}, seeds={seeds}, metrics={metrics}"
         )
     check(baselines, metrics, candidates)
-    settings = {"epochs": epochs, "metrics": metrics, "fit": {k: v for k, v in fit_options.items() if k != "callbacks"}}
-    store = RunStore(directory, settings)
     whole = (data, validation, test)
     from_first = next(iter(candidates.values())) if baselines == "single_task" else baselines
 
-    def train_alone(name, task):
-        model = from_first()
-        check_model(name, model, metrics)
+    def train(model, task):
+        if task is None:
+            return train_and_evaluate(model, *whole, epochs, fit_options)
         condition = network_of(model, task).compiled_tasks.task_losses.sample_space.get(task)
         single = alone(model, task)
         columns = single.compiled_tasks.task_losses.columns
         train_part, val_part, test_part = (labels_of(part, task, condition, columns) for part in whole)
         return train_and_evaluate(single, train_part, val_part, test_part, epochs, fit_options)
 
-    def train_candidate(name, build):
-        model = build()
-        check_model(name, model, metrics)
-        return train_and_evaluate(model, *whole, epochs, fit_options)
-
     jobs = []
     for seed in seeds:
         if not isinstance(baselines, dict):
-            jobs += [(f"{SINGLE_TASK} {task}", seed, train_alone, task) for task in metrics]
-        jobs += [(name, seed, train_candidate, build) for name, build in candidates.items()]
-    runs = {}
-    for name, seed, train, what in _progress(jobs, progress):
-        run = store.load(name, seed)
-        if run is None:
-            keras.utils.set_random_seed(seed)
-            run = train(name, what)
-            store.save(name, seed, run)
-        runs.setdefault(name, []).append(run)
-    if not isinstance(baselines, dict):
-        baselines = {task: runs.pop(f"{SINGLE_TASK} {task}") for task in metrics}
-    return Report(runs, baselines, metrics, seeds, directions)
+            jobs += [(f"{SINGLE_TASK} {task}", seed, from_first, task) for task in metrics]
+        jobs += [(name, seed, build, None) for name, build in candidates.items()]
+    runs, alone_runs, built = {}, {}, {}
+    settings = {"data": whole, "epochs": epochs, "fit": fit_options}
+    with RunStore(directory, **settings) as store, run_bar("compare", len(jobs), progress) as begin:
+        for name, seed, build, task in jobs:
+            begin(f"{name}, seed {seed}")
+            model = None
+            if store.keeps and (id(build), seed) not in built:
+                model = _build(name, build, seed, metrics)
+                built[id(build), seed] = store.digest(model=model)
+            key = store.key(model=built.get((id(build), seed)), seed=seed, task=task)
+            run = store.load(key, RUN)
+            if run is None:
+                run = train(model or _build(name, build, seed, metrics), task)
+                store.save(key, f"{name}-seed{seed}", run)
+            of_name = runs.setdefault(name, []) if task is None else alone_runs.setdefault(task, [])
+            of_name.append(run)
+        begin()
+    found = baselines if isinstance(baselines, dict) else alone_runs
+    return Report(runs, found, metrics, seeds, directions, store.said() if store.keeps else None)
 
 
-def _progress(jobs, show):
-    if not show:
-        yield from jobs
-        return
-    from rich import progress
+def seeds_of(seeds):
+    """The list of seeds that a number or a collection of them stands for."""
+    if isinstance(seeds, numbers.Integral):
+        return list(range(check_integer(seeds, "seeds")))
+    return [check_integer(seed, "seeds") for seed in seeds]
 
-    columns = (
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
-        progress.TimeElapsedColumn(),
-        progress.TimeRemainingColumn(),
-    )
-    with progress.Progress(*columns) as bar:
-        item = bar.add_task("compare", total=len(jobs))
-        for job in jobs:
-            bar.update(item, description=f"{job[0]}, seed {job[1]}")
-            yield job
-            bar.advance(item)
+
+def _build(name, build, seed, metrics):
+    keras.utils.set_random_seed(seed)
+    model = build()
+    check_model(name, model, metrics)
+    return model

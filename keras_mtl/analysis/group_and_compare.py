@@ -1,14 +1,11 @@
 """From tasks to groups to trained models to a report, in one call."""
 
-import hashlib
-import json
 import math
 from typing import NamedTuple
 
 import keras
 
-from keras_mtl.analysis.affinity import Affinity
-from keras_mtl.analysis.compare import compare
+from keras_mtl.analysis.compare import compare, seeds_of
 from keras_mtl.analysis.grouping.group_tasks import METHODS as GROUPINGS
 from keras_mtl.analysis.grouping.group_tasks import group_tasks
 from keras_mtl.analysis.grouping.grouped_model import build_groups
@@ -20,7 +17,8 @@ from keras_mtl.analysis.grouping.select import labels_of_tasks
 from keras_mtl.analysis.measure_affinity import METHODS, measure_affinity
 from keras_mtl.analysis.report import Report
 from keras_mtl.analysis.task_relations import task_relations
-from keras_mtl.models.saving import whole_file, writable_folder
+from keras_mtl.files import writable_folder
+from keras_mtl.numbers import check_boolean
 
 MEASURES = (*METHODS, "labels", "networks")
 TOGETHER, CHOSEN, RANDOM = "all together", "chosen groups", "random groups"
@@ -104,8 +102,8 @@ def group_and_compare(
         random_groups: Boolean. Whether random groups are compared, too.
             Defaults to `True`.
         directory: Path of a folder. What has been measured, chosen and trained
-            is kept there; a call that was killed goes on. Changed builders or
-            data need another folder. Defaults to `None`.
+            is kept there, and read where nothing differs that could change it,
+            as in `compare`; a call that was killed goes on. Defaults to `None`.
         progress: Boolean. Whether to show progress. Defaults to `True`.
         **fit_options: Further arguments of `fit`, such as `batch_size`.
 
@@ -120,6 +118,9 @@ def group_and_compare(
             is unknown: `measure_affinity(...).filled(0.0)` may be given as
             `scores`.
     """
+    check_boolean(overlap, "overlap")
+    check_boolean(random_groups, "random_groups")
+    check_boolean(progress, "progress")
     tasks = list(metrics)
     if isinstance(scores, str):
         _check(scores, method, budget, tasks, validation)
@@ -129,23 +130,17 @@ def group_and_compare(
     if isinstance(scores, str):
         options = {"epochs": epochs, "progress": progress, **fit_options}
         if scores == "networks":
-            kept = None if folder is None else folder / "networks"
-            options |= {"validation": validation, "metrics": metrics, "directions": directions, "directory": kept}
-            found = measure_networks(builder, data, **options)
+            options |= {"validation": validation, "metrics": metrics, "directions": directions}
+            found = measure_networks(builder, data, directory=_within(folder, "networks"), **options)
         else:
-            seed = _first(seeds)
-            settings = {"scores": scores, "tasks": tasks, "epochs": epochs, "every": every, "seed": seed}
-            settings["fit"] = {name: value for name, value in fit_options.items() if name != "callbacks"}
-            found = _kept_affinity(
-                folder, settings, lambda: _affinity(builder, data, tasks, scores, every, seed, options)
-            )
+            options |= {"every": every, "directory": _within(folder, "affinity")}
+            found = _affinity(builder, data, tasks, scores, seeds_of(seeds)[0], options)
             found = found.symmetric() if method == "clustering" else found
     by_networks = isinstance(found, list) and all(isinstance(one, Network) for one in found)
     method = method or ("higher_order" if by_networks else "integer")
     grouping = group_tasks(found, budget, method=method, tasks=tasks, overlap=overlap, alone=alone)
     if folder is not None:
-        with whole_file(folder / "grouping.json") as path:
-            grouping.save(path)
+        grouping.save(folder / "grouping.json")
     candidates = {
         TOGETHER: lambda: builder(list(tasks)),
         CHOSEN: lambda: build_groups(grouping, builder),
@@ -162,7 +157,7 @@ def group_and_compare(
         epochs=epochs,
         seeds=seeds,
         directions=directions,
-        directory=None if folder is None else folder / _name_of(grouping),
+        directory=_within(folder, "runs"),
         progress=progress,
         **fit_options,
     )
@@ -189,7 +184,11 @@ def _check(scores, method, budget, tasks, validation):
         raise ValueError(f"`budget` should be a finite number of networks, at least 1. Received: budget={budget!r}")
 
 
-def _affinity(builder, data, tasks, scores, every, seed, options):
+def _within(folder, name):
+    return None if folder is None else folder / name
+
+
+def _affinity(builder, data, tasks, scores, seed, options):
     if scores == "labels":
         y = data[1] if isinstance(data, tuple) else None
         if not isinstance(y, dict):
@@ -198,29 +197,4 @@ def _affinity(builder, data, tasks, scores, every, seed, options):
     keras.utils.set_random_seed(seed)
     alone = scores == "representation"
     model = build_groups([[task] for task in tasks], builder) if alone else builder(list(tasks))
-    return measure_affinity(model, data, method=scores, every=every, **options)
-
-
-def _kept_affinity(folder, settings, measure):
-    """The affinity of an earlier call with these settings, or a new one."""
-    path = None if folder is None else folder / "affinity.json"
-    settings = json.loads(json.dumps(settings, default=str))  # as they come back from the file
-    if path is not None and path.exists():
-        content = json.loads(path.read_text())
-        if content["settings"] == settings:
-            return Affinity.from_dict(content["values"])
-    affinity = measure()
-    if path is not None:
-        with whole_file(path) as part:
-            part.write_text(json.dumps({"settings": settings, "values": affinity.to_dict()}, indent=1))
-    return affinity
-
-
-def _first(seeds):
-    return 0 if isinstance(seeds, int) else next(iter(seeds))
-
-
-def _name_of(grouping):
-    """A folder's name for the runs of a grouping: other groups have another one."""
-    groups = json.dumps([sorted(group) for group in grouping.groups])
-    return f"runs-{hashlib.sha256(groups.encode()).hexdigest()[:8]}"
+    return measure_affinity(model, data, method=scores, **options)

@@ -2,10 +2,13 @@
 
 import keras
 import numpy as np
+from keras.src.utils.rng_utils import get_random_seed
 
 from keras_mtl.analysis.affinity import Affinity
 from keras_mtl.analysis.progress import EpochBar
 from keras_mtl.analysis.representation_similarity import representation_similarity
+from keras_mtl.analysis.store import RunStore
+from keras_mtl.numbers import check_boolean
 
 METHODS = ("look_ahead", "cosine", "representation")
 
@@ -20,6 +23,7 @@ def measure_affinity(
     batch_size=32,
     momentum=False,
     examples=300,
+    directory=None,
     progress=True,
     **fit_options,
 ):
@@ -51,6 +55,9 @@ def measure_affinity(
             SGD. Defaults to `False`.
         examples: Integer. How many examples `"representation"` compares, from
             arrays. Defaults to `300`.
+        directory: Path of a folder. What was measured is kept there, and read
+            if nothing differs that could change it, as in `compare`; the model
+            is then not trained. Defaults to `None`.
         progress: Boolean. Whether to show progress. Defaults to `True`.
         **fit_options: Further arguments of `fit`.
 
@@ -68,22 +75,38 @@ def measure_affinity(
     >>> affinity.tasks
     ('a', 'b', 'c')
     """
-    from keras_mtl.callbacks.task_affinity import TaskAffinity
-
+    check_boolean(momentum, "momentum")
+    check_boolean(progress, "progress")
     if method not in METHODS:
         raise ValueError(f"`method` should be one of {METHODS}. Received: method={method!r}")
+    if method == "representation" and model.shared_variables:
+        raise ValueError(
+            "`model` should have columns that share nothing for method 'representation'. Received: shared variables "
+            f"{[v.path for v in model.shared_variables][:5]}"
+        )
+    how = {"method": method, "every": every, "momentum": momentum, "examples": examples, "epochs": epochs}
+    with RunStore(directory, data=data, batch_size=batch_size, fit=fit_options, how=how) as store:
+        key = store.key(model=model, seed=get_random_seed())
+        run = store.load(key, {"values": dict})
+        if run is None:
+            affinity = _measured(model, data, batch_size=batch_size, progress=progress, fit_options=fit_options, **how)
+            store.save(key, f"affinity {method}", {"values": affinity.to_dict()})
+        else:
+            affinity = Affinity.from_dict(run["values"])
+    store.say(progress)
+    return affinity
+
+
+def _measured(model, data, *, method, epochs, every, batch_size, momentum, examples, progress, fit_options):
+    from keras_mtl.callbacks.task_affinity import TaskAffinity
+
     of_arrays = isinstance(data, tuple)
-    callbacks = [*fit_options.pop("callbacks", ())]
+    callbacks = [*(fit_options.pop("callbacks", ()) or ())]
     watch = None
     if method != "representation":
         x, y, sample_weight = (*data, None)[:3] if of_arrays else (data, None, None)
         watch = TaskAffinity(x, y, sample_weight, batch_size, every, momentum=momentum)
         callbacks.append(watch)
-    elif model.shared_variables:
-        raise ValueError(
-            "`model` should have columns that share nothing for method 'representation'. Received: shared variables "
-            f"{[v.path for v in model.shared_variables][:5]}"
-        )
     if progress:
         callbacks.append(EpochBar(f"affinity ({method})"))
     arguments = dict(zip(("x", "y", "sample_weight"), data if of_arrays else (data,), strict=False))

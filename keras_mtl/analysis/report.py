@@ -1,12 +1,12 @@
 """The report of a comparison: who gained, by how much, and at what cost."""
 
-import io
 import json
-import pathlib
 
 from keras_mtl.analysis.statistics import confidence_interval, mean_and_spread, sign_test
+from keras_mtl.files import whole_file
 from keras_mtl.metrics.delta_m import delta_m
 from keras_mtl.metrics.directions import higher_is_better
+from keras_mtl.tables import markdown_table, table_text
 
 
 class Report:
@@ -19,14 +19,17 @@ class Report:
         metrics: Dict from task to a list of metrics.
         seeds: List of integers.
         directions: Dict from metric to `"max"` or `"min"`.
+        origin: String. How many runs were read and how many trained, where
+            they are kept. Defaults to `None`.
     """
 
-    def __init__(self, runs, baselines, metrics, seeds, directions=None):
+    def __init__(self, runs, baselines, metrics, seeds, directions=None, origin=None):
         self.runs = runs
         self.baselines = baselines
         self.metrics = metrics
         self.seeds = seeds
         self.directions = directions or {}
+        self.origin = origin
 
     @property
     def baselines_are_known(self):
@@ -153,33 +156,22 @@ class Report:
         """The report as JSON text, written to `path` if given."""
         text = json.dumps(self.to_dict(), indent=2)
         if path is not None:
-            pathlib.Path(path).write_text(text)
+            with whole_file(path) as part:
+                part.write_text(text)
         return text
 
     def to_markdown(self):
         """The report as a Markdown table."""
         header, rows = self._table()
-        lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-        lines += ["| " + " | ".join(row) + " |" for row in rows]
-        return "\n".join([*lines, "", *self._notes()])
+        return "\n".join([markdown_table(header, rows), "", *self._notes()])
 
     def print(self):
         """Prints the report as a table."""
         print(self)
 
     def __str__(self):
-        from rich.console import Console
-        from rich.table import Table
-
         header, rows = self._table()
-        table = Table()
-        for column in header:
-            table.add_column(column, justify="left" if column == "model" else "right")
-        for row in rows:
-            table.add_row(*row)
-        stream = io.StringIO()
-        Console(file=stream, width=max(80, 24 * len(header))).print(table)
-        return stream.getvalue() + "\n".join(self._notes())
+        return table_text(header, rows, left=["model"]) + "\n".join(self._notes())
 
     def plot(self, path):
         """Draws the gain of each task with error bars, and training curves.
@@ -243,4 +235,4 @@ class Report:
             ups = sum(gain > 0 for gain in entry["delta_m"])
             sign = f"delta_m above 0 in {ups} of {count} seeds (sign test p = {entry['sign_test_p']:.3f})"
             notes.append(f"{name}: {sign}; {transfer}.")
-        return notes
+        return notes if self.origin is None else [*notes, self.origin]

@@ -1,51 +1,14 @@
-"""Training runs of a comparison, each kept in a file once it is whole."""
+"""The training runs of a comparison: one training and its test, data of one task, the time of a step."""
 
-import hashlib
-import json
-import os
 import time
 
 import keras
 import numpy as np
 
-from keras_mtl.models.saving import writable_folder
+from keras_mtl.analysis.grouping.select import selected
 
-
-class RunStore:
-    """Keeps finished runs in a folder, so that a killed comparison goes on.
-
-    Args:
-        directory: Path of the folder, or `None` to keep nothing.
-        settings: What the runs depend on. Runs made under other settings are
-            not used again.
-    """
-
-    def __init__(self, directory, settings):
-        self._directory = None if directory is None else writable_folder(directory, "directory")
-        self._digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:12]
-
-    def load(self, name, seed):
-        """The run of a candidate and seed, or `None` if there is none."""
-        path = self._path(name, seed)
-        if path is None or not path.exists():
-            return None
-        run = json.loads(path.read_text())
-        return run if run["settings"] == self._digest else None
-
-    def save(self, name, seed, run):
-        """Keeps a run. The file appears at once or not at all."""
-        path = self._path(name, seed)
-        if path is not None:
-            part = path.with_suffix(f".{os.getpid()}.part")
-            part.write_text(json.dumps({**run, "settings": self._digest}))
-            os.replace(part, path)
-
-    def _path(self, name, seed):
-        if self._directory is None:
-            return None
-        safe = "".join(c if c.isalnum() else "-" for c in name)
-        digest = hashlib.sha256(name.encode()).hexdigest()[:6]
-        return self._directory / f"{safe}-{digest}-seed{seed}.json"
+# What `train_and_evaluate` gives, as `RunStore.load` checks it.
+RUN = {"values": dict, "curves": dict, "parameters": int, "step_ms": (int, float), "seconds": (int, float)}
 
 
 def train_and_evaluate(model, data, validation, test, epochs, fit_options):
@@ -64,7 +27,7 @@ def train_and_evaluate(model, data, validation, test, epochs, fit_options):
     """
     clock = StepClock()
     options = dict(fit_options)
-    options["callbacks"] = [*options.get("callbacks", ()), clock]
+    options["callbacks"] = [*(options.get("callbacks") or ()), clock]
     start = time.perf_counter()
     history = model.fit(**_arguments(data), epochs=epochs, validation_data=validation, verbose=0, **options)
     seconds = time.perf_counter() - start
@@ -84,7 +47,7 @@ def labels_of(data, task, condition=None, columns=()):
 
     Args:
         data: A tuple `(x, y)` or `(x, y, sample_weight)`, a `tf.data.Dataset`
-            of such tuples, or `None`.
+            or `PyDataset` of such tuples, or `None`.
         task: String. The task.
         condition: `None`, or another task: examples whose label of it is not 1
             get sample weight 0, and so count as unlabelled.
@@ -94,24 +57,22 @@ def labels_of(data, task, condition=None, columns=()):
         As `data`.
     """
 
-    def select(x, y, sample_weight=None, inside=None):
+    def select(x, y, sample_weight=None):
         weight = sample_weight.get(task) if isinstance(sample_weight, dict) else sample_weight
-        if inside is not None:
+        if condition is not None:
+            inside = _is_one(y[condition])
             weight = inside if weight is None else inside * weight
         labels = {name: y[name] for name in (task, *columns) if name in y}
         return (x, labels) if weight is None else (x, labels, {task: weight})
 
-    def select_tensors(x, y, sample_weight=None):
-        inside = None if condition is None else keras.ops.cast(keras.ops.equal(y[condition], 1), "float32")
-        return select(x, y, sample_weight, inside)
+    return selected(data, select)
 
-    if data is None:
-        return None
-    if not isinstance(data, tuple):
-        return data.map(select_tensors)
-    x, y, *weight = data
-    inside = None if condition is None else (np.asarray(y[condition]) == 1).astype("float32")
-    return select(x, y, weight[0] if weight else None, inside)
+
+def _is_one(labels):
+    """1.0 where labels are 1, as arrays or as tensors, whichever they are."""
+    if keras.ops.is_tensor(labels):
+        return keras.ops.cast(keras.ops.equal(labels, 1), "float32")
+    return (np.asarray(labels) == 1).astype("float32")
 
 
 def _arguments(data):

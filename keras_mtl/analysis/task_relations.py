@@ -1,10 +1,10 @@
 """What labels alone say about tasks, before any training."""
 
-import io
-
 import numpy as np
 
 from keras_mtl.analysis.affinity import Affinity
+from keras_mtl.numbers import check_boolean
+from keras_mtl.tables import table_text
 
 KINDS = ("number", "class", "vector")
 
@@ -33,23 +33,17 @@ class TaskRelations:
         self.shared = shared
 
     def __str__(self):
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table()
-        for name in ("task", "kind", "labels", *self.tasks):
-            table.add_column(name, justify="left" if name in ("task", "kind") else "right")
+        rows = []
         for i, task in enumerate(self.tasks):
             cells = []
             for j in range(len(self.tasks)):
                 signed, plain = self.correlation.values[i, j], self.association.values[i, j]
                 text = "–" if np.isnan(plain) else f"{plain:.2f}" if np.isnan(signed) else f"{signed:+.2f}"
                 cells.append("" if i == j else f"{text} ({self.shared[i, j]:.0%})" if self.shared.min() < 1 else text)
-            table.add_row(task, self.kinds[task], f"{self.overlap[i, i]:,}", *cells)
-        stream = io.StringIO()
-        Console(file=stream, width=max(80, 14 * (len(self.tasks) + 3))).print(table)
+            rows.append([task, self.kinds[task], f"{self.overlap[i, i]:,}", *cells])
+        table = table_text(["task", "kind", "labels", *self.tasks], rows, left=["task", "kind"])
         note = "Association from 0 to 1; with a sign, correlation."
-        return stream.getvalue() + note + (" In brackets: labelled in common." if self.shared.min() < 1 else "")
+        return table + note + (" In brackets: labelled in common." if self.shared.min() < 1 else "")
 
 
 def task_relations(y, *, missing="nan", kinds=None, adjust=True, max_classes=50):
@@ -107,6 +101,7 @@ def task_relations(y, *, missing="nan", kinds=None, adjust=True, max_classes=50)
     - H. Hotelling, "Relations between two sets of variates", Biometrika 28, 1936.
     - H. Cramér, "Mathematical Methods of Statistics", Princeton University Press, 1946.
     """
+    check_boolean(adjust, "adjust")
     if not isinstance(y, dict) or len(y) < 2:
         raise ValueError(f"`y` should be a dict of the labels of two tasks or more. Received: {type(y).__name__}")
     arrays = {task: np.asarray(labels) for task, labels in y.items()}

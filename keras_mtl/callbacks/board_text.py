@@ -1,5 +1,15 @@
 """The text cards of a dashboard."""
 
+import re
+
+# What Markdown, its tables or HTML would read as something else than itself.
+_MARKUP = re.compile(r"[\\`*\[\]<>|&!~#$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+
+
+def as_it_is(text):
+    """Text that Markdown shows as it is, on one line, whatever it holds."""
+    return _MARKUP.sub(lambda found: f"&#{ord(found.group())};", " ".join(str(text).split()))
+
 
 def sharing_card(model):
     """Which layers serve which tasks, as a Markdown table."""
@@ -7,9 +17,9 @@ def sharing_card(model):
     lines = ["| layer | parameters | tasks | |", "|---|---:|---|---|"]
     for layer in sharing.layers:
         served = sharing.tasks_of(layer)
-        whose = "all tasks" if len(served) == len(model.tasks) else ", ".join(served)
+        whose = "all tasks" if len(served) == len(model.tasks) else as_it_is(", ".join(served))
         state = "" if layer.trainable_variables else "frozen"
-        lines.append(f"| {layer.name} | {layer.count_params():,} | {whose} | {state} |")
+        lines.append(f"| {as_it_is(layer.name)} | {layer.count_params():,} | {whose} | {state} |")
     lines.append(f"| **all** | **{sum(layer.count_params() for layer in sharing.layers):,}** | | |")
     return "\n".join(lines)
 
@@ -18,19 +28,20 @@ def compile_card(model):
     """What `compile` was given, as a Markdown table."""
     compiled = model.compiled_tasks
     lines = ["| setting | value |", "|---|---|"]
-    lines.append(f"| optimizer | {_optimizer(model.optimizer)} |")
-    lines.append(f"| weighting | `{compiled.weighting!r}` |")
+    lines.append(f"| optimizer | {as_it_is(_optimizer(model.optimizer))} |")
+    lines.append(f"| weighting | {as_it_is(repr(compiled.weighting))} |")
     if compiled.takes_task_gradients:
-        lines.append(f"| gradients | {compiled.gradients} |")
+        lines.append(f"| gradients | {as_it_is(compiled.gradients)} |")
     for task, weight in model.task_weights().items():
         loss = compiled.task_losses.losses[task]
         metrics = [metric.name.removeprefix(f"{task}_") for metric in compiled.task_metrics if metric.task == task]
         also = f", metrics {', '.join(metrics)}" if metrics else ""
-        lines.append(f"| {task} | {getattr(loss, 'name', loss)}, static weight {weight:g}{also} |")
+        about = f"{getattr(loss, 'name', loss)}, static weight {weight:g}{also}"
+        lines.append(f"| {as_it_is(task)} | {as_it_is(about)} |")
     if compiled.delta_m is not None:
         for task, of_task in compiled.delta_m.baselines.items():
             values = ", ".join(f"{metric} {value:.4g}" for metric, value in of_task.items())
-            lines.append(f"| {task} alone | {values} |")
+            lines.append(f"| {as_it_is(task)} alone | {as_it_is(values)} |")
     return "\n".join(lines)
 
 

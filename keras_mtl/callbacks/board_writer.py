@@ -1,7 +1,10 @@
 """Event files of a dashboard: one run for each task."""
 
+import contextlib
 import io
 import os
+import re
+import warnings
 
 import numpy as np
 
@@ -13,6 +16,9 @@ class BoardWriter:
     a dashboard's time where there are many tasks. Here each run gets one event
     an epoch.
 
+    Where the disk is full or the folder is taken away, it warns once and writes
+    no more: a training is worth more than its dashboard.
+
     Args:
         log_dir: Path of the log directory. Runs are folders in it.
     """
@@ -21,7 +27,9 @@ class BoardWriter:
         import tensorflow as tf
 
         self._summary = tf.summary
+        self._errors = (OSError, tf.errors.OpError)
         self._log_dir = log_dir
+        self._stopped = False
         self._writers, self._waiting = {}, {}
 
     def scalar(self, run, tag, value):
@@ -52,12 +60,16 @@ class BoardWriter:
 
     def text(self, run, tag, markdown):
         """Writes a text card."""
-        with self._writer(run).as_default(step=0):
+        if self._stopped:
+            return
+        with self._stops_at_errors(), self._writer(run).as_default(step=0):
             self._summary.text(tag, markdown)
 
     def graph(self, run, graph):
         """Writes a `GraphDef`."""
-        with self._writer(run).as_default(step=0):
+        if self._stopped:
+            return
+        with self._stops_at_errors(), self._writer(run).as_default(step=0):
             self._summary.graph(graph)
 
     def add(self, run, summary):
@@ -69,18 +81,32 @@ class BoardWriter:
 
     def write(self, step):
         """Writes what was added, for those who watch to see."""
-        for run, summary in self._waiting.items():
-            writer = self._writer(run)
-            with writer.as_default():
-                self._summary.experimental.write_raw_pb(summary.SerializeToString(), step=step)
-            writer.flush()
+        with self._stops_at_errors():
+            for run, summary in () if self._stopped else self._waiting.items():
+                writer = self._writer(run)
+                with writer.as_default():
+                    self._summary.experimental.write_raw_pb(summary.SerializeToString(), step=step)
+                writer.flush()
         self._waiting = {}
 
     def close(self):
         """Closes the files."""
-        for writer in self._writers.values():
-            writer.close()
+        with self._stops_at_errors():
+            for writer in () if self._stopped else self._writers.values():
+                writer.close()
         self._writers = {}
+
+    @contextlib.contextmanager
+    def _stops_at_errors(self):
+        try:
+            yield
+        except self._errors as error:
+            self._stopped = True
+            warnings.warn(
+                f"The dashboard in {self._log_dir!r} could not be written and will not be from here on; training goes "
+                f"on. {type(error).__name__}: {re.sub(r'{{.*?}} *', '', str(error).splitlines()[0])}",
+                stacklevel=4,
+            )
 
     def _writer(self, run):
         if run not in self._writers:

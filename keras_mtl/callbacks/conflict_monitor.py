@@ -2,11 +2,13 @@
 
 import itertools
 
-import keras
 import numpy as np
 
+from keras_mtl.callbacks.copied import CopiedCallback
+from keras_mtl.numbers import is_integer
 
-class ConflictMonitor(keras.callbacks.Callback):
+
+class ConflictMonitor(CopiedCallback):
     """Measures conflicts between task gradients, whatever the weighting.
 
     Every `every` steps, and at least once an epoch, it takes the task
@@ -60,9 +62,11 @@ class ConflictMonitor(keras.callbacks.Callback):
     (1, 2, 2)
     """
 
+    _of_training = ("_probe",)
+
     def __init__(self, x, y, sample_weight=None, every=100):
         super().__init__()
-        if not isinstance(every, int) or every < 1:
+        if not is_integer(every) or every < 1:
             raise ValueError(f"`every` should be an integer of at least 1. Received: every={every!r}")
         self._probe_batch = (x, y, sample_weight)
         self.every = every

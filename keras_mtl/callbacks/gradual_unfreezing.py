@@ -1,12 +1,11 @@
 """A pretrained trunk that is released from the top, level by level."""
 
-import keras
-
+from keras_mtl.callbacks.copied import CopiedCallback
 from keras_mtl.models.levels import levels_of
 from keras_mtl.numbers import check_integer
 
 
-class GradualUnfreezing(keras.callbacks.Callback):
+class GradualUnfreezing(CopiedCallback):
     """Freezes all but the heads, and releases one level after the other, from the heads to the inputs.
 
     A frozen layer keeps its weights, and frozen batch normalization its statistics. Layers that were
@@ -29,6 +28,8 @@ class GradualUnfreezing(keras.callbacks.Callback):
 
     - J. Howard, S. Ruder, "Universal Language Model Fine-tuning for Text Classification", ACL 2018, arXiv:1801.06146.
     """
+
+    _of_training = ("_levels",)
 
     def __init__(self, every=1, first=None):
         super().__init__()

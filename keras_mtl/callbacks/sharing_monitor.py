@@ -1,13 +1,13 @@
 """What gates and units do, epoch by epoch, in the logs."""
 
-import keras
 import numpy as np
 
+from keras_mtl.callbacks.copied import CopiedCallback
 from keras_mtl.metrics.gates import dead_experts, gate_utilization
 from keras_mtl.metrics.unit_drift import unit_drift
 
 
-class SharingMonitor(keras.callbacks.Callback):
+class SharingMonitor(CopiedCallback):
     """Logs how gates use their experts and how far units have moved.
 
     At the end of an epoch it adds to the logs, where the model has such parts:
@@ -54,6 +54,8 @@ class SharingMonitor(keras.callbacks.Callback):
     >>> sorted(name for name in logs if name.endswith("drift"))
     ['a_unit_drift', 'b_unit_drift']
     """
+
+    _of_training = ("_graph", "_gates", "_units")
 
     def __init__(self, x=None, dead_below=0.1):
         super().__init__()

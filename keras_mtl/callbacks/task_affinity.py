@@ -3,8 +3,11 @@
 import keras
 import numpy as np
 
+from keras_mtl.callbacks.copied import CopiedCallback
+from keras_mtl.numbers import check_boolean, is_integer
 
-class TaskAffinity(keras.callbacks.Callback):
+
+class TaskAffinity(CopiedCallback):
     """Measures affinities between tasks during one ordinary training run.
 
     Every `every` steps it takes a batch and looks ahead: for each task i, the
@@ -64,6 +67,8 @@ class TaskAffinity(keras.callbacks.Callback):
     value is the divisor.
     """
 
+    _of_training = ("_look", "_batches")
+
     def __init__(
         self,
         x,
@@ -76,13 +81,13 @@ class TaskAffinity(keras.callbacks.Callback):
         seed=0,
     ):
         super().__init__()
-        if not isinstance(every, int) or every < 1:
+        if not is_integer(every) or every < 1:
             raise ValueError(f"`every` should be an integer of at least 1. Received: every={every!r}")
         if y is None and isinstance(x, np.ndarray):
             raise ValueError("`y` should be a dict from task to labels where `x` is an array. Received: y=None")
         self._data = (x, y, sample_weight)
         self.batch_size, self.every, self.seed = batch_size, every, seed
-        self.learning_rate, self.momentum = learning_rate, momentum
+        self.learning_rate, self.momentum = learning_rate, check_boolean(momentum, "momentum")
         self.tasks, self.history = (), []
 
     def on_train_begin(self, logs=None):

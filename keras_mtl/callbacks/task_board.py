@@ -3,18 +3,19 @@
 import itertools
 import os
 
-import keras
 import numpy as np
 
 from keras_mtl.callbacks.board_layout import layout, split_log
 from keras_mtl.callbacks.board_text import compile_card, sharing_card
 from keras_mtl.callbacks.board_writer import BoardWriter
 from keras_mtl.callbacks.conflict_monitor import ConflictMonitor
+from keras_mtl.callbacks.copied import CopiedCallback
 from keras_mtl.callbacks.heat_map import heat_map
-from keras_mtl.models.saving import writable_folder
+from keras_mtl.files import writable_folder
+from keras_mtl.numbers import is_integer
 
 
-class TaskBoard(keras.callbacks.Callback):
+class TaskBoard(CopiedCallback):
     """Writes what the stock TensorBoard callback does not: the tasks, together.
 
     TensorBoard gives each run one color, so every task is a run of its own:
@@ -49,11 +50,13 @@ class TaskBoard(keras.callbacks.Callback):
     >>> board = keras_mtl.callbacks.TaskBoard("runs/a")
     """
 
+    _of_training = ("_writer", "_stages")
+
     def __init__(self, log_dir, monitor=None, x=None, images_every=1):
         super().__init__()
         if monitor is not None and not isinstance(monitor, ConflictMonitor):
             raise ValueError(f"`monitor` should be a `ConflictMonitor`. Received: monitor={monitor!r}")
-        if not isinstance(images_every, int) or images_every < 0:
+        if not is_integer(images_every) or images_every < 0:
             raise ValueError(f"`images_every` should be an integer of at least 0. Received: {images_every!r}")
         self.log_dir = str(log_dir)
         self.monitor = monitor

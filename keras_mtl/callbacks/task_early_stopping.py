@@ -1,12 +1,13 @@
 """One task stops while the others go on."""
 
-import keras
 import numpy as np
 
+from keras_mtl.callbacks.copied import CopiedCallback
 from keras_mtl.metrics.directions import higher_is_better
+from keras_mtl.numbers import check_boolean
 
 
-class TaskEarlyStopping(keras.callbacks.Callback):
+class TaskEarlyStopping(CopiedCallback):
     """Stops tasks one by one, each when it has had its time.
 
     A stopped task weighs 0 from then on and its own layers are left as they
@@ -39,6 +40,8 @@ class TaskEarlyStopping(keras.callbacks.Callback):
     >>> stopping = keras_mtl.callbacks.TaskEarlyStopping(tasks=["glasses"], patience=3)
     """
 
+    _of_training = ("_weights",)
+
     def __init__(
         self,
         tasks=None,
@@ -61,7 +64,7 @@ class TaskEarlyStopping(keras.callbacks.Callback):
         self.monitor = monitor
         self.mode = mode
         self.criterion = criterion
-        self.restore_best_weights = restore_best_weights
+        self.restore_best_weights = check_boolean(restore_best_weights, "restore_best_weights")
         self.stopped = {}
 
     def on_train_begin(self, logs=None):
@@ -99,6 +102,7 @@ class TaskEarlyStopping(keras.callbacks.Callback):
     def _keep_if_best(self, task, value):
         best = self._best[task]
         gain = np.inf if best is None else (value - best if self._higher else best - value)
+        gain = -np.inf if np.isnan(value) else gain  # of an epoch without labels, or of one gone wrong
         if gain > self.min_delta:
             self._best[task], self._waited[task] = value, 0
             if self.restore_best_weights:

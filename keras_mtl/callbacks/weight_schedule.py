@@ -1,9 +1,9 @@
 """Static task weights that change from epoch to epoch."""
 
-import keras
+from keras_mtl.callbacks.copied import CopiedCallback
 
 
-class WeightSchedule(keras.callbacks.Callback):
+class WeightSchedule(CopiedCallback):
     """Sets static task weights at the start of each epoch.
 
     The change holds from the next step on, without recompiling.

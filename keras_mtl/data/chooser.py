@@ -5,6 +5,8 @@ import threading
 
 import numpy as np
 
+AT_ONCE = 2**16  # probabilities of a block: their table stays small, however long an epoch is
+
 
 class Chooser:
     """The sampler at work: its probabilities, the draws, and the record of both.
@@ -45,7 +47,9 @@ class Chooser:
             return self._draw(self.probabilities()[None])[0]
 
     def block(self):
-        """Draws tasks for steps in a row: of one epoch, or, where the sampler is live, of `ahead` steps.
+        """Draws tasks for steps in a row: of one epoch, or, where the sampler is live, `ahead`.
+
+        A long epoch comes in several blocks.
 
         Returns:
             Integer array of shape `(steps,)`.
@@ -53,7 +57,8 @@ class Chooser:
         if self.live:
             return np.array([self.next() for _ in range(self.ahead)])
         with self.lock:
-            steps = self.stats.steps_per_epoch
+            of_epoch = self.stats.steps_per_epoch
+            steps = min(max(AT_ONCE // len(self.stats.tasks), 1), of_epoch - self.step % of_epoch)
             if self.sampler.reads == "nothing":
                 rows = np.broadcast_to(self.probabilities(), (steps, len(self.stats.tasks)))
             else:
@@ -91,10 +96,11 @@ class Chooser:
         with self.lock:
             if not self._records:
                 return None
+            counts, probabilities, steps = self._records.popleft()
             # Draws may be ahead of training: what is left belongs to the next epoch.
-            size = self.stats.steps_per_epoch if self.live else 1
-            records = [self._records.popleft() for _ in range(min(size, len(self._records)))]
-            counts, probabilities, steps = (sum(parts) for parts in zip(*records, strict=True))
+            while self._records and steps < self.stats.steps_per_epoch:
+                more = self._records.popleft()
+                counts, probabilities, steps = counts + more[0], probabilities + more[1], steps + more[2]
             return counts, probabilities / steps
 
     def get_state(self):

@@ -4,6 +4,7 @@ import numpy as np
 
 from keras_mtl.data.samplers.base import Sampler
 from keras_mtl.data.samplers.registry import get_sampler
+from keras_mtl.numbers import check_boolean, is_integer
 
 
 class Curriculum(Sampler):
@@ -50,13 +51,13 @@ class Curriculum(Sampler):
                 f"Received: order={order!r}"
             )
         for name, value in (("epochs", epochs), ("warm_up", warm_up)):
-            if not isinstance(value, int) or value < 1:
+            if not is_integer(value) or value < 1:
                 raise ValueError(f"`{name}` should be an integer of at least 1. Received: {name}={value!r}")
         if isinstance(order, dict):
             order = sorted(order, key=order.__getitem__)
         self.epochs = epochs
         self.sampler = get_sampler(sampler)
-        self.reverse = reverse
+        self.reverse = check_boolean(reverse, "reverse")
         self.warm_up = warm_up if order == "learning_speed" else 0
         self._order = None if order == "learning_speed" else [_as_tuple(tasks) for tasks in order]
 

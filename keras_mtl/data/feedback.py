@@ -26,6 +26,9 @@ class Feedback(keras.callbacks.Callback):
         self._chooser = chooser
         self._before, self._left_out = {}, ()
 
+    def __deepcopy__(self, memo):
+        return self  # the mixture's own, which has one stream and one sampler
+
     def on_train_begin(self, logs=None):
         # A plain Keras model may train on a mixture too, as long as its sampler reads nothing from it.
         self._compiled = getattr(self.model, "compiled_tasks", None)
@@ -96,7 +99,7 @@ class Feedback(keras.callbacks.Callback):
         stats = self._chooser.stats
         by_step = {f"{task}_loss" for task in self._tasks} | set(self._before)
         for log, value in logs.items():
-            if self._chooser.live and log not in by_step:
+            if self._chooser.live and log not in by_step and not np.isnan(value).any():  # NaN: nothing was seen
                 stats.add(log, value)
         record = self._chooser.take_record()
         if record is None:
@@ -108,7 +111,7 @@ class Feedback(keras.callbacks.Callback):
             if count == 0 and task not in self._left_out:
                 warnings.warn(
                     f"Task '{task}' was never drawn in epoch {epoch + 1}, at a mean probability of {probability:.3g} "
-                    f"in {counts.sum()} steps: it was not trained, and its logs of this epoch are 0.",
+                    f"in {counts.sum()} steps: it was not trained, and its losses and metrics of this epoch are NaN.",
                     stacklevel=2,
                 )
         if self._compiled is not None:  # one warning is enough

@@ -190,19 +190,30 @@ def _check(task, x, y, weight):
 
 
 def _agreeing(what, by_task):
-    """One spec for each name; an axis has an open size where data sets differ."""
-    found, first = {}, {}
+    """One spec for each name; an axis that is open in one data set is open in all."""
+    found, first, fixed = {}, {}, {}
     for task, specs in by_task.items():
         for name, spec in specs.items():
             before = found.setdefault(name, spec)
             first.setdefault(name, task)
+            called = what if name is None else f"{what} '{name}'"
             if before.dtype != spec.dtype or before.shape.rank != spec.shape.rank:
-                called = "" if name is None else f" '{name}'"
                 raise ValueError(
-                    f"The {what}{called} should be alike in all data sets that have it. Received: "
+                    f"The {called} should be alike in all data sets that have it. Received: "
                     f"{before.dtype.name} of shape {before.shape} for task '{first[name]}', {spec.dtype.name} of shape "
                     f"{spec.shape} for task '{task}'"
                 )
+            for axis, size in enumerate(spec.shape[1:]):
+                if size is None:
+                    continue
+                other, shape = fixed.setdefault((name, axis), (task, spec.shape))
+                if shape[axis + 1] != size:
+                    own = ", or give the tasks inputs of their own: inputs='own'" if what == "input" else ""
+                    raise ValueError(
+                        f"The {called} should have one width in all data sets that have it, since only axes of open "
+                        f"length are padded. Received: shape {shape} for task '{other}', {spec.shape} for task "
+                        f"'{task}'. Bring them to one width{own}"
+                    )
             common = [a if a == b else None for a, b in zip(before.shape[1:], spec.shape[1:], strict=True)]
             found[name] = tf.TensorSpec([None, *common], spec.dtype)
     return found

@@ -82,7 +82,8 @@ def mix(
             to `"shared"`.
         absent_rows: `0` or `1`. Rows of an absent task's own inputs and labels:
             none, or one of zeros that weighs nothing, for models with
-            convolutions, which do not take empty batches on every device.
+            convolutions or max pooling, which do not take empty batches on
+            every device.
             Defaults to `0`.
         ahead: Integer. How many steps in a row a sampler that reads the
             training draws at once. Above 1, draws cost less and lag behind by

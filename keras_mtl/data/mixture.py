@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras_mtl.data import pipeline
 from keras_mtl.data.feedback import Feedback
 from keras_mtl.data.model_check import check_model
-from keras_mtl.data.position import Position
+from keras_mtl.data.position import Position, read_position
 
 
 class Mixture(tf.data.Dataset):
@@ -46,7 +46,7 @@ class Mixture(tf.data.Dataset):
         self._once = once
         self._lengths = lengths
         self.callback = None if chooser is None else Feedback(self.tasks, chooser)
-        self.position = Position(chooser)
+        self.position = Position(chooser, self._about())
         if once:
             inner = pipeline.once(datasets, batch_sizes, layout)
             self._inner = inner if steps is None else inner.apply(tf.data.experimental.assert_cardinality(steps))
@@ -79,7 +79,7 @@ class Mixture(tf.data.Dataset):
         Args:
             path: String. Prefix of the files.
         """
-        self._check_position()
+        self.check_position()
         try:
             tf.train.Checkpoint(position=self.position).write(str(path))
         except (tf.errors.FailedPreconditionError, tf.errors.UnimplementedError) as error:
@@ -93,13 +93,27 @@ class Mixture(tf.data.Dataset):
 
         Args:
             path: String, as it was given to `save_position`.
-        """
-        self._check_position()
-        tf.train.Checkpoint(position=self.position).read(str(path)).assert_consumed()
 
-    def _check_position(self):
+        Raises:
+            ValueError: If nothing whole is there, or it is of a mixture of
+                other tasks, data sets, batches or another sampler.
+        """
+        self.check_position()
+        read_position(self.position, str(path))
+
+    def check_position(self):
+        """Raises where a mixture has no position to save."""
         if self._once:
             raise ValueError("A mixture with stop='once' begins anew every time and should not need a position.")
+
+    def _about(self):
+        """What two mixtures have to have in common where one goes on from the other's position."""
+        about = {"its tasks": str(list(self.tasks)), "`batch`": self._batch, "its sampler": type(self.sampler).__name__}
+        for task, dataset in self._datasets.items():
+            about[f"`batch_size` of task '{task}'"] = str(self.batch_sizes[task])
+            about[f"the number of examples of task '{task}'"] = str(self._lengths[task])
+            about[f"the examples of task '{task}'"] = str(dataset.element_spec)
+        return about
 
     def prepare_for(self, model, steps_per_epoch=None, training=True):
         """What `fit` and `evaluate` of a multi-task model take for it.

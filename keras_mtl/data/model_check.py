@@ -4,7 +4,7 @@ import keras
 
 from keras_mtl.layers import SafeBatchNormalization
 
-CONVOLUTIONS = (
+NEED_A_ROW = (
     keras.layers.Conv1D,
     keras.layers.Conv2D,
     keras.layers.Conv3D,
@@ -15,6 +15,17 @@ CONVOLUTIONS = (
     keras.layers.DepthwiseConv2D,
     keras.layers.SeparableConv1D,
     keras.layers.SeparableConv2D,
+    keras.layers.ConvLSTM1D,
+    keras.layers.ConvLSTM2D,
+    keras.layers.ConvLSTM3D,
+    keras.layers.STFTSpectrogram,
+    keras.layers.MelSpectrogram,
+    keras.layers.MaxPooling1D,
+    keras.layers.MaxPooling2D,
+    keras.layers.MaxPooling3D,
+    keras.layers.AdaptiveMaxPooling1D,
+    keras.layers.AdaptiveMaxPooling2D,
+    keras.layers.AdaptiveMaxPooling3D,
 )
 
 
@@ -38,7 +49,7 @@ def check_model(model, layout, absent, training):
     if absent and len(layout.groups()) > 1:
         for layer in model._flatten_layers():
             if layout.absent_rows == 0:
-                _check_convolution(layer)
+                _check_needs_a_row(layer)
             if training:
                 _check_normalization(layer)
 
@@ -60,12 +71,13 @@ def _check_inputs(model, task, label, given):
         )
 
 
-def _check_convolution(layer):
-    # TensorFlow's convolutions on CPU give an empty batch the shape that it came in with.
-    if isinstance(layer, CONVOLUTIONS):
+def _check_needs_a_row(layer):
+    # On CPU TensorFlow's convolutions give an empty batch the shape that it came in with, and the gradient of a max
+    # pooling ends the process.
+    if isinstance(layer, NEED_A_ROW):
         raise ValueError(
             f"`absent_rows` of the mixture should be 1, since layer '{layer.name}' would see empty batches, which "
-            "TensorFlow's convolutions do not take on every device. Received: absent_rows=0"
+            "TensorFlow's convolutions and max pooling do not take on every device. Received: absent_rows=0"
         )
 
 

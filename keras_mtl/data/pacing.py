@@ -3,6 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from keras_mtl.numbers import check_boolean, is_integer
+
 
 def competence(step, steps, initial=0.01):
     """How much of the examples a model is up to, by the square-root rule.
@@ -74,10 +76,11 @@ def pace(dataset, difficulty, steps, batch_size, initial=0.01, reverse=False):
 
     Deviations: the paper draws batches at random from the examples that pass.
     """
+    check_boolean(reverse, "reverse")
     if not 0 < initial <= 1:
         raise ValueError(f"`initial` should be above 0 and at most 1. Received: initial={initial}")
     for name, value in (("steps", steps), ("batch_size", batch_size)):
-        if not isinstance(value, int) or value < 1:
+        if not is_integer(value) or value < 1:
             raise ValueError(f"`{name}` should be an integer of at least 1. Received: {name}={value!r}")
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise ValueError("`dataset` should have an end, since its examples are sorted. Received: an endless data set")

@@ -1,5 +1,7 @@
 """From teachers to one student."""
 
+import numbers
+
 import keras
 
 from keras_mtl.distillation.distiller import Distiller
@@ -105,7 +107,7 @@ def distill(student, teachers, *, temperature=1.0, annealing="linear", steps=Non
 
 
 def _is_share(annealing):
-    return isinstance(annealing, (int, float)) and not isinstance(annealing, bool) and 0 <= annealing <= 1
+    return isinstance(annealing, numbers.Real) and not isinstance(annealing, bool) and 0 <= float(annealing) <= 1
 
 
 def _hint(student, name, hint):

@@ -3,6 +3,7 @@
 from keras import ops
 
 from keras_mtl.distillation.targets import soft_loss, soft_targets, target_kind, to_logits
+from keras_mtl.training.alignment import to_rank
 from keras_mtl.training.labels import Labels
 from keras_mtl.training.task_losses import TaskBatch, TaskLosses
 
@@ -68,17 +69,18 @@ class DistillationLosses(TaskLosses):
         targets = soft_targets(said, "regression")
         labels = batch.labels.get(task)
         exists = getattr(y_pred, "_keras_mask", None)
-        exists = None if exists is None else ops.cast(exists, "float32")
+        if exists is not None:
+            exists = to_rank(ops.cast(exists, "bool"), len(targets.shape), f"The mask of task '{task}'")
         if labels is None:
-            labels = Labels(targets, y_pred, None, exists, False)
-            return self._loss(task, labels)
+            return self._loss(task, Labels(targets, y_pred, known=exists))
         y_true = ops.reshape(ops.cast(labels.y_true, "float32"), ops.shape(targets))
-        share = gold * ops.ones_like(targets) if labels.mask is None else gold * _to_shape_of(labels.mask, targets)
+        known = None if labels.known is None else ops.cast(labels.known, "float32")
+        share = gold * ops.ones_like(targets) if known is None else gold * _to_shape_of(known, targets)
         weight = labels.weight
-        if weight is not None and labels.mask is not None:  # weights are those of labels
-            weight = weight * labels.mask + (1.0 - labels.mask)
+        if weight is not None and known is not None:  # weights are those of labels
+            weight = weight * known + (1.0 - known)
         mixed = share * y_true + (1.0 - share) * targets
-        return self._loss(task, labels._replace(y_true=mixed, weight=weight, mask=exists))
+        return self._loss(task, labels._replace(y_true=mixed, weight=weight, known=exists))
 
     def _divisor(self, task, count):
         return (ops.ones_like(count) if self.losses[task].reduction == "sum" else count), count

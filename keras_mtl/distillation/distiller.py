@@ -5,7 +5,6 @@ from keras import ops
 
 from keras_mtl.distillation.distillation_losses import SAID, DistillationLosses
 from keras_mtl.models.multi_task_model import MultiTaskModel
-from keras_mtl.training.epoch import with_callback
 
 
 class Distiller(MultiTaskModel):
@@ -84,8 +83,8 @@ class Distiller(MultiTaskModel):
         hints = {task: ops.stop_gradient(features(x)) for task, features in self._hints().items()}
         return {**(y or {}), **hints}
 
-    def fit(self, *args, callbacks=None, **kwargs):
-        return super().fit(*args, callbacks=with_callback(callbacks, PlanOfSteps()), **kwargs)
+    def own_callbacks(self):
+        return [PlanOfSteps(), *super().own_callbacks()]
 
     def get_config(self):
         raise NotImplementedError(

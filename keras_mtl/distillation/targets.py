@@ -4,6 +4,7 @@ from keras import losses as keras_losses
 from keras import ops
 
 from keras_mtl.layers.softmax import softmax
+from keras_mtl.numbers import check_boolean
 from keras_mtl.training.resolve import FunctionLoss, is_elementwise
 
 _CATEGORICAL = (keras_losses.CategoricalCrossentropy, keras_losses.SparseCategoricalCrossentropy)
@@ -59,6 +60,7 @@ def soft_targets(outputs, kind, temperature=1.0, from_logits=False):
     """
     if not isinstance(from_logits, (list, tuple)):
         from_logits = [from_logits] * len(outputs)
+    from_logits = [check_boolean(one, "from_logits") for one in from_logits]
     total = 0.0
     for output, logits in zip(outputs, from_logits, strict=True):
         output = ops.cast(output, "float32")

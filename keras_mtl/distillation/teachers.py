@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_mtl.numbers import check_boolean
+
 
 class Teachers:
     """Frozen models, each of which teaches a task or several.
@@ -38,6 +40,8 @@ class Teachers:
                 raise ValueError(f"`teachers` of task '{task}' should be one model or more. Received: none")
             self.by_task[task] = [_checked(model, task, shapes[task]) for model in models]
         self._from_logits = from_logits if isinstance(from_logits, dict) else dict.fromkeys(given, from_logits)
+        for one in self._from_logits.values():
+            check_boolean(one, "from_logits", or_none=True)
 
     @property
     def tasks(self):

@@ -6,7 +6,7 @@ from keras import ops
 from keras_mtl.fairness.group_penalty import GroupPenalty
 from keras_mtl.fairness.scores import check_scores
 from keras_mtl.layers.gradient_reversal import reverse_gradient
-from keras_mtl.numbers import check_integer
+from keras_mtl.numbers import check_boolean, check_integer
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -70,7 +70,7 @@ class Adversary(GroupPenalty):
         options = {"among": among, "from_logits": from_logits, "class_id": class_id, "groups": groups}
         super().__init__(column, strength, name=name, **options)
         units = check_integer(units, "units", 1)
-        self.sees_label = bool(sees_label)
+        self.sees_label = check_boolean(sees_label, "sees_label")
         self.units = units
         self.hidden = keras.layers.Dense(units, activation="relu", dtype="float32", name="hidden")
         self.guess = keras.layers.Dense(groups, dtype="float32", name="guess")

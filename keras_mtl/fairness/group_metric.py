@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_mtl.fairness.scores import check_groups_option, check_members, check_scores, read_groups, read_scores
+from keras_mtl.numbers import check_boolean
 
 
 class GroupMetric(keras.metrics.Metric):
@@ -33,7 +34,7 @@ class GroupMetric(keras.metrics.Metric):
             raise ValueError(f"`column` should be a key of `y`. Received: column={column!r}")
         self.column = column
         self.threshold = float(threshold)
-        self.from_logits = bool(from_logits)
+        self.from_logits = check_boolean(from_logits, "from_logits")
         self.class_id = class_id
         self.groups = check_groups_option(groups)
         # By group, label and decision.

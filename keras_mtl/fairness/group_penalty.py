@@ -1,6 +1,7 @@
 """What the penalties on groups have in common."""
 
 from keras_mtl.fairness.scores import check_among, check_groups_option, check_members, check_scores, members
+from keras_mtl.numbers import check_boolean
 from keras_mtl.training.penalty import Penalty
 
 
@@ -39,7 +40,7 @@ class GroupPenalty(Penalty):
     ):
         super().__init__(column, strength, bound, multiplier_rate, max_multiplier, name=name)
         self.among = check_among(among)
-        self.from_logits = bool(from_logits)
+        self.from_logits = check_boolean(from_logits, "from_logits")
         self.class_id = class_id
         self.groups = check_groups_option(groups)
 

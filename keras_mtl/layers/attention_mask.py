@@ -4,7 +4,7 @@ import keras
 from keras import layers, ops
 
 from keras_mtl.layers.shapes import first_mask
-from keras_mtl.numbers import check_integer
+from keras_mtl.numbers import check_boolean, check_integer
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -45,7 +45,7 @@ class AttentionMask(layers.Layer):
         super().__init__(name=name, **kwargs)
         self.channels = channels
         self.hidden = check_integer(hidden, "hidden", 1, or_none=True)
-        self.batch_normalization = batch_normalization
+        self.batch_normalization = check_boolean(batch_normalization, "batch_normalization")
         self.supports_masking = True
         bias = not batch_normalization
         self.stack = [layers.Dense(self.hidden or channels, use_bias=bias, name="hidden")]

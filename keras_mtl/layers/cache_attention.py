@@ -3,6 +3,8 @@
 import keras
 from keras import layers, ops
 
+from keras_mtl.numbers import check_boolean
+
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class CacheAttention(layers.Layer):
@@ -48,7 +50,7 @@ class CacheAttention(layers.Layer):
     def __init__(self, heads, causal=False, dropout=0.0, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
         self.heads = heads
-        self.causal = causal
+        self.causal = check_boolean(causal, "causal")
         self.dropout = dropout
         self.supports_masking = True
         self.drop = layers.Dropout(dropout)

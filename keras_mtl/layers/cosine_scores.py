@@ -3,6 +3,8 @@
 import keras
 from keras import layers, ops
 
+from keras_mtl.numbers import check_boolean
+
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class CosineScores(layers.Layer):
@@ -43,7 +45,7 @@ class CosineScores(layers.Layer):
     def __init__(self, gamma=10.0, in_batch=False, epsilon=1e-6, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
         self.gamma = gamma
-        self.in_batch = in_batch
+        self.in_batch = check_boolean(in_batch, "in_batch")
         self.epsilon = epsilon
 
     def build(self, input_shape):

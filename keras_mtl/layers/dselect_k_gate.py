@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_mtl.numbers import check_integer, check_number
+from keras_mtl.numbers import check_boolean, check_integer, check_number
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -74,7 +74,7 @@ class DSelectKGate(layers.Layer):
         super().__init__(name=name, **kwargs)
         self.num_experts = check_integer(num_experts, "num_experts", 1)
         self.k = check_integer(k, "k", 1, self.num_experts)
-        self.per_example = per_example
+        self.per_example = check_boolean(per_example, "per_example")
         self.gamma = check_number(gamma, "gamma", above=0)
         self.entropy_strength = check_number(entropy_strength, "entropy_strength")
         self.seed = seed

@@ -4,7 +4,7 @@ import keras
 from keras import layers, ops
 
 from keras_mtl.layers.softmax import softmax
-from keras_mtl.numbers import check_integer, check_number
+from keras_mtl.numbers import check_boolean, check_integer, check_number
 
 MOST_STEPS = 2**31 - 1  # that a counter of 32 bits can count, which some backends have
 
@@ -20,7 +20,8 @@ class GumbelGate(layers.Layer):
     or, with `hard`, the one-hot vector of its largest entry with the gradient
     of `v`. Outside training it is the one-hot vector of the largest logit. For
     the first `warmup_steps` training steps there is no choice: all options
-    have `warmup`'s weight, and the logits are not trained.
+    have `warmup`'s weight, and the logits are not trained. In a `MultiTaskModel` a
+    training step is a step of the optimizer, which may accumulate several batches.
 
     Args:
         num_options: Integer. n.
@@ -79,7 +80,7 @@ class GumbelGate(layers.Layer):
         self.warmup_steps = check_integer(warmup_steps, "warmup_steps", 0, MOST_STEPS)
         if warmup not in ("mean", "first"):
             raise ValueError(f"`warmup` should be 'mean' or 'first'. Received: warmup={warmup!r}")
-        self.hard = hard
+        self.hard = check_boolean(hard, "hard")
         self.warmup = warmup
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -91,6 +92,10 @@ class GumbelGate(layers.Layer):
         # Not int32: TensorFlow keeps such variables on the host, from where XLA does not read them on a GPU.
         self.steps = self.add_weight(shape=(), initializer="zeros", trainable=False, dtype="int", name="steps")
 
+    def state_of_steps(self):
+        """The counter: micro-batches of one step of the optimizer count once."""
+        return [self.steps]
+
     @property
     def chooses(self):
         """1 once the warm-up is over, before that 0, as a scalar tensor."""
@@ -98,7 +103,7 @@ class GumbelGate(layers.Layer):
 
     def call(self, inputs, training=None):
         logits = ops.cast(self.logits, "float32")
-        gate = self._drawn(logits) if training else ops.one_hot(ops.argmax(logits), self.num_options)
+        gate = self._drawn(logits) if training else ops.one_hot(ops.argmax(logits), self.num_options, dtype="float32")
         gate = ops.where(self.steps >= self.warmup_steps, gate, self._undecided())
         if training:
             self.steps.assign(self.steps + 1)
@@ -106,8 +111,8 @@ class GumbelGate(layers.Layer):
 
     def _undecided(self):
         if self.warmup == "first":
-            return ops.one_hot(0, self.num_options)
-        return ops.full((self.num_options,), 1.0 / self.num_options)
+            return ops.one_hot(0, self.num_options, dtype="float32")
+        return ops.full((self.num_options,), 1.0 / self.num_options, dtype="float32")
 
     def _drawn(self, logits):
         uniform = keras.random.uniform(
@@ -119,7 +124,7 @@ class GumbelGate(layers.Layer):
         soft = softmax((logits + gumbel) / temperature)
         if not self.hard:
             return soft
-        one_hot = ops.one_hot(ops.argmax(soft), self.num_options)
+        one_hot = ops.one_hot(ops.argmax(soft), self.num_options, dtype="float32")
         return one_hot + soft - ops.stop_gradient(soft)
 
     def compute_output_shape(self, input_shape):

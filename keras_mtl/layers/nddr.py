@@ -5,6 +5,7 @@ import numpy as np
 from keras import layers, ops
 
 from keras_mtl.layers.shapes import check_same_shape, check_self_weight, first_mask, stitch_weights
+from keras_mtl.numbers import check_boolean
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -44,7 +45,7 @@ class NDDR(layers.Layer):
     def __init__(self, index, self_weight=0.9, batch_normalization=False, kernel_regularizer=None, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
         self.self_weight, self.index = check_self_weight(self_weight, index)
-        self.batch_normalization = batch_normalization
+        self.batch_normalization = check_boolean(batch_normalization, "batch_normalization")
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.normalization = layers.BatchNormalization(name="normalization") if batch_normalization else None
         self.supports_masking = True

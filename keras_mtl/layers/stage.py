@@ -48,6 +48,65 @@ class Stage(layers.Layer):
         self.supports_masking = True
 
     @property
+    def layers(self):
+        """List of the layers, as models have it: so `summary(expand_nested=True)` shows them."""
+        return list(self.stack)
+
+    def __dir__(self):
+        # Keras saves what `dir` names: the layers once, as `stack`.
+        return [name for name in super().__dir__() if name != "layers"]
+
+    def __getattr__(self, name):
+        if hasattr(type(self), name):  # a property of the stage that has raised: with its own words
+            return super().__getattribute__(name)
+        named = [layer.name for layer in self.__dict__.get("stack", ()) if hasattr(layer, name)]
+        where = f"; its layers {named} have: see `get_layer`" if named and not name.startswith("_") else ""
+        raise AttributeError(f"Stage '{self.__dict__.get('name')}' has no attribute '{name}'{where}")
+
+    def get_layer(self, name=None, index=None):
+        """Gives a layer by its name or its place.
+
+        Args:
+            name: String. Name of the layer.
+            index: Integer. Its place in the stage.
+
+        Returns:
+            A Keras layer.
+        """
+        found = [layer for i, layer in enumerate(self.stack) if layer.name == name or i == index]
+        if not found or (name is None) == (index is None):
+            raise ValueError(
+                f"`name` or `index` should say which layer of stage '{self.name}' is meant: "
+                f"{[layer.name for layer in self.stack]}. Received: name={name!r}, index={index!r}"
+            )
+        return found[0]
+
+    def enable_lora(self, rank, **options):
+        """Freezes what the stage's layers have learned and lets a change of low rank train.
+
+        Args:
+            rank: Integer. Rank of the change of each kernel.
+            **options: As `enable_lora` of Keras' layers takes them.
+
+        Raises:
+            ValueError: If no layer of the stage, or within its layers, can.
+        """
+        waiting, able = list(self.stack), []
+        while waiting:
+            layer = waiting.pop(0)
+            if hasattr(layer, "enable_lora"):
+                able.append(layer)
+            else:
+                waiting += layer._flatten_layers(include_self=False, recursive=False)
+        if not able:
+            raise ValueError(
+                f"Stage '{self.name}' should have a layer with `enable_lora`, such as Dense. Received: layers "
+                f"{[layer.name for layer in self.stack]}"
+            )
+        for layer in able:
+            layer.enable_lora(rank, **options)
+
+    @property
     def mixer(self):
         """The last layer, if it mixes what comes in with coefficients; else `None`."""
         return self.stack[-1] if hasattr(self.stack[-1], "coefficients") else None

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_mtl.layers.neural_module import NeuralModule, row_of
+from keras_mtl.numbers import is_integer
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -48,9 +49,9 @@ class TransformModule(NeuralModule):
 
     def __init__(self, kernel_size=3, scale=4.0, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
-        if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
+        if not is_integer(kernel_size) or kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"`kernel_size` should be an odd integer. Received: kernel_size={kernel_size!r}")
-        self.kernel_size = kernel_size
+        self.kernel_size = int(kernel_size)
         self.scale = scale
 
     def build(self, input_shape):

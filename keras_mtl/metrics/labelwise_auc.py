@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_mtl.metrics.labelwise import LabelwiseMetric
-from keras_mtl.numbers import check_integer
+from keras_mtl.numbers import check_boolean, check_integer
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -37,7 +37,7 @@ class LabelwiseAUC(LabelwiseMetric):
     def __init__(self, num_labels, num_thresholds=200, from_logits=False, name="labelwise_auc"):
         super().__init__(num_labels, name)
         self.num_thresholds = check_integer(num_thresholds, "num_thresholds", 2)
-        self.from_logits = from_logits
+        self.from_logits = check_boolean(from_logits, "from_logits")
         # Negative entries, then positive ones, by label and bin.
         shape = (2, num_labels, num_thresholds)
         self.histogram = self.add_weight(shape=shape, initializer="zeros", name="histogram")

@@ -5,7 +5,6 @@ from keras_mtl.models.branch_by_affinity import branch_by_affinity
 from keras_mtl.models.branched_sharing import branched_sharing
 from keras_mtl.models.by_layout import group_by_layout, predict_by_layout
 from keras_mtl.models.cgc import cgc
-from keras_mtl.models.columns import stages_of
 from keras_mtl.models.cross_stitch import cross_stitch
 from keras_mtl.models.dependencies import Dependency
 from keras_mtl.models.discriminative_rates import discriminative_rates
@@ -28,6 +27,7 @@ from keras_mtl.models.ple import ple
 from keras_mtl.models.plot import plot_sharing
 from keras_mtl.models.sluice import sluice
 from keras_mtl.models.soft_sharing import soft_sharing
+from keras_mtl.models.stages_of import stages_of
 from keras_mtl.models.thin_stages import thin_stages
 
 __all__ = [

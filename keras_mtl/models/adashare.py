@@ -11,7 +11,7 @@ from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models.columns import call_stage, place_unit, stage_label
 from keras_mtl.models.dependencies import place_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
-from keras_mtl.numbers import check_integer, check_number
+from keras_mtl.numbers import check_boolean, check_integer, check_number
 
 
 def adashare(
@@ -103,6 +103,7 @@ def adashare(
     weights and logits together. Where features differ from task to task, a
     block runs once for each task.
     """
+    check_boolean(residual, "residual")
     check_inputs(inputs)
     stacks, heads = check_stages(stages), check_heads(heads)
     warmup_steps = check_integer(warmup_steps, "warmup_steps")
@@ -226,4 +227,7 @@ def _check_policy(policy, tasks, count):
             f"`policy` should say for each task of {list(tasks)} whether it runs each of the {count} blocks. "
             f"Received: policy={policy!r}"
         )
-    return {task: [bool(run) for run in runs] for task, runs in policy.items()}
+    return {
+        task: [check_boolean(run, f"policy['{task}'][{i}]") for i, run in enumerate(runs)]
+        for task, runs in policy.items()
+    }

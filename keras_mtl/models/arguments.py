@@ -4,7 +4,7 @@ import re
 
 import keras
 
-_TASK_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.-]*")
+_TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # also a folder's name, so neither "." nor ".."
 RESERVED = ("shared", "loss", "val")
 
 
@@ -24,11 +24,48 @@ def check_task_names(tasks):
         if not isinstance(task, str) or not _TASK_NAME.fullmatch(task):
             raise ValueError(
                 "A task's name should start with a letter or a digit and hold only letters, digits, '_', '-' and "
-                f"'.' (no spaces, no '/'), since it becomes part of log and variable names. Received: task={task!r}"
+                "'.' (no spaces, no '/'), since it becomes part of the names of logs, variables and folders. "
+                f"Received: task={task!r}"
             )
         if task in RESERVED:
             raise ValueError(f"The names {RESERVED} are taken and should not name a task. Received: task={task!r}")
     return tasks
+
+
+def check_outputs(outputs):
+    """Raises where `outputs` is not a dict from task to one Keras tensor.
+
+    Args:
+        outputs: What a `MultiTaskModel` is given.
+
+    Returns:
+        Tuple of the tasks' names.
+    """
+    if not isinstance(outputs, dict):
+        flat = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+        layers = [getattr(getattr(x, "_keras_history", None), "operation", None) for x in flat]
+        names = [getattr(layer, "name", f"task_{i}") for i, layer in enumerate(layers)]
+        line = ", ".join(f"{name!r}: outputs[{i}]" for i, name in enumerate(names))
+        raise ValueError(
+            "`outputs` should be a dict from task to Keras tensor"
+            + (f", such as `outputs={{{line}}}`" if flat is outputs and outputs else "")
+            + f". Received: outputs={outputs!r}"
+        )
+    tasks = check_task_names(outputs)
+    for task, output in outputs.items():
+        if not isinstance(output, keras.KerasTensor):
+            parts = list(output) if isinstance(output, dict) else range(len(output)) if _is_list(output) else []
+            line = ", ".join(f"'{task}_{part}': output[{part!r}]" for part in parts)
+            raise ValueError(
+                f"The output of task '{task}' should be one Keras tensor"
+                + (f"; each part can be a task of its own: `MultiTaskModel(inputs, {{{line}, ...}})`" if parts else "")
+                + f". Received: {output!r}"
+            )
+    return tasks
+
+
+def _is_list(value):
+    return isinstance(value, (list, tuple))
 
 
 def check_inputs(inputs):

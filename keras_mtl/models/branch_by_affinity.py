@@ -4,9 +4,11 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_mtl.layers.stage import name_scope
 from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models.branched_sharing import branched_sharing
-from keras_mtl.models.columns import copy_layer, copy_name, copy_stage_weights
+from keras_mtl.models.columns import copy_name
+from keras_mtl.models.copies import built_copy, check_copy_weights, copy_layer, keep_state
 from keras_mtl.models.difficulty import best_split, branch_affinity, difficulty_affinity, sample_errors
 from keras_mtl.numbers import check_number
 
@@ -21,7 +23,7 @@ def branch_by_affinity(
     branch_cost=0.05,
     separation_weight=0.5,
     errors=sample_errors,
-    copy_weights=False,
+    copy_weights=None,
     picture=None,
     name=None,
 ):
@@ -53,8 +55,10 @@ def branch_by_affinity(
         errors: Function `(model, x, y)` to a dict from task to an array with
             an error for each example. Defaults to
             `keras_mtl.models.difficulty.sample_errors`.
-        copy_weights: Boolean. Whether the trunk starts from the given stages'
-            weights, which have to be built. Defaults to `False`.
+        copy_weights: `None` or boolean. Whether the trunk starts from the given
+            stages' weights, which have to be built. Defaults to `None`: every
+            copy starts anew, and weights that would be lost are refused (see
+            the guide, "What copies keep").
         picture: String. Path of a picture of the tree (see `plot_sharing`).
             Defaults to `None`: none is drawn.
         name: String. Name of the model.
@@ -105,9 +109,11 @@ def branch_by_affinity(
     check_number(separation_weight, "separation_weight", least=0)
     if errors is sample_errors:
         _check_labels(validation_data[1], tasks)
+    copy_weights = check_copy_weights(copy_weights, stacks)
     tree = [[tasks] for _ in stacks]
-    given = [[_copy(layer, copy_weights) for layer in stack] for stack in stacks]
-    model = branched_sharing(inputs, given, heads, branches=tree, name=name)
+    with name_scope("shared"):
+        given = [[built_copy(layer, copy_layer(layer, "shared"), copy_weights) for layer in stack] for stack in stacks]
+    model = branched_sharing(inputs, given, heads, branches=tree, copy_weights=copy_weights, name=name)
     train(model)
     branches = [[i] for i in range(len(tasks))]
     for index in range(len(stacks) - 1, -1, -1):
@@ -150,14 +156,6 @@ def _check_labels(labels, tasks):
             raise ValueError(f"`validation_data` should have examples. Received: no label of task '{task}'")
 
 
-def _copy(layer, copy_weights):
-    copied = copy_layer(layer, tag="shared")
-    if copy_weights:
-        copied.build(layer.get_build_config()["input_shape"])
-        copied.set_weights(layer.get_weights())
-    return copied
-
-
 def _widened(model, stacks, heads, tree, name):
     """The model of a tree with the weights of one whose groups its own are part of."""
     inputs = keras.tree.map_structure(lambda x: keras.Input(x.shape[1:], dtype=x.dtype, name=x.name), model.input)
@@ -167,9 +165,10 @@ def _widened(model, stacks, heads, tree, name):
     for index, groups in enumerate(tree):
         for group in groups:
             source = next(s for s in _candidates(model, stacks[index], group, index))
-            copy_stage_weights(source.stack, wider.get_layer(copy_name(stacks[index], _scope(group, heads), index)))
+            target = wider.get_layer(copy_name(stacks[index], _scope(group, heads), index))
+            keep_state(source.stack, target.stack, weights=True)
     for task in heads:
-        copy_stage_weights(model.get_layer(task).stack, wider.get_layer(task))
+        keep_state(model.get_layer(task).stack, wider.get_layer(task).stack, weights=True)
     return wider
 
 

@@ -2,11 +2,12 @@
 
 from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models.columns import place_column, place_shared
+from keras_mtl.models.copies import check_copy_weights
 from keras_mtl.models.dependencies import place_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
-def branched_sharing(inputs, stages, heads, *, branches, copy_weights=False, depends_on=None, name=None):
+def branched_sharing(inputs, stages, heads, *, branches, copy_weights=None, depends_on=None, name=None):
     """Builds a model in which groups of tasks share stages and then part.
 
     `branches[i]` says which tasks share stage i. Groups may split from one
@@ -22,8 +23,10 @@ def branched_sharing(inputs, stages, heads, *, branches, copy_weights=False, dep
         heads: Dict from task name to a Keras layer or a list of layers.
         branches: List with an entry for each stage: a list of groups, each a
             list of tasks. Every task is in one group of each entry.
-        copy_weights: Boolean. Whether the branches' copies start from the
-            given stages' weights, which have to be built. Defaults to `False`.
+        copy_weights: `None` or boolean. Whether the branches' copies start from
+            the given stages' weights, which have to be built. Defaults to
+            `None`: every copy starts anew, and weights that would be lost are
+            refused (see the guide, "What copies keep").
         depends_on: `None` or a dict from task to another task, a
             `keras_mtl.Dependency` or a list of them: what the task's head takes
             beside its own features. Defaults to `None`.
@@ -57,6 +60,8 @@ def branched_sharing(inputs, stages, heads, *, branches, copy_weights=False, dep
     stacks, heads = check_stages(stages), check_heads(heads)
     tasks = tuple(heads)
     tree = _check_branches(branches, tasks, len(stacks))
+    parted = [[] if len(groups) == 1 < len(tasks) else stack for stack, groups in zip(stacks, tree, strict=True)]
+    copy_weights = check_copy_weights(copy_weights, parted)
     tensors = dict.fromkeys(tasks, inputs)
     for index, (stack, groups) in enumerate(zip(stacks, tree, strict=True)):
         for group in groups:

@@ -5,7 +5,7 @@ from keras_mtl.models.stitching import stitched
 
 
 def cross_stitch(
-    inputs, stages, heads, *, units="channel", self_weight=0.9, copy_weights=False, depends_on=None, name=None
+    inputs, stages, heads, *, units="channel", self_weight=0.9, copy_weights=None, depends_on=None, name=None
 ):
     """Builds a cross-stitch network.
 
@@ -34,8 +34,10 @@ def cross_stitch(
             `"layer"`: one for each pair of tasks. Defaults to `"channel"`.
         self_weight: Float. Where `alpha_kk` starts; the others start at
             `(1 - self_weight) / (K - 1)`. Defaults to 0.9.
-        copy_weights: Boolean. Whether all columns start from the given stages'
-            weights, which have to be built. Defaults to `False`.
+        copy_weights: `None` or boolean. Whether all columns start from the
+            given stages' weights, which have to be built. Defaults to `None`:
+            every copy starts anew, and weights that would be lost are refused
+            (see the guide, "What copies keep").
         depends_on: `None` or a dict from task to another task, a
             `keras_mtl.Dependency` or a list of them: what the task's head takes
             beside its own features. Defaults to `None`.

@@ -7,7 +7,9 @@ from keras import ops
 
 from keras_mtl.layers import Join, Stage
 from keras_mtl.models.arguments import as_stack
-from keras_mtl.models.columns import call_stage, copy_layer, place_head, place_unit
+from keras_mtl.models.columns import call_stage, place_head, place_unit
+from keras_mtl.models.copies import copy_stack, keep_state
+from keras_mtl.numbers import check_boolean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +55,7 @@ class Dependency:
     def __post_init__(self):
         if self.take not in ("output", "features"):
             raise ValueError(f"`take` should be 'output' or 'features'. Received: take={self.take!r}")
-        if not isinstance(self.stop_gradient, bool):
-            raise ValueError(f"`stop_gradient` should be True or False. Received: stop_gradient={self.stop_gradient!r}")
+        check_boolean(self.stop_gradient, "stop_gradient")
 
 
 def place_heads(heads, features, depends_on=None):
@@ -155,8 +156,10 @@ def _join(tensor, sources, outputs, taken, task):
         given = ops.stop_gradient(given) if source.stop_gradient else given
         if source.through is not None:
             scope = f"{task}/from_{source.task}"
-            layers = [copy_layer(layer, tag=scope) for layer in as_stack(source.through, f"`through` of task '{task}'")]
+            through = as_stack(source.through, f"`through` of task '{task}'")
+            layers = copy_stack(through, scope, f"`through` of task '{task}'")
             given = place_unit(layers, given, scope)
+            keep_state(through, layers)
         beside.append(given)
     shapes = [tuple(x.shape) for x in (tensor, *beside)]
     try:

@@ -8,7 +8,7 @@ from keras_mtl.layers import DSelectKGate
 from keras_mtl.models.dependencies import place_heads
 from keras_mtl.models.experts import expert_stages, gated, place_experts
 from keras_mtl.models.multi_task_model import MultiTaskModel
-from keras_mtl.numbers import check_integer
+from keras_mtl.numbers import check_boolean, check_integer
 
 
 def dselect_k(
@@ -23,7 +23,7 @@ def dselect_k(
     gate=None,
     gamma=1.0,
     entropy_strength=0.0,
-    copy_weights=False,
+    copy_weights=None,
     depends_on=None,
     name=None,
 ):
@@ -50,8 +50,10 @@ def dselect_k(
         gamma: Float. Width of the smooth step. Defaults to 1.
         entropy_strength: Float. How much the selectors' entropy adds to the
             loss in training, which makes them choose sooner. Defaults to 0.
-        copy_weights: Boolean. Whether all experts start from the given stages'
-            weights. Defaults to `False`.
+        copy_weights: `None` or boolean. Whether all experts start from the
+            given stages' weights. Defaults to `None`: every copy starts anew,
+            and weights that would be lost are refused (see the guide, "What
+            copies keep").
         depends_on: `None` or a dict from task to another task, a
             `keras_mtl.Dependency` or a list of them: what the task's head takes
             beside its own features. Defaults to `None`.
@@ -79,12 +81,13 @@ def dselect_k(
     - H. Hazimeh et al., "DSelect-k: Differentiable Selection in the Mixture of Experts with Applications to Multi-Task
       Learning", NeurIPS 2021.
     """
+    check_boolean(per_example, "per_example")
     experts = check_integer(experts, "experts", 1)
     make_gate = functools.partial(
         DSelectKGate, k=k, per_example=per_example, gamma=gamma, entropy_strength=entropy_strength, name="select"
     )
     make_gate(experts)  # one expert has no gate, but the options are checked all the same
-    tensor, stacks, heads = expert_stages(inputs, stages, heads, shared_depth)
+    tensor, stacks, heads, copy_weights = expert_stages(inputs, stages, heads, shared_depth, copy_weights)
     features = place_experts(stacks, tensor, "shared", experts, copy_weights, shared_depth)
     if not per_example:  # the gate takes nothing but the batch size from its input
         tensor, gate = keras.tree.flatten(tensor)[0], []

@@ -6,17 +6,19 @@ import keras
 
 from keras_mtl.layers import ExpertMixture, Gate
 from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models.columns import copy_layer, place_column, place_shared, place_unit
+from keras_mtl.models.columns import place_column, place_shared, place_unit
+from keras_mtl.models.copies import check_copy_weights, copy_stack, keep_state
 from keras_mtl.models.dependencies import place_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 from keras_mtl.numbers import check_integer, check_number
 
 
-def expert_stages(inputs, stages, heads, shared_depth=0):
+def expert_stages(inputs, stages, heads, shared_depth, copy_weights):
     """Checks a builder's arguments and places the stages below the experts.
 
     Returns:
-        Tuple of what the experts take, the stacks of an expert and the heads.
+        Tuple of what the experts take, the stacks of an expert, the heads and
+        whether experts start from the weights of the stages.
     """
     check_inputs(inputs)
     stacks, heads = check_stages(stages), check_heads(heads)
@@ -26,10 +28,11 @@ def expert_stages(inputs, stages, heads, shared_depth=0):
             f"`shared_depth` should be below the number of stages, {len(stacks)}, so that at least one stage is left "
             f"for the experts. Received: shared_depth={shared_depth!r}"
         )
-    return place_shared(stacks[:shared_depth], inputs), stacks[shared_depth:], heads
+    copy_weights = check_copy_weights(copy_weights, stacks[shared_depth:], shared_depth)
+    return place_shared(stacks[:shared_depth], inputs), stacks[shared_depth:], heads, copy_weights
 
 
-def place_experts(stacks, tensor, scope, count, copy_weights=False, first_index=0):
+def place_experts(stacks, tensor, scope, count, copy_weights, first_index=0):
     """Calls `count` fresh copies of stages as experts.
 
     Returns:
@@ -60,11 +63,13 @@ def place_gate(make_gate, tensor, count, owner, gate=None, label="gate"):
         The gate's output.
     """
     if gate is not None:
-        before = gate if isinstance(gate, (list, tuple)) else [gate]
-        before = [copy_layer(layer, tag=f"{owner}/{label}") for layer in before]
+        given = gate if isinstance(gate, (list, tuple)) else [gate]
+        before = copy_stack(given, f"{owner}/{label}", "`gate`")
     else:
-        before = _flattening(tensor)
-    return place_unit([*before, make_gate(count)], tensor, f"{owner}/{label}")
+        given = before = _flattening(tensor)
+    probabilities = place_unit([*before, make_gate(count)], tensor, f"{owner}/{label}")
+    keep_state(given, before)
+    return probabilities
 
 
 def _flattening(tensor):

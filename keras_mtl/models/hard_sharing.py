@@ -2,12 +2,13 @@
 
 from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models.columns import place_column, place_shared
+from keras_mtl.models.copies import check_copy_weights
 from keras_mtl.models.dependencies import place_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 from keras_mtl.numbers import check_integer
 
 
-def hard_sharing(inputs, stages, heads, *, shared_depth=None, copy_weights=False, depends_on=None, name=None):
+def hard_sharing(inputs, stages, heads, *, shared_depth=None, copy_weights=None, depends_on=None, name=None):
     """Builds a model whose tasks share the first stages and then part.
 
     The output of task k is `h_k(c_k(phi(x)))`: `phi` are the first
@@ -24,9 +25,10 @@ def hard_sharing(inputs, stages, heads, *, shared_depth=None, copy_weights=False
         shared_depth: Integer from 0 to `len(stages)`. How many stages are
             shared. 0 gives independent single-task columns. Defaults to
             `None`: all stages.
-        copy_weights: Boolean. Whether the tasks' copies start from the given
-            stages' weights, as pretrained columns do; the stages must be
-            built. Defaults to `False`.
+        copy_weights: `None` or boolean. Whether the tasks' copies start from
+            the given stages' weights, as pretrained columns do; the stages must
+            be built. Defaults to `None`: every copy starts anew, and weights
+            that would be lost are refused (see the guide, "What copies keep").
         depends_on: `None` or a dict from task to another task, a
             `keras_mtl.Dependency` or a list of them: what the task's head takes
             beside its own features. Defaults to `None`.
@@ -61,6 +63,7 @@ def hard_sharing(inputs, stages, heads, *, shared_depth=None, copy_weights=False
     stacks, heads = check_stages(stages), check_heads(heads)
     depth = check_integer(shared_depth, "shared_depth", 0, len(stacks), or_none=True)
     depth = len(stacks) if depth is None else depth
+    copy_weights = check_copy_weights(copy_weights, stacks[depth:], depth)
     features = place_shared(stacks[:depth], inputs)
     columns = {task: place_column(stacks[depth:], features, task, copy_weights, first_index=depth) for task in heads}
     return MultiTaskModel(inputs, place_heads(heads, columns, depends_on), name=name)

@@ -8,7 +8,8 @@ import keras
 from keras_mtl.layers import GumbelGate
 from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models.branched_sharing import branched_sharing
-from keras_mtl.models.columns import copy_layer, copy_name, copy_stage_weights, place_column, stage_label
+from keras_mtl.models.columns import copy_name, place_column, stage_label
+from keras_mtl.models.copies import check_copy_weights, copy_layer, keep_state
 from keras_mtl.models.dependencies import place_heads
 from keras_mtl.models.experts import place_gate, place_mixture
 from keras_mtl.models.multi_task_model import MultiTaskModel
@@ -25,7 +26,7 @@ def learning_to_branch(
     temperature=10.0,
     decay=0.999,
     min_temperature=0.5,
-    copy_weights=False,
+    copy_weights=None,
     depends_on=None,
     name=None,
 ):
@@ -51,8 +52,10 @@ def learning_to_branch(
         decay: Float. What the temperature is multiplied with at each step.
             Defaults to 0.999.
         min_temperature: Float. Where it stops. Defaults to 0.5.
-        copy_weights: Boolean. Whether all branches start from the given
-            stages' weights, which have to be built. Defaults to `False`.
+        copy_weights: `None` or boolean. Whether all branches start from the
+            given stages' weights, which have to be built. Defaults to `None`:
+            every copy starts anew, and weights that would be lost are refused
+            (see the guide, "What copies keep").
         depends_on: `None` or a dict from task to another task, a
             `keras_mtl.Dependency` or a list of them: what the task's head takes
             beside its own features. Defaults to `None`.
@@ -90,6 +93,7 @@ def learning_to_branch(
     """
     check_inputs(inputs)
     stacks, heads = check_stages(stages), check_heads(heads)
+    copy_weights = check_copy_weights(copy_weights, stacks)
     count = check_integer(branches, "branches", 1, or_none=True) or len(heads)
     make_gate = functools.partial(
         GumbelGate,
@@ -172,9 +176,10 @@ def extract_branches(model, name=None):
                 scope = "shared"
             else:
                 scope = group[0] if len(group) == 1 else f"shared/{'_and_'.join(group)}"
-            copy_stage_weights(source.stack, extracted.get_layer(copy_name(stages[index], scope, index)))
+            copied = extracted.get_layer(copy_name(stages[index], scope, index))
+            keep_state(source.stack, copied.stack, weights=True)
     for task in model.tasks:
-        copy_stage_weights(model.get_layer(task).stack, extracted.get_layer(task))
+        keep_state(model.get_layer(task).stack, extracted.get_layer(task).stack, weights=True)
     return extracted
 
 

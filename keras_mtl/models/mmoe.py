@@ -16,7 +16,7 @@ def mmoe(
     gate=None,
     gate_temperature=1.0,
     gate_dropout=0.0,
-    copy_weights=False,
+    copy_weights=None,
     depends_on=None,
     name=None,
 ):
@@ -43,9 +43,11 @@ def mmoe(
         gate_dropout: Float. In training, how likely an expert is left out of a
             gate for an example; it keeps gates from settling on one expert.
             Defaults to 0.
-        copy_weights: Boolean. Whether all experts start from the given stages'
-            weights, which have to be built. They start equal then, and only
-            the gates make them part. Defaults to `False`.
+        copy_weights: `None` or boolean. Whether all experts start from the
+            given stages' weights, which have to be built. They start equal
+            then, and only the gates make them part. Defaults to `None`: every
+            copy starts anew, and weights that would be lost are refused (see
+            the guide, "What copies keep").
         depends_on: `None` or a dict from task to another task, a
             `keras_mtl.Dependency` or a list of them: what the task's head takes
             beside its own features. Defaults to `None`.
@@ -79,7 +81,7 @@ def mmoe(
     """
     experts = check_integer(experts, "experts", 1)
     make_gate = softmax_gate(gate_temperature, gate_dropout)
-    tensor, stacks, heads = expert_stages(inputs, stages, heads, shared_depth)
+    tensor, stacks, heads, copy_weights = expert_stages(inputs, stages, heads, shared_depth, copy_weights)
     features = place_experts(stacks, tensor, "shared", experts, copy_weights, shared_depth)
     mixed = {task: gated(make_gate, tensor, features, task, gate) for task in heads}
     outputs = place_heads(heads, mixed, depends_on)

@@ -4,11 +4,12 @@ import keras
 from keras import layers
 
 from keras_mtl.layers import AttentionMask, Stage
-from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models.columns import call_stage, copy_layer, place_unit, stage_label
+from keras_mtl.models.arguments import as_stack, check_heads, check_inputs, check_stages
+from keras_mtl.models.columns import call_stage, place_unit, stage_label
+from keras_mtl.models.copies import copy_stack, keep_state
 from keras_mtl.models.dependencies import place_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
-from keras_mtl.numbers import check_integer
+from keras_mtl.numbers import check_boolean, check_integer
 
 _BY_RANK = {
     3: (layers.Conv1D, layers.MaxPooling1D, layers.UpSampling1D, layers.GlobalAveragePooling1D),
@@ -77,8 +78,10 @@ def mtan(inputs, stages, heads, *, hidden=None, batch_normalization=True, task_s
     Deviations: any trunk, not SegNet alone. `C` comes before the pooling, as
     in the paper, which happens where the next stage needs it.
     """
+    check_boolean(batch_normalization, "batch_normalization")
     check_inputs(inputs)
     stacks, heads = check_stages(stages), check_heads(heads)
+    given = None if task_stage is None else as_stack(task_stage, "`task_stage`")
     hidden = check_integer(hidden, "hidden", 1, or_none=True)
     if not stacks:
         raise ValueError("`stages` should hold at least one stage to attend to. Received: stages=[]")
@@ -94,9 +97,11 @@ def mtan(inputs, stages, heads, *, hidden=None, batch_normalization=True, task_s
             mask = AttentionMask(second.shape[-1], hidden, batch_normalization, name="attention")
             mask = place_unit(mask, seen, f"{task}/attention/{label}")
             masked = layers.Multiply(name=f"{task}_masked_{label}")([mask, second])
-            own = _task_stage(task_stage, masked, batch_normalization, f"{task}/features/{label}")
-            stage = Stage(own, scope=f"{task}/features/{label}", name=f"{task}_features_{label}")
+            scope = f"{task}/features/{label}"
+            own = copy_stack(given, scope, "`task_stage`") if given else _task_stage(masked, batch_normalization)
+            stage = Stage(own, scope=scope, name=f"{task}_features_{label}")
             features[task] = call_stage(stage, masked, f"`task_stage` of task '{task}' after `stages[{index}]`")
+            keep_state(given or own, own)
     outputs = place_heads(heads, features, depends_on)
     return MultiTaskModel(inputs, outputs, name=name)
 
@@ -121,10 +126,7 @@ def _place_trunk(stack, tensor, index):
     return first, second
 
 
-def _task_stage(task_stage, tensor, batch_normalization, scope):
-    if task_stage is not None:
-        given = task_stage if isinstance(task_stage, (list, tuple)) else [task_stage]
-        return [copy_layer(layer, tag=scope) for layer in given]
+def _task_stage(tensor, batch_normalization):
     width, rank = tensor.shape[-1], len(tensor.shape)
     options = {"use_bias": not batch_normalization, "name": "project"}
     project = layers.Dense(width, **options)

@@ -4,9 +4,10 @@ import os
 
 import keras
 
-from keras_mtl.models.arguments import check_task_names
+from keras_mtl.files import is_one_file, whole_file
+from keras_mtl.layers import Stage
+from keras_mtl.models.arguments import check_outputs
 from keras_mtl.models.coefficients import joint_losses, read_coefficients
-from keras_mtl.models.saving import is_one_file, whole_file
 from keras_mtl.models.sharing import Sharing
 from keras_mtl.models.summary import sharing_table
 from keras_mtl.training.trainer import TaskTrainer
@@ -26,8 +27,8 @@ class MultiTaskModel(TaskTrainer):
         name: String. Name of the model.
 
     Raises:
-        ValueError: If `outputs` is not a dict, is empty, or a task's name
-            cannot be part of log and variable names.
+        ValueError: If `outputs` is not a dict of one tensor for each task, is
+            empty, or a task's name cannot be part of log and variable names.
 
     Example:
 
@@ -48,14 +49,11 @@ class MultiTaskModel(TaskTrainer):
     """
 
     def __init__(self, inputs, outputs, name=None, **kwargs):
-        if not isinstance(outputs, dict):
-            raise ValueError(f"`outputs` should be a dict from task to Keras tensor. Received: outputs={outputs!r}")
-        tasks = check_task_names(outputs)
+        tasks = check_outputs(outputs)
         super().__init__(inputs, outputs, name=name, **kwargs)
         self._tasks = tasks
         self._weightings = []  # tracked lists, so that recompiling can put others in
         self._penalties = []
-        self._evaluating = False
 
     @property
     def tasks(self):
@@ -86,6 +84,31 @@ class MultiTaskModel(TaskTrainer):
         """
         self._check_task(task)
         return self.sharing.task_variables(task)
+
+    def get_layer(self, name=None, index=None):
+        """Gives a layer by its name or its place, also one within a stage.
+
+        Args:
+            name: String. Name of a layer of the model, or of a layer of one of
+                its stages.
+            index: Integer. Place of a layer of the model.
+
+        Returns:
+            A Keras layer.
+
+        Raises:
+            ValueError: If there is no such layer, or several stages have one.
+        """
+        if name is None or index is not None or any(layer.name == name for layer in self.layers):
+            return super().get_layer(name, index)
+        stages = [stage for stage in self.layers if isinstance(stage, Stage)]
+        owners = [stage for stage in stages if any(layer.name == name for layer in stage.layers)]
+        if len(owners) > 1:
+            raise ValueError(
+                f"`name` should be of a layer of one stage. Received: name={name!r}, which stands in "
+                f"{[stage.name for stage in owners]}: take `get_layer` of one of these stages"
+            )
+        return owners[0].get_layer(name) if owners else super().get_layer(name)
 
     def task_model(self, task):
         """Makes the single-task model of a task, for export and serving.
@@ -133,7 +156,7 @@ class MultiTaskModel(TaskTrainer):
         if freeze not in (None, "trunk", "all"):
             raise ValueError(f"`freeze` should be None, 'trunk' or 'all'. Received: freeze={freeze!r}")
         features = self._features_for_new_task(at)
-        for layer in self.layers:
+        for layer in self.layers if freeze == "all" else self.sharing.layers:
             if freeze == "all" or (freeze == "trunk" and self.sharing.is_shared(layer)):
                 layer.trainable = False
         outputs = {task: self.output[task] for task in self.tasks}
@@ -142,7 +165,7 @@ class MultiTaskModel(TaskTrainer):
 
     def _features_for_new_task(self, at):
         if at is not None:
-            return self.get_layer(at).output
+            return super().get_layer(at).output
         places = self.sharing.features() if len(self.tasks) > 1 else [self.layers[-1].input]
         if len(places) != 1:
             raise ValueError(

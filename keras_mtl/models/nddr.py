@@ -2,6 +2,7 @@
 
 from keras_mtl.layers import NDDR
 from keras_mtl.models.stitching import stitched
+from keras_mtl.numbers import check_boolean
 
 
 def nddr(
@@ -12,7 +13,7 @@ def nddr(
     self_weight=0.9,
     batch_normalization=False,
     kernel_regularizer=None,
-    copy_weights=False,
+    copy_weights=None,
     depends_on=None,
     name=None,
 ):
@@ -39,8 +40,10 @@ def nddr(
         batch_normalization: Boolean. Whether batch normalization follows the
             projection. Defaults to `False`.
         kernel_regularizer: Keras regularizer of `W_k`. Defaults to `None`.
-        copy_weights: Boolean. Whether all columns start from the given stages'
-            weights, which have to be built. Defaults to `False`.
+        copy_weights: `None` or boolean. Whether all columns start from the
+            given stages' weights, which have to be built. Defaults to `None`:
+            every copy starts anew, and weights that would be lost are refused
+            (see the guide, "What copies keep").
         depends_on: `None` or a dict from task to another task, a
             `keras_mtl.Dependency` or a list of them: what the task's head takes
             beside its own features. Defaults to `None`.
@@ -71,6 +74,7 @@ def nddr(
     Deviations: any number of tasks. Batch normalization and weight decay,
     which the paper has, are options. There is no shortcut variant.
     """
+    check_boolean(batch_normalization, "batch_normalization")
 
     def unit(place):
         return NDDR(place, self_weight, batch_normalization, kernel_regularizer, name="nddr")

@@ -19,7 +19,7 @@ from keras_mtl.layers import (
 from keras_mtl.models.arguments import check_stages, check_task_names
 from keras_mtl.models.columns import call_stage, place_head
 from keras_mtl.models.multi_task_model import MultiTaskModel
-from keras_mtl.numbers import check_integer, check_number
+from keras_mtl.numbers import check_boolean, check_integer, check_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +119,7 @@ def omninet(
     it too, and no further projection. Caches of inputs with space come before
     those without, which attention does not notice.
     """
+    check_boolean(spatial, "spatial")
     _check(inputs, peripherals, tasks)
     core = _Core(
         check_integer(encoder_blocks, "encoder_blocks"),

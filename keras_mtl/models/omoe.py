@@ -16,7 +16,7 @@ def omoe(
     gate=None,
     gate_temperature=1.0,
     gate_dropout=0.0,
-    copy_weights=False,
+    copy_weights=None,
     depends_on=None,
     name=None,
 ):
@@ -37,8 +37,10 @@ def omoe(
             input, flattened.
         gate_temperature: Float. Defaults to 1.
         gate_dropout: Float. Defaults to 0.
-        copy_weights: Boolean. Whether all experts start from the given stages'
-            weights. Defaults to `False`.
+        copy_weights: `None` or boolean. Whether all experts start from the
+            given stages' weights. Defaults to `None`: every copy starts anew,
+            and weights that would be lost are refused (see the guide, "What
+            copies keep").
         depends_on: `None` or a dict from task to another task, a
             `keras_mtl.Dependency` or a list of them: what the task's head takes
             beside its own features. Defaults to `None`.
@@ -67,7 +69,7 @@ def omoe(
     """
     experts = check_integer(experts, "experts", 1)
     make_gate = softmax_gate(gate_temperature, gate_dropout)
-    tensor, stacks, heads = expert_stages(inputs, stages, heads, shared_depth)
+    tensor, stacks, heads, copy_weights = expert_stages(inputs, stages, heads, shared_depth, copy_weights)
     features = place_experts(stacks, tensor, "shared", experts, copy_weights, shared_depth)
     mixed = gated(make_gate, tensor, features, "shared", gate)
     outputs = place_heads(heads, dict.fromkeys(heads, mixed), depends_on)

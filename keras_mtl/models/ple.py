@@ -14,7 +14,7 @@ def ple(
     gate=None,
     gate_temperature=1.0,
     gate_dropout=0.0,
-    copy_weights=False,
+    copy_weights=None,
     depends_on=None,
     name=None,
 ):
@@ -46,8 +46,10 @@ def ple(
             see, flattened.
         gate_temperature: Float. Defaults to 1.
         gate_dropout: Float. As with `mmoe`. Defaults to 0.
-        copy_weights: Boolean. Whether all experts of a level start from the
-            given stage's weights. Defaults to `False`.
+        copy_weights: `None` or boolean. Whether all experts of a level start
+            from the given stage's weights. Defaults to `None`: every copy
+            starts anew, and weights that would be lost are refused (see the
+            guide, "What copies keep").
         depends_on: `None` or a dict from task to another task, a
             `keras_mtl.Dependency` or a list of them: what the task's head takes
             beside its own features. Defaults to `None`.
@@ -80,7 +82,7 @@ def ple(
     weight for each task, is `sample_space` and `loss_weights` of `compile`.
     """
     make_gate = softmax_gate(gate_temperature, gate_dropout)
-    tensor, stacks, heads = expert_stages(inputs, stages, heads, shared_depth)
+    tensor, stacks, heads, copy_weights = expert_stages(inputs, stages, heads, shared_depth, copy_weights)
     levels = [[stack] for stack in stacks]
     return extraction(
         inputs,

@@ -5,7 +5,7 @@ import functools
 from keras_mtl.layers import LayerStitch, OrthogonalStage, Stage, SubspaceStitch
 from keras_mtl.models.columns import place_unit
 from keras_mtl.models.stitching import stitched
-from keras_mtl.numbers import check_integer, check_number
+from keras_mtl.numbers import check_boolean, check_integer, check_number
 
 
 def sluice(
@@ -18,7 +18,7 @@ def sluice(
     layer_stitch=True,
     last_weight=0.9,
     orthogonality=0.1,
-    copy_weights=False,
+    copy_weights=None,
     depends_on=None,
     name=None,
 ):
@@ -56,8 +56,10 @@ def sluice(
             start at `(1 - last_weight) / (L - 1)`. Defaults to 0.9.
         orthogonality: Float. Strength of the constraint; 0 is without.
             Defaults to 0.1.
-        copy_weights: Boolean. Whether all columns start from the given stages'
-            weights, which have to be built. Defaults to `False`.
+        copy_weights: `None` or boolean. Whether all columns start from the
+            given stages' weights, which have to be built. Defaults to `None`:
+            every copy starts anew, and weights that would be lost are refused
+            (see the guide, "What copies keep").
         depends_on: `None` or a dict from task to another task, a
             `keras_mtl.Dependency` or a list of them: what the task's head takes
             beside its own features. Defaults to `None`.
@@ -92,6 +94,7 @@ def sluice(
     Private and shared subspaces are not told apart: `alpha` learns it. The
     last stage is stitched too.
     """
+    check_boolean(layer_stitch, "layer_stitch")
     subspaces = check_integer(subspaces, "subspaces", 1)
     orthogonality = check_number(orthogonality, "orthogonality", least=0)
     last_weight = check_number(last_weight, "last_weight")

@@ -5,6 +5,7 @@ import functools
 from keras_mtl.layers import Stage, TiedStage
 from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models.columns import copy_name, place_column
+from keras_mtl.models.copies import check_copy_weights
 from keras_mtl.models.dependencies import place_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 from keras_mtl.numbers import check_number
@@ -18,7 +19,7 @@ def soft_sharing(
     distance="l2",
     strength=0.01,
     normalization="laf",
-    copy_weights=False,
+    copy_weights=None,
     depends_on=None,
     name=None,
 ):
@@ -53,8 +54,10 @@ def soft_sharing(
             matrices of stacked weights: `K x rest`, the mean over each axis
             against the rest, or the mean over each place to cut the row of
             axes. Defaults to `"laf"`.
-        copy_weights: Boolean. Whether all columns start from the given stages'
-            weights, which have to be built. Defaults to `False`.
+        copy_weights: `None` or boolean. Whether all columns start from the
+            given stages' weights, which have to be built. Defaults to `None`:
+            every copy starts anew, and weights that would be lost are refused
+            (see the guide, "What copies keep").
         depends_on: `None` or a dict from task to another task, a
             `keras_mtl.Dependency` or a list of them: what the task's head takes
             beside its own features. Defaults to `None`.
@@ -93,6 +96,7 @@ def soft_sharing(
     """
     check_inputs(inputs)
     stacks, heads = check_stages(stages), check_heads(heads)
+    copy_weights = check_copy_weights(copy_weights, stacks)
     strengths = _strengths(strength, len(stacks))
     features = {}
     for task in heads:

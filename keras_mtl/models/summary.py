@@ -29,8 +29,8 @@ def sharing_table(model):
         marks = ["●" if task in served else "○" if task in fed else "" for task in tasks]
         table.add_row(layer.name, f"{count_parameters(layer.weights):,}", *marks)
     table.add_section()
-    totals = [sum(count_parameters(x.weights) for x in sharing.layers if t in sharing.feeds(x)) for t in tasks]
-    shared = sum(count_parameters(x.weights) for x in sharing.layers if sharing.is_shared(x))
+    totals = [count_parameters(sharing.weights_of(task)) for task in tasks]
+    shared = count_parameters(sharing.weights_of())
     table.add_row("serving the task", f"{count_parameters(model.weights):,}", *(f"{total:,}" for total in totals))
     table.add_row("shared by two tasks or more", f"{shared:,}")
     if any(sharing.tasks_of(layer) != sharing.feeds(layer) for layer in sharing.layers):
@@ -40,5 +40,5 @@ def sharing_table(model):
             distance = layer.distance if isinstance(layer.distance, str) else layer.distance.__name__
             table.add_row(f"{', '.join(layer.partners)} tied by {layer.strength:g} × {distance}")
     stream = io.StringIO()
-    Console(file=stream, width=200).print(table)
+    Console(file=stream, width=200, markup=False, emoji=False).print(table)
     return stream.getvalue()

@@ -4,6 +4,7 @@ import numpy as np
 from keras import layers
 
 from keras_mtl.models.arguments import check_inputs, check_stages
+from keras_mtl.models.copies import built_copy
 
 
 def select_columns(matrix, count):
@@ -60,7 +61,8 @@ def thin_stages(inputs, stages, keep):
         inputs: `keras.Input` that the first stage takes.
         stages: List of built Keras layers (or lists of layers): `Dense`,
             `Conv1D` and `Conv2D` with channels last and without groups,
-            `BatchNormalization`, and layers without weights.
+            `BatchNormalization`, layers without weights and, before the first
+            of these, layers that do not train.
         keep: Float above 0 and at most 1, the share of each layer's channels,
             or a dict from layer name to their number; layers that are left out
             of it keep all.
@@ -99,7 +101,11 @@ def _thinned(layer, keep, state):
         places = state["kept"] if state["kept"] is not None else slice(None)
         weights = [w[places] for w in layer.get_weights()]
     else:
-        thin, weights = type(layer).from_config(config), []
+        # What does not train, such as an adapted `Normalization`, stays as it is where no layer below was thinned.
+        kept = not layer.trainable_weights and state["kept"] is None
+        thin = type(layer).from_config(config)
+        thin = built_copy(layer, thin) if kept else thin
+        weights = thin.get_weights() if kept else []
     state["tensor"] = thin(state["tensor"])
     if len(weights) != len(thin.weights):
         raise ValueError(

@@ -5,6 +5,7 @@ import keras
 from keras_mtl.layers import DistilledPolicy
 from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models.columns import place_column, place_head, place_shared, place_unit
+from keras_mtl.models.copies import check_copy_weights
 from keras_mtl.models.multi_task_model import MultiTaskModel
 from keras_mtl.numbers import check_integer
 from keras_mtl.rl.tabular import check_regularization
@@ -12,7 +13,7 @@ from keras_mtl.rl.tabular import check_regularization
 _DISTILLED = "distilled"
 
 
-def distral(inputs, stages, heads, *, alpha=0.5, columns=2, shared_depth=0, copy_weights=False, name=None):
+def distral(inputs, stages, heads, *, alpha=0.5, columns=2, shared_depth=0, copy_weights=None, name=None):
     """Builds policies that are pulled to a distilled one, and share through it.
 
     With two columns, task i has the policy
@@ -34,8 +35,10 @@ def distral(inputs, stages, heads, *, alpha=0.5, columns=2, shared_depth=0, copy
         columns: `2` or `1`. Defaults to `2`.
         shared_depth: Integer. How many first stages the tasks share with the
             distilled policy. Defaults to `0`, as in the paper.
-        copy_weights: Boolean. Whether the tasks' copies start from the given
-            stages' weights. Defaults to `False`.
+        copy_weights: `None` or boolean. Whether the tasks' copies start from
+            the given stages' weights. Defaults to `None`: every copy starts
+            anew, and weights that would be lost are refused (see the guide,
+            "What copies keep").
         name: String. Name of the model.
 
     Returns:
@@ -70,6 +73,7 @@ def distral(inputs, stages, heads, *, alpha=0.5, columns=2, shared_depth=0, copy
     if columns not in (1, 2):
         raise ValueError(f"`columns` should be 1 or 2. Received: columns={columns!r}")
     shared_depth = check_integer(shared_depth, "shared_depth", 0, len(stacks))
+    copy_weights = check_copy_weights(copy_weights, stacks[shared_depth:], shared_depth)
     trunk = place_shared(stacks[:shared_depth], inputs)
     own = {}
     for task, head in heads.items():

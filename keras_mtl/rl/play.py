@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+from keras_mtl.files import whole_file
+from keras_mtl.numbers import check_boolean
 from keras_mtl.rl.environments import Copies, check_environment, check_model, make
 from keras_mtl.rl.rollouts import draw
 
@@ -29,6 +31,7 @@ def evaluate(model, environments, *, episodes=20, greedy=False, max_steps=10_000
     Raises:
         ValueError: As `keras_mtl.rl.train`.
     """
+    check_boolean(greedy, "greedy")
     losses = check_model(model, environments)
     rng = np.random.default_rng(seed)
     found = {}
@@ -68,8 +71,8 @@ def record(model, task, environment, path, *, episodes=1, greedy=False, max_step
 
     Raises:
         ValueError: If the environment does not render arrays.
-        ImportError: If pillow is not installed.
     """
+    check_boolean(greedy, "greedy")
     losses = check_model(model, {task: environment})
     one = make(environment)
     check_environment(task, one, model, losses[task])
@@ -101,9 +104,8 @@ def _choose(model, task, loss, observations, greedy, rng):
 
 
 def _save(frames, path, fps):
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError("`record` needs pillow: pip install pillow") from error
+    from PIL import Image
+
     first, *others = (Image.fromarray(np.asarray(frame)) for frame in frames)
-    first.save(path, save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
+    with whole_file(path) as part:
+        first.save(part, save_all=True, append_images=others, duration=round(1000 / fps), loop=0)

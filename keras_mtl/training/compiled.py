@@ -1,5 +1,8 @@
 """What `compile` was given, checked and made ready for the training step."""
 
+import inspect
+import numbers
+
 import keras
 import numpy as np
 from keras import ops
@@ -7,12 +10,16 @@ from keras import ops
 from keras_mtl import weighting as weightings
 from keras_mtl.metrics.delta_m import DeltaM
 from keras_mtl.numbers import check_number
+from keras_mtl.training.log_names import check_log_names, names_of
+from keras_mtl.training.metric_functions import get_metric
 from keras_mtl.training.penalties import Penalties
-from keras_mtl.training.resolve import get_loss, get_metric, loss_kind
+from keras_mtl.training.resolve import get_loss, loss_kind
+from keras_mtl.training.static_weights import StaticWeights
 from keras_mtl.training.task_losses import TaskLosses
-from keras_mtl.training.trackers import NonFiniteSteps, TaskMeans, TaskMetric, TaskPairs, TotalLoss
+from keras_mtl.training.trackers import FaultyInputs, NonFiniteSteps, TaskMeans, TaskMetric, TaskPairs, TotalLoss
 
 GRADIENTS = ("parameters", "last_shared", "features")
+_COLLECTED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 ON_NONFINITE = ("raise", "skip_task", "skip_step")
 
 
@@ -31,41 +38,47 @@ class Compiled:
         self.outputs = model.tasks
         self.optimized = None  # the variables that the optimizer was built for, where the model built it
         self.left_out = ()  # tasks that get no data on purpose, as curricula do
+        self.evaluating = False  # the trackers' logs are those of an evaluation
+        self.tasks_total = None  # of the batch that `compute_loss` was called with last
         self.options = options
         losses = self._losses(options["loss"])
         self.tasks = tuple(losses)
-        self.static_weights = keras.Variable(
-            self.checked_static_weights(options["loss_weights"] or {}),
-            trainable=False,
-            dtype="float32",
-            name="static_weights",
+        self.static_weights = StaticWeights(self.checked_static_weights(options["loss_weights"]))
+        self.loss_tracker = TaskMeans(self.tasks, "loss", empty=float("nan"))
+        self.total_tracker = TotalLoss(
+            self.loss_tracker, self.static_weights, empty=lambda: float("nan") if self.evaluating else 0.0
         )
         self.penalties = Penalties(options["penalties"] or {}, losses, model.output)
         self.task_metrics = self._task_metrics(options["metrics"], options["weighted_metrics"], losses, model.output)
+        self.missing = self._missing(options["missing"])
+        # Names of the entries of `y` that metrics and penalties read beside the labels.
+        self.columns = tuple(dict.fromkeys(reader.column for _, reader in self._column_readers()))
         self.task_losses = TaskLosses(
             losses,
-            self.outputs,
-            missing=self._missing(options["missing"]),
+            {task: model.output[task] for task in self.outputs},
+            missing=self.missing,
             sample_space=self._sample_space(options["sample_space"]),
             class_weight=self._class_weight(options["class_weight"]),
-            columns=dict.fromkeys(reader.column for _, reader in self._column_readers()),
+            columns=self.columns,
         )
-        self.weighting = weightings.get(options["weighting"])
+        self.weighting = self._own_weighting(weightings.get(options["weighting"]), model)
         self.weighting.set_tasks(list(self.tasks), [loss_kind(loss) for loss in losses.values()])
         self.gradients = self._gradients(options["gradients"])
         self.gramian_fraction = self._gramian_fraction(options["gramian_fraction"])
         self.check_trunk(model)
         self._build_weighting(model)
         self.penalties.build()
-        self.loss_tracker = TaskMeans(self.tasks, "loss")
-        self.total_tracker = TotalLoss(self.loss_tracker, self.static_weights)
         self.weight_tracker = TaskMeans(self.tasks, "weight")
         self.norm_tracker = TaskMeans(self.tasks, "grad_norm")
-        self.cosine_tracker = keras.metrics.Mean(name="grad_cosine")
+        self.cosine_tracker = keras.metrics.Mean(name="grad_cosine", dtype="float32")
         self.pair_tracker = self._pair_tracker(options["diagnostics"])
         self.on_nonfinite = self._on_nonfinite(options["on_nonfinite"])
         self.nonfinite_tracker = NonFiniteSteps(self.tasks, logged=self.on_nonfinite != "raise")
+        self.check_inputs = self._check_inputs(options["check_inputs"])
+        self.inputs_tracker = FaultyInputs() if self.check_inputs and self.on_nonfinite == "raise" else None
         self.delta_m = self._delta_m(options["delta_m"])
+        self._check_overrides(model)
+        check_log_names(model.name, self.evaluation_metrics, self.metrics, model.further_metrics)
 
     @property
     def takes_task_gradients(self):
@@ -75,7 +88,8 @@ class Compiled:
     @property
     def evaluation_metrics(self):
         """Trackers that make sense without an optimizer step."""
-        more = [tracker for tracker in (self.penalties.tracker, self.delta_m) if tracker is not None]
+        more = (self.penalties.tracker, self.delta_m, self.inputs_tracker)
+        more = [tracker for tracker in more if tracker is not None]
         return [self.total_tracker, self.loss_tracker, *self.task_metrics, *more]
 
     @property
@@ -89,6 +103,11 @@ class Compiled:
         if self.pair_tracker is not None:
             trackers.append(self.pair_tracker)
         return [*trackers, self.nonfinite_tracker]
+
+    @property
+    def log_names(self):
+        """Names of the logs of an evaluation, in their order: the total, the tasks' losses, metrics."""
+        return [name for tracker in self.evaluation_metrics for name in names_of(tracker)]
 
     def check_columns(self, y):
         """Raises where a column beside the labels is not what its reader needs."""
@@ -161,7 +180,7 @@ class Compiled:
         norms = ops.sqrt(ops.maximum(ops.diagonal(gramian), 0.0))
         self.norm_tracker.update_state(ops.cast(norms, "float32"), present)
         if len(self.tasks) > 1:
-            pairs = present[:, None] * present[None, :] * (1.0 - ops.eye(len(self.tasks)))
+            pairs = present[:, None] * present[None, :] * (1.0 - ops.eye(len(self.tasks), dtype="float32"))
             # Divided one side at a time: the product of two norms may overflow or vanish.
             cosines = ops.divide_no_nan(ops.divide_no_nan(gramian, norms[:, None]), norms[None, :])
             cosines = ops.cast(cosines, "float32")
@@ -183,6 +202,7 @@ class Compiled:
             raise ValueError(
                 f"`loss` should be given for the tasks, as a dict {list(self.outputs)}. Received: loss=None"
             )
+        loss = self._in_order(loss, "loss")
         if not isinstance(loss, dict):
             loss = dict.fromkeys(self.outputs, loss)
         self._check_tasks(loss, "loss", self.outputs)
@@ -192,33 +212,48 @@ class Compiled:
         return losses
 
     def checked_static_weights(self, loss_weights):
-        """Static weights as an array of shape `(K,)`; 1 where none is given."""
+        """List of the static weights, numbers or variables; 1 where none is given."""
+        loss_weights = self._in_order({} if loss_weights is None else loss_weights, "loss_weights", self.tasks)
         if not isinstance(loss_weights, dict):
-            raise ValueError(f"`loss_weights` should be a dict keyed by task. Received: loss_weights={loss_weights!r}")
+            raise ValueError(
+                f"`loss_weights` should be a dict keyed by task, or a list in the order of the tasks "
+                f"{list(self.tasks)}. Received: loss_weights={loss_weights!r}"
+            )
         self._check_tasks(loss_weights, "loss_weights", self.tasks)
-        values = np.array([float(loss_weights.get(task, 1.0)) for task in self.tasks], "float32")
-        if not np.all(np.isfinite(values)) or np.any(values < 0):
-            raise ValueError(f"`loss_weights` should be finite and at least 0. Received: loss_weights={loss_weights}")
-        return values
+        for task, weight in loss_weights.items():
+            value = ops.convert_to_numpy(weight) if hasattr(weight, "__array__") else weight
+            value = value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
+            good = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            if not good or not 0 <= value <= np.finfo("float32").max:
+                raise ValueError(
+                    "`loss_weights` should be finite and at least 0: numbers, or scalar `keras.Variable`s that may "
+                    f"change. Received: {weight!r} for task '{task}'"
+                )
+        return [loss_weights.get(task, 1.0) for task in self.tasks]
 
     def _missing(self, missing):
         if not isinstance(missing, dict):
             missing = {} if missing is None else dict.fromkeys(self.outputs, missing)
         self._check_tasks(missing, "missing", self.outputs)
         for task, value in missing.items():
-            if value is not None and value != "nan" and not isinstance(value, (int, float)):
+            if value is not None and value != "nan" and not _is_number(value):
                 raise ValueError(f"`missing` of task '{task}' should be 'nan', a number or None. Received: {value!r}")
         return {
-            task: "nan" if isinstance(value, float) and np.isnan(value) else value
+            task: "nan" if value != "nan" and np.isnan(value) else value
             for task, value in missing.items()
             if value is not None
         }
 
     def _sample_space(self, sample_space):
-        sample_space = sample_space or {}
+        sample_space = {} if sample_space is None else sample_space
+        if not isinstance(sample_space, dict):
+            raise ValueError(
+                "`sample_space` should be a dict from task to the task whose label must be 1. "
+                f"Received: sample_space={sample_space!r}"
+            )
         self._check_tasks(sample_space, "sample_space", self.outputs)  # of outputs without a loss, for their metrics
         for task, condition in sample_space.items():
-            if condition not in self.outputs:
+            if condition not in self.outputs or condition == task:
                 raise ValueError(
                     f"`sample_space` of task '{task}' should name another task of {self.outputs}. "
                     f"Received: {condition!r}"
@@ -226,12 +261,19 @@ class Compiled:
         return sample_space
 
     def _class_weight(self, class_weight):
-        class_weight = class_weight or {}
+        class_weight = {} if class_weight is None else class_weight
+        if not isinstance(class_weight, dict):
+            raise ValueError(
+                "`class_weight` should be a dict from task to a dict from class to weight. "
+                f"Received: class_weight={class_weight!r}"
+            )
         self._check_tasks(class_weight, "class_weight", self.tasks)
         for task, by_class in class_weight.items():
             if not isinstance(by_class, dict) or not by_class:
                 raise ValueError(
-                    f"`class_weight` of task '{task}' should be a dict from class to weight. Received: {by_class!r}"
+                    f"`class_weight` of task '{task}' should be a dict from class to weight. Received: {by_class!r}. "
+                    "Balanced weights of labels `y` are `len(y) / (len(counts) * counts)` with "
+                    "`counts = np.bincount(y)`, as `dict(enumerate(...))`"
                 )
         # JSON keys are strings: a loaded model has them back as such.
         return {t: {int(c): float(w) for c, w in by_class.items()} for t, by_class in class_weight.items()}
@@ -259,6 +301,39 @@ class Compiled:
         if on_nonfinite not in ON_NONFINITE:
             raise ValueError(f"`on_nonfinite` should be one of {ON_NONFINITE}. Received: on_nonfinite={on_nonfinite!r}")
         return on_nonfinite
+
+    def _check_inputs(self, check_inputs):
+        if not isinstance(check_inputs, bool):
+            raise ValueError(f"`check_inputs` should be True or False. Received: check_inputs={check_inputs!r}")
+        return check_inputs
+
+    def _check_overrides(self, model):
+        parts = [
+            name for name, n in (("every", self.weighting.every), ("sub_batches", self.weighting.sub_batches)) if n > 1
+        ]
+        if parts and model.overrides("compute_metrics"):
+            raise ValueError(
+                f"`weighting` should see each batch as a whole with {type(model).__name__}, which overrides "
+                f"`compute_metrics`. Received: {self.weighting!r} with `{parts[0]}` above 1"
+            )
+
+    def _own_weighting(self, weighting, model):
+        """The weighting, or a new one from its config where it belongs to another model."""
+        parts = [part for part in weighting._flatten_layers() if isinstance(part, weightings.Weighting)]
+        owners = [getattr(part, "_owner", None) for part in parts]
+        if all(owner is None or owner() is model for owner in owners):
+            return weighting
+        for part in parts:
+            options = inspect.signature(type(part)).parameters.values()
+            names = {option.name for option in options if option.kind not in _COLLECTED}
+            lost = names - set(part.get_config())
+            if lost:
+                raise ValueError(
+                    "`weighting` should be an object of its own for each model. Received: a "
+                    f"{type(part).__name__} that belongs to another model, and of which no copy can be made, since its "
+                    f"`get_config` lacks {sorted(lost)}"
+                )
+        return type(weighting).from_config(weighting.get_config())
 
     def _pair_tracker(self, diagnostics):
         if not isinstance(diagnostics, bool):
@@ -293,7 +368,7 @@ class Compiled:
             )
 
     def _task_metrics(self, metrics, weighted_metrics, losses, outputs):
-        found, names = [], set()
+        found, names, owners = [], set(), {}
         for argument, given, weighted in (
             ("metrics", metrics, False),
             ("weighted_metrics", weighted_metrics, True),
@@ -301,7 +376,13 @@ class Compiled:
             given = self._metrics_by_task(given, argument)
             for task in self.outputs:
                 for identifier in given.get(task, ()):
-                    metric = get_metric(identifier, task)
+                    metric = get_metric(identifier, task, tuple(outputs[task].shape))
+                    if id(metric) in owners:
+                        raise ValueError(
+                            f"`{argument}` of task '{task}' should be metrics of its own, or two logs would be made "
+                            f"of the same state. Received: '{metric.name}', which is in {owners[id(metric)]} too"
+                        )
+                    owners[id(metric)] = f"`{argument}` of task '{task}'"
                     if hasattr(metric, "check_task"):
                         metric.check_task(task, losses.get(task), tuple(outputs[task].shape))
                     label = identifier if isinstance(identifier, str) else metric.name
@@ -309,13 +390,25 @@ class Compiled:
                     if name in names:
                         name = f"{task}_weighted_{label}" if weighted else f"{name}_{len(names)}"
                     names.add(name)
-                    found.append(TaskMetric(task, metric, weighted, name))
+                    found.append(TaskMetric(task, metric, weighted, name, self._counted(task)))
         return found
+
+    def _counted(self, task):
+        """A function that says whether the task has had a labelled example; `None` where its loss is not computed."""
+        if task not in self.tasks:
+            return None
+        index = self.tasks.index(task)
+        return lambda: self.loss_tracker.counts.value[index] > 0
 
     def _delta_m(self, delta_m):
         if delta_m is None:
             return None
         delta_m = DeltaM(delta_m) if isinstance(delta_m, dict) else delta_m
+        if not isinstance(delta_m, DeltaM):
+            raise ValueError(
+                "`delta_m` should be a `keras_mtl.metrics.DeltaM`, or a dict from task to a dict from metric to its "
+                f"single-task value. Received: delta_m={delta_m!r}"
+            )
         sources = {metric.name: metric.result for metric in self.task_metrics}
         for index, task in enumerate(self.tasks):
             sources[f"{task}_loss"] = lambda index=index: self.loss_tracker.means()[index]
@@ -337,8 +430,15 @@ class Compiled:
     def _metrics_by_task(self, given, argument):
         if given is None:
             return {}
+        if isinstance(given, (list, tuple)) and len(self.outputs) > 1:
+            # One list for each task, or one metric for each; a single one is for all of them.
+            if len(given) != 1 or isinstance(given[0], (list, tuple)):
+                given = self._in_order(given, argument)
+        elif isinstance(given, (list, tuple)) and len(given) == 1 and isinstance(given[0], (list, tuple)):
+            given = given[0]
         if not isinstance(given, dict):
-            if any(isinstance(metric, keras.metrics.Metric) for metric in given) and len(self.outputs) > 1:
+            flat = given if isinstance(given, (list, tuple)) else [given]
+            if any(isinstance(metric, keras.metrics.Metric) for metric in flat) and len(self.outputs) > 1:
                 raise ValueError(
                     f"`{argument}` should be a dict keyed by task, so that no two tasks share a metric's state. "
                     f"Received: {argument}={given!r}"
@@ -351,7 +451,23 @@ class Compiled:
             if value is not None
         }
 
+    def _in_order(self, given, argument, tasks=None):
+        """What is given as a list, in the order of the outputs as Keras has it, as a dict keyed by task."""
+        if not isinstance(given, (list, tuple)):
+            return given
+        for names in (self.outputs, tasks or self.outputs):
+            if len(given) == len(names):
+                return {task: value for task, value in zip(names, given, strict=True) if tasks is None or task in tasks}
+        raise ValueError(
+            f"`{argument}` should be a dict keyed by task, or a list with an entry for each task of "
+            f"{list(self.outputs)}. Received: {argument}={given!r}"
+        )
+
     def _check_tasks(self, given, argument, tasks):
         unknown = [task for task in given if task not in tasks]
         if unknown:
             raise ValueError(f"The keys of `{argument}` should be tasks: {list(tasks)}. Received: {unknown}")
+
+
+def _is_number(value):
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)

@@ -4,9 +4,12 @@ import time
 import warnings
 
 import keras
+import numpy as np
 from keras import ops
 
+from keras_mtl.training.arrays import LET_PASS
 from keras_mtl.training.freezing import Freezing
+from keras_mtl.training.starving import EpochWeights
 
 
 def with_callback(callbacks, callback):
@@ -20,7 +23,11 @@ def with_callback(callbacks, callback):
         What `fit` takes.
     """
     if isinstance(callbacks, keras.callbacks.CallbackList):
-        callbacks.append(callback)
+        # One of an earlier `fit` gives its place up.
+        callbacks.callbacks = [callback, *(one for one in callbacks.callbacks if type(one) is not type(callback))]
+        callbacks._configure_async_dispatch(callbacks.callbacks)
+        callback.set_model(callbacks.model)
+        callback.set_params(callbacks.params)
         return callbacks
     if callbacks is None:
         callbacks = []
@@ -28,18 +35,21 @@ def with_callback(callbacks, callback):
 
 
 class EndOfEpoch(keras.callbacks.Callback):
-    """Rolls weighting state, tells of tasks that had no labels or no number, and sees layers frozen meanwhile."""
+    """Rolls weighting state, tells of tasks without labels, numbers or weight, and sees layers frozen meanwhile."""
 
     def __init__(self):
         super().__init__()
-        self._seen = ()
+        self._seen = self._weights = None
+        self._told_of_weights = False
         self._looked = 0.0
 
     def on_train_begin(self, logs=None):
         self._freezing = Freezing(self.model)
+        self._warned_of_validation = False
+        self._told_of_weights = False
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._seen = ()
+        self._seen = self._weights = None
 
     def on_train_batch_begin(self, batch, logs=None):
         self._freezing.follow()
@@ -47,36 +57,93 @@ class EndOfEpoch(keras.callbacks.Callback):
         # Several workers read a count together, so they wait for the end of the epoch, not for a clock of their own.
         alone = getattr(self.model.distribute_strategy, "cluster_resolver", None) is None
         if alone and time.monotonic() - self._looked > _SECONDS:
+            raise_faulty_inputs(self.model, "a training step")
             raise_nonfinite(self.model)
             self._looked = time.monotonic()
 
     def on_test_begin(self, logs=None):
-        self._seen = self._seen or self._read()  # validation is about to reset the trackers
+        self._read()  # validation is about to reset the trackers
+        raise_faulty_inputs(self.model, "a training step")
+
+    def on_test_end(self, logs=None):
+        if not self._warned_of_validation:
+            self._warned_of_validation = warn_unlabelled(
+                self.model, "in the validation data: its logs are NaN, and the total is that of the other tasks"
+            )
 
     def on_epoch_end(self, epoch, logs=None):
         if self.model.stop_training:  # a callback such as `TerminateOnNaN` came first
             warn_nonfinite(self.model, epoch)
         else:
+            raise_faulty_inputs(self.model, "a training step")
             raise_nonfinite(self.model)
             warn_nonfinite(self.model, epoch)
         nonfinite, _ = self.model.compiled_tasks.nonfinite_tracker.seen()
-        for task, count in self._seen or self._read():
+        self._read()
+        for task, count in self._seen:
             if count == 0 and task not in self.model.compiled_tasks.left_out and not nonfinite[task]:
                 warnings.warn(
-                    f"Task '{task}' had no labelled example in epoch {epoch + 1}: it was not trained, and its logs of "
-                    "this epoch are 0.",
+                    f"Task '{task}' had no labelled example in epoch {epoch + 1}: it was not trained, and its losses "
+                    "and metrics of this epoch are NaN.",
                     stacklevel=2,
                 )
+        if not self._told_of_weights:
+            self._told_of_weights = self._weights.warn(self.model, epoch)
         self.model.compiled_tasks.weighting.end_epoch(logs)
 
     def _read(self):
-        """Task and number of labelled examples, for each task."""
-        compiled = self.model.compiled_tasks
-        counts = ops.convert_to_numpy(compiled.loss_tracker.counts.value)
-        return list(zip(compiled.tasks, counts, strict=True))
+        """Keeps, of the epoch's steps, each task's number of labelled examples and its weight."""
+        if self._seen is None:
+            compiled = self.model.compiled_tasks
+            self._seen = _labelled(compiled)
+            self._weights = EpochWeights(compiled, np.array([count for _, count in self._seen]))
 
 
 _SECONDS = 1.0
+
+
+def _labelled(compiled):
+    """Pairs of task and the number of its labelled examples, as the trackers have it."""
+    return list(zip(compiled.tasks, ops.convert_to_numpy(compiled.loss_tracker.counts.value), strict=True))
+
+
+def warn_unlabelled(model, where):
+    """Warns of tasks without a labelled example in an evaluation that has just ended.
+
+    Args:
+        model: A compiled `MultiTaskModel`.
+        where: String. Ends the sentence.
+
+    Returns:
+        Boolean. Whether there were any.
+    """
+    compiled = model.compiled_tasks
+    tasks = [task for task, count in _labelled(compiled) if count == 0 and task not in compiled.left_out]
+    for task in tasks:
+        warnings.warn(f"Task '{task}' had no labelled example {where}.", stacklevel=3)
+    return bool(tasks)
+
+
+def raise_faulty_inputs(model, where):
+    """Raises if inputs had NaN or infinities, which `check_inputs` does not let pass.
+
+    Args:
+        model: A compiled `MultiTaskModel`.
+        where: String. Where they were, for the message.
+
+    Raises:
+        ValueError: Saying which of the two it was.
+    """
+    compiled = model.compiled_tasks
+    found = None if compiled.inputs_tracker is None else compiled.inputs_tracker.seen()
+    if found is None:
+        return
+    compiled.inputs_tracker.reset_state()
+    compiled.nonfinite_tracker.reset_state()
+    raise ValueError(
+        f"`x` should be finite. Received: {found} in the inputs of {where}, from which the model has learned nothing. "
+        f"{LET_PASS}"
+    )
 
 
 def raise_nonfinite(model):

@@ -3,19 +3,11 @@
 import numpy as np
 from keras import losses as keras_losses
 
-from keras_mtl.training.resolve import is_elementwise
-
-# Losses whose last axis is a vector of classes or directions: without it, Keras would take the axis before for one.
-_OF_VECTORS = (
-    keras_losses.CategoricalCrossentropy,
-    keras_losses.CategoricalFocalCrossentropy,
-    keras_losses.CategoricalHinge,
-    keras_losses.CosineSimilarity,
-    keras_losses.KLDivergence,
-)
+from keras_mtl.training.alignment import static_shape
+from keras_mtl.training.resolve import OF_VECTORS, is_elementwise
 
 
-def check_label_shape(task, loss, y_true, y_pred):
+def check_label_shape(task, loss, layout, y_true, y_pred):
     """Raises where a built-in loss would take labels that do not belong to its predictions.
 
     A last axis of 1 may be there or not, as in Keras, unless it is the axis
@@ -25,15 +17,18 @@ def check_label_shape(task, loss, y_true, y_pred):
     Args:
         task: String. The task.
         loss: `keras.losses.Loss`.
+        layout: Its `LossLayout`.
         y_true: Labels of the task.
         y_pred: Predictions of the task.
     """
-    given, predicted = (_shape(tensor) for tensor in (y_true, y_pred))
+    y_true = y_true if hasattr(y_true, "shape") else np.asarray(y_true)
+    given, predicted = static_shape(y_true), static_shape(y_pred)
     if given is None or predicted is None:
         return
     if isinstance(loss, keras_losses.SparseCategoricalCrossentropy):
-        wanted = [predicted[:-1], (*predicted[:-1], 1)]
-    elif isinstance(loss, _OF_VECTORS):
+        axis = layout.class_axis
+        wanted = [predicted[:axis] + middle + predicted[axis + 1 :] for middle in ((), (1,))]
+    elif isinstance(loss, OF_VECTORS):
         wanted = [predicted, (*predicted, 1)]
     elif is_elementwise(loss):
         wanted = [predicted, (*predicted, 1)] + [predicted[:-1]] * (predicted[-1] == 1 and len(predicted) > 1)
@@ -44,12 +39,6 @@ def check_label_shape(task, loss, y_true, y_pred):
             f"The labels of task '{task}' should have the shape {wanted[0]} under loss {type(loss).__name__}, whose "
             f"predictions are of shape {predicted}. Received: labels of shape {given}"
         )
-
-
-def _shape(tensor):
-    """The shape as a tuple, or `None` where even the rank is unknown."""
-    shape = np.shape(tensor) if not hasattr(tensor, "shape") else tensor.shape
-    return None if getattr(shape, "rank", 0) is None else tuple(shape)
 
 
 def _fits(given, wanted):

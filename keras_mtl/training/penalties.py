@@ -78,9 +78,9 @@ class Penalties:
         Returns:
             A `PenaltyBatch`.
         """
-        total, values, known = ops.zeros(()), [], []
+        total, values, known = ops.zeros((), "float32"), [], []
         for task, penalty in self.all:
-            value = there = ops.zeros(())
+            value = there = ops.zeros((), "float32")
             if penalty.column in batch.columns and task in batch.labels:
                 value, there = penalty.measure(batch.labels[task], batch.columns[penalty.column])
                 total = total + there * penalty.objective(value)
@@ -117,6 +117,13 @@ class PenaltyMeans(keras.metrics.Metric):
         super().__init__(name="penalties")
         # Behind a function: metrics track what they hold.
         self._penalties = lambda: penalties
+        self.log_names = [
+            name
+            for task, penalty in penalties
+            for name in (f"{task}_{penalty.name}", f"{task}_{penalty.name}_multiplier")[
+                : 1 + (penalty.bound is not None)
+            ]
+        ]
         self.totals = self.add_weight(shape=(len(penalties),), initializer="zeros", name="totals")
         self.counts = self.add_weight(shape=(len(penalties),), initializer="zeros", name="counts")
 

@@ -1,6 +1,5 @@
-"""Losses and metrics by name, as Keras' `compile` takes them."""
+"""Losses by name, as Keras' `compile` takes them."""
 
-import keras
 from keras import losses as keras_losses
 from keras import ops
 
@@ -28,6 +27,15 @@ _ELEMENTWISE = (
     keras_losses.MeanSquaredError,
     keras_losses.MeanSquaredLogarithmicError,
     keras_losses.Poisson,
+)
+
+# Losses that compare vectors along an axis, such as that of classes: none of a vector's entries can be left out.
+OF_VECTORS = (
+    keras_losses.CategoricalCrossentropy,
+    keras_losses.CategoricalFocalCrossentropy,
+    keras_losses.CategoricalHinge,
+    keras_losses.CosineSimilarity,
+    keras_losses.KLDivergence,
 )
 
 
@@ -101,41 +109,16 @@ def is_elementwise(loss):
     return isinstance(loss, _ELEMENTWISE)
 
 
-def get_metric(identifier, task):
-    """Makes a `Metric` of what `compile(metrics={task: [...]})` was given."""
-    if isinstance(identifier, keras.metrics.Metric):
-        return identifier
-    if identifier in ("accuracy", "acc"):
-        return keras.metrics.MeanMetricWrapper(accuracy, name=identifier)
-    if identifier in ("crossentropy", "ce"):
-        return keras.metrics.MeanMetricWrapper(crossentropy, name=identifier)
-    try:
-        metric = keras.metrics.get(identifier)
-    except ValueError as error:
-        raise ValueError(f"The metrics of task '{task}' should be Keras metrics. Received: {identifier!r}") from error
-    if isinstance(metric, keras.metrics.Metric):
-        return metric
-    if callable(metric):
-        name = identifier if isinstance(identifier, str) else getattr(metric, "__name__", "metric")
-        return keras.metrics.MeanMetricWrapper(metric, name=name)
-    raise ValueError(f"The metrics of task '{task}' should be Keras metrics. Received: {identifier!r}")
-
-
-def accuracy(y_true, y_pred):
-    """Binary, categorical or sparse categorical accuracy, as the shapes say."""
-    kind = _kind(y_true, y_pred)
-    return getattr(keras.metrics, f"{kind}_accuracy")(y_true, y_pred)
-
-
 def crossentropy(y_true, y_pred):
     """Binary, categorical or sparse categorical crossentropy, as the shapes say."""
-    kind = _kind(y_true, y_pred)
+    kind = label_kind(y_true, y_pred)
     if kind == "sparse_categorical" and len(y_true.shape) == len(y_pred.shape):
         y_true = ops.squeeze(y_true, axis=-1)
     return getattr(keras_losses, f"{kind}_crossentropy")(y_true, y_pred)
 
 
-def _kind(y_true, y_pred):
+def label_kind(y_true, y_pred):
+    """`"binary"`, `"categorical"` or `"sparse_categorical"`, as the shapes say."""
     if y_pred.shape[-1] == 1:
         return "binary"
     if len(y_true.shape) < len(y_pred.shape) or y_true.shape[-1] == 1:

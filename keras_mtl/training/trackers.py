@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_mtl.training.entries import entries_for
+from keras_mtl.training.metric_functions import FunctionMetric
 
 
 class TaskMeans(keras.metrics.Metric):
@@ -15,11 +16,13 @@ class TaskMeans(keras.metrics.Metric):
     Args:
         tasks: Tuple of K task names.
         suffix: String. The logs are named `<task>_<suffix>`.
+        empty: Float. What is logged where nothing was counted. Defaults to 0.
     """
 
-    def __init__(self, tasks, suffix):
-        super().__init__(name=suffix)
-        self.tasks = tuple(tasks)
+    def __init__(self, tasks, suffix, empty=0.0):
+        super().__init__(name=f"task_{suffix}")
+        self.log_names = tuple(f"{task}_{suffix}" for task in tasks)
+        self._empty = empty
         self.totals = self.add_weight(shape=(len(tasks),), initializer="zeros", name="totals")
         self.counts = self.add_weight(shape=(len(tasks),), initializer="zeros", name="counts")
 
@@ -30,12 +33,12 @@ class TaskMeans(keras.metrics.Metric):
         self.counts.assign_add(counts)
 
     def means(self):
-        """The means so far, of shape `(K,)`; 0 where nothing was counted."""
-        return ops.divide_no_nan(self.totals.value, self.counts.value)
+        """The means so far, of shape `(K,)`; `empty` where nothing was counted."""
+        means = ops.divide_no_nan(self.totals.value, self.counts.value)
+        return ops.where(self.counts.value > 0, means, ops.full_like(means, self._empty))
 
     def result(self):
-        names = (f"{task}_{self.name}" for task in self.tasks)
-        return dict(zip(names, ops.unstack(self.means()), strict=True))
+        return dict(zip(self.log_names, ops.unstack(self.means()), strict=True))
 
 
 class TaskPairs(keras.metrics.Metric):
@@ -52,6 +55,7 @@ class TaskPairs(keras.metrics.Metric):
     def __init__(self, tasks):
         super().__init__(name="task_pairs")
         self.names = [f"grad_cosine_{a}_{b}" for a, b in itertools.combinations(tasks, 2)]
+        self.log_names = (*self.names, "conflict_rate")
         self._pairs = tuple(np.triu_indices(len(tasks), 1))
         shape = (len(self.names),)
         self.totals = self.add_weight(shape=shape, initializer="zeros", name="totals")
@@ -85,25 +89,33 @@ class TotalLoss(keras.metrics.Metric):
 
     It is made of the tasks' means, so it agrees with the logged task losses
     whatever the batch sizes and gaps, and it does not depend on the dynamic
-    weights.
+    weights. Tasks without a labelled example are left out.
 
     Args:
         task_losses: A `TaskMeans` of the task losses.
-        static_weights: Variable of shape `(K,)`.
+        static_weights: `StaticWeights`.
+        empty: Function that gives the total where no task has a labelled
+            example.
     """
 
-    def __init__(self, task_losses, static_weights):
+    def __init__(self, task_losses, static_weights, empty):
         super().__init__(name="loss")
+
         # A closure: attributes would be tracked, and their variables reset, twice.
-        self._tasks_total = lambda: ops.sum(task_losses.means() * static_weights)
-        self.added = keras.metrics.Mean(name="added")
+        def tasks_total():
+            counted = task_losses.counts.value > 0
+            terms = ops.where(counted, task_losses.means() * static_weights.value, 0.0)
+            return ops.where(ops.any(counted), ops.sum(terms), empty())
+
+        self._tasks_total = tasks_total
+        self.added = keras.metrics.Mean(name="added", dtype="float32")
 
     def update_state(self, added, batch_size):
         """Adds one batch's regularization and `add_loss` terms."""
         self.added.update_state(added, sample_weight=batch_size)
 
     def result(self):
-        return self._tasks_total() + self.added.result()
+        return ops.add(self._tasks_total(), self.added.result())
 
 
 class TaskMetric(keras.metrics.Metric):
@@ -114,28 +126,42 @@ class TaskMetric(keras.metrics.Metric):
         metric: A `keras.metrics.Metric`.
         weighted: Boolean. Whether sample and class weights apply.
         name: String. Name in the logs.
+        counted: `None`, or a function that gives a boolean scalar: whether the
+            task has had a labelled example. Without one, it is looked up here.
 
-    A metric with an attribute `column` gets that entry of `y` as `groups`, and
-    sees no batch without it.
+    It is NaN as long as there was no labelled example. A metric with an
+    attribute `column` gets that entry of `y` as `groups`, and sees no batch
+    without it.
     """
 
-    def __init__(self, task, metric, weighted, name):
+    def __init__(self, task, metric, weighted, name, counted=None):
         super().__init__(name=name)
         self.task = task
         self.metric = metric
         self.weighted = weighted
         self.column = getattr(metric, "column", None)
+        self._counted = counted
+        self._seen = None
+        if counted is None or self.column is not None:
+            self._seen = self.add_weight(shape=(), initializer="zeros", name="seen")
+            self._counted = lambda: self._seen.value > 0
 
     def update_state(self, labels, columns):
         """Adds one batch's `Labels` of the task."""
         if self.column is not None and self.column not in columns:
             return
+        if self._seen is not None:
+            self._seen.assign_add(1.0 if labels.mask is None else ops.max(labels.mask))
         beside = {} if self.column is None else {"groups": columns[self.column]}
         y_true, y_pred, weight, mask = labels.y_true, labels.y_pred, labels.mask, labels.mask
-        if self.weighted and labels.weight is not None:
-            weight = labels.weight if mask is None else mask * labels.weight
-        if labels.entrywise:
-            only_mask = not self.weighted or labels.weight is None
+        only_mask = not self.weighted or labels.weight is None
+        if not only_mask:
+            weight = labels.metric_weight if mask is None else mask * labels.metric_weight
+        elif mask is not None and "int" in str(self.metric.dtype):
+            weight = ops.cast(mask, self.metric.dtype)  # counts of integers, as those of `MeanIoU`
+        if isinstance(self.metric, FunctionMetric):
+            beside["only_mask"] = only_mask
+        elif labels.entrywise:
             y_true, y_pred, weight = entries_for(self.metric, y_true, y_pred, weight, self.task, only_mask)
         try:
             self.metric.update_state(y_true, y_pred, sample_weight=weight, **beside)
@@ -146,10 +172,42 @@ class TaskMetric(keras.metrics.Metric):
             ) from error
 
     def result(self):
-        return self.metric.result()
+        counted = self._counted()
+
+        def known(value):
+            value = ops.convert_to_tensor(value)
+            value = value if "float" in str(value.dtype) else ops.cast(value, "float32")
+            return ops.where(counted, value, ops.full_like(value, np.nan))
+
+        return keras.tree.map_structure(known, self.metric.result())
 
     def reset_state(self):
         self.metric.reset_state()
+        if self._seen is not None:
+            self._seen.assign(0.0)
+
+
+class FaultyInputs(keras.metrics.Metric):
+    """Whether inputs had NaN or infinities. Has no logs."""
+
+    log_names = ()
+
+    def __init__(self):
+        super().__init__(name="faulty_inputs")
+        self.steps = self.add_weight(shape=(2,), initializer="zeros", name="steps")
+
+    def update_state(self, nan, infinite):
+        """Adds a step: two boolean scalars."""
+        self.steps.assign_add(ops.cast(ops.stack([nan, infinite]), "float32"))
+
+    def seen(self):
+        """`"NaN"`, `"infinity"`, `"NaN or infinity"` or `None`: what there was."""
+        nan, infinite = ops.convert_to_numpy(self.steps.value) > 0
+        found = ["NaN"] * bool(nan) + ["infinity"] * bool(infinite)
+        return " or ".join(found) or None
+
+    def result(self):
+        return {}
 
 
 class NonFiniteSteps(keras.metrics.Metric):
@@ -168,6 +226,7 @@ class NonFiniteSteps(keras.metrics.Metric):
         super().__init__(name="nonfinite")
         self.tasks = tuple(tasks)
         self.logged = logged
+        self.log_names = (*(f"{task}_nonfinite" for task in tasks), "skipped_steps") if logged else ()
         # The tasks' steps and, last, those left out: one variable, since every step adds to it.
         self.steps = self.add_weight(shape=(len(tasks) + 1,), initializer="zeros", name="steps")
 
@@ -193,5 +252,4 @@ class NonFiniteSteps(keras.metrics.Metric):
     def result(self):
         if not self.logged:
             return {}
-        names = (*(f"{task}_{self.name}" for task in self.tasks), "skipped_steps")
-        return dict(zip(names, ops.unstack(self.steps.value), strict=True))
+        return dict(zip(self.log_names, ops.unstack(self.steps.value), strict=True))

@@ -1,11 +1,16 @@
 """The compile/fit seam: what a multi-task model adds to Keras' trainer."""
 
+import contextlib
+import warnings
+import weakref
+
 import keras
-import numpy as np
 from keras import ops
 
+from keras_mtl.training.arrays import by_task, check_finite, check_lengths
 from keras_mtl.training.compiled import Compiled
-from keras_mtl.training.epoch import EndOfEpoch, raise_nonfinite, with_callback
+from keras_mtl.training.epoch import EndOfEpoch, raise_faulty_inputs, raise_nonfinite, warn_unlabelled, with_callback
+from keras_mtl.training.log_names import names_of
 
 
 class TaskTrainer(keras.Model):
@@ -14,6 +19,8 @@ class TaskTrainer(keras.Model):
     A base of `MultiTaskModel`, which has `tasks`, a tuple of names, `sharing`,
     and `_weightings` and `_penalties`, tracked lists.
     """
+
+    _compiled_tasks = None
 
     def compile(
         self,
@@ -36,6 +43,7 @@ class TaskTrainer(keras.Model):
         diagnostics=False,
         delta_m=None,
         on_nonfinite="raise",
+        check_inputs=True,
         penalties=None,
     ):
         """Configures the model for training.
@@ -43,12 +51,16 @@ class TaskTrainer(keras.Model):
         Args:
             optimizer: String or `keras.optimizers.Optimizer`.
             loss: Dict from task to loss, as Keras takes them; a task that is
-                left out is not trained. Or one loss for all tasks.
+                left out is not trained. Or a list in the order of `tasks`, or
+                one loss for all tasks.
             loss_weights: Dict from task to number, the static weights. Tasks
-                that are left out weigh 1. A dynamic weighting sees the losses
-                times their static weights.
+                that are left out weigh 1. Or a list in the order of `tasks`.
+                A scalar `keras.Variable` in place of a number is read anew at
+                each step; what is saved is its value. A dynamic weighting sees
+                the losses times their static weights.
             metrics: Dict from task to a list of metrics, over the labelled
-                examples. Tasks may be left out.
+                examples. Tasks may be left out. Or a list with an entry for
+                each task, in the order of `tasks`, or with one metric for all.
             weighted_metrics: Same, with sample and class weights.
             run_eagerly: Boolean. As in Keras.
             steps_per_execution: Integer. As in Keras.
@@ -56,18 +68,20 @@ class TaskTrainer(keras.Model):
             auto_scale_loss: Boolean. As in Keras.
             weighting: String (see `keras_mtl.weighting.names()`), a
                 `keras_mtl.weighting.Weighting` or its config. What sets the
-                task weights during training. Defaults to `"equal"`.
+                task weights during training. An object that belongs to another
+                model is copied from its config and starts anew; the model's
+                own is `model.weighting`. Defaults to `"equal"`.
             gradients: `"parameters"`, `"last_shared"` or `"features"`. Where
                 weightings that see task gradients take them: all shared
                 parameters, those of the last shared layer, or the shared
                 features, which costs one backward pass of the trunk instead
-                of one for each task. Defaults to `"parameters"`.
+                of one for each task. Gradients of features count what flows
+                through later shared features too. Defaults to `"parameters"`.
             gramian_fraction: Float above 0, at most 1. The part of each batch
                 that the Gramian is computed from, with a forward and K backward
-                passes of its own; one weighted backward pass over the whole
-                batch follows. Cheaper with many tasks, and noisier. Batch
-                normalization updates its statistics for the part too. Defaults
-                to `1.0`.
+                passes of its own, which move no statistics of layers; one
+                weighted backward pass over the whole batch follows. Cheaper
+                with many tasks, and noisier. Defaults to `1.0`.
             missing: `"nan"`, a number, or a dict from task to one of them. The
                 label that means "missing". Defaults to `None`.
             class_weight: Dict from task to a dict from class to weight. In
@@ -90,15 +104,23 @@ class TaskTrainer(keras.Model):
                 apart for it; a step is left out where nothing finite remains.
                 Both log `<task>_nonfinite` and `skipped_steps`, the numbers of
                 steps in an epoch, and warn. Defaults to `"raise"`.
+            check_inputs: Boolean. Whether inputs that are NaN or infinite are
+                an error, in training and evaluation. `False` lets them pass,
+                for models with layers that fill or clip them. Where
+                `on_nonfinite` leaves steps out, inputs are not checked.
+                Defaults to `True`.
             penalties: Dict from task to a penalty or a list of them, such as
                 those of `keras_mtl.fairness`. What they read beside the labels
                 is an entry of `y`.
 
         Raises:
-            ValueError: If a task or name is unknown, a weighting needs shared
-                trainable variables and there are none, or `diagnostics` is
-                asked of a weighting that sees no task gradients.
+            ValueError: If a task or name is unknown, two logs would have the
+                same name, a weighting needs shared trainable variables and
+                there are none, or `diagnostics` is asked of a weighting that
+                sees no task gradients.
+            RuntimeError: If Keras runs on another backend than TensorFlow.
         """
+        check_backend()
         # Checked first, so that a refused call leaves the model as it was.
         options = {
             "loss": loss,
@@ -114,6 +136,7 @@ class TaskTrainer(keras.Model):
             "delta_m": delta_m,
             "diagnostics": diagnostics,
             "on_nonfinite": on_nonfinite,
+            "check_inputs": check_inputs,
             "penalties": penalties,
         }
         compiled = Compiled(self, options)
@@ -128,7 +151,9 @@ class TaskTrainer(keras.Model):
         self._weightings.append(compiled.weighting)
         self._penalties.clear()
         self._penalties.extend(penalty for _, penalty in compiled.penalties.all)
-        self.compiled_tasks = compiled
+        self._compiled_tasks = compiled
+        for part in compiled.weighting._flatten_layers():
+            part._owner = weakref.ref(self)
         _exclude_from_weight_decay(self.optimizer, compiled.weighting.trainable_variables)
         self._step_options = {
             "run_eagerly": run_eagerly,
@@ -137,14 +162,20 @@ class TaskTrainer(keras.Model):
             "auto_scale_loss": auto_scale_loss,
         }
 
+    @property
+    def compiled_tasks(self):
+        """The tasks' losses, weights and trackers, once the model is compiled."""
+        if self._compiled_tasks is None:
+            raise ValueError(f"You must call `compile()` before using model '{self.name}' with its tasks.")
+        return self._compiled_tasks
+
     def task_weights(self):
         """The static task weights as they are now.
 
         Returns:
             Dict from task to number.
         """
-        values = ops.convert_to_numpy(self.compiled_tasks.static_weights.value)
-        return dict(zip(self.compiled_tasks.tasks, values.tolist(), strict=True))
+        return dict(zip(self.compiled_tasks.tasks, self.compiled_tasks.static_weights.numpy().tolist(), strict=True))
 
     def set_task_weights(self, weights):
         """Changes static task weights from the next step on.
@@ -159,7 +190,7 @@ class TaskTrainer(keras.Model):
         )
 
     def get_compile_config(self):
-        if not self.compiled:
+        if self._compiled_tasks is None:
             return {}
         optimizer = self.optimizer
         return {
@@ -169,6 +200,9 @@ class TaskTrainer(keras.Model):
         }
 
     def compile_from_config(self, config):
+        if keras.backend.backend() != TRAINS_ON:
+            warnings.warn(f"Model '{self.name}' is not compiled, since {_where_it_trains()}", stacklevel=2)
+            return
         config = {key: keras.saving.deserialize_keras_object(value) for key, value in config.items()}
         self.compile(**config)
         if self.optimizer is not None and self.built:
@@ -180,21 +214,53 @@ class TaskTrainer(keras.Model):
         return self.compiled_tasks.weighting
 
     @property
+    def further_metrics(self):
+        """Metrics of the user's own: of layers, and attributes of a subclass."""
+        return [metric for metric in super().metrics if metric is not self._loss_tracker]
+
+    @property
     def metrics(self):
-        others = [metric for metric in super().metrics if metric.name != "loss"]
-        if not self.compiled:
-            return others
-        own = self.compiled_tasks.evaluation_metrics if self._evaluating else self.compiled_tasks.metrics
-        return [*own, *others]
+        if self._compiled_tasks is None:
+            return self.further_metrics
+        compiled = self.compiled_tasks
+        own = compiled.evaluation_metrics if compiled.evaluating else compiled.metrics
+        return [*own, *self.further_metrics]
+
+    @property
+    def metrics_names(self):
+        """Names of what `evaluate` gives as a list, in its order."""
+        own = [] if self._compiled_tasks is None else self.compiled_tasks.log_names
+        return [*own, *(metric.name for metric in self.further_metrics)]
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The static-weights total of a batch, and what layers and penalties add to it."""
+        """The static-weights total of a batch, and what layers and penalties add to it.
+
+        A subclass that overrides this adds terms to what it gets from here.
+        They reach the variables under every weighting. A loss that is not made
+        of this one takes its place where the weighting is `"equal"`; others
+        need the tasks' losses, and refuse.
+        """
         del x
+        total = self.total_of_tasks(y, y_pred, sample_weight, training)
+        self.compiled_tasks.tasks_total = total
+        return total
+
+    def total_of_tasks(self, y, y_pred, sample_weight=None, training=True):
+        """What `compute_loss` is before a subclass overrides it."""
         compiled = self.compiled_tasks
         batch = compiled.task_losses(y, y_pred, sample_weight, training)
         means = ops.divide_no_nan(ops.stack(batch.sums), batch.divisors)
         penalties = compiled.penalties(batch, training).total if compiled.penalties else 0.0
-        return ops.sum(means * compiled.static_weights) + sum(self.losses) + penalties
+        return ops.sum(means * compiled.static_weights.value) + sum(self.losses) + penalties
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """The logs as they are; the step has updated the tasks' metrics. Subclasses may add to them."""
+        del x, y, y_pred, sample_weight
+        return self.get_metrics_result()
+
+    def overrides(self, method):
+        """Whether a subclass has a method of its own."""
+        return getattr(type(self), method) is not getattr(TaskTrainer, method)
 
     def train_step(self, data):
         from keras_mtl.training.tensorflow import steps
@@ -208,6 +274,8 @@ class TaskTrainer(keras.Model):
 
     def make_train_function(self, force=False):
         self.compiled_tasks.check_trunk(self)
+        if not self.trainable_variables:
+            warnings.warn("The model does not have any trainable weights.", stacklevel=2)
         trained = [id(variable) for variable in self.trainable_variables]
         if trained != getattr(self, "_trained", trained):
             # Layers were frozen or released since the last trace.
@@ -224,71 +292,173 @@ class TaskTrainer(keras.Model):
                 self.optimizer.build(self.trainable_variables)
             self.compiled_tasks.optimized = list(self.trainable_variables)
 
-    def fit(self, x=None, y=None, *args, callbacks=None, sample_weight=None, validation_data=None, **kwargs):
-        self._assert_finite(x)
-        x, steps, brought = self._prepared(x, kwargs.get("steps_per_epoch"))
-        kwargs["steps_per_epoch"] = steps or kwargs.get("steps_per_epoch")
-        validation_data, steps, _ = self._prepared(validation_data, training=False)
-        kwargs["validation_steps"] = kwargs.get("validation_steps") or steps
-        given = callbacks
-        callbacks = with_callback(callbacks, EndOfEpoch())
-        for callback in brought:
-            if callback not in keras.tree.flatten(given):
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
+        initial_epoch=0,
+        steps_per_epoch=None,
+        validation_steps=None,
+        validation_batch_size=None,
+        validation_freq=1,
+    ):
+        self._check_ready("fit")
+        self._check_class_weight(class_weight)
+        x, steps, brought = self._prepared(x, steps_per_epoch)
+        y, sample_weight = self._arrays(x, y, sample_weight)
+        validation_data, val_steps, _ = self._prepared(validation_data, training=False)
+        if isinstance(validation_data, (list, tuple)):
+            val_x, val_y, val_weight = keras.utils.unpack_x_y_sample_weight(validation_data)
+            if val_y is None:
+                raise ValueError(
+                    "`validation_data` should have labels, as `(x, y)` or `(x, y, sample_weight)`. "
+                    f"Received: a {type(validation_data).__name__} of {len(validation_data)} entries"
+                )
+            validation_data = (val_x, *self._arrays(val_x, val_y, val_weight))
+        given = keras.tree.flatten(getattr(callbacks, "callbacks", callbacks))
+        for callback in [*self.own_callbacks(), *brought]:
+            if callback not in given:
                 callbacks = with_callback(callbacks, callback)
-        self.compiled_tasks.check_columns(y)
-        if isinstance(validation_data, (list, tuple)) and len(validation_data) == 3:
-            val_x, val_y, val_weight = validation_data
-            validation_data = (val_x, val_y, _for_all_labels(val_y, val_weight, self.tasks))
         return super().fit(
             x,
             y,
-            *args,
+            batch_size=batch_size,
+            epochs=epochs,
+            verbose=verbose,
             callbacks=callbacks,
-            sample_weight=_for_all_labels(y, sample_weight, self.tasks),
+            validation_split=validation_split,
             validation_data=validation_data,
-            **kwargs,
+            shuffle=shuffle,
+            class_weight=class_weight,
+            sample_weight=sample_weight,
+            initial_epoch=initial_epoch,
+            steps_per_epoch=steps or steps_per_epoch,
+            validation_steps=validation_steps or val_steps,
+            validation_batch_size=validation_batch_size,
+            validation_freq=validation_freq,
         )
+
+    def own_callbacks(self):
+        """The callbacks that `fit` adds to the user's, the first of them last."""
+        return [EndOfEpoch()]
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # Nothing is left to build: layers are, the optimizer comes in `make_train_function`, and losses and metrics are
         # our own. What Keras 3.15 does here with a batch fails under `MultiWorkerMirroredStrategy`.
         del iterator, data_batch
 
-    def train_on_batch(self, x, y=None, sample_weight=None, **kwargs):
-        logs = super().train_on_batch(x, y, sample_weight=_for_all_labels(y, sample_weight, self.tasks), **kwargs)
+    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
+        self._check_ready("train_on_batch")
+        self._check_class_weight(class_weight)
+        y, sample_weight = self._arrays(x, y, sample_weight)
+        logs = super().train_on_batch(x, y, sample_weight, class_weight, return_dict=True)
+        raise_faulty_inputs(self, "a training step")
         raise_nonfinite(self)
-        return logs
+        return logs if return_dict else self._as_list(logs)
 
-    def evaluate(self, x=None, y=None, *args, sample_weight=None, **kwargs):
-        if not kwargs.get("_use_cached_eval_dataset"):  # else `fit` has prepared it
-            x, steps, _ = self._prepared(x, training=False)
-            kwargs["steps"] = kwargs.get("steps") or steps
-        self._evaluating = True
-        try:
-            return super().evaluate(x, y, *args, sample_weight=_for_all_labels(y, sample_weight, self.tasks), **kwargs)
-        finally:
-            self._evaluating = False
+    def evaluate(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        verbose="auto",
+        sample_weight=None,
+        steps=None,
+        callbacks=None,
+        return_dict=False,
+        **kwargs,
+    ):
+        self._check_ready("evaluate")
+        in_fit = kwargs.get("_use_cached_eval_dataset", False)
+        if not in_fit:  # else `fit` has prepared it
+            x, prepared_steps, _ = self._prepared(x, training=False)
+            steps = steps or prepared_steps
+            y, sample_weight = self._arrays(x, y, sample_weight)
+        with self._evaluation():
+            logs = super().evaluate(
+                x, y, batch_size, verbose, sample_weight, steps, callbacks, return_dict=True, **kwargs
+            )
+        if not in_fit:
+            warn_unlabelled(self, "in the data of `evaluate`: its logs are NaN, and the total is that of other tasks")
+        return logs if return_dict else self._as_list(logs)
 
-    def test_on_batch(self, x, y=None, sample_weight=None, **kwargs):
-        self._evaluating = True
+    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+        self._check_ready("test_on_batch")
+        y, sample_weight = self._arrays(x, y, sample_weight)
+        with self._evaluation():
+            logs = super().test_on_batch(x, y, sample_weight, return_dict=True)
+        return logs if return_dict else self._as_list(logs)
+
+    @contextlib.contextmanager
+    def _evaluation(self):
+        """The trackers of evaluation alone; ends with a look at the inputs."""
+        self.compiled_tasks.evaluating = True
         try:
-            return super().test_on_batch(x, y, sample_weight=_for_all_labels(y, sample_weight, self.tasks), **kwargs)
+            yield
         finally:
-            self._evaluating = False
+            self.compiled_tasks.evaluating = False
+        raise_faulty_inputs(self, "evaluation")
+
+    def _as_list(self, logs):
+        """Logs in Keras' order: `metrics_names`, then what metrics have logged besides; a number where it is one."""
+        names = [name for name in self.metrics_names if name in logs]
+        known = {name for tracker in self.metrics for name in names_of(tracker)}
+        names += sorted(name for name in logs if name not in names and name not in known)
+        return logs[names[0]] if len(names) == 1 else [logs[name] for name in names]
+
+    def _check_ready(self, method):
+        check_backend()
+        self._assert_compile_called(method)
+
+    def _arrays(self, x, y, sample_weight):
+        """Labels and weights as Keras wants them: dicts of arrays, with weights for every task in `y`."""
+        compiled = self.compiled_tasks
+        if compiled.inputs_tracker is not None:
+            check_finite(x)
+        y = by_task(y, "y", compiled)
+        sample_weight = by_task(sample_weight, "sample_weight", compiled)
+        check_lengths(x, y, sample_weight)
+        compiled.check_columns(y)
+        return y, _for_all_labels(y, sample_weight, self.tasks)
+
+    def _check_class_weight(self, class_weight):
+        if class_weight is not None and len(self.tasks) > 1:
+            keyed = isinstance(class_weight, dict) and all(key in self.tasks for key in class_weight)
+            example = class_weight if keyed else {self.tasks[0]: {0: 1.0, 1: 2.0}}
+            raise ValueError(
+                "`class_weight` should be given to `compile`, keyed by task, since classes differ from task to task: "
+                f"`compile(class_weight={example})`. Received: class_weight={class_weight!r}"
+            )
 
     def _prepared(self, data, steps_per_epoch=None, training=True):
         """Data as Keras takes them, their steps and callbacks where they bring any, as `keras_mtl.data.mix` does."""
         prepare = getattr(data, "prepare_for", None)
         return (data, None, []) if prepare is None else prepare(self, steps_per_epoch, training)
 
-    def _assert_finite(self, x):
-        for array in keras.tree.flatten(x):
-            # A sum is quick and is NaN where any entry is.
-            if isinstance(array, np.ndarray) and array.dtype.kind == "f" and np.isnan(array.sum(dtype="float64")):
-                raise ValueError(
-                    f"`x` should have no NaN. Received: an array of shape {array.shape} with "
-                    f"{int(np.isnan(array).sum())} NaN. Labels may be missing, inputs may not."
-                )
+
+TRAINS_ON = "tensorflow"
+
+
+def check_backend():
+    """Raises where Keras runs on a backend on which models do not train."""
+    if keras.backend.backend() != TRAINS_ON:
+        raise RuntimeError(_where_it_trains())
+
+
+def _where_it_trains():
+    return (
+        "keras_mtl trains on the TensorFlow backend of Keras: models should be compiled, fitted and evaluated where "
+        f"`KERAS_BACKEND` is 'tensorflow'. Received: the backend {keras.backend.backend()!r}"
+    )
 
 
 def _for_all_labels(y, sample_weight, tasks):

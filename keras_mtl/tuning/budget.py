@@ -4,10 +4,16 @@ import contextlib
 import gc
 import json
 import pathlib
+import warnings
 
 import keras_tuner
 
+from keras_mtl.analysis.fingerprint import Fingerprint
+from keras_mtl.files import read_json, whole_file, writable_folder
+from keras_mtl.numbers import check_integer
 from keras_mtl.tuning.estimates import estimate
+
+_SEED_0 = 2**31 - 1  # keras-tuner draws a seed where it is given 0
 
 
 def budget_search(
@@ -32,7 +38,9 @@ def budget_search(
     not traced again, and garbage collections pass over what was there before.
 
     Failed trials do not end it. After a kill, the same call goes on with the
-    trials that were planned at first.
+    trials that were planned at first, whatever `minutes` say now. A call with
+    another space, data, `max_trials` or number of epochs plans anew: as many
+    trials as fit, besides those that the folder has.
 
     Args:
         hypermodel: A `keras_mtl.tuning.SharingHyperModel`.
@@ -43,7 +51,8 @@ def budget_search(
         max_trials: Integer. The most trials. Defaults to `100`.
         directory: Path of the tuner's directory. Defaults to `"runs/search"`.
         project_name: String. Folder in it. Defaults to `"search"`.
-        seed: Integer. Seed of the tuner. Defaults to `None`.
+        seed: Integer. Seed of the tuner, 0 among them, which keras-tuner
+            itself takes for none. Defaults to `None`.
         verbose: 0 or 1. Whether the estimate and the trials are printed.
             Defaults to `1`.
         **kwargs: Further arguments of `fit`, such as `validation_data`,
@@ -57,27 +66,46 @@ def budget_search(
     """
     if not minutes > 0:
         raise ValueError(f"`minutes` should be positive. Received: minutes={minutes!r}")
-    plan = pathlib.Path(directory) / project_name / "plan.json"
+    seed = check_integer(seed, "seed", or_none=True)
+    plan = writable_folder(pathlib.Path(directory) / project_name, "directory") / "plan.json"
     tuner = keras_tuner.RandomSearch(
         hypermodel,
         objective,
-        max_trials=json.loads(plan.read_text())["trials"] if plan.exists() else max_trials,
-        seed=seed,
+        max_trials=max_trials,
+        seed=_SEED_0 if seed == 0 else seed,
         directory=directory,
         project_name=project_name,
         max_consecutive_failed_trials=max_trials,
     )
+    fit = {name: value for name, value in kwargs.items() if name != "callbacks"}
+    space = tuner.oracle.get_space().get_config()
+    depends_on = {"epochs": epochs, "most": max_trials, "space": space, "fit": [args, fit]}
+    key = Fingerprint().digest(**depends_on)
+    planned = _planned(plan, key)
+    tuner.oracle.max_trials = max_trials if planned is None else planned
     expected = estimate(tuner, *args, epochs=epochs, **kwargs)
-    if not plan.exists():
+    if planned is None:
         expected = expected.within(60 * minutes)
-        tuner.oracle.max_trials = expected.trials
-        plan.parent.mkdir(parents=True, exist_ok=True)
-        plan.write_text(json.dumps({"trials": expected.trials}))
+        tuner.oracle.max_trials = min(max_trials, len(set(tuner.oracle.end_order)) + expected.trials)
+        with whole_file(plan) as part:
+            part.write_text(json.dumps({"trials": tuner.oracle.max_trials, "key": key}), encoding="utf-8")
     if verbose:
         print(f"{expected}. Given: {minutes:g} minutes.", flush=True)
     with quick_collections():
         tuner.search(*args, epochs=epochs, verbose=verbose, **kwargs)
     return tuner
+
+
+def _planned(plan, key):
+    """How many trials were planned by a call like this one; `None` where there was none."""
+    if not plan.exists():
+        return None
+    try:
+        content = read_json(plan, {"trials": int, "key": str})
+    except ValueError as error:
+        warnings.warn(f"{str(plan)!r} cannot be used, and trials are planned anew: {error}.", stacklevel=3)
+        return None
+    return content["trials"] if content["key"] == key else None
 
 
 @contextlib.contextmanager

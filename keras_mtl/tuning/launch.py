@@ -3,11 +3,23 @@
 import argparse
 import contextlib
 import os
-import pathlib
+import shutil
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+
+from keras_mtl.files import folder_lock, writable_folder
+
+# Runs a command in place of itself, which the kernel ends with the process that started it.
+_TIED = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+if os.getppid() == int(sys.argv[1]):
+    os.execvp(sys.argv[2], sys.argv[2:])
+"""
 
 
 def is_worker():
@@ -34,17 +46,23 @@ def launch(command, workers=2, *, restarts=3, port=None, logs=None, poll=0.5):
 
     The script makes its tuner with one `directory` and `project_name` and
     without `overwrite=True`, which would have every process delete the others'
-    results. Run again after a kill, it goes on where the chief stopped.
+    results. Run again after a kill, it goes on where the chief stopped. A chief
+    does not start on a project that another chief is working on, if the script
+    makes a `SharingHyperModel`.
+
+    SIGINT, SIGTERM and SIGHUP end all processes; on Linux so does the end of
+    this one by whatever means, such as SIGKILL. Elsewhere SIGKILL, which no
+    process can answer, leaves them to be ended by hand.
 
     Args:
         command: List of strings, such as `[sys.executable, "search.py"]`.
         workers: Integer. Defaults to `2`.
-        restarts: Integer. How often each worker may be started again. Defaults
-            to `3`.
+        restarts: Integer of at least 0. How often each worker may be started
+            again. Defaults to `3`.
         port: Integer. Port of the chief on 127.0.0.1. Defaults to `None`: a
-            free one.
-        logs: Path of a folder for each process's output. Defaults to `None`:
-            all to this one's.
+            free one, which on Linux is kept for the chief.
+        logs: Path of a folder for each process's output, for one launch at a
+            time. Defaults to `None`: all to this one's.
         poll: Float. Seconds between two looks at the processes. Defaults to
             `0.5`.
 
@@ -52,8 +70,10 @@ def launch(command, workers=2, *, restarts=3, port=None, logs=None, poll=0.5):
         Integer. How many times a worker was started again.
 
     Raises:
-        ValueError: If there are no workers.
-        RuntimeError: If the chief fails, or a worker fails too often.
+        ValueError: If an argument is out of its range, the folder for logs
+            cannot be written to, or the port is in use.
+        RuntimeError: If another launch uses the folder for logs, the chief
+            fails, or a worker fails too often.
 
     Example:
 
@@ -61,21 +81,21 @@ def launch(command, workers=2, *, restarts=3, port=None, logs=None, poll=0.5):
     keras_mtl.tuning.launch([sys.executable, "search.py"], workers=2)
     ```
     """
-    if type(workers) is not int or workers < 1:
-        raise ValueError(f"`workers` should be an integer of at least 1. Received: workers={workers!r}")
-    environment = _environment(workers, port or _free_port())
+    _check(command, workers, restarts, port, poll)
     restarted = dict.fromkeys([f"worker{i}" for i in range(workers)], 0)
     with contextlib.ExitStack() as stack:
+        folder = None if logs is None else writable_folder(logs, "logs")
+        if folder is not None:
+            stack.enter_context(folder_lock(folder, "launch"))
+        environment = _environment(workers, stack.enter_context(_kept_port(port)))
         processes = {}
 
         def start(name):
-            output = None
-            if logs is not None:
-                pathlib.Path(logs).mkdir(parents=True, exist_ok=True)
-                output = stack.enter_context(open(pathlib.Path(logs) / f"{name}.log", "a"))
+            output = None if folder is None else stack.enter_context(open(folder / f"{name}.log", "a"))
             given = {**environment, "KERASTUNER_TUNER_ID": name}
-            processes[name] = subprocess.Popen(command, env=given, stdout=output, stderr=output)
+            processes[name] = subprocess.Popen(_tied(command), env=given, stdout=output, stderr=output)
 
+        stack.enter_context(_signals_raise())
         stack.callback(_end, processes)
         for name in ("chief", *restarted):
             start(name)
@@ -104,23 +124,86 @@ def _environment(workers, port):
     return {**os.environ, **own, "KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(port)}
 
 
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def _check(command, workers, restarts, port, poll):
+    if (
+        not isinstance(command, (list, tuple))
+        or not command
+        or not all(isinstance(c, (str, os.PathLike)) for c in command)
+    ):
+        raise ValueError(f"`command` should be a list of strings. Received: command={command!r}")
+    if shutil.which(command[0]) is None:
+        raise ValueError(f"`command` should begin with a program that can be run. Received: command={command!r}")
+    for name, value, least in (("workers", workers, 1), ("restarts", restarts, 0)):
+        if type(value) is not int or value < least:
+            raise ValueError(f"`{name}` should be an integer of at least {least}. Received: {name}={value!r}")
+    if port is not None and (type(port) is not int or not 1 <= port <= 65535):
+        raise ValueError(f"`port` should be an integer from 1 to 65535, or None. Received: port={port!r}")
+    if type(poll) not in (int, float) or not 0 < poll < float("inf"):
+        raise ValueError(f"`poll` should be a number of seconds above 0. Received: poll={poll!r}")
+
+
+def _tied(command):
+    if sys.platform != "linux":
+        return command
+    return [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *command]
+
+
+@contextlib.contextmanager
+def _kept_port(port):
+    """Gives the chief's port and, on Linux, keeps it, so that nobody else is given it before the chief has it."""
+    with socket.socket() as kept:
+        # Alone there, but for connections of earlier chiefs that linger; others on this port are refused from here on.
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(os.name == "posix"))
+        try:
+            kept.bind(("127.0.0.1", port or 0))
+        except OSError as error:
+            raise ValueError(f"`port` should be free. Received: port={port!r} ({error})") from error
+        found = kept.getsockname()[1]
+        if sys.platform == "linux":
+            # Then open to the chief: gRPC asks for SO_REUSEPORT, and a socket that does not listen takes no connection.
+            kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+            kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        else:
+            kept.close()
+        yield found
+
+
+@contextlib.contextmanager
+def _signals_raise():
+    """Lets signals that would end this process at once end the others first."""
+
+    def leave(number, frame):
+        raise SystemExit(128 + number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            # What the program itself does about a signal, such as ignoring it, stays.
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _end(processes):
     """Ends what still runs: a worker may wait for a chief that is gone."""
-    for process in processes.values():
-        if process.poll() is None:
+    running = [process for process in processes.values() if process.poll() is None]
+    try:
+        for process in running:
             process.terminate()
-    for process in processes.values():
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end = time.monotonic() + 10
+        for process in running:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=max(0.0, end - time.monotonic()))
+    finally:  # also when a second signal comes meanwhile
+        for process in running:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
 
 
 def main():

@@ -1,11 +1,12 @@
 """All trade-offs that a search has found, so that another than the objective's can be chosen."""
 
-import io
 import json
 import math
-import pathlib
 
+from keras_mtl.files import whole_file
 from keras_mtl.metrics.directions import higher_is_better
+from keras_mtl.tables import markdown_table, table_text
+from keras_mtl.tuning.weighting_space import trained_with
 
 COSTS = ("parameters", "step_ms")
 
@@ -67,12 +68,13 @@ def _trial(trial, names, prefix):
         raise ValueError(
             f"Trial {trial.trial_id} should have the logs {missing}. Received: {sorted(trial.metrics.metrics)}"
         )
+    values_of = {k: v for k, v in trial.hyperparameters.values.items() if not k.startswith("tuner/")}
     return {
         "trial": trial.trial_id,
         "score": trial.score,
         **values,
         **{cost: _value(trial, cost) for cost in COSTS},
-        "hyperparameters": {k: v for k, v in trial.hyperparameters.values.items() if not k.startswith("tuner/")},
+        "hyperparameters": trained_with(values_of, _value(trial, "shared_parameters") == 0),
     }
 
 
@@ -98,7 +100,8 @@ class ParetoFront:
     Attributes:
         trials: List of dicts: `trial`, `score`, a value for each metric,
             `parameters`, `step_ms`, `hyperparameters` and `on_front`, the best
-            score first.
+            score first. `hyperparameters` are those that the trial was trained
+            with: "equal" in place of a method that found nothing shared.
     """
 
     def __init__(self, trials, signs, costs, objective):
@@ -123,32 +126,22 @@ class ParetoFront:
         """All trials as JSON text, written to `path` if given."""
         text = json.dumps(self.trials, indent=2)
         if path is not None:
-            pathlib.Path(path).write_text(text)
+            with whole_file(path) as part:
+                part.write_text(text, encoding="utf-8")
         return text
 
     def to_markdown(self):
         """The front as a Markdown table."""
-        header, rows = self._table(self.front)
-        lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-        return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+        return markdown_table(*self._table(self.front))
 
     def print(self):
         """Prints the front as a table."""
         print(self)
 
     def __str__(self):
-        from rich.console import Console
-        from rich.table import Table
-
         header, rows = self._table(self.front)
-        table = Table()
-        for column in header:
-            table.add_column(column, justify="left" if column in ("trial", "hyperparameters") else "right")
-        for row in rows:
-            table.add_row(*row)
-        stream = io.StringIO()
-        Console(file=stream, width=max(100, 16 * len(header))).print(table)
-        return f"{stream.getvalue()}{len(rows)} of {len(self.trials)} trials are on the front."
+        table = table_text(header, rows, left=["trial", "hyperparameters"])
+        return f"{table}{len(rows)} of {len(self.trials)} trials are on the front."
 
     def plot(self, path):
         """Draws every trial: each pair of metrics, and each metric against the costs.
@@ -168,7 +161,7 @@ class ParetoFront:
             cells = [f"{trial[name]:.4g}" for name in self.signs]
             parameters = "" if trial["parameters"] is None else f"{trial['parameters']:,.0f}"
             step = "" if trial["step_ms"] is None else f"{trial['step_ms']:.2f}"
-            said = ", ".join(f"{k}={_short(v)}" for k, v in trial["hyperparameters"].items())
+            said = "\n".join(f"{k}={_short(v)}" for k, v in trial["hyperparameters"].items())
             rows.append([trial["trial"], f"{trial['score']:.4g}", *cells, parameters, step, said])
         return header, rows
 

@@ -1,14 +1,18 @@
 """The search spaces as one `HyperModel`, ready for keras-tuner's tuners."""
 
 import copy
+import inspect
 
 import keras
 import keras_tuner
 import numpy as np
 
+from keras_mtl import models
 from keras_mtl import weighting as weightings
 from keras_mtl.analysis.runs import StepClock
 from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
+from keras_mtl.models.copies import as_initialized, built_copy, check_copy_weights
+from keras_mtl.numbers import check_boolean
 from keras_mtl.tuning.sharing_space import sharing_space
 from keras_mtl.tuning.traced_models import TracedModels
 from keras_mtl.tuning.training_space import training_space
@@ -60,8 +64,9 @@ class SharingHyperModel(keras_tuner.HyperModel):
         data: Function of a `TrainingChoice` that returns the training data of
             a trial, for samplers with a searched temperature; `search` is then
             given all but these. Defaults to `None`.
-        copy_weights: Boolean. Whether columns start from the stages' weights.
-            Defaults to `False`.
+        copy_weights: `None` or boolean. Whether columns and experts start from
+            the stages' weights. Defaults to `None`: every copy starts anew, and
+            weights that would be lost are refused, as by builders.
         task_board: Dict of options of `keras_mtl.callbacks.TaskBoard`, or
             `False` for none. Defaults to `None`: no images, which take time.
         reuse: Integer. How many traced models are kept for trials of the same
@@ -102,7 +107,7 @@ class SharingHyperModel(keras_tuner.HyperModel):
         weighting=None,
         training=None,
         data=None,
-        copy_weights=False,
+        copy_weights=None,
         task_board=None,
         reuse=8,
         seed=None,
@@ -119,7 +124,9 @@ class SharingHyperModel(keras_tuner.HyperModel):
         self._training = _space(training, "training", training_space)
         self._searches_weighting = weighting is not None
         self.data = data
-        self.copy_weights = copy_weights
+        self.copy_weights = check_boolean(copy_weights, "copy_weights", or_none=True)
+        if not callable(stages) and not callable(sharing) and _may_copy(sharing or {}, len(self._stages)):
+            check_copy_weights(self.copy_weights, self._stages)
         self.seed = seed
         self.traced = TracedModels(reuse)
         self._task_board = {"images_every": 0} if task_board is None else task_board
@@ -180,11 +187,12 @@ class SharingHyperModel(keras_tuner.HyperModel):
         if self.seed is not None:
             keras.utils.set_random_seed(self.seed)
         sharing, weighting, training = self.choices_quietly(hp)
+        given = check_stages(self._stages(hp)) if callable(self._stages) else self._stages
         model = sharing.build(
             _fresh_inputs(self.inputs),
-            self._fresh_stages(hp, training),
+            _fresh_stages(given, training),
             self._fresh_heads(hp),
-            **({"copy_weights": True} if self.copy_weights else {}),
+            **self._copying(given, sharing),
         )
         model.compile(**self._compile_arguments(model, weighting, training))
         # Now, so that a checkpoint's optimizer state is loaded too.
@@ -217,8 +225,9 @@ class SharingHyperModel(keras_tuner.HyperModel):
             **kwargs: Further arguments of `fit`.
 
         Returns:
-            A `keras.callbacks.History`, with `parameters` and `step_ms`; or,
-            where the trial was finished before the search was stopped, a dict
+            A `keras.callbacks.History`, with `parameters`, `shared_parameters`
+            and `step_ms`; or, where the trial was finished before the search
+            was stopped, a dict
             of its results.
 
         Raises:
@@ -245,6 +254,8 @@ class SharingHyperModel(keras_tuner.HyperModel):
         epochs = len(history.epoch)
         parameters = sum(int(np.prod(w.shape)) for layer in model.layers for w in layer.trainable_weights)
         history.history["parameters"] = [parameters] * epochs
+        shared = sum(int(np.prod(w.shape)) for w in model.shared_variables)
+        history.history["shared_parameters"] = [shared] * epochs  # where 0, methods that see task gradients are "equal"
         history.history["step_ms"] = [clock.milliseconds()] * epochs
         if tuners:
             self.traced.keep(model)  # nobody else holds it
@@ -261,15 +272,15 @@ class SharingHyperModel(keras_tuner.HyperModel):
         trained = [task for task in heads if not isinstance(loss, dict) or loss.get(task) is not None]
         return weighting_space(hp, trained, **options)
 
-    def _fresh_stages(self, hp, training):
-        given = check_stages(self._stages(hp)) if callable(self._stages) else self._stages
-        stages = []
-        for stack in given:
-            fresh = [_fresh_layer(layer, training) for layer in stack]
-            if training is not None and training.dropout:
-                fresh.append(keras.layers.Dropout(training.dropout, name="dropout"))
-            stages.append(fresh)
-        return stages
+    def _copying(self, stacks, sharing):
+        """The builder's `copy_weights`: the trial's stages have the weights that are given, initialized or not."""
+        copy_weights = self.copy_weights
+        if copy_weights is None and all(as_initialized(layer) for stack in stacks for layer in stack):
+            copy_weights = False
+        taken = "copy_weights" in inspect.signature(getattr(models, sharing.family)).parameters
+        if not taken or copy_weights is None or "copy_weights" in sharing.options:
+            return {}
+        return {"copy_weights": copy_weights}
 
     def _fresh_heads(self, hp):
         given = check_heads(self._heads(hp)) if callable(self._heads) else self._heads
@@ -342,6 +353,26 @@ def _check_heads_for(options, tasks):
             )
 
 
+def _may_copy(options, count):
+    """Whether a builder of a sharing space makes copies of the stages."""
+    families = options.get("families", "hard_sharing")
+    families = [families] if isinstance(families, str) else families
+    least = (options.get("depths") or (0, count))[0]
+    fixed = (options.get("fixed") or {}).get("hard_sharing", {})
+    shared = fixed.get("shared_depth", least)
+    return any(f != "mtan" and (f != "hard_sharing" or shared != count) for f in families)
+
+
+def _fresh_stages(given, training):
+    stages = []
+    for stack in given:
+        fresh = [_fresh_layer(layer, training) for layer in stack]
+        if training is not None and training.dropout:
+            fresh.append(keras.layers.Dropout(training.dropout, name="dropout"))
+        stages.append(fresh)
+    return stages
+
+
 def _fresh_inputs(inputs):
     return keras.tree.map_structure(
         lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name, sparse=x.sparse), inputs
@@ -351,11 +382,7 @@ def _fresh_inputs(inputs):
 def _fresh_layer(layer, training=None):
     config = copy.deepcopy(layer.get_config())
     fresh = type(layer).from_config(config if training is None else training.regularize(config))
-    if layer.built and layer.weights:
-        if not fresh.built:
-            fresh.build_from_config(layer.get_build_config())
-        fresh.set_weights(layer.get_weights())
-    return fresh
+    return built_copy(layer, fresh)
 
 
 def _fresh_metrics(value):

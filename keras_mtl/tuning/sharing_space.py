@@ -6,6 +6,7 @@ from keras import layers
 
 from keras_mtl import models
 from keras_mtl.models.arguments import check_task_names
+from keras_mtl.numbers import is_integer
 from keras_mtl.tuning.families import FAMILIES, Family
 
 
@@ -107,7 +108,7 @@ def sharing_space(
     ['family', 'hard_sharing/shared_depth', 'mmoe/shared_depth', 'mmoe/experts', 'mmoe/gate_temperature', \
 'mmoe/gate_dropout']
     """
-    count = stages if isinstance(stages, int) else len(stages)
+    count = int(stages) if is_integer(stages) else len(stages)
     tasks = check_task_names(heads)
     if len(tasks) < 2:
         raise ValueError(f"`heads` should have at least two tasks, or there is nothing to share. Received: {tasks}")
@@ -128,7 +129,7 @@ def sharing_space(
 
 def check_range(given, argument, lowest, highest=None, what=""):
     """Raises where `given` is not a pair of integers in order and in bounds."""
-    integers = isinstance(given, (list, tuple)) and all(type(n) is int for n in given)
+    integers = isinstance(given, (list, tuple)) and all(is_integer(n) for n in given)
     if not integers or len(given) != 2 or not lowest <= given[0] <= given[1]:
         raise ValueError(
             f"`{argument}` should be a pair of integers, the least and the most, of at least {lowest}. "
@@ -136,7 +137,7 @@ def check_range(given, argument, lowest, highest=None, what=""):
         )
     if highest is not None and given[1] > highest:
         raise ValueError(f"`{argument}` should not go beyond {what}. Received: {argument}={given!r}")
-    return tuple(given)
+    return tuple(int(n) for n in given)
 
 
 def _check_families(families):
@@ -149,8 +150,9 @@ def _check_families(families):
 
 def _head_space(hp, depths, widths):
     widths = list(widths)
-    if not widths or not all(type(width) is int and width > 0 for width in widths):
+    if not widths or not all(is_integer(width) and width > 0 for width in widths):
         raise ValueError(f"`head_widths` should be positive integers. Received: head_widths={widths}")
+    widths = [int(width) for width in widths]
     least, most = depths
     if most == 0:
         return 0, None

@@ -3,6 +3,8 @@
 import collections
 import json
 
+import numpy as np
+
 
 class TracedModels:
     """Keeps the models of past trials, so that trials like them need no tracing.
@@ -72,6 +74,14 @@ def _without_rates(config):
 
 
 def _take_state(model, fresh):
+    # What a layer has adapted to is a constant of the traced graph.
+    adapted = [
+        (kept, new)
+        for kept, new in zip(model._flatten_layers(), fresh._flatten_layers(), strict=True)
+        if hasattr(kept, "adapt")
+    ]
+    if not all(_adapted_alike(kept, new) for kept, new in adapted):
+        return False
     pairs = []
     # Those of an optimizer include its learning rate, where that is no schedule.
     for kept, new in ((model.variables, fresh.variables), (model.optimizer.variables, fresh.optimizer.variables)):
@@ -82,3 +92,9 @@ def _take_state(model, fresh):
         target.assign(source)
     model.set_task_weights(fresh.task_weights())
     return True
+
+
+def _adapted_alike(kept, new):
+    if hasattr(kept, "get_vocabulary") and kept.get_vocabulary() != new.get_vocabulary():
+        return False
+    return all(np.array_equal(a, b) for a, b in zip(kept.get_weights(), new.get_weights(), strict=True))

@@ -1,6 +1,7 @@
 """How the model is trained: the search space of rates, schedules and regularization."""
 
 import dataclasses
+import numbers
 
 import keras
 
@@ -141,7 +142,7 @@ def training_space(
     ['learning_rate', 'schedule', 'l2']
     """
     rate = learning_rate
-    if not isinstance(rate, (int, float)):
+    if not isinstance(rate, numbers.Real):
         low, high = _range(learning_rate, "learning_rate", above=0.0)
         default = min(max(1e-3, low), high)
         rate = hp.Float("learning_rate", low, high, sampling="log", default=default)
@@ -159,8 +160,8 @@ def training_space(
 
 
 def _range(given, argument, above=-1e-30, below=float("inf")):
-    numbers = isinstance(given, (list, tuple)) and all(isinstance(n, (int, float)) for n in given)
-    if not numbers or len(given) != 2 or not above < given[0] <= given[1] < below:
+    is_pair = isinstance(given, (list, tuple)) and all(isinstance(n, numbers.Real) for n in given)
+    if not is_pair or len(given) != 2 or not above < given[0] <= given[1] < below:
         bounds = f"{'more than' if above == 0 else 'at least'} 0" + (f" and below {below:g}" if below < 1e30 else "")
         raise ValueError(
             f"`{argument}` should be a pair of numbers, low and high, {bounds}. Received: {argument}={given!r}"

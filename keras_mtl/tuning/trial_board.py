@@ -5,6 +5,7 @@ import os
 import keras
 
 from keras_mtl.callbacks.task_board import TaskBoard
+from keras_mtl.tuning.weighting_space import trained_with
 
 
 class TrialBoard:
@@ -48,8 +49,9 @@ class TrialBoard:
         if root not in self._announced:
             _write_space(api, root, hp, model, objectives)
             self._announced.add(root)
+        values = trained_with(dict(hp.values), not model.shared_variables)
         callbacks = [callback for callback in callbacks if type(callback) is not api.KerasCallback]
-        callbacks.append(api.KerasCallback(writer=directory, hparams=dict(hp.values), trial_id=trials[0]))
+        callbacks.append(api.KerasCallback(writer=directory, hparams=values, trial_id=trials[0]))
         if self._task_board is not False:
             callbacks.append(TaskBoard(directory, **self._task_board))
         return callbacks

@@ -84,6 +84,25 @@ def weighting_space(hp, tasks, *, methods=("equal",), static=None, gradients=("p
     }
 
 
+def trained_with(values, shares_nothing):
+    """The values of hyperparameters as `SharingHyperModel` trains with them.
+
+    Args:
+        values: Dict from hyperparameter to value.
+        shares_nothing: Boolean. Whether the model shares no variable. Then
+            methods that see task gradients have nothing to weigh.
+
+    Returns:
+        Dict as `values`; with "equal" in place of such a method, and without
+        its parameters.
+    """
+    chosen = values.get("weighting")
+    if not shares_nothing or chosen not in weightings.names() or weightings.get(chosen).requires == "losses":
+        return values
+    kept = {k: v for k, v in values.items() if k != "gradients" and not k.startswith(f"{chosen}/")}
+    return kept | {"weighting": "equal"}
+
+
 def _parameters(hp, name, alone):
     when = {} if alone else {"parent_name": "weighting", "parent_values": [name]}
     return {

@@ -1,12 +1,29 @@
 """keras-tuner's own files, whole and in agreement after a kill."""
 
 import functools
-import json
 import pathlib
 
 from keras_tuner.src import utils
+from keras_tuner.src.distribute import utils as distribute
 
-from keras_mtl.models.saving import whole_file
+from keras_mtl.files import folder_lock, read_json, whole_file
+
+_FIELDS = {
+    "oracle.json": {
+        "ongoing_trials": dict,
+        "hyperparameters": dict,
+        "start_order": list,
+        "end_order": list,
+        "run_times": dict,
+        "retry_queue": list,
+        "seed": int,
+        "seed_state": int,
+        "tried_so_far": list,
+        "id_to_hash": dict,
+        "display": dict,
+    },
+    "trial.json": {"trial_id": str, "hyperparameters": dict, "metrics": dict, "status": str},
+}
 
 
 def keep_files_whole():
@@ -18,12 +35,32 @@ def keep_files_whole():
     - It writes `trial.json` of a new trial before `oracle.json`. A trial of
       which only the first knows would count and never be trained. Here it is
       handed out again.
+    - It lets two chiefs hand out the trials of one folder, each over the
+      other's. Here the second one is refused.
 
-    What the files hold does not change.
+    A file that is damaged all the same is an error that names it. What the
+    files hold does not change.
     """
     if not hasattr(utils.save_json, "__wrapped__"):
         utils.save_json = _whole(utils.save_json)
         utils.load_json = _with_lost_trials(utils.load_json)
+    if distribute.is_chief_oracle():
+        from keras_tuner.src.distribute import oracle_chief
+
+        if not hasattr(oracle_chief.start_server, "__wrapped__"):
+            oracle_chief.start_server = _alone(oracle_chief.start_server)
+
+
+def _alone(start_server):
+    @functools.wraps(start_server)
+    def start(oracle):
+        folder = str(oracle._project_dir)
+        if "://" in folder:  # no folder of this machine
+            return start_server(oracle)
+        with folder_lock(folder, "search"):
+            return start_server(oracle)
+
+    return start
 
 
 def _whole(save_json):
@@ -37,13 +74,31 @@ def _whole(save_json):
     return save
 
 
+def _checked(file):
+    """What a file of keras-tuner holds."""
+    try:
+        of_trial = file.name == "trial.json" and file.parent.name.startswith("trial_")
+        state = read_json(file, _FIELDS.get(file.name) if of_trial or file.name == "oracle.json" else None)
+        if of_trial and file.parent.name != f"trial_{state['trial_id']}":
+            raise ValueError(f"it is of trial {state['trial_id']!r}")
+    except ValueError as error:
+        folder = file.parents[file.name == "trial.json"]
+        raise ValueError(
+            f"A search should go on from files that keras-tuner wrote. Received: {str(file)!r}, {error}. Put a copy of "
+            f"the file back, or begin anew: in another folder, or with `overwrite=True`, which deletes {str(folder)!r}."
+        ) from error
+    return state
+
+
 def _with_lost_trials(load_json):
     @functools.wraps(load_json)
     def load(path):
-        state = load_json(path)
         file = pathlib.Path(str(path))
-        if file.name == "oracle.json" and file.exists():
-            trials = [json.loads(p.read_text())["trial_id"] for p in sorted(file.parent.glob("trial_*/trial.json"))]
+        if not file.is_file():  # not of this machine, or not there
+            return load_json(path)
+        state = _checked(file)
+        if file.name == "oracle.json":
+            trials = [_checked(p)["trial_id"] for p in sorted(file.parent.glob("trial_*/trial.json"))]
             lost = [trial for trial in trials if trial not in state["start_order"]]
             state["start_order"] += lost
             state["retry_queue"] += lost

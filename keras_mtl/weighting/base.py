@@ -1,5 +1,8 @@
 """What every weighting is: the contract between losses, task gradients and task weights."""
 
+import functools
+
+import keras
 import numpy as np
 from keras import layers, ops
 
@@ -30,6 +33,7 @@ class Weighting(layers.Layer):
       batch once the optimizer has stepped.
     - `sub_batches`: the number of independent parts the batch is split into.
     - `every`: the number of steps for which the weights on task gradients hold.
+    - `weighs`: False where the task weights are always 1.
 
     Args:
         name: String. Name of the weighting. Defaults to a name made from the
@@ -40,6 +44,7 @@ class Weighting(layers.Layer):
     second_forward = False
     sub_batches = 1
     every = 1
+    weighs = True
 
     def __init__(self, name=None):
         super().__init__(name=name, dtype="float32", autocast=False)
@@ -167,6 +172,17 @@ class Weighting(layers.Layer):
         """
         del losses, losses_after, present
 
+    def state_of_steps(self):
+        """Variables that follow the optimizer's steps.
+
+        Where the optimizer accumulates gradients, micro-batches that end no step
+        leave them alone. All other state moves with every micro-batch.
+
+        Returns:
+            List of `keras.Variable`. Defaults to none.
+        """
+        return []
+
     def is_due(self):
         """Whether this step solves for new weights, where `every` is above 1."""
         return ops.equal(self.step_count % self.every, 0)
@@ -215,7 +231,8 @@ class GramianWeighting(Weighting):
 
     Subclasses implement `solve(gramian, present=None)`. The weights of a step
     are `r * solve(G * r r^T)`, where `r` is set by `normalize`, then rescaled
-    as `reduction` says.
+    as `reduction` says. They are weights of the shared parameters: heads get
+    their own task's plain gradient.
 
     Args:
         reduction: `None`, `"sum"` or `"mean"`. `None` keeps the method's own
@@ -232,6 +249,11 @@ class GramianWeighting(Weighting):
     """
 
     requires = "gramian"
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "solve" in cls.__dict__:
+            cls.solve = _on_tensorflow(cls.solve)
 
     def __init__(self, reduction=None, normalize=None, every=1, name=None):
         super().__init__(name=name)
@@ -254,6 +276,9 @@ class GramianWeighting(Weighting):
 
         Returns:
             float64 tensor of shape `(K,)`, finite, 0 for absent tasks.
+
+        Raises:
+            NotImplementedError: On a Keras backend other than TensorFlow.
         """
         raise NotImplementedError
 
@@ -289,6 +314,21 @@ class GramianWeighting(Weighting):
         }
 
 
+def _on_tensorflow(solve):
+    """A `solve` that refuses the backends on which some solvers give wrong weights without a word."""
+
+    @functools.wraps(solve)
+    def checked(self, *args, **kwargs):
+        if keras.config.backend() != "tensorflow":
+            raise NotImplementedError(
+                f"`{type(self).__name__}.solve` should run on Keras' backend 'tensorflow', the only one that it is "
+                f"tested on. Received: backend {keras.config.backend()!r}"
+            )
+        return solve(self, *args, **kwargs)
+
+    return checked
+
+
 class FeatureWeighting(Weighting):
     """Base of the methods that change the task gradients of the shared features.
 
@@ -320,7 +360,8 @@ class JacobianWeighting(Weighting):
     """Base of the methods that need the task gradients themselves.
 
     Built with `(K, P)`: K tasks, P shared parameters. Instead of weights they
-    give the update direction itself.
+    give the update direction itself. It is that of the shared parameters alone:
+    heads get their own task's plain gradient, of the whole batch.
     """
 
     requires = "jacobian"

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_mtl.numbers import check_number
+from keras_mtl.numbers import check_boolean, check_number
 from keras_mtl.weighting.base import GramianWeighting
 from keras_mtl.weighting.quadratic import BLOCK_TRIALS, SLACK, exchange, positive, solve_free
 from keras_mtl.weighting.scaling import STATIONARY_TOLERANCE, is_stationary, preference, unit_diagonal
@@ -58,7 +58,7 @@ class CAGrad(GramianWeighting):
     def __init__(self, c=0.5, rescale=False, reduction=None, normalize=None, every=1, name=None):
         super().__init__(reduction=reduction, normalize=normalize, every=every, name=name)
         self.c = check_number(c, "c", least=0)
-        self.rescale = bool(rescale)
+        self.rescale = check_boolean(rescale, "rescale")
 
     def solve(self, gramian, present=None):
         cosines, norms, alive, present = unit_diagonal(gramian, present)
@@ -88,7 +88,7 @@ class CAGrad(GramianWeighting):
         radius = self.c * ops.sqrt(ops.maximum(ops.sum(mean * slope0), 0.0))
         # Nothing is added up to `low`; `start` would be right if only the worst task mattered.
         ratios = ops.where(alive, slope0 / ops.where(alive, inverse, 1.0), 1e300)
-        first = ops.logical_and(ops.arange(size) == ops.cast(ops.argmin(ratios), "int32"), alive)
+        first = ops.logical_and(ops.arange(size, dtype="int32") == ops.cast(ops.argmin(ratios), "int32"), alive)
         share = ops.maximum(ops.sum(ops.where(first, inverse, 0.0)), 1e-300)
         low = ops.sum(ops.where(first, slope0, 0.0)) / share
         start = low + radius / share + radius * share

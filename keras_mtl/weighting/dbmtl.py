@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_mtl.numbers import check_number
+from keras_mtl.numbers import check_boolean, check_number
 from keras_mtl.weighting.base import JacobianWeighting
 from keras_mtl.weighting.masked import divide, positive
 
@@ -50,14 +50,15 @@ class DBMTL(JacobianWeighting):
 
     Deviations: an absent task is left out of the step and of the maximum, and
     its mean and step count stay as they are; a task whose mean is 0 gets
-    weight 0.
+    weight 0. Heads get the plain gradient of their own task's loss, in the
+    paper that of its logarithm.
     """
 
     def __init__(self, beta=0.9, beta_sigma=0.0, debias=False, floor=1e-8, name=None):
         super().__init__(name=name)
         self.beta = check_number(beta, "beta", least=0, below=1)
         self.beta_sigma = check_number(beta_sigma, "beta_sigma", least=0)
-        self.debias = debias
+        self.debias = check_boolean(debias, "debias")
         self.floor = check_number(floor, "floor", above=0)
 
     def build(self, input_shape):

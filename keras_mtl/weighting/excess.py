@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_mtl.numbers import check_integer, check_number
+from keras_mtl.numbers import check_boolean, check_integer, check_number
 from keras_mtl.weighting.base import JacobianWeighting
 from keras_mtl.weighting.masked import divide, softmax
 
@@ -49,14 +49,15 @@ class ExcessMTL(JacobianWeighting):
 
     Deviations: the warm-up is counted in steps, not epochs. Present tasks
     share out among themselves the weight they had, so that an absent task
-    neither gains nor loses.
+    neither gains nor loses. The official code multiplies the heads' gradients
+    by the weights too; here heads get their own task's plain gradient.
     """
 
     def __init__(self, robust_step_size=0.01, warmup_steps=0, baseline=True, name=None):
         super().__init__(name=name)
         self.robust_step_size = check_number(robust_step_size, "robust_step_size", above=0)
         self.warmup_steps = check_integer(warmup_steps, "warmup_steps", 0)
-        self.baseline = baseline
+        self.baseline = check_boolean(baseline, "baseline")
 
     def build(self, input_shape):
         super().build(input_shape)

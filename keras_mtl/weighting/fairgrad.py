@@ -46,7 +46,8 @@ class FairGrad(GramianWeighting):
     Deviations: the official code runs SciPy's least squares on the equation itself, which fails for
     badly scaled gradients; here the equivalent convex problem is solved by Newton's method, to
     rounding for alpha between 0.1 and 10. Beyond, with gradient norms that differ a thousandfold, it
-    may stop after 100 steps before it is there.
+    may stop after 100 steps before it is there. The official code multiplies the direction by K,
+    here it is not: with SGD its learning rate is K times as large in effect.
     """
 
     def __init__(self, alpha=1.0, reduction=None, normalize=None, every=1, name=None):

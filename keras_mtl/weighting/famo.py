@@ -53,6 +53,9 @@ class FAMO(Weighting):
         - Liu et al., "FAMO: fast adaptive multitask optimization", 2023,
           arXiv:2306.03792.
 
+    With gradient accumulation the logits move once for each step of the
+    optimizer, by the losses of its last micro-batch.
+
     Deviations: `D_k` is at least 1e-8. An absent task is left out of the
     softmax, and its logit, Adam moments and step count stay as they are.
     """
@@ -105,6 +108,9 @@ class FAMO(Weighting):
         # Pure, so that `task_weights` can look one step ahead and `update` repeat it.
         present = present * self.seen
         return self._adam(self.last_log - ops.log(self._distance(losses)), present)
+
+    def state_of_steps(self):
+        return self.non_trainable_variables
 
     def _adam(self, gain, present):
         shares = softmax(ops.convert_to_tensor(self.logits), present)

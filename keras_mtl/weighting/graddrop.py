@@ -45,7 +45,7 @@ class GradDrop(JacobianWeighting):
 
     Deviations: the paper drops gradients of activations, signed by the
     activation and summed over the batch; here they are the gradients of the
-    shared parameters.
+    shared parameters. Heads get their own task's plain gradient.
     """
 
     def __init__(self, leak=0.0, seed=None, name=None):

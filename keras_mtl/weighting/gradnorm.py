@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mtl.numbers import check_number, check_numbers
+from keras_mtl.numbers import check_boolean, check_number, check_numbers
 from keras_mtl.weighting.base import GramianWeighting
 
 SMALLEST_WEIGHT = 1e-4
@@ -18,13 +18,15 @@ class GradNorm(GramianWeighting):
     `L_k / L_k(0)` divided by its mean over tasks, the equation is one step per batch on
     `sum_k |N_k - N r_k^alpha|` with the target `N r_k^alpha` held constant:
     `w_k <- w_k - learning_rate * sign(N_k - N r_k^alpha) n_k`, then the weights are divided so that
-    they sum to K. No second-order derivative is needed: `n_k` is the diagonal of the Gramian.
+    they sum to K. No second-order derivative is needed: `n_k` is the root of the Gramian's diagonal.
+    A batch is weighed by the weights from before its own update. Means are over the tasks of the
+    batch whose first loss is known; losses and gradients are those times `loss_weights`.
 
     The paper takes the norms at the last shared layer; compile with `gradients="last_shared"` for
-    that, and for its speed.
+    that, and for its speed. With the default they are those of all shared parameters.
 
-    State: `current_weights`, and `initial_losses` (0 until known). Absent tasks keep theirs; the
-    present ones share what those leave of K.
+    State: `current_weights`, and `initial_losses` (0 until known, then the task's loss in its first
+    batch). Absent tasks keep theirs; the present ones share what those leave of K.
 
     Scale: sum-like, the weights of all tasks sum to K and each is at least 1e-4 before dividing.
 
@@ -61,7 +63,9 @@ class GradNorm(GramianWeighting):
       Networks", ICML 2018, arXiv:1711.02257.
 
     Deviations: weights are kept at 1e-4 or more, as the paper's update may make them negative; its
-    weights are learned by the model's optimizer, here by plain gradient descent.
+    weights are learned by the model's optimizer, here by plain gradient descent. Its weighted loss
+    trains the heads too; here the weights are those of shared parameters, and heads get their own
+    task's plain gradient.
     """
 
     def __init__(
@@ -81,7 +85,7 @@ class GradNorm(GramianWeighting):
                 raise ValueError(f"`initial_losses` should be a list of numbers. Received: {initial_losses=}")
         self.alpha = check_number(alpha, "alpha", least=0)
         self.learning_rate = check_number(learning_rate, "learning_rate", above=0)
-        self.relative = bool(relative)
+        self.relative = check_boolean(relative, "relative")
         self.given_initial_losses = initial_losses
 
     def build(self, input_shape):

@@ -86,7 +86,7 @@ class GREAT(FeatureWeighting):
         size = ops.stop_gradient(ops.sqrt(squares / (total * gradients.shape[-1])))
         seen = seen / ops.where(size > 0, size, ops.ones_like(size))
         guesses = self.guess(self.hidden(seen))
-        tasks = ops.broadcast_to(ops.arange(self.num_tasks)[:, None], ops.shape(counted))
+        tasks = ops.broadcast_to(ops.arange(self.num_tasks, dtype="int32")[:, None], ops.shape(counted))
         values = -ops.take_along_axis(ops.log_softmax(guesses), tasks[..., None], axis=-1)[..., 0]
         right = ops.cast(
             ops.equal(ops.cast(ops.argmax(guesses, axis=-1), "int32"), ops.cast(tasks, "int32")), "float32"

@@ -11,9 +11,15 @@ from keras_mtl.weighting.scaling import pseudo_solve, unit_diagonal
 class IMTLG(GramianWeighting):
     """Weights for which the direction makes the same angle with every task gradient.
 
-    The equation is `d . g_j / ||g_j|| = d . g_k / ||g_k||` for all j, k with `sum_k w_k = 1`. The
-    solution is `w = v / sum(v)` with `v = G^+ sqrt(diag(G))`, and the pseudo-inverse is taken of the
-    matrix of cosines, so that its rank does not depend on the losses' scales.
+    The equation is `d . g_j / ||g_j|| = d . g_k / ||g_k||` for all j, k with `sum_k w_k = 1`. With `C`
+    the matrix of cosines, the solution is `w = v / sum(v)`, `v_k = u_k / ||g_k||`, `u = C^+ 1`: of all
+    u that minimise `||C u - 1||`, the shortest. The pseudo-inverse is that of the cosines and not of
+    the Gramian, so that its rank, and what is minimised, do not depend on the losses' scales.
+
+    Linearly independent gradients have `C u = 1`: the direction makes the same angle with each. Where
+    they are dependent there is in general no such direction among their combinations, and the angles
+    differ: the projections `d . g_k / ||g_k||` are, up to a common factor, those of the vector of ones
+    onto the range of C, the nearest to equal ones in the sense of least squares.
 
     Scale: mean-like, the weights sum to 1. Weights may be negative: for gradients of very different
     norms the common projection itself can be negative, as the paper's equation allows.
@@ -38,7 +44,8 @@ class IMTLG(GramianWeighting):
     - Liu et al., "Towards Impartial Multi-task Learning", ICLR 2021, openreview IMPnRXEWpvr.
 
     Deviations: the paper inverts a (K-1) x (K-1) matrix of gradient differences; the form above is
-    the same solution and also defined for linearly dependent gradients.
+    the same solution where gradients are independent, and defined where they are not, where that
+    matrix is singular.
     """
 
     def solve(self, gramian, present=None):

@@ -73,7 +73,7 @@ class IMTLL(Weighting):
 
     def reset_state(self):
         super().reset_state()
-        self.log_scale.assign(ops.full((self.num_tasks,), self.initial))
+        self.log_scale.assign(ops.full((self.num_tasks,), self.initial, "float32"))
 
     def get_config(self):
         return {**super().get_config(), "initial": self.initial}

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_mtl.numbers import check_number
+from keras_mtl.numbers import check_boolean, check_number
 from keras_mtl.weighting.base import JacobianWeighting
 from keras_mtl.weighting.masked import divide, softmax
 from keras_mtl.weighting.simplex import project, restrict
@@ -56,7 +56,8 @@ class MoCo(JacobianWeighting):
           learning: a provably convergent approach", ICLR 2023.
 
     Deviations: an absent task's `y_k`, `w_k` and step count stay as they are,
-    and the others share the rest of the simplex.
+    and the others share the rest of the simplex. Heads get their own task's
+    plain gradient, of neither the weights nor the norm `L_k`.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class MoCo(JacobianWeighting):
         self.beta_sigma = check_number(beta_sigma, "beta_sigma", least=0)
         self.gamma_sigma = check_number(gamma_sigma, "gamma_sigma", least=0)
         self.projection = projection
-        self.normalize = normalize
+        self.normalize = check_boolean(normalize, "normalize")
 
     def build(self, input_shape):
         super().build(input_shape)

@@ -25,6 +25,10 @@ class MoDo(JacobianWeighting):
     instead: larger parts, at the price that the weights and the gradients
     they multiply are no longer independent.
 
+    Heads, batch statistics and counters of layers see the whole batch once: heads
+    get their own task's plain gradient of it, as with other methods. Each part
+    takes a further forward pass, of which nothing but `J` remains.
+
     Scale: the weights of the present tasks sum to 1.
 
     Args:
@@ -53,7 +57,8 @@ class MoDo(JacobianWeighting):
 
     Deviations: an absent task's weight stays as it is, and the others share
     the rest of the simplex. A task missing from one part only has a zero
-    gradient there.
+    gradient there. LibMTL gives the heads a third of the sum of the
+    parts' gradients, which is not the batch's where labels are uneven.
     """
 
     def __init__(self, gamma=1e-3, rho=0.1, sub_batches=3, name=None):

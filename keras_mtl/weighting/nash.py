@@ -47,7 +47,11 @@ class NashMTL(GramianWeighting):
 
     Deviations: the official code approximates the solution by a sequence of 20 convex programs and
     keeps the last weights when one fails; here the equivalent convex problem
-    `w^T G w / 2 - sum_k log(w_k)` is solved by Newton's method to rounding.
+    `w^T G w / 2 - sum_k log(w_k)` is solved by Newton's method to rounding. The official code first
+    divides G by its Frobenius norm, so that `||d|| = sqrt(K ||G||_F)` before it is shortened to
+    `max_norm`: its steps become shorter than that as gradients vanish, and here they do not. It
+    multiplies the heads' gradients by the weights from before that shortening; here heads get their
+    own task's plain gradient.
     """
 
     def __init__(self, max_norm=1.0, reduction=None, normalize=None, every=1, name=None):

@@ -22,6 +22,10 @@ class SDMGrad(JacobianWeighting):
     Batch normalization passes next to nothing back from a part of one or two
     examples, so models that have it need larger batches.
 
+    Heads, batch statistics and counters of layers see the whole batch once: heads
+    get their own task's plain gradient of it, as with other methods. Each part
+    takes a further forward pass, of which nothing but `J` remains.
+
     `lam=0` leads to the min-norm direction, a large `lam` to the mean.
 
     Scale: the weights, `(w + lam * u) / (1 + lam)`, sum to 1.
@@ -55,7 +59,7 @@ class SDMGrad(JacobianWeighting):
     code takes the square root of the diagonal of `J_1 J_2^T`, which may be
     negative. An absent task's weight stays as it is, and the others share the
     rest of the simplex. A task missing from one part only has a zero gradient
-    there.
+    there. LibMTL gives the heads the sum of the parts' gradients.
     """
 
     sub_batches = 3

@@ -109,6 +109,9 @@ class Sequential(Weighting):
             if stage.second_forward:
                 stage.after_step(losses * seen, losses_after * seen, present)
 
+    def state_of_steps(self):
+        return [variable for stage in self.stages for variable in stage.state_of_steps()]
+
     def end_epoch(self, logs=None):
         for stage in self.stages:
             stage.end_epoch(logs)
@@ -121,7 +124,7 @@ class Sequential(Weighting):
     def _stages_seen(self):
         # Each stage, the product of the weights before it, and its weights.
         latest = ops.convert_to_tensor(self.latest)
-        seen = ops.ones((self.num_tasks,))
+        seen = ops.ones((self.num_tasks,), "float32")
         for index, stage in enumerate(self.stages):
             yield stage, seen, latest[index]
             seen = seen * latest[index]

@@ -104,7 +104,7 @@ class Uncertainty(Weighting):
 
     def reset_state(self):
         super().reset_state()
-        self.log_var.assign(ops.full((self.num_tasks,), self.initial))
+        self.log_var.assign(ops.full((self.num_tasks,), self.initial, "float32"))
 
     def _factors(self, index):
         if isinstance(self.kinds, dict) and self._told is None:

@@ -23,7 +23,7 @@ from multi_digits import BATCH, TASKS, build
 from rich.table import Table
 
 import keras_mtl
-from keras_mtl.training.tensorflow.task_gradients import PLACES
+from keras_mtl.training.tensorflow.feature_gradients import PLACES
 
 OPTIONS = {
     "parameters": {},

@@ -1,11 +1,16 @@
 """The dashboard: what it writes, as TensorBoard's own server gives it to the browser."""
 
+import copy
+import html
 import io
 import json
 import os
 import re
+import shutil
+import sys
 import urllib.parse
 import urllib.request
+import warnings
 
 import keras
 import numpy as np
@@ -14,9 +19,17 @@ from keras import layers
 from PIL import Image
 
 import keras_mtl
-from keras_mtl.callbacks import ConflictMonitor, SharingMonitor, TaskBoard
+from keras_mtl.callbacks import (
+    ConflictMonitor,
+    GradualUnfreezing,
+    SharingMonitor,
+    TaskAffinity,
+    TaskBoard,
+    TaskEarlyStopping,
+)
 from keras_mtl.callbacks.board_graph import graph_def
 from keras_mtl.callbacks.board_layout import split_log
+from keras_mtl.callbacks.board_text import as_it_is, sharing_card
 from keras_mtl.callbacks.heat_map import heat_map
 
 TASKS = ("a", "a_b")  # one name begins like the other
@@ -242,3 +255,89 @@ def test_refuses_bad_arguments(tmp_path):
         TaskBoard(tmp_path, monitor="conflicts")
     with pytest.raises(ValueError, match="`images_every`"):
         TaskBoard(tmp_path, images_every=-1)
+
+
+class Trouble(keras.callbacks.Callback):
+    """Something happens to the dashboard's folder, before training begins or in the second epoch."""
+
+    def __init__(self, happens, epoch):
+        super().__init__()
+        self.happens, self.epoch = happens, epoch
+
+    def on_train_begin(self, logs=None):
+        self.on_epoch_begin(-1)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.epoch:
+            self.happens()
+
+
+def taken_away(folder):
+    shutil.rmtree(folder)
+    folder.write_text("a file")
+
+
+def full(folder):
+    resource = pytest.importorskip("resource")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+
+
+@pytest.fixture
+def no_limit():
+    yield
+    if "resource" in sys.modules:
+        resource = sys.modules["resource"]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+@pytest.mark.parametrize(("happens", "epoch"), [(taken_away, -1), (full, -1), (full, 1)])
+def test_a_dashboard_that_cannot_be_written_ends_no_training(happens, epoch, data, tmp_path, no_limit):
+    x, y = data
+    folder = tmp_path / "logs"
+    model = build(keras_mtl.hard_sharing, run_eagerly=True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("always", "The dashboard")
+        board = TaskBoard(folder)
+        callbacks = [Trouble(lambda: happens(folder), epoch), board]
+        history = model.fit(x, y, epochs=4, batch_size=16, verbose=0, callbacks=callbacks).history
+    assert len(history["loss"]) == 4
+    (only,) = [str(each.message) for each in caught if "dashboard" in str(each.message)]
+    assert only.startswith(f"The dashboard in {str(folder)!r} could not be written")
+    assert "training goes on" in only and "{{" not in only
+
+
+def test_used_callbacks_are_copied_with_their_results_and_without_their_model(data, tmp_path):
+    x, y = data
+    monitor = ConflictMonitor(x, y, every=1)
+    used = [monitor, SharingMonitor(x), TaskAffinity(x, y, batch_size=16, every=1), TaskEarlyStopping(monitor="loss")]
+    used += [TaskBoard(tmp_path, monitor=monitor, images_every=0)]
+    build(run_eagerly=True).fit(x, y, epochs=1, batch_size=32, verbose=0, callbacks=used)
+    copies = copy.deepcopy(used)
+    assert copies[-1].monitor is copies[0] is not monitor and copies[0].model is None
+    for one, other in zip(copies[:3], used[:3], strict=True):
+        assert len(one.history) == len(other.history) > 0 and one.history is not other.history
+    build(run_eagerly=True).fit(x, y, epochs=1, batch_size=32, verbose=0, callbacks=copies)
+    assert copies[0].history[0]["step"] == used[0].history[0]["step"]
+    unfreezing = GradualUnfreezing()
+    build(run_eagerly=True).fit(x, y, epochs=1, batch_size=32, verbose=0, callbacks=[unfreezing])
+    again = copy.deepcopy(unfreezing)
+    build(run_eagerly=True).fit(x, y, epochs=1, batch_size=32, verbose=0, callbacks=[again])
+    assert again.every == unfreezing.every
+
+
+def test_text_cards_show_names_as_they_are():
+    """Read by TensorBoard's own converter."""
+    from tensorboard.plugin_util import markdown_to_safe_html
+
+    names = ["<img src=x onerror=alert(1)>", "a|b", "`code`", "[click](http://x)", "**bold**", "_it_", "a\\_b", "&lt;"]
+    text = "| name | value |\n|---|---|\n" + "\n".join(f"| {as_it_is(name)} | 1 |" for name in names)
+    shown = markdown_to_safe_html(text)
+    assert [html.unescape(cell) for cell in re.findall(r"<td>(.*?)</td>", shown)] == [
+        x for n in names for x in (n, "1")
+    ]
+    assert as_it_is("two\nlines") == "two lines"
+    model = keras_mtl.hard_sharing(
+        keras.Input((3,)), [layers.Dense(2, name="<img>|x")], {"a": layers.Dense(1), "b": layers.Dense(1)}
+    )
+    cells = re.findall(r"<td>(.*?)</td>", markdown_to_safe_html(sharing_card(model)))
+    assert len(cells) == 4 * 4 and html.unescape(cells[0]) == "shared_<img>|x" and "<" not in cells[0]

@@ -93,6 +93,36 @@ def test_examples_of_different_length_are_padded():
     assert x["b_input"].shape[0] == y["b"].shape[0] == 0 and x["b_input"].shape[1] > 0
 
 
+def refused_widths(widths, says, **options):
+    with pytest.raises(ValueError, match=says):
+        mix({task: examples(4, width=width) for task, width in widths.items()}, batch_size=2, **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"sampler": "round_robin"}, {"stop": "once"}])
+def test_fixed_widths_that_differ_are_refused_and_not_padded(options):
+    says = r"The input should have one width.*\(None, 2\) for task 'a', \(None, 3\) for task 'b'.*inputs='own'"
+    refused_widths({"a": 2, "b": 3}, says, **options)
+    # An open axis between them does not make them one.
+    some = tf.data.Dataset.from_generator(
+        lambda: ((np.ones(2), np.ones(1)) for _ in range(4)),
+        output_signature=(tf.TensorSpec((None,), "float32"), tf.TensorSpec((1,), "float32")),
+    )
+    with pytest.raises(ValueError, match=r"\(None, 2\) for task 'a', \(None, 3\) for task 'c'"):
+        mix({"a": examples(4), "b": some, "c": examples(4, width=3)}, batch_size=2, **{"stop": 2, **options})
+
+
+def test_fixed_widths_of_labels_and_names_that_differ_are_refused():
+    named = {task: examples(4, width=width, x="row") for task, width in (("a", 2), ("b", 1))}
+    with pytest.raises(ValueError, match=r"The input 'row' should have one width.*for task 'a'.*for task 'b'"):
+        mix(named, batch_size=2)
+    values = np.zeros((4, 2), "float32")
+    wide = tf.data.Dataset.from_tensor_slices((values, {"b": values, "a": values}))
+    with pytest.raises(ValueError, match=r"The label 'a' should have one width.*'a'.*'b'\. Bring them to one width$"):
+        mix({"a": examples(4, y="a"), "b": wide}, batch_size=2)
+    own = mix({"a": examples(4), "b": examples(4, width=3)}, batch_size=2, inputs="own")
+    assert {name: x.shape for name, x in next(iter(own))[0].items()} == {"a_input": (2, 2), "b_input": (2, 3)}
+
+
 def test_ready_batches_are_taken_as_they_are():
     ready = examples(5).batch(2)
     mixture = mix({"a": ready, "b": examples(3, start=100).batch(3)}, batch_size=None)

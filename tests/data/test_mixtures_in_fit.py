@@ -282,3 +282,31 @@ def test_callback_of_a_mixture_that_went_through_map():
     mixture = mix(datasets(), "uniform", batch_size=4, stop=10)
     logs = build().fit(mixture.map(lambda *batch: batch), callbacks=[mixture.callback], verbose=0).history
     assert logs["a_batches"][0] + logs["b_batches"][0] == 10
+
+
+NEED_A_ROW = {
+    "pooling": ((6, 3), lambda: keras.layers.MaxPooling1D(2)),
+    "pooling of images": ((6, 6, 3), lambda: keras.layers.MaxPooling2D(2)),
+    "adaptive pooling": ((6, 3), lambda: keras.layers.AdaptiveMaxPooling1D(2)),
+    "pooling of each picture": ((2, 6, 6, 3), lambda: keras.layers.TimeDistributed(keras.layers.MaxPooling2D(2))),
+    "convolutional recurrence": ((3, 6, 2), lambda: keras.layers.ConvLSTM1D(2, 3)),
+    "spectra": ((64, 1), lambda: keras.layers.STFTSpectrogram(frame_length=16, frame_step=8)),
+}
+
+
+@pytest.mark.parametrize("kind", NEED_A_ROW)
+def test_layers_that_need_a_row_ask_for_one(kind):
+    """An empty batch ends the process in a max pooling's gradient, and fails in the others."""
+    shape, make = NEED_A_ROW[kind]
+    stages = [[make(), keras.layers.Flatten()]]
+    model = keras_mtl.own_inputs(
+        keras_mtl.hard_sharing(keras.Input(shape), stages, {task: keras.layers.Dense(1) for task in TASKS})
+    )
+    model.compile("sgd", loss="mse", run_eagerly=True)
+    x = np.ones((4, *shape), "float32")
+    data = {task: tf.data.Dataset.from_tensor_slices((x, np.ones((4, 1), "float32"))) for task in TASKS}
+    options = {"batch_size": 2, "inputs": "own", "stop": 2}
+    with pytest.raises(ValueError, match="`absent_rows` of the mixture should be 1, since layer"):
+        model.fit(mix(data, "round_robin", **options), verbose=0)
+    history = model.fit(mix(data, "round_robin", absent_rows=1, **options), verbose=0)
+    assert np.isfinite(history.history["loss"]).all()

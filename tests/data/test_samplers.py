@@ -1,12 +1,14 @@
 """What samplers say, against numbers worked out apart from the code, and how often tasks are drawn."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
 from scipy import stats as statistics
 
 from keras_mtl import data
+from keras_mtl.data import chooser as chooser_module
 from keras_mtl.data.chooser import Chooser
 from keras_mtl.data.samplers.meta_policy import MetaPolicy
 
@@ -99,6 +101,40 @@ def test_chi_square_can_fail():
 
     total, freedom = chi_square(Liar(), (1, 1, 1), 2000, 30)
     assert statistics.chi2.sf(total, freedom) < 0.001
+
+
+@pytest.mark.parametrize("sampler", [data.Proportional(), data.Annealed(epochs=2)], ids=["fixed", "by step"])
+def test_long_epochs_come_in_blocks_that_draw_the_same(sampler, monkeypatch):
+    def draws(at_once):
+        monkeypatch.setattr(chooser_module, "AT_ONCE", at_once)
+        stats = stats_of(600, 300, 100, steps_per_epoch=50)
+        chooser, epochs, sizes = Chooser(sampler, stats, seed=0), [], []
+        for _ in range(2):
+            drawn = []
+            while len(drawn) < 50:
+                block = chooser.block().tolist()
+                sizes.append(len(block))
+                drawn += block
+            epochs.append((drawn, [values.tolist() for values in chooser.take_record()]))
+        assert chooser.take_record() is None and stats.counts.sum() == 100
+        return epochs, sizes
+
+    (whole, one), (parts, many) = draws(10**6), draws(3 * 7)
+    assert (one, many) == ([50, 50], [*[7] * 7, 1] * 2)
+    for (drawn, record), (same, other) in zip(whole, parts, strict=True):
+        assert drawn == same and record[0] == other[0]
+        np.testing.assert_allclose(record[1], other[1], rtol=1e-12)
+
+
+def test_a_long_epoch_of_many_tasks_takes_no_table_of_it():
+    stats = stats_of(*[10] * 128, steps_per_epoch=10**6)
+    chooser = Chooser(data.Uniform(), stats, seed=0)
+    tracemalloc.start()
+    try:
+        assert 1 <= len(chooser.block()) < 10**6
+        assert tracemalloc.get_traced_memory()[1] < 2**23  # the whole table has 2**30 bytes
+    finally:
+        tracemalloc.stop()
 
 
 def test_counts_follow_probabilities_that_change():

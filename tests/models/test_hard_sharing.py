@@ -253,3 +253,27 @@ def test_the_digits_example_of_the_readme_shape():
 def test_a_layer_without_anything_to_build_says_early_what_does_not_fit(layer):
     with pytest.raises(ValueError, match="should take what comes before it"):
         keras_mtl.hard_sharing(keras.Input((5,)), [layers.Dense(4), layer], {"a": layers.Dense(1)})
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Box(layers.Layer):
+    """A head of two outputs."""
+
+    def __init__(self, kind=dict, **kwargs):
+        super().__init__(**kwargs)
+        self.kind = kind
+        self.centre, self.size = layers.Dense(2), layers.Dense(2)
+
+    def call(self, inputs):
+        centre, size = self.centre(inputs), self.size(inputs)
+        return {"centre": centre, "size": size} if self.kind is dict else self.kind((centre, size))
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"), [(dict, r"\['centre', 'size'\]"), (tuple, "a tuple of 2"), (list, "a list of 2")]
+)
+@pytest.mark.parametrize("builder", [keras_mtl.hard_sharing, keras_mtl.cross_stitch, keras_mtl.mmoe])
+def test_a_head_of_several_outputs_is_refused_by_its_task(builder, kind, says):
+    given = {"box": Box(kind), "b": layers.Dense(1)}
+    with pytest.raises(ValueError, match=f"head of task 'box' should return one tensor. Received: .*{says}.*Make each"):
+        builder(keras.Input((4,)), [layers.Dense(3)], given, **({"experts": 2} if builder is keras_mtl.mmoe else {}))

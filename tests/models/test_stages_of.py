@@ -41,17 +41,128 @@ def test_a_cut_at_the_output_makes_no_empty_stage():
 
 
 @pytest.mark.parametrize(
-    ("around", "cuts", "says"),
+    ("cuts", "says"),
     [
-        (True, ["c"], "no connection around them.*part that ends at 'small_rest' also needs layers before the cut"),
-        (False, ["b"], "no connection around them"),
-        (False, ["d", "c"], "passed one after the other"),
-        (False, ["x"], "`cuts` should name layers of model 'small'. Received: 'x'; layers: .*'a', 'b'"),
+        (["d", "c"], "passed one after the other.*'c' comes before a cut that stands before it"),
+        (["c", "c"], "passed one after the other"),
+        (["x"], "`cuts` should name layers of model 'small'. Received: 'x'; layers: .*'a', 'b'"),
     ],
 )
-def test_cuts_that_do_not_part_the_model(around, cuts, says):
+def test_cuts_that_do_not_part_the_model(cuts, says):
     with pytest.raises(ValueError, match=says):
-        keras_mtl.stages_of(backbone(around), cuts=cuts)
+        keras_mtl.stages_of(backbone(), cuts=cuts)
+
+
+def test_layers_that_are_called_twice_are_not_parted():
+    inputs, twice = keras.Input((6,)), layers.Dense(6, name="twice")
+    model = keras.Model(inputs, twice(layers.Dense(6, name="between")(twice(inputs))))
+    with pytest.raises(ValueError, match="layer 'twice' is called on both sides"):
+        keras_mtl.stages_of(model, cuts=["between"])
+    with pytest.raises(ValueError, match="'twice', which it calls 2 times"):
+        keras_mtl.stages_of(model, cuts=["twice"])
+    with pytest.raises(ValueError, match=r"`model` should be a functional `keras.Model`"):
+        keras_mtl.stages_of(keras.Sequential([layers.Dense(3, name="a")]), cuts=["a"])
+
+
+@pytest.mark.parametrize(
+    ("around", "cuts", "passing"),
+    [
+        (True, ["c"], [{"a", "c"}]),
+        (False, ["b"], [{"a", "b"}]),
+        (True, ["b", "d"], [{"a", "b"}, {"a", "d"}]),
+    ],
+)
+def test_skips_pass_a_cut_by_name(around, cuts, passing):
+    model = backbone(around)
+    stages = keras_mtl.stages_of(model, cuts=cuts)
+    assert [set(stage.output) for stage in stages[:-1]] == passing
+    out = X
+    for stage in stages:
+        out = stage(out)
+    np.testing.assert_allclose(out, model(X), rtol=1e-6)
+    assert {id(v) for stage in stages for v in stage.weights} == {id(v) for v in model.weights}
+
+
+def encoder():
+    """Two blocks of attention that look at the padding mask, as an encoder of text has them."""
+    ids = keras.Input((5,), dtype="int32", name="token_ids")
+    padding = keras.Input((5,), dtype="int32", name="padding_mask")
+    x = layers.Embedding(20, 4, name="tokens")(ids)
+    for block in ("low", "high"):
+        seen = layers.MultiHeadAttention(1, 4, name=f"{block}_attention")(x, x, attention_mask=padding[:, None, :])
+        x = layers.LayerNormalization(name=block)(layers.Add()([x, seen]))
+    return keras.Model({"token_ids": ids, "padding_mask": padding}, x, name="encoder")
+
+
+TEXT = {
+    "token_ids": np.array([[1, 2, 3, 4, 5], [6, 7, 8, 9, 10]], "int32"),
+    "padding_mask": np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], "int32"),
+}
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_encoders_share_some_of_their_depth_and_masks_go_along(depth, tmp_path):
+    given = encoder()
+    stages = keras_mtl.stages_of(given, cuts=["low"])
+    low = stages[0](TEXT)
+    assert set(low) == {"low", "padding_mask"}
+    np.testing.assert_allclose(stages[1](low), given(TEXT), rtol=1e-6)
+    inputs = {name: keras.Input((5,), dtype="int32", name=name) for name in TEXT}
+    model = keras_mtl.hard_sharing(
+        inputs,
+        stages,
+        {task: layers.Lambda(lambda x: x[:, 0], name="first", output_shape=(4,)) for task in "ab"},
+        shared_depth=depth,
+        copy_weights=True,
+    )
+    expected = given.predict(TEXT, verbose=0)[:, 0]
+    for task, found in model.predict(TEXT, verbose=0).items():
+        np.testing.assert_allclose(found, expected, rtol=1e-5, err_msg=task)
+    other = {**TEXT, "token_ids": np.where(TEXT["padding_mask"] == 1, TEXT["token_ids"], 19)}
+    np.testing.assert_allclose(model.predict(other, verbose=0)["a"], expected, rtol=1e-5)  # what is masked is not seen
+
+
+@pytest.mark.parametrize("place", ["parameters", "features"])
+def test_task_gradients_behind_a_cut_with_a_mask(place):
+    inputs = {name: keras.Input((5,), dtype="int32", name=name) for name in TEXT}
+    pooled = {task: [layers.GlobalAveragePooling1D(), layers.Dense(1)] for task in "ab"}
+    model = keras_mtl.hard_sharing(inputs, keras_mtl.stages_of(encoder(), cuts=["low"]), pooled, shared_depth=1)
+    model.compile("sgd", "mse", weighting="mgda", gradients=place, run_eagerly=True)
+    before = [np.asarray(v) for v in model.shared_variables]
+    model.fit(TEXT, {"a": np.ones((2, 1)), "b": np.zeros((2, 1))}, verbose=0)
+    assert any(np.abs(np.asarray(v) - old).max() > 0 for v, old in zip(model.shared_variables, before, strict=True))
+
+
+def test_a_net_whose_halves_are_joined_by_a_skip_is_cut_in_the_middle():
+    inputs = keras.Input((4, 4, 1))
+    down = layers.Conv2D(2, 3, padding="same", name="down")(inputs)
+    middle = layers.Conv2D(3, 3, padding="same", name="middle")(layers.MaxPooling2D(name="pool")(down))
+    up = layers.Concatenate()([layers.UpSampling2D()(middle), down])
+    net = keras.Model(inputs, layers.Conv2D(1, 1, name="last")(up))
+    stages = keras_mtl.stages_of(net, cuts=["pool", "middle"])
+    assert [set(stage.output) for stage in stages[:-1]] == [{"pool", "down"}, {"middle", "down"}]
+    image = np.random.default_rng(0).normal(size=(2, 4, 4, 1)).astype("float32")
+    model = keras_mtl.hard_sharing(
+        keras.Input((4, 4, 1)),
+        stages,
+        {"a": layers.Identity(), "b": layers.Conv2D(1, 1)},
+        shared_depth=2,
+        copy_weights=True,
+    )
+    np.testing.assert_allclose(model.predict(image, verbose=0)["a"], net(image), rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match=r"`stages.0.` should return one tensor.*'pool', 'down'"):
+        keras_mtl.cross_stitch(
+            keras.Input((4, 4, 1)), keras_mtl.stages_of(net, cuts=["pool"]), heads(), copy_weights=False
+        )
+
+
+def test_all_outputs_of_a_backbone_come_out_of_its_last_stage():
+    inputs = keras.Input((6,))
+    sequence = layers.Dense(4, name="sequence")(inputs)
+    net = keras.Model(inputs, {"sequence": sequence, "pooled": layers.Dense(2, name="pooled")(sequence)})
+    first, last = keras_mtl.stages_of(net, cuts=["sequence"])
+    for name, value in last(first(X)).items():
+        np.testing.assert_allclose(value, net(X)[name], rtol=1e-6)
 
 
 def test_pretrained_columns_and_paths_before_and_after_loading(tmp_path):
@@ -83,5 +194,6 @@ def test_an_application():
     model = keras_mtl.hard_sharing(keras.Input((32, 32, 3)), [low, high], heads())
     assert model.count_params() == net.count_params() + (1280 + 1) + 2 * (1280 + 1)
     assert len(model.shared_variables) == len(net.trainable_variables)
-    with pytest.raises(ValueError, match="no connection around them"):
-        keras_mtl.stages_of(net, cuts=["block_2_expand_relu"])
+    low, high = keras_mtl.stages_of(net, cuts=["block_2_expand_relu"])
+    assert set(low.output) == {"block_2_expand_relu", "block_1_project_BN"}  # the skip of block 2 goes along
+    np.testing.assert_allclose(high(low(x)), net(x), rtol=1e-4, atol=1e-6)

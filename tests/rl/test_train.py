@@ -130,7 +130,6 @@ class Drawn(gymnasium.Wrapper):
 
 
 def test_frames_of_a_policy(choice, tmp_path):
-    pytest.importorskip("PIL")
     from PIL import Image
 
     model = compiled()

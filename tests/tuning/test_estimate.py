@@ -8,7 +8,7 @@ import keras_tuner
 import numpy as np
 import pytest
 
-from keras_mtl.tuning import SearchEstimate, SharingHyperModel, budget_search, estimate, estimates, objective
+from keras_mtl.tuning import SearchEstimate, SharingHyperModel, budget, budget_search, estimate, estimates, objective
 from keras_mtl.tuning.estimates import _halving
 
 
@@ -83,6 +83,31 @@ def test_a_search_without_end_is_refused(tmp_path):
         estimate(tuner, *make_data(8))
     with pytest.raises(ValueError, match="`minutes` should be positive"):
         budget_search(hypermodel, objective({"a": {"loss": 1.0}}), *make_data(8), minutes=0)
+
+
+def test_a_plan_counts_for_the_search_it_was_made_for(tmp_path):
+    plan = tmp_path / "plan.json"
+    assert budget._planned(plan, "k") is None
+    plan.write_text('{"trials": 4, "key": "k"}')
+    assert budget._planned(plan, "k") == 4 and budget._planned(plan, "other") is None
+    for damage in ("", "null", '{"trials": 4'):
+        plan.write_text(damage)
+        with pytest.warns(UserWarning, match="plan.json' cannot be used, and trials are planned anew"):
+            assert budget._planned(plan, "k") is None
+
+
+@pytest.mark.slow
+def test_seed_0_is_a_seed(tmp_path):
+    """keras-tuner draws another one in its place."""
+    x, y = make_data(16)
+    options = {"minutes": 1, "epochs": 1, "max_trials": 2, "validation_data": (x, y), "verbose": 0, "seed": 0}
+    by = objective({"a": {"loss": 1.0}, "b": {"loss": 1.0}})
+    found = []
+    for name in ("one", "two"):
+        hypermodel = make_search(tmp_path / f"other{name}").hypermodel
+        tuner = budget_search(hypermodel, by, x, y, directory=tmp_path / name, **options)
+        found.append([trial.hyperparameters.values for _, trial in sorted(tuner.oracle.trials.items())])
+    assert len(found[0]) == 2 and found[0] == found[1]
 
 
 @pytest.mark.slow

@@ -80,6 +80,22 @@ def test_a_trial_of_which_only_its_own_file_knows_is_handed_out_again(tmp_path):
     assert finish(again) == whole and again.start_order == sorted(whole)
 
 
+@pytest.mark.parametrize("content", ["", "{", "null", "{}", "\x80\x81", None], ids=str)
+@pytest.mark.parametrize("name", ["oracle.json", "trial_0/trial.json"])
+def test_a_damaged_file_is_named(tmp_path, name, content):
+    make()
+    oracle = make_oracle(tmp_path)
+    finish(oracle)
+    file = tmp_path / "lost" / name
+    if content is None:  # another one's
+        other = {"oracle.json": "trial_1/trial.json", "trial_0/trial.json": "trial_1/trial.json"}[name]
+        file.write_bytes((tmp_path / "lost" / other).read_bytes())
+    else:
+        file.write_bytes(content.encode("latin-1"))
+    with pytest.raises(ValueError, match=rf"keras-tuner wrote. Received: '.*{name}'.*`overwrite=True`"):
+        make_oracle(tmp_path).reload()
+
+
 def make_search(directory, max_trials=5):
     """What the killed process and its successor run."""
     return random_search(directory, make(sharing={"depths": (0, 2)}), max_trials, project_name="killed")

@@ -3,7 +3,9 @@
 import json
 import os
 import pathlib
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -53,9 +55,144 @@ def test_a_chief_that_fails_ends_all():
     assert time.perf_counter() - start < 30  # the worker did not sleep on
 
 
-def test_refuses_no_workers():
-    with pytest.raises(ValueError, match="`workers`"):
-        launch(["true"], workers=0)
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"workers": 0}, "`workers` should be an integer of at least 1. Received: workers=0"),
+        ({"workers": True}, "`workers` should be an integer"),
+        ({"restarts": -1}, "`restarts` should be an integer of at least 0. Received: restarts=-1"),
+        ({"restarts": 1.0}, "`restarts` should be an integer of at least 0. Received: restarts=1.0"),
+        ({"restarts": True}, "`restarts` should be an integer of at least 0. Received: restarts=True"),
+        ({"restarts": None}, "`restarts`"),
+        ({"port": 0}, "`port` should be an integer from 1 to 65535, or None. Received: port=0"),
+        ({"port": "80"}, "`port`"),
+        ({"poll": 0}, "`poll` should be a number of seconds above 0. Received: poll=0"),
+        ({"poll": float("nan")}, "`poll`"),
+        ({"command": []}, "`command` should be a list of strings"),
+        ({"command": "search.py"}, "`command` should be a list of strings"),
+        ({"command": ["./no-such-program"]}, "`command` should begin with a program that can be run"),
+    ],
+)
+def test_arguments_out_of_their_range_are_refused(given, says):
+    with pytest.raises(ValueError, match=re.escape(says)):
+        launch(**{"command": [sys.executable, "-c", "raise SystemExit(9)"], **given})
+
+
+def test_a_port_in_use_is_refused():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ValueError, match=f"`port` should be free. Received: port={port}"):
+            launch([sys.executable, "-c", ""], port=port)
+
+
+# Says who it is, says no to nothing, and stays.
+STAYS = """
+import os, pathlib, sys, time
+(pathlib.Path(sys.argv[1]) / f"{os.environ['KERASTUNER_TUNER_ID']}.{os.environ['KERASTUNER_ORACLE_PORT']}").write_text(
+    str(os.getpid())
+)
+time.sleep(600)
+"""
+
+
+def launched(folder, **options):
+    """A process that launches a search which does not end by itself. Returns its id and those that it started."""
+    child = os.fork()
+    if child == 0:
+        try:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            launch([sys.executable, "-c", STAYS, str(folder)], poll=0.02, **options)
+        except KeyboardInterrupt:
+            os._exit(130)
+        except SystemExit as ends:
+            os._exit(ends.code)
+        finally:
+            os._exit(1)  # never on with the tests
+    return child, [int(text) for text in wait_for(lambda: written(folder), 3)]
+
+
+def written(folder):
+    return [text for text in (p.read_text() for p in folder.glob("*.*")) if text]
+
+
+def wait_for(found, count):
+    end = time.monotonic() + 60
+    while len(values := found()) != count:
+        assert time.monotonic() < end, values
+        time.sleep(0.02)
+    return values
+
+
+def alive(processes):
+    def is_alive(process):
+        try:
+            return pathlib.Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+        except FileNotFoundError:
+            return False
+
+    return [process for process in processes if is_alive(process)]
+
+
+FORKS = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc; only Linux ends children with their parent")
+
+
+@LINUX
+@FORKS
+@pytest.mark.parametrize(("sent", "code"), [("SIGTERM", 143), ("SIGINT", 130), ("SIGHUP", 129), ("SIGKILL", -9)])
+def test_a_launch_that_is_ended_leaves_no_process(sent, code, tmp_path):
+    launcher, processes = launched(tmp_path)
+    assert alive(processes) == processes
+    os.kill(launcher, getattr(signal, sent))
+    assert os.waitstatus_to_exitcode(os.waitpid(launcher, 0)[1]) == code
+    wait_for(lambda: alive(processes), 0)
+
+
+def test_signals_are_as_before_after_a_launch(tmp_path):
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    run(tmp_path, failures=0)
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+@LINUX
+@FORKS
+def test_a_folder_and_a_port_in_use_are_refused(tmp_path):
+    logs, command = tmp_path / "logs", [sys.executable, "-c", "raise AssertionError"]
+    launcher, processes = launched(tmp_path, logs=logs)
+    (port,) = {int(p.suffix[1:]) for p in tmp_path.glob("*.*") if p.suffix[1:].isdigit()}
+    try:
+        with pytest.raises(RuntimeError, match=re.escape(f"{str(logs)!r}, which another launch is using")):
+            launch(command, logs=logs)
+        with pytest.raises(ValueError, match="`port` should be free"):  # though no chief listens
+            launch(command, port=port)
+        assert alive(processes) == processes
+    finally:
+        os.kill(launcher, signal.SIGKILL)
+        os.waitpid(launcher, 0)
+    wait_for(lambda: alive(processes), 0)
+    with pytest.raises(RuntimeError, match="chief ended with exit code 1"):  # the dead hold nothing
+        launch(command, logs=logs, port=port, poll=0.02)
+
+
+def test_a_second_chief_of_a_project_is_refused(tmp_path, monkeypatch):
+    from keras_tuner.src.distribute import oracle_chief
+
+    from keras_mtl.files import folder_lock
+    from tests.tuning.searches import make, random_search
+
+    monkeypatch.setattr(oracle_chief, "start_server", served := lambda oracle: "served")
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    monkeypatch.setenv("KERASTUNER_ORACLE_PORT", "1")
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "worker0")
+    make()
+    assert oracle_chief.start_server is served
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
+    tuner = random_search(tmp_path, make(), 1, project_name="p")
+    with folder_lock(tmp_path / "p", "search"), pytest.raises(RuntimeError, match="another search is using"):
+        tuner.search()
+    assert oracle_chief.start_server(tuner.oracle) == "served"
 
 
 def test_is_worker(monkeypatch):

@@ -87,6 +87,29 @@ def test_table_json_and_picture(tmp_path):
     assert (tmp_path / "front.png").stat().st_size > 10_000
 
 
+def test_what_was_trained_is_shown():
+    """Methods that see task gradients are "equal" where nothing is shared; and no value is cut off."""
+    tuner = make_tuner({name: POINTS[name] for name in ("0", "1", "4")}, objective(BASELINES))
+    long = "a_name_that_is_longer_than_what_columns_used_to_hold/" * 3
+    for name, shared in (("0", 0), ("1", 12), ("4", None)):
+        trial = tuner.oracle.trials[name]
+        trial.hyperparameters.values |= {
+            "weighting": "cagrad",
+            "cagrad/c": 0.3,
+            "gradients": "features",
+            long: 0.123456,
+        }
+        if shared is not None:
+            trial.metrics.register("shared_parameters", "min")
+            trial.metrics.update("shared_parameters", shared, step=2)
+    front = pareto_front(tuner)
+    values = {trial["trial"]: trial["hyperparameters"] for trial in front.trials}
+    assert values["0"] == {"depth": 0, "rate": 0.123456, "weighting": "equal", long: 0.123456}
+    assert values["1"]["weighting"] == values["4"]["weighting"] == "cagrad" and values["1"]["cagrad/c"] == 0.3
+    text = str(front)
+    assert text.count(f"{long}=0.123") == 3 and text.count("weighting=equal") == 1 and "rate=0.123" in text
+
+
 def test_refuses():
     with pytest.raises(ValueError, match="`metrics` should be given"):
         pareto_front(make_tuner(POINTS))

@@ -212,3 +212,15 @@ class TestTraining:
 
 def test_a_choice_can_be_read():
     assert sharing_space(keras_tuner.HyperParameters(), 2, "ab") == SharingChoice("hard_sharing", {"shared_depth": 2})
+
+
+def test_numpys_integers_are_integers_and_booleans_are_none():
+    import keras_tuner
+    import numpy as np
+
+    hp = keras_tuner.HyperParameters()
+    options = {"depths": (np.int64(1), np.int64(2)), "head_depths": (1, 1), "head_widths": np.array([4, 8])}
+    choice = keras_mtl.tuning.sharing_space(hp, np.int64(2), ["a", "b"], **options)
+    assert choice.options == {"shared_depth": 2} and type(choice.head_width) is int
+    with pytest.raises(ValueError, match="`head_widths` should be positive integers"):
+        keras_mtl.tuning.sharing_space(hp, 2, ["a", "b"], head_depths=(1, 1), head_widths=[True])

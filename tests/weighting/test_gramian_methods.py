@@ -1,11 +1,12 @@
 """What single methods do at the limits of their options, where they cancel, and from call to call."""
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
 
 from keras_mtl import weighting as W
-from tests.weighting.task_gradients import conflicting, solve, strongly_stationary
+from tests.weighting.task_gradients import METHODS, conflicting, solve, strongly_stationary
 
 
 @pytest.mark.parametrize("scale_mode", ["min", "median"])
@@ -93,3 +94,24 @@ def test_random_orders_differ_between_calls_and_repeat_with_the_seed():
 def test_options_are_checked(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_solvers_refuse_other_backends_by_name(method, monkeypatch):
+    weighting = METHODS[method]()
+    monkeypatch.setattr(keras.config, "backend", lambda: "jax")
+    says = rf"`{type(weighting).__name__}.solve` should run on Keras' backend 'tensorflow'.* Received: backend 'jax'"
+    for call in (weighting.solve, lambda gramian: weighting(np.ones(2, "float32"), gramian=gramian)):
+        with pytest.raises(NotImplementedError, match=says):
+            call(np.eye(2))
+
+
+def test_imtl_g_on_dependent_gradients_has_the_nearest_projections_to_equal_ones():
+    jacobian = np.array([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [1.0, 2.0, 0.0], [0.0, 0.0, 3.0]])  # the third is a sum
+    unit = jacobian / np.linalg.norm(jacobian, axis=1, keepdims=True)
+    projections = unit @ (np.array(W.IMTLG().solve(jacobian @ jacobian.T)) @ jacobian)
+    vectors, values, _ = np.linalg.svd(unit, full_matrices=False)
+    basis = vectors[:, values > 1e-10]  # of the range of the cosines
+    nearest = basis @ basis.T @ np.ones(4)
+    np.testing.assert_allclose(projections / projections[3], nearest / nearest[3], rtol=1e-6)
+    assert np.ptp(nearest) > 0.1

@@ -11,6 +11,7 @@ from keras_mtl.analysis.grouping.network import Candidates, Network
 from keras_mtl.analysis.grouping.pairwise import ALL_GROUPS_UP_TO, Pairwise, pairwise_of_networks
 from keras_mtl.analysis.grouping.result import Grouping
 from keras_mtl.analysis.grouping.search import search
+from keras_mtl.numbers import check_boolean
 
 SOLVERS = {"exhaustive": exhaustive, "branch_and_bound": branch_and_bound, "integer": integer}
 METHODS = (*SOLVERS, "higher_order", "early_stopping", "clustering")
@@ -90,6 +91,7 @@ def group_tasks(scores, budget, *, method="integer", tasks=None, alone=0.0, cost
     Deviations: the code of Fifty et al. gives a task of its own a score of
     -1e6, which `alone=-1e6` does.
     """
+    check_boolean(overlap, "overlap")
     if method not in METHODS:
         raise ValueError(f"`method` should be one of {METHODS}. Received: method={method!r}")
     networks = isinstance(scores, (list, tuple)) and any(isinstance(score, Network) for score in scores)

@@ -1,17 +1,17 @@
 """The networks of a grouping, behind one `fit` and `predict`."""
 
-import json
-import os
 import pathlib
 
 import keras
+from keras.src.utils.rng_utils import get_random_seed
 
 from keras_mtl.analysis.grouping.histories import merged
 from keras_mtl.analysis.grouping.result import Grouping
 from keras_mtl.analysis.grouping.select import labels_of_tasks
 from keras_mtl.analysis.progress import run_bar
+from keras_mtl.analysis.store import RunStore
+from keras_mtl.files import readable, writable_folder
 from keras_mtl.models.multi_task_model import MultiTaskModel
-from keras_mtl.models.saving import writable_folder
 
 
 def build_groups(grouping, builder):
@@ -120,9 +120,12 @@ class GroupedModel:
             validation_data: As in Keras. Defaults to `None`.
             callbacks: List of callbacks that see every network's training in
                 turn, or a function from a list of tasks to such a list.
-            directory: Path of a folder. Finished networks are kept there, and
-                a `fit` that was killed goes on with the others, if the folder
-                and the number of epochs are the same. Defaults to `None`.
+            directory: Path of a folder. Finished networks are kept there, with
+                their weights. Those that nothing could have changed are read,
+                as in `keras_mtl.analysis.compare`, so a `fit` that was killed
+                goes on with the others. Trainable initial weights of untrained
+                networks may differ, the seed of `keras.utils.set_random_seed`
+                may not. Defaults to `None`.
             verbose: `0`, or anything else for a bar that moves with every
                 network. Defaults to `"auto"`.
             **options: Further arguments of Keras' `fit`.
@@ -134,25 +137,31 @@ class GroupedModel:
         """
         data = x if y is None else (x, y) if sample_weight is None else (x, y, sample_weight)
         histories = []
-        with run_bar("groups", len(self.networks), verbose != 0) as begin:
+        settings = {"data": (data, validation_data), "epochs": epochs, "fit": options, "seed": get_random_seed()}
+        store = RunStore(directory, initial_weights=False, **settings)
+        with store, run_bar("groups", len(self.networks), verbose != 0) as begin:
             for place, network in enumerate(self.networks):
                 begin(", ".join(network.tasks))
-                kept = None if directory is None else _Kept(directory, place, network, epochs)
-                if kept is not None and kept.is_finished():
-                    histories.append(kept.restore())
+                watching = [*(callbacks(list(network.tasks)) if callable(callbacks) else callbacks or ())]
+                key = store.key(model=network, callbacks=watching)
+                run = store.load(key, {"history": dict}, network)
+                if run is not None:
+                    histories.append(run["history"])
                     continue
                 history = network.fit(
                     **_arguments(labels_of_tasks(data, network.tasks)),
                     epochs=epochs,
                     validation_data=labels_of_tasks(validation_data, network.tasks),
-                    callbacks=[*(callbacks(list(network.tasks)) if callable(callbacks) else callbacks or ())],
+                    callbacks=watching,
                     verbose=0,
                     **options,
                 ).history
-                if kept is not None:
-                    history = kept.finish(history)
+                if store.keeps:
+                    history = {name: [float(v) for v in values] for name, values in history.items()}
+                    store.save(key, f"network{place}", {"history": history}, network)
                 histories.append(history)
             begin()
+        store.say(verbose)
         history = keras.callbacks.History()
         history.history = merged(histories, self.grouping, self._static_weights())
         history.epoch = list(range(len(next(iter(history.history.values()), ()))))
@@ -195,19 +204,32 @@ class GroupedModel:
 
     def save(self, path):
         """Writes every network, and the grouping, to a folder."""
-        folder = pathlib.Path(path)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.grouping.save(folder / "grouping.json")
+        folder = writable_folder(path, "path")
+        # It goes first and comes last: with it, all networks are there and belong together.
+        (folder / "grouping.json").unlink(missing_ok=True)
         for place, network in enumerate(self.networks):
             network.save(folder / f"network{place}.keras")
+        self.grouping.save(folder / "grouping.json")
 
     @classmethod
     def load(cls, path):
-        """Reads what `save` wrote, ready to predict or to train on."""
+        """Reads what `save` wrote, ready to predict or to train on.
+
+        Raises:
+            ValueError: If the folder is not whole, or a file is damaged.
+        """
         folder = pathlib.Path(path)
+        if not (folder / "grouping.json").exists():
+            raise ValueError(
+                f"`path` should be a folder that `save` has written to the end. Received: {str(path)!r}, without "
+                "'grouping.json'"
+            )
         grouping = Grouping.load(folder / "grouping.json")
-        names = [folder / f"network{place}.keras" for place in range(len(grouping.groups))]
-        return cls(grouping, [keras.models.load_model(name) for name in names])
+        networks = []
+        for place in range(len(grouping.groups)):
+            with readable(folder / f"network{place}.keras", "a saved network"):
+                networks.append(keras.models.load_model(folder / f"network{place}.keras"))
+        return cls(grouping, networks)
 
     def _static_weights(self):
         return {task: self.network_of(task).task_weights().get(task, 0.0) for task in self.tasks}
@@ -215,30 +237,3 @@ class GroupedModel:
 
 def _arguments(data):
     return dict(zip(("x", "y", "sample_weight"), data if isinstance(data, tuple) else (data,), strict=False))
-
-
-class _Kept:
-    """A network that was trained to the end, in a folder."""
-
-    def __init__(self, directory, place, network, epochs):
-        folder = writable_folder(directory, "directory")
-        self._network = network
-        self._weights = folder / f"network{place}.weights.h5"
-        self._record = folder / f"network{place}.json"
-        self._settings = {"epochs": epochs, "tasks": list(network.tasks)}
-
-    def is_finished(self):
-        return self._record.exists() and json.loads(self._record.read_text())["settings"] == self._settings
-
-    def restore(self):
-        self._network.optimizer.build(self._network.trainable_variables)
-        self._network.load_weights(self._weights)
-        return json.loads(self._record.read_text())["history"]
-
-    def finish(self, history):
-        history = {name: [float(v) for v in values] for name, values in history.items()}
-        self._network.save_weights(self._weights)
-        part = self._record.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps({"settings": self._settings, "history": history}))
-        os.replace(part, self._record)  # last, and at once: what is there is whole
-        return history

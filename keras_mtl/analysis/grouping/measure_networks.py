@@ -4,11 +4,14 @@ import itertools
 
 import keras
 
+from keras_mtl.analysis.compare import seeds_of
 from keras_mtl.analysis.grouping.network import Network
 from keras_mtl.analysis.grouping.select import labels_of_tasks
 from keras_mtl.analysis.progress import run_bar
-from keras_mtl.analysis.runs import RunStore, train_and_evaluate
+from keras_mtl.analysis.runs import RUN, train_and_evaluate
+from keras_mtl.analysis.store import RunStore
 from keras_mtl.metrics.directions import higher_is_better
+from keras_mtl.numbers import check_boolean
 
 
 def measure_networks(
@@ -52,8 +55,9 @@ def measure_networks(
         cost: Function from a tuple of tasks to cost. Defaults to 1 each.
         directions: Dict from metric to `"max"` or `"min"`, for metrics whose
             name does not tell.
-        directory: Path of a folder for finished runs, so that a run that was
-            killed goes on. Defaults to `None`.
+        directory: Path of a folder for finished runs, of which those that
+            nothing could have changed are read, as in `compare`. Defaults to
+            `None`.
         progress: Boolean. Whether to show progress. Defaults to `True`.
         **fit_options: Further arguments of `fit`.
 
@@ -64,6 +68,8 @@ def measure_networks(
         ValueError: If `relative` is asked without networks of one task, or a
             metric's direction is unknown.
     """
+    check_boolean(relative, "relative")
+    check_boolean(progress, "progress")
     tasks = list(metrics)
     sizes = sorted(set(sizes))
     if not sizes or sizes[0] < 1 or sizes[-1] > len(tasks):
@@ -71,23 +77,25 @@ def measure_networks(
     if relative and 1 not in sizes:
         raise ValueError(f"`relative=True` needs networks of one task. Received: sizes={sizes}")
     higher = {task: higher_is_better(metric, directions) for task, metric in metrics.items()}
-    seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    settings = {"epochs": epochs, "fit": {k: v for k, v in fit_options.items() if k != "callbacks"}}
-    store = RunStore(directory, settings)
+    seeds = seeds_of(seeds)
+    settings = {"data": (data, None, validation), "epochs": epochs, "fit": fit_options}
     groups = [group for size in sizes for group in itertools.combinations(tasks, size)]
     values = {}
-    with run_bar("networks", len(groups) * len(seeds), progress) as begin:
+    total = len(groups) * len(seeds)
+    with RunStore(directory, **settings) as store, run_bar("networks", total, progress) as begin:
         for group, seed in itertools.product(groups, seeds):
-            name = "network " + " ".join(group)
             begin(f"{' + '.join(group)}, seed {seed}")
-            run = store.load(name, seed)
+            keras.utils.set_random_seed(seed)
+            model = builder(list(group))
+            key = store.key(model=model, seed=seed, tasks=group)
+            run = store.load(key, RUN)
             if run is None:
-                keras.utils.set_random_seed(seed)
                 train, test = labels_of_tasks(data, group), labels_of_tasks(validation, group)
-                run = train_and_evaluate(builder(list(group)), train, None, test, epochs, fit_options)
-                store.save(name, seed, run)
+                run = train_and_evaluate(model, train, None, test, epochs, fit_options)
+                store.save(key, f"network {' '.join(group)}-seed{seed}", run)
             values.setdefault(group, []).append({t: run["values"][f"{t}_{metrics[t]}"] for t in group})
         begin()
+    store.say(progress)
     means = {group: {t: sum(run[t] for run in runs) / len(runs) for t in group} for group, runs in values.items()}
 
     def loss(task, value):

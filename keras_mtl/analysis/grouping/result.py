@@ -1,10 +1,13 @@
 """The result: which networks to train, and which of them serves each task."""
 
-import io
 import json
 import pathlib
 
 import numpy as np
+
+from keras_mtl.files import read_json, readable, whole_file
+from keras_mtl.numbers import check_boolean
+from keras_mtl.tables import table_text
 
 
 class Grouping:
@@ -66,7 +69,7 @@ class Grouping:
         self.budget = self.cost if budget is None else float(budget)
         self.objective = objective
         self.method = method
-        self.exact = exact
+        self.exact = check_boolean(exact, "exact")
 
     @property
     def cost(self):
@@ -90,6 +93,7 @@ class Grouping:
         Returns:
             Dict from task to loss.
         """
+        check_boolean(reassign, "reassign")
         known = {(frozenset(network.tasks), round(network.cost, 9)): network for network in networks}
         chosen = []
         for group, cost in zip(self.groups, self.costs, strict=True):
@@ -128,29 +132,29 @@ class Grouping:
 
     def save(self, path):
         """Writes it to a JSON file."""
-        pathlib.Path(path).write_text(json.dumps(self.to_dict(), indent=1))
+        with whole_file(path) as part:
+            part.write_text(json.dumps(self.to_dict(), indent=1), encoding="utf-8")
 
     @classmethod
     def load(cls, path):
-        """Reads what `save` wrote."""
-        return cls.from_dict(json.loads(pathlib.Path(path).read_text()))
+        """Reads what `save` wrote.
+
+        Raises:
+            ValueError: If the file is damaged or holds something else.
+        """
+        with readable(path, "a grouping"):
+            return cls.from_dict(read_json(pathlib.Path(path), {"groups": list, "costs": list, "serves": dict}))
 
     def __str__(self):
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table()
-        for name in ("network", "cost", "serves", "trained with"):
-            table.add_column(name, justify="right" if name == "cost" else "left")
+        header, rows = ["network", "cost", "serves", "trained with"], []
         for place, (group, cost) in enumerate(zip(self.groups, self.costs, strict=True)):
             served = self.served(place)
             helpers = ", ".join(task for task in group if task not in served)
-            table.add_row(str(place + 1), f"{cost:g}", ", ".join(served), helpers)
-        stream = io.StringIO()
-        Console(file=stream, width=100).print(table)
+            rows.append([str(place + 1), f"{cost:g}", ", ".join(served), helpers])
         how = f"{self.method}{', exact' if self.exact else ''}"
         value = "" if self.objective is None else f", objective {self.objective:.5g}"
-        return stream.getvalue() + f"Cost {self.cost:g} of {self.budget:g}{value} ({how})."
+        table = table_text(header, rows, left=["network", "serves", "trained with"])
+        return f"{table}Cost {self.cost:g} of {self.budget:g}{value} ({how})."
 
     def __repr__(self):
         return f"Grouping({[list(group) for group in self.groups]}, method={self.method!r})"

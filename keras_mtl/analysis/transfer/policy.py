@@ -1,6 +1,6 @@
 """The result: which tasks to learn from data, and from which the others are transferred."""
 
-import io
+from keras_mtl.tables import table_text
 
 
 class TransferPolicy:
@@ -32,15 +32,7 @@ class TransferPolicy:
         plot_transfers(self, path)
 
     def __str__(self):
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table()
-        for name in ("target", "from", "affinity"):
-            table.add_column(name, justify="right" if name == "affinity" else "left")
-        for target, sources in self.transfers.items():
-            table.add_row(target, " + ".join(sources), f"{self.affinities[target]:.3g}")
-        stream = io.StringIO()
-        Console(file=stream, width=100).print(table)
+        rows = [[t, " + ".join(sources), f"{self.affinities[t]:.3g}"] for t, sources in self.transfers.items()]
+        table = table_text(["target", "from", "affinity"], rows, left=["target", "from"])
         trained = ", ".join(self.sources)
-        return f"{stream.getvalue()}Trained from data: {trained}. Objective {self.objective:.4f}."
+        return f"{table}Trained from data: {trained}. Objective {self.objective:.4f}."

@@ -9,11 +9,13 @@ from keras import ops
 from keras_mtl.analysis.grouping.grouped_model import build_groups
 from keras_mtl.analysis.progress import run_bar
 from keras_mtl.analysis.representation_similarity import stages_to
-from keras_mtl.analysis.runs import RunStore
+from keras_mtl.analysis.store import RunStore
 from keras_mtl.analysis.transfer.ahp import ahp, win_rates
 from keras_mtl.analysis.transfer.result import TransferMap
-from keras_mtl.models.columns import copy_layer, place_head
+from keras_mtl.models.columns import place_head
+from keras_mtl.models.copies import copy_layer, keep_state
 from keras_mtl.models.multi_task_model import MultiTaskModel
+from keras_mtl.numbers import check_boolean, check_integer
 
 
 def transfer_map(
@@ -63,7 +65,8 @@ def transfer_map(
         batch_size: Integer. Defaults to `32`.
         seed: Integer. Defaults to `0`.
         directory: Path of a folder. Finished networks and transfers are kept
-            there, and a call that was killed goes on. Defaults to `None`.
+            there, and those that nothing could have changed are read, as in
+            `compare`. Defaults to `None`.
         progress: Boolean. Whether to show progress. Defaults to `True`.
         **fit_options: Further arguments of `fit`.
 
@@ -82,6 +85,7 @@ def transfer_map(
     paper's convolutional transfer networks, and combined exhaustively in the
     beam at every order.
     """
+    check_boolean(progress, "progress")
     tasks = list(tasks)
     _check(tasks, part, order, beam)
     (x, y), (val_x, val_y) = data, validation
@@ -98,15 +102,17 @@ def transfer_map(
         encoder = keras.Model(network.input, stages_to(network, task)[-1].output)
         features[task] = encoder.predict(few_x, batch_size=256, verbose=0)
         val_features[task] = encoder.predict(val_x, batch_size=256, verbose=0)
-    settings = {"part": part, "epochs": epochs, "transfer_epochs": transfer_epochs, "batch_size": batch_size}
-    store = RunStore(directory, settings)
+    stacks = {task: None if readout is None else _layers(readout(task)) for task in tasks}
+    settings = {"few": few, "labels": (y, val_x, val_y), "epochs": transfer_epochs, "batch_size": batch_size}
+    store = RunStore(directory, seed=seed, **settings)
+    known = {task: _known_by(store, sources.network_of(task), features[task], stacks[task]) for task in tasks}
     losses = {}
 
     def transfer(edges, begin):
         for of_edge, target in edges:
             begin(f"{' + '.join(of_edge)} to {target}")
-            name = f"{'+'.join(of_edge)} to {target}"
-            run = store.load(name, seed)
+            key = store.key(sources=[known[source] for source in of_edge], target=[known[target], target])
+            run = store.load(key, {"losses": list})
             if run is None:
                 keras.utils.set_random_seed(seed)
                 model = _readout_of(sources.network_of(target), target, of_edge, features, readout)
@@ -114,11 +120,11 @@ def transfer_map(
                 labels = {target: np.asarray(y[target])[few]}
                 model.fit(inputs, labels, epochs=transfer_epochs, batch_size=batch_size, verbose=0)
                 run = {"losses": _example_losses(model, target, val_inputs, val_y[target])}
-                store.save(name, seed, run)
+                store.save(key, f"{'+'.join(of_edge)} to {target}-seed{seed}", run)
             losses[of_edge, target] = np.asarray(run["losses"], "float64")
 
     singles = [((source,), target) for target in tasks for source in tasks]
-    with run_bar("transfers", len(singles), progress) as begin:
+    with store, run_bar("transfers", len(singles), progress) as begin:
         transfer(singles, begin)
         begin()
     if order > 1:
@@ -132,8 +138,18 @@ def transfer_map(
         with run_bar("transfers of several", len(combined), progress) as begin:
             transfer(combined, begin)
             begin()
+    store.say(progress)
     means = {edge: float(np.mean(values)) for edge, values in losses.items()}
     return TransferMap(tasks, _affinities(losses, tasks), means)
+
+
+def _known_by(store, network, features, stack):
+    """What transfers from and to a task depend on: its network as it was trained, and its readout."""
+    return store.digest(network=network, features=features, readout=stack) if store.keeps else None
+
+
+def _layers(made):
+    return list(made) if isinstance(made, (list, tuple)) else [made]
 
 
 def _check(tasks, part, order, beam):
@@ -141,8 +157,7 @@ def _check(tasks, part, order, beam):
         raise ValueError(f"`tasks` should be two different tasks or more. Received: tasks={tasks}")
     if not 0 < part <= 1:
         raise ValueError(f"`part` should be above 0 and at most 1. Received: part={part!r}")
-    if not isinstance(order, int) or order < 1:
-        raise ValueError(f"`order` should be an integer of at least 1. Received: order={order!r}")
+    order = check_integer(order, "order", least=1)
     if order > min(beam, len(tasks)):
         raise ValueError(
             f"`order` should be at most `beam` and the number of tasks. Received: order={order!r}, beam={beam!r}, "
@@ -171,11 +186,13 @@ def _readout_of(network, target, sources, features, readout):
     """A compiled model from features to one target."""
     inputs = keras.Input(_together(features, sources).shape[1:])
     if readout is None:
-        stack = [copy_layer(layer, tag="+".join(sources)) for layer in network.get_layer(target).stack]
+        given = network.get_layer(target).stack
+        stack = [copy_layer(layer, tag="+".join(sources)) for layer in given]
     else:
-        made = readout(target)
-        stack = list(made) if isinstance(made, (list, tuple)) else [made]
+        stack = _layers(readout(target))
     model = MultiTaskModel(inputs, {target: place_head(stack, inputs, target)})
+    if readout is None and len(sources) == 1:  # features of several are wider than those the head was made for
+        keep_state(given, stack)
     optimizer = type(network.optimizer).from_config(network.optimizer.get_config())
     model.compile(optimizer, jit_compile=network.jit_compile, **network.compiled_tasks.options_of(target))
     return model

@@ -4,6 +4,7 @@ import numpy as np
 
 from keras_mtl.data.samplers.base import Sampler
 from keras_mtl.metrics.directions import higher_is_better
+from keras_mtl.numbers import is_integer
 
 
 class ActiveSampler(Sampler):
@@ -22,7 +23,7 @@ class ActiveSampler(Sampler):
     def __init__(self, monitor, n, minimum):
         if not isinstance(monitor, str) or "{task}" not in monitor:
             raise ValueError(f"`monitor` should be a string with '{{task}}' in it. Received: monitor={monitor!r}")
-        if not isinstance(n, int) or n < 1:
+        if not is_integer(n) or n < 1:
             raise ValueError(f"`n` should be an integer of at least 1. Received: n={n!r}")
         if not minimum >= 0:
             raise ValueError(f"`minimum` should be at least 0. Received: minimum={minimum}")

@@ -1,6 +1,7 @@
 """From by size to nearly uniform."""
 
 from keras_mtl.data.samplers.temperature import Temperature
+from keras_mtl.numbers import is_integer
 
 
 class Annealed(Temperature):
@@ -33,7 +34,7 @@ class Annealed(Temperature):
 
     def __init__(self, epochs, cap=None):
         super().__init__(cap=cap)
-        if not isinstance(epochs, int) or epochs < 1:
+        if not is_integer(epochs) or epochs < 1:
             raise ValueError(f"`epochs` should be an integer of at least 1. Received: epochs={epochs!r}")
         self.epochs = epochs
 

@@ -2,12 +2,12 @@
 
 from typing import NamedTuple
 
-import keras
 import tensorflow as tf
 
 from keras_mtl.training.penalties import PenaltyBatch
 from keras_mtl.training.task_losses import TaskBatch
 from keras_mtl.training.tensorflow import sparse_gradients
+from keras_mtl.training.tensorflow.batches import number_of_rows
 from keras_mtl.training.tensorflow.guard import finite_tasks, loss_is_scaled
 from keras_mtl.training.tensorflow.task_gradients import all_reduce, replicas
 
@@ -52,23 +52,44 @@ class Step(NamedTuple):
     scale: tf.Tensor | float = 1.0
     scaled: list | None = None
     scaled_added: tf.Tensor | None = None
+    y_pred: object = None
 
 
-def forward_pass(model, place, x, y, sample_weight):
-    """The tasks' losses on one batch, recorded where the gradients are taken."""
+def forward_pass(model, place, x, y, sample_weight, *, tasks_alone=False):
+    """The tasks' losses on one batch, recorded where the gradients are taken.
+
+    Args:
+        model: A compiled `MultiTaskModel`.
+        place: Where task gradients are taken.
+        x: Inputs.
+        y: Dict from task to labels.
+        sample_weight: As in `fit`.
+        tasks_alone: Boolean. Whether what layers, regularizers and penalties
+            add is left out. Defaults to `False`.
+
+    Returns:
+        A `Step`.
+    """
     compiled = model.compiled_tasks
     scale = model.optimizer.scale_loss(1.0)
+    scale = tf.cast(scale, tf.float32) if tf.is_tensor(scale) else scale
     with place.recording(x) as y_pred:
-        added = added_losses(model)  # before replicas meet: they keep what layers add in one list
+        # Before replicas meet: they keep what layers add in one list.
+        added = tf.zeros(()) if tasks_alone else added_losses(model)
         batch = compiled.task_losses(y, y_pred, sample_weight, training=True)
-        penalties = compiled.penalties(batch, training=True) if compiled.penalties else None
+        penalties = terms = None
+        if not tasks_alone:
+            penalties = compiled.penalties(batch, training=True) if compiled.penalties else None
+            terms = overridden_loss(model, x, y, y_pred, sample_weight)
+        added = added if terms is None else added + terms
         more = added if penalties is None else added + penalties.total
-        scaled_added = more * scale / replicas() if model.losses or penalties else None
+        further = not tasks_alone and (model.losses or penalties or terms is not None)
+        scaled_added = more * scale / replicas() if further else None
         values = TaskValues(compiled, batch)
         scaled = [value * scale for value in values.each]
     losses = tf.stop_gradient(values.all)
     finite = tf.math.is_finite(losses)
-    return Step(batch, losses, values.present, finite, added, penalties, scale, scaled, scaled_added)
+    return Step(batch, losses, values.present, finite, added, penalties, scale, scaled, scaled_added, y_pred)
 
 
 def collect(model, place, step):
@@ -123,6 +144,43 @@ def added_losses(model):
     return tf.add_n([tf.cast(loss, tf.float32) for loss in losses]) if losses else tf.zeros(())
 
 
+def overridden_loss(model, x, y, y_pred, sample_weight, training=True):
+    """What a subclass's `compute_loss` has beyond the total of the tasks; `None` where no subclass has its own."""
+    if not model.overrides("compute_loss"):
+        return None
+    compiled = model.compiled_tasks
+    compiled.tasks_total = None
+    loss = tf.cast(model._compute_loss(x, y, y_pred, sample_weight, training), tf.float32)
+    total, compiled.tasks_total = compiled.tasks_total, None  # no tensor outlives its graph
+    if total is None:
+        if training and (compiled.weighting.weighs or compiled.on_nonfinite == "skip_task"):
+            raise ValueError(
+                f"`compute_loss` of {type(model).__name__} should add to what `super().compute_loss(...)` returns, "
+                f"since {compiled.weighting!r} with `on_nonfinite='{compiled.on_nonfinite}'` needs the tasks' losses "
+                "apart. Received: a loss that is not made of it, on which only weighting='equal' trains"
+            )
+        total = model.total_of_tasks(y, y_pred, sample_weight, training)
+    return loss - total
+
+
+def input_faults(compiled, x):
+    """Looks at the inputs of a batch, of all replicas, and tracks what is wrong with them.
+
+    Returns:
+        Boolean scalar: whether they are finite, or are not looked at.
+    """
+    if compiled.inputs_tracker is None:
+        return True
+    parts = [tf.convert_to_tensor(part) for part in tf.nest.flatten(x, expand_composites=True) if part is not None]
+    # NaN where an entry is, else infinite where an entry is: so much smaller, sums of what is finite do not overflow.
+    sums = [tf.reduce_sum(tf.abs(tf.cast(p, tf.float32)) * 2.0**-60) for p in parts if p.dtype.is_floating]
+    if not sums:
+        return True
+    (total,) = all_reduce([tf.add_n(sums)])
+    compiled.inputs_tracker.update_state(tf.math.is_nan(total), tf.math.is_inf(total))
+    return tf.math.is_finite(total)
+
+
 def batch_size(x):
     """Number of examples in a batch, as a float."""
-    return tf.cast(tf.shape(keras.tree.flatten(x)[0])[0], tf.float32)
+    return tf.cast(number_of_rows(x), tf.float32)

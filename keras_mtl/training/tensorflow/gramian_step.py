@@ -1,8 +1,9 @@
 """Training steps whose weights come from the Gramian of task gradients."""
 
-import keras
 import tensorflow as tf
 
+from keras_mtl.training.tensorflow.batches import first_rows
+from keras_mtl.training.tensorflow.feature_gradients import PLACES, FeatureGradients
 from keras_mtl.training.tensorflow.forward import (
     add_further_losses,
     batch_size,
@@ -12,7 +13,8 @@ from keras_mtl.training.tensorflow.forward import (
     unscaled,
 )
 from keras_mtl.training.tensorflow.optimizer_step import apply_gradients, share_among_replicas
-from keras_mtl.training.tensorflow.task_gradients import PLACES, FeatureGradients, key, replicas
+from keras_mtl.training.tensorflow.second_passes import SecondPasses
+from keras_mtl.training.tensorflow.task_gradients import key, replicas
 
 
 def gramian_step(model, guard, *data):
@@ -24,6 +26,7 @@ def gramian_step(model, guard, *data):
         gradients, step = _branch(model, weighting.is_due(), _solved_gradients, _reweighted_gradients, data)
         weighting.count_step()
     apply_gradients(model, guard, gradients, step)
+    return step
 
 
 def _solved_gradients(model, x, y, sample_weight):
@@ -57,11 +60,12 @@ def _solved_gradients(model, x, y, sample_weight):
 def _gramian_of_part(model, whole, *data):
     """Gramian of the first examples of a batch, and the tasks with labels there."""
     compiled = model.compiled_tasks
-    size = tf.cast(tf.shape(keras.tree.flatten(data[0])[0])[0], tf.float32)
-    part = tf.cast(tf.math.ceil(compiled.gramian_fraction * size), tf.int32)
-    data = keras.tree.map_structure(lambda t: None if t is None else t[:part], data)
+    x, y, sample_weight = first_rows(
+        data, tf.cast(tf.math.ceil(compiled.gramian_fraction * batch_size(data[0])), tf.int32)
+    )
     place = PLACES[compiled.gradients](model)
-    _, step = collect(model, place, forward_pass(model, place, *data))
+    with SecondPasses(model).one():
+        _, step = collect(model, place, forward_pass(model, place, x, y, sample_weight, tasks_alone=True))
     return place.gramian(), tf.minimum(step.present, whole.present)
 
 
@@ -94,7 +98,7 @@ def _branch(model, condition, if_true, if_false, data):
             steps.append(step)
             found = [gradients.get(key(v)) for v in variables]
             found = [
-                tf.zeros(v.shape) if g is None else tf.convert_to_tensor(g)
+                tf.zeros(v.shape, v.dtype) if g is None else tf.convert_to_tensor(g)
                 for g, v in zip(found, variables, strict=True)
             ]
             return found, step.present, step.finite

@@ -19,15 +19,20 @@ class StepGuard:
 
     Args:
         model: A compiled `MultiTaskModel`, before the step.
+        inputs_finite: Boolean scalar. Whether the inputs are finite, or need
+            not be.
     """
 
-    def __init__(self, model):
+    def __init__(self, model, inputs_finite=True):
         self.model = model
+        self._inputs_finite = inputs_finite
         self.compiled = model.compiled_tasks
         self._scaled = loss_is_scaled(model)
         state = self.compiled.weighting.non_trainable_variables
         self._state = _with_values(state)
         self._statistics = _with_values(_statistics(model, state))
+        self._moves = optimizer_moves(model.optimizer)
+        self._of_steps = set() if self._moves is True else _state_of_steps(model)
 
     def apply(self, pairs, finite, present):
         """Takes the optimizer step, if it may be taken.
@@ -39,6 +44,7 @@ class StepGuard:
             present: Float tensor of shape `(K,)`. 1 for the tasks in the step.
         """
         tracker = self.compiled.nonfinite_tracker
+        finite = tf.logical_and(finite, self._inputs_finite)
         gradients_finite = _all_finite([gradient for gradient, _ in pairs], exactly=self._scaled)
         # Where the weighting follows gradients, its state has moved by now.
         step_finite = tf.logical_and(gradients_finite, _all_finite([v.value for v, _ in self._state if is_float(v)]))
@@ -65,16 +71,56 @@ class StepGuard:
         self._stepped = tf.logical_and(usable, step_finite)
         _apply_if(usable, self.model.optimizer, pairs)
 
+    def if_optimizer_steps(self, follow):
+        """Calls a function unless the optimizer has only accumulated gradients.
+
+        Args:
+            follow: Function without arguments, which changes state.
+        """
+        if self._moves is True or replicas() > 1:  # replicas cannot meet inside a branch: `restore` sets back
+            follow()
+            return
+
+        def followed():
+            follow()
+            return tf.constant(True)
+
+        tf.cond(self._moves, followed, lambda: tf.constant(False))
+
     def restore(self):
         """Sets back what a step that was not taken has changed."""
         for kept, before in ((self._stepped, self._state), (self._let_through, self._statistics)):
             for variable, old in before:
-                variable.assign(tf.where(kept, variable.value, old))
+                moved = tf.logical_and(kept, self._moves) if id(variable) in self._of_steps else kept
+                variable.assign(tf.where(moved, variable.value, old))
 
 
 def loss_is_scaled(model):
     """Whether the optimizer scales the loss and skips steps that overflow."""
     return getattr(model.optimizer, "dynamic_scale", None) is not None
+
+
+def optimizer_moves(optimizer):
+    """Whether the optimizer's next step changes variables, and does not only accumulate gradients.
+
+    Args:
+        optimizer: Keras optimizer.
+
+    Returns:
+        `True` where it does not accumulate at all, else a boolean tensor.
+    """
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    several = getattr(optimizer, "optimizers", [optimizer])
+    if not all(one.gradient_accumulation_steps for one in several):
+        return True
+    moves = [tf.equal((one._iterations.value + 1) % one.gradient_accumulation_steps, 0) for one in several]
+    return tf.reduce_any(moves)
+
+
+def _state_of_steps(model):
+    """Ids of the variables that count or follow the optimizer's steps."""
+    layers = [model.compiled_tasks.weighting, *model._flatten_layers(include_self=False)]
+    return {id(v) for layer in layers for v in getattr(layer, "state_of_steps", list)()}
 
 
 def finite_tasks(gradients):
@@ -166,4 +212,5 @@ def _statistics(model, state):
     for layer in model._flatten_layers():
         if not layer.trainable:
             left_out.update(id(variable) for variable in layer.variables)
-    return [variable for variable in model.non_trainable_weights if id(variable) not in left_out and is_float(variable)]
+    variables = [variable for variable in model.non_trainable_weights if id(variable) not in left_out]
+    return [variable for variable in variables if is_float(variable) or variable.dtype in ("int32", "int64")]

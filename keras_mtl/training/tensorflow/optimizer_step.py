@@ -36,7 +36,13 @@ def apply_gradients(model, guard, gradients, step):
     if not model.optimizer.built:  # a step outside `fit`: the batch may lack a task, the optimizer may not
         with tf.init_scope():
             model.build_optimizer()
-    frozen = []
+    frozen, resting = [], []
+    if (accumulated := _accumulated(model.optimizer)) and any(gradients.get(key(v)) is not None for v in variables):
+        # What a micro-batch has brought is applied with the last one of its step, though that may lack the task.
+        for variable in [v for v in variables if gradients.get(key(v)) is None and key(v) in accumulated]:
+            nothing = tf.reduce_all(tf.equal(accumulated[key(variable)], 0))
+            resting.append((variable, tf.identity(variable.value), nothing))
+            gradients = {**gradients, key(variable): tf.zeros_like(variable.value)}
     if hasattr(model.optimizer, "optimizers"):
         # A `MultiOptimizer` wants a gradient for each variable that it was built for: those of absent tasks get zeros,
         # and so do frozen ones, which stay what they are whatever momentum or weight decay make of that.
@@ -48,3 +54,14 @@ def apply_gradients(model, guard, gradients, step):
     guard.apply(pairs, step.finite, step.present)
     for variable, value in frozen:
         variable.assign(value)
+    for variable, value, nothing in resting:  # of tasks that no micro-batch of the step had: no momentum, no decay
+        variable.assign(tf.where(nothing, value, variable.value))
+
+
+def _accumulated(optimizer):
+    """Dict of the gradients that an optimizer has accumulated, by variable; empty where it does not."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    if not optimizer.gradient_accumulation_steps:
+        return {}
+    pairs = zip(optimizer._trainable_variables, optimizer._accumulated_gradients, strict=True)
+    return {key(variable): gradient.value for variable, gradient in pairs}

@@ -19,7 +19,7 @@ class GradientProbe:
         self._model = model
         self._layers = [
             layer
-            for layer in model.layers
+            for layer in model.sharing.layers
             if layer.trainable_variables and len(set(tasks) & set(model.sharing.tasks_of(layer))) > 1
         ]
         if not self._layers:

@@ -15,7 +15,10 @@ def scale(gradient, factor):
     """
     if isinstance(gradient, tf.IndexedSlices):
         return _with_values(gradient, scale(gradient.values, factor))
-    return gradient * tf.cast(factor, gradient.dtype)
+    dtype = gradient.dtype
+    if dtype in (tf.float16, tf.bfloat16):  # which do not hold every factor
+        return tf.cast(tf.cast(gradient, tf.float32) * tf.cast(factor, tf.float32), dtype)
+    return gradient * tf.cast(factor, dtype)
 
 
 def add(first, second):

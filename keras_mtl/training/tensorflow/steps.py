@@ -4,7 +4,10 @@ import keras
 import tensorflow as tf
 
 from keras_mtl.layers.stage import layers_called_by
+from keras_mtl.training.arrays import by_task
 from keras_mtl.training.tensorflow import max_pooling, sparse_gradients
+from keras_mtl.training.tensorflow.batches import number_of_rows, rows_apart
+from keras_mtl.training.tensorflow.feature_gradients import FeatureGradients
 from keras_mtl.training.tensorflow.forward import (
     Step,
     TaskValues,
@@ -13,16 +16,18 @@ from keras_mtl.training.tensorflow.forward import (
     batch_size,
     collect,
     forward_pass,
+    input_faults,
     move_penalties,
+    overridden_loss,
     track_penalties,
     unscaled,
 )
 from keras_mtl.training.tensorflow.gramian_step import gramian_step
 from keras_mtl.training.tensorflow.guard import StepGuard
 from keras_mtl.training.tensorflow.optimizer_step import apply_gradients, share_among_replicas
+from keras_mtl.training.tensorflow.second_passes import SecondPasses
 from keras_mtl.training.tensorflow.task_gradients import (
-    PLACES,
-    FeatureGradients,
+    OwnGradients,
     ParameterGradients,
     all_reduce,
     key,
@@ -40,35 +45,50 @@ def train_step(model, data):
     Returns:
         Dict of logs.
     """
-    data = keras.utils.unpack_x_y_sample_weight(data)
+    data = _unpacked(model, data)
     weighting = model.compiled_tasks.weighting
-    guard = StepGuard(model)
+    guard = StepGuard(model, input_faults(model.compiled_tasks, data[0]))
     if weighting.requires == "losses":
-        _loss_step(model, guard, *data)
+        step = _loss_step(model, guard, *data)
     elif weighting.requires == "jacobian":
-        _jacobian_step(model, guard, *data)
+        step = _jacobian_step(model, guard, *data)
     elif weighting.requires == "features":
-        _feature_step(model, guard, *data)
+        step = _feature_step(model, guard, *data)
     else:
-        gramian_step(model, guard, *data)
+        step = gramian_step(model, guard, *data)
     guard.restore()
-    return _logs(model)
+    return _logs(model, step.y_pred, *data)
 
 
 def test_step(model, data):
     """Evaluates one batch; what `MultiTaskModel.test_step` does."""
-    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    x, y, sample_weight = _unpacked(model, data)
     compiled = model.compiled_tasks
-    batch = compiled.task_losses(y, model(x, training=False), sample_weight)
-    compiled.track_losses(batch, added_losses(model), batch_size(x))
+    input_faults(compiled, x)
+    y_pred = model(x, training=False)
+    added = added_losses(model)
+    batch = compiled.task_losses(y, y_pred, sample_weight)
+    terms = overridden_loss(model, x, y, y_pred, sample_weight, training=False)
+    compiled.track_losses(batch, added if terms is None else added + terms, batch_size(x))
     if compiled.penalties:
         track_penalties(compiled, compiled.penalties(batch), x)
-    return _logs(model)
+    return _logs(model, y_pred, x, y, sample_weight)
 
 
-def _logs(model):
+def _unpacked(model, data):
+    """What a data set yields, with labels that are a tuple as a dict keyed by task."""
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    if y is None:
+        raise ValueError(
+            f"`y` should be given, as a dict keyed by task: {list(model.tasks)}. Received: no labels beside `x`"
+        )
+    compiled = model.compiled_tasks
+    return x, by_task(y, "y", compiled), by_task(sample_weight, "sample_weight", compiled)
+
+
+def _logs(model, y_pred, x, y, sample_weight):
     """The logs as Keras reduces them over replicas."""
-    logs = model.get_metrics_result()
+    logs = model.compute_metrics(x, y, y_pred, sample_weight)
     if getattr(model.distribute_strategy, "cluster_resolver", None) is None:
         return logs
     # Over several workers Keras 3.15 takes a mean along the first axis, which numbers do not have.
@@ -86,12 +106,20 @@ def _loss_step(model, guard, x, y, sample_weight):
     apply_gradients(model, guard, gradients, step)
     weighting.update(step.losses, step.present, weights)
     if weighting.second_forward:
-        again = TaskValues(compiled, compiled.task_losses(y, model(x, training=True), sample_weight, training=True)).all
-        # A loss that is finite no more counts as one that has not changed.
-        weighting.after_step(step.losses, tf.where(tf.math.is_finite(again), again, step.losses), step.present)
+
+        def look_again():
+            with SecondPasses(model).one():
+                y_pred = model(x, training=True)
+                batch = compiled.task_losses(y, y_pred, sample_weight, training=True)
+            again = TaskValues(compiled, batch).all
+            # A loss that is finite no more counts as one that has not changed.
+            weighting.after_step(step.losses, tf.where(tf.math.is_finite(again), again, step.losses), step.present)
+
+        guard.if_optimizer_steps(look_again)
     compiled.track_losses(step.batch, step.added, batch_size(x), step.finite)
     move_penalties(compiled, step.penalties, x)
     compiled.track_weights(weights, step.present)
+    return step
 
 
 def _all_at_once(model, x, y, sample_weight):
@@ -105,12 +133,14 @@ def _all_at_once(model, x, y, sample_weight):
         losses, present = values.all, values.present
         weights = weighting.task_weights(losses, present)
         penalties = compiled.penalties(batch, training=True) if compiled.penalties else None
+        terms = overridden_loss(model, x, y, y_pred, sample_weight)
+        added = added if terms is None else added + terms
         more = added if penalties is None else added + penalties.total
         total = weighting.objective(losses, weights, present) + more / replicas()
         scaled = model.optimizer.scale_loss(total)
     variables = model.trainable_variables
     gradients = dict(zip(map(key, variables), tape.gradient(scaled, variables), strict=True))
-    step = Step(batch, tf.stop_gradient(losses), present, tf.math.is_finite(losses), added, penalties)
+    step = Step(batch, tf.stop_gradient(losses), present, tf.math.is_finite(losses), added, penalties, y_pred=y_pred)
     return step, weights, gradients
 
 
@@ -155,45 +185,46 @@ def _feature_step(model, guard, x, y, sample_weight):
     move_penalties(compiled, step.penalties, x)
     compiled.track_weights(weights, step.present)
     compiled.track_gramian(gramian, step.present)
+    return step
 
 
 def _jacobian_step(model, guard, x, y, sample_weight):
-    """K backward passes for each part of the batch; the method gives the direction."""
+    """K backward passes, or K for each part of the batch; the method gives the direction."""
     compiled, weighting = model.compiled_tasks, model.compiled_tasks.weighting
-    gradients, jacobians, steps, gramians = {}, [], [], []
     parts = weighting.sub_batches
+    place = (ParameterGradients if parts == 1 else OwnGradients)(model)
+    gradients, step = collect(model, place, forward_pass(model, place, x, y, sample_weight))
+    add_further_losses(gradients, place, step)
+    if parts == 1:
+        jacobian, losses, finite = place.gradients.jacobian() / step.scale, step.losses, step.finite
+        gramian = unscaled(place.gramian(), step.scale)
+    else:
+        place, jacobian, losses, finite, gramian = _of_parts(model, parts, x, y, sample_weight)
+        finite = tf.logical_and(finite, step.finite)
+    direction, weights = weighting.direction(jacobian, losses, step.present)
+    for name, gradient in place.split(direction * step.scale).items():
+        gradients[name] = sparse_gradients.add(gradients.get(name), gradient)
+    apply_gradients(model, guard, gradients, step._replace(finite=finite))
+    compiled.track_losses(step.batch, step.added, batch_size(x), step.finite)
+    move_penalties(compiled, step.penalties, x)
+    compiled.track_weights(weights, step.present)
+    compiled.track_gramian(gramian, step.present)
+    return step
+
+
+def _of_parts(model, parts, *data):
+    """Task gradients of independent parts of a batch, each by a pass of its own."""
+    passes, jacobians, gramians, steps = SecondPasses(model), [], [], []
     for part in range(parts):
         # Every S-th example: parts are independent and as large as can be. None is empty: batches that are too small
         # for that give an example to several parts.
-        first = part % _rows(x)
-        data = keras.tree.map_structure(
-            lambda t, first=first: None if t is None else t[first::parts], (x, y, sample_weight)
-        )
-        place = PLACES[compiled.gradients](model)
-        found, step = collect(model, place, forward_pass(model, place, *data))
-        add_further_losses(found, place, step)
-        for name, gradient in found.items():
-            if gradient is not None:
-                gradients[name] = sparse_gradients.add(gradients.get(name), sparse_gradients.scale(gradient, 1 / parts))
+        x, y, sample_weight = rows_apart(data, part % tf.maximum(number_of_rows(data[0]), 1), parts)
+        place = ParameterGradients(model)
+        with passes.one():
+            _, step = collect(model, place, forward_pass(model, place, x, y, sample_weight, tasks_alone=True))
         jacobians.append(place.gradients.jacobian() / step.scale)
         gramians.append(unscaled(place.gramian(), step.scale))
         steps.append(step)
-        compiled.track_losses(step.batch, step.added, batch_size(data[0]), step.finite)
-        move_penalties(compiled, step.penalties, data[0])
     losses = tf.stack([step.losses for step in steps])
-    present = tf.reduce_max([step.present for step in steps], axis=0)
     finite = tf.reduce_all([step.finite for step in steps], axis=0)
-    gramian = tf.add_n(gramians) / parts
-    jacobian = jacobians[0] if parts == 1 else tf.stack(jacobians)
-    direction, weights = weighting.direction(jacobian, losses[0] if parts == 1 else losses, present)
-    for name, gradient in place.split(direction * steps[0].scale).items():
-        gradients[name] = sparse_gradients.add(gradients.get(name), gradient)
-    apply_gradients(model, guard, gradients, steps[0]._replace(present=present, finite=finite))
-    compiled.track_weights(weights, present)
-    compiled.track_gramian(gramian, present)
-
-
-def _rows(x):
-    """Number of examples in a batch, at least 1."""
-    first = keras.tree.flatten(x)[0]
-    return tf.maximum(tf.shape(first)[0], 1) if first.shape[0] is None else max(first.shape[0], 1)
+    return place, tf.stack(jacobians), losses, finite, tf.add_n(gramians) / parts

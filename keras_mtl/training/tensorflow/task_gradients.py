@@ -3,11 +3,10 @@
 import contextlib
 import math
 
-import keras
 import tensorflow as tf
 
 from keras_mtl.layers.stage import layers_called_by
-from keras_mtl.training.tensorflow import dense_gradients, max_pooling, sparse_gradients
+from keras_mtl.training.tensorflow import dense_gradients, sparse_gradients
 from keras_mtl.training.tensorflow.conv_rows import stack_convolutions
 from keras_mtl.training.tensorflow.task_rows import Rows, task_rows
 
@@ -53,12 +52,15 @@ class TaskGradients:
         """Inner products of the task gradients.
 
         Returns:
-            float64 tensor of shape `(K, K)`. Accurate to float32, for gradients of
-            any size: their squares neither overflow nor vanish.
+            float64 tensor of shape `(K, K)`. Accurate to float32, or to float64
+            where the targets are, for gradients of any size: their squares
+            neither overflow nor vanish.
         """
-        units = tf.reduce_max(tf.stack([rows.magnitudes() for rows in self.of_targets]), axis=0)
+        double = any(rows.target.dtype == "float64" for rows in self.of_targets)
+        dtype = tf.float64 if double else tf.float32
+        units = tf.reduce_max(tf.stack([tf.cast(rows.magnitudes(), dtype) for rows in self.of_targets]), axis=0)
         units = tf.where(units > 0, units, tf.ones_like(units))
-        products = tf.add_n([rows.gramian(units) for rows in self.of_targets])
+        products = tf.add_n([tf.cast(rows.gramian(units), dtype) for rows in self.of_targets])
         units = tf.cast(units, tf.float64)
         return tf.cast(products, tf.float64) * units[:, None] * units[None, :]
 
@@ -66,9 +68,9 @@ class TaskGradients:
         """The task gradients in one matrix.
 
         Returns:
-            Tensor of shape `(K, P)`, P being the size of all targets.
+            float32 tensor of shape `(K, P)`, P being the size of all targets.
         """
-        return tf.concat([rows.matrix() for rows in self.of_targets], axis=1)
+        return tf.concat([tf.cast(rows.matrix(), tf.float32) for rows in self.of_targets], axis=1)
 
     def combine(self, weights):
         """Weighted sums of the task gradients.
@@ -82,10 +84,12 @@ class TaskGradients:
         return [rows.combine(weights) for rows in self.of_targets]
 
     def split(self, direction):
-        """Cuts a direction of shape `(P,)` into the shapes of the targets."""
+        """Cuts a direction of shape `(P,)` into the shapes and dtypes of the targets."""
         targets = [rows.target for rows in self.of_targets]
         parts = tf.split(direction, [math.prod(target.shape) for target in targets])
-        return [tf.reshape(part, target.shape) for part, target in zip(parts, targets, strict=True)]
+        return [
+            tf.cast(tf.reshape(part, target.shape), target.dtype) for part, target in zip(parts, targets, strict=True)
+        ]
 
 
 class ParameterGradients:
@@ -130,7 +134,8 @@ class ParameterGradients:
 
     def _collect(self, tape, values, targets, choose=None):
         found = [
-            tape.gradient(value, [*targets, *self.own[task]]) for task, value in zip(self.tasks, values, strict=True)
+            self._of_task(tape, task, value, [*targets, *self.own[task]])
+            for task, value in zip(self.tasks, values, strict=True)
         ]
         if choose is not None:
             self.usable = choose(found)
@@ -146,6 +151,24 @@ class ParameterGradients:
         # Where no task's gradient arrives, there is none: not one of zeros.
         self.reached = [any(row[i] is not None for row in rows) for i in range(len(targets))]
         return own
+
+    def _of_task(self, tape, task, value, sources):
+        """Gradients of one task's loss. Raises where they arrive at a variable that is not known to serve the task."""
+        strangers = self._strangers(task)
+        found = tape.gradient(value, [*sources, *strangers])
+        for variable, gradient in zip(strangers, found[len(sources) :], strict=True):
+            if gradient is not None:
+                raise ValueError(
+                    "A trainable variable should belong to layers of the tasks that train it: a layer that uses "
+                    "another's variable holds that layer as an attribute, and is called on something of the model's. "
+                    f"Received: variable '{variable.path}', which the loss of task '{task}' reaches from elsewhere. "
+                    "Weightings on task gradients and `on_nonfinite='skip_task'` need to know."
+                )
+        return found[: len(sources)]
+
+    def _strangers(self, task):
+        """Variables to which the tape should have no way from a task's loss."""
+        return [v for other in self.tasks if other != task for v in self.own[other]]
 
     def gramian(self):
         """Inner products of the task gradients, over all replicas."""
@@ -172,90 +195,12 @@ class ParameterGradients:
         return {key(variable): gradient for variable, gradient in found if gradient is not None}
 
 
-class FeatureGradients(ParameterGradients):
-    """Task gradients of the shared features: one backward pass of the trunk.
-
-    The Gramian is that of `dL_k/dz`, batch included, `z` being the tensors
-    where data goes from shared layers to the tasks' own.
+class OwnGradients(ParameterGradients):
+    """The gradients of the tasks' own variables alone, where others give those of the shared ones.
 
     Args:
         model: A compiled `MultiTaskModel`.
     """
-
-    def __init__(self, model):
-        super().__init__(model)
-        self.upper_tape = tf.GradientTape(persistent=True)
-        # The heads start from the features alone, so that a feature's gradient
-        # leaves out what goes through later features.
-        self.trunk, self.heads = model.sharing.halves(self.tasks)
-
-    @contextlib.contextmanager
-    def recording(self, x):
-        # Eager steps may have arrays, which the heads do not take beside tensors.
-        x = keras.tree.map_structure(tf.convert_to_tensor, x)
-        with self.tape:
-            with layers_called_by(max_pooling.call_layer):  # of the trunk alone: nothing looks behind a feature
-                self.features = keras.tree.flatten(self.trunk(x, training=True))
-            with self.upper_tape:
-                for feature in self.features:
-                    self.upper_tape.watch(feature)
-                yield self.heads((tuple(self.features), x), training=True)
 
     def collect(self, values, choose=None):
-        return self._collect(self.upper_tape, values, self.features, choose)
-
-    def gramian(self):
-        # Replicas hold different examples of the features: their products add up.
-        (gramian,) = all_reduce([self.gradients.gramian()])
-        return gramian
-
-    def shared_gradients(self, weights):
-        return dict(zip(map(key, self.shared), self._through_trunk(self.shared, weights), strict=True))
-
-    def by_example(self):
-        """The task gradients of all features of each example.
-
-        Returns:
-            float32 tensor of shape `(K, B, D)`.
-        """
-        size = tf.shape(self.features[0])[0]
-        parts = [
-            tf.reshape(tf.cast(rows.matrix(), tf.float32), [len(self.tasks), size, math.prod(feature.shape[1:])])
-            for rows, feature in zip(self.gradients.of_targets, self.features, strict=True)
-        ]
-        return tf.concat(parts, axis=2)
-
-    def gradients_from(self, gradient):
-        """Gradients of the shared variables from one of the features, of shape `(B, D)`."""
-        parts = tf.split(gradient, [math.prod(feature.shape[1:]) for feature in self.features], axis=1)
-        parts = [tf.reshape(tf.cast(p, f.dtype), tf.shape(f)) for p, f in zip(parts, self.features, strict=True)]
-        found = self.tape.gradient(self.features, self.shared, output_gradients=parts)
-        return dict(zip(map(key, self.shared), found, strict=True))
-
-    def _through_trunk(self, variables, weights):
-        combined = self.gradients.combine(weights)
-        return self.tape.gradient(self.features, variables, output_gradients=combined)
-
-
-class LastSharedGradients(FeatureGradients):
-    """Task gradients of the last shared layers' variables.
-
-    Only the weights come from these; the gradients of the whole trunk follow
-    in one backward pass.
-
-    Args:
-        model: A compiled `MultiTaskModel`.
-    """
-
-    def gramian(self):
-        layers = self.model.sharing.last_shared_layers(self.tasks)
-        last = [variable for layer in layers for variable in layer.trainable_variables]
-        alone = tf.unstack(tf.eye(len(self.tasks)))
-        return TaskGradients([self._through_trunk(last, one) for one in alone], last).reduced().gramian()
-
-
-PLACES = {
-    "parameters": ParameterGradients,
-    "last_shared": LastSharedGradients,
-    "features": FeatureGradients,
-}
+        return self._collect(self.tape, values, [], choose)

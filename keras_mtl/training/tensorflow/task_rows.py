@@ -42,25 +42,28 @@ class Rows:
         return self._matrix
 
     def magnitudes(self):
-        """About how large the K gradients are, float32 of shape `(K,)`."""
-        return tf.cast(_largest(self._matrix), tf.float32)
+        """About how large the K gradients are, of shape `(K,)`."""
+        return _largest(self._matrix)
 
     def gramian(self, units):
         """Inner products of the K gradients, each divided by its unit.
 
         Args:
-            units: float32 tensor of shape `(K,)`, not below `magnitudes()`.
+            units: float32 or float64 tensor of shape `(K,)`, not below
+                `magnitudes()`.
 
         Returns:
-            float32 tensor of shape `(K, K)`.
+            Tensor of shape `(K, K)`, in the dtype of the units.
         """
-        m = tf.cast(self._matrix, tf.float32) / units[:, None]
+        m = tf.cast(self._matrix, units.dtype) / units[:, None]
         return tf.matmul(m, m, transpose_b=True)
 
     def combine(self, weights):
         """Weighted sum of the K gradients, in the shape of the target."""
-        m = self._matrix
-        return tf.reshape(tf.linalg.matvec(m, tf.cast(weights, m.dtype), transpose_a=True), tf.shape(self.target))
+        # Not in half precision, which does not hold every weight.
+        m = self._matrix if self._matrix.dtype == tf.float64 else tf.cast(self._matrix, tf.float32)
+        total = tf.linalg.matvec(m, tf.cast(weights, m.dtype), transpose_a=True)
+        return tf.reshape(tf.cast(total, self._matrix.dtype), tf.shape(self.target))
 
 
 class DenseKernelRows:
@@ -107,6 +110,7 @@ class DenseKernelRows:
 
     def gramian(self, units):
         """Inner products of the K gradients, each divided by its unit, float32 of shape `(K, K)`."""
+        units = tf.cast(units, tf.float32)
         if self.narrow is True:
             return self._through_examples(units)
         return tf.cond(

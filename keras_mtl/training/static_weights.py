@@ -1,0 +1,44 @@
+"""The static task weights: numbers, or variables of the user's that are read as they are."""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+class StaticWeights:
+    """The static weights of K tasks, of which each step reads the newest.
+
+    Args:
+        values: List of K numbers or scalar variables, of Keras or the backend.
+            Variables stay the user's own: what a callback assigns to one counts
+            from the next step on.
+    """
+
+    def __init__(self, values):
+        self._given = {k: value for k, value in enumerate(values) if hasattr(value, "assign")}
+        self._numbers = keras.Variable(_as_floats(values), trainable=False, dtype="float32", name="static_weights")
+
+    @property
+    def value(self):
+        """Float tensor of shape `(K,)`."""
+        if not self._given:
+            return self._numbers.value
+        values = ops.unstack(self._numbers.value)
+        for k, variable in self._given.items():
+            values[k] = ops.cast(ops.convert_to_tensor(variable), "float32")
+        return ops.stack(values)
+
+    def numpy(self):
+        """The weights as they are now, as an array of shape `(K,)`."""
+        return ops.convert_to_numpy(self.value)
+
+    def assign(self, values):
+        """Sets all weights, the variables that were given among them."""
+        values = _as_floats(values)
+        self._numbers.assign(values)
+        for k, variable in self._given.items():
+            variable.assign(values[k])
+
+
+def _as_floats(values):
+    return np.array([float(ops.convert_to_numpy(value)) for value in values], "float32")
