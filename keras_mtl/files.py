@@ -5,7 +5,6 @@ import errno
 import json
 import os
 import pathlib
-import secrets
 import stat
 import sys
 import time
@@ -47,7 +46,7 @@ def whole_file(path):
     if old is not None and not stat.S_ISREG(old.st_mode):
         yield target  # a device or a pipe has no place to take
         return
-    part = target.with_name(f".{secrets.token_hex(8)}{''.join(target.suffixes[-2:])[-100:]}")
+    part = target.with_name(f".{os.urandom(8).hex()}{''.join(target.suffixes[-2:])[-100:]}")
     try:
         # Never there before, so neither a link nor another process's; private until it has the old file's mode.
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if old is None else 0o600))
@@ -131,7 +130,7 @@ def writable_folder(path, argument):
         ValueError: If the folder cannot be made or written to.
     """
     folder = pathlib.Path(path)
-    probe = folder / f".{secrets.token_hex(8)}"
+    probe = folder / f".{os.urandom(8).hex()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         try:

@@ -1,8 +1,8 @@
 """Where a mixture is in its data, so that training can go on there."""
 
 import json
+import os
 import pathlib
-import secrets
 import shutil
 
 import keras
@@ -172,7 +172,7 @@ class BackupPosition(keras.callbacks.Callback):
             ) from error
 
     def _save(self, epoch):
-        name = f"epoch-{epoch}-{secrets.token_hex(8)}"
+        name = f"epoch-{epoch}-{os.urandom(8).hex()}"
         state = self._folder / name
         state.mkdir()
         try:
