@@ -104,8 +104,8 @@ class TotalLoss(keras.metrics.Metric):
         # A closure: attributes would be tracked, and their variables reset, twice.
         def tasks_total():
             counted = task_losses.counts.value > 0
-            terms = ops.where(counted, task_losses.means() * static_weights.value, 0.0)
-            return ops.where(ops.any(counted), ops.sum(terms), empty())
+            terms = ops.where(counted, ops.multiply(task_losses.means(), static_weights.value), 0.0)
+            return ops.where(ops.any(counted), ops.sum(terms), ops.cast(empty(), terms.dtype))
 
         self._tasks_total = tasks_total
         self.added = keras.metrics.Mean(name="added", dtype="float32")

@@ -133,7 +133,7 @@ def test_units_across_columns_of_different_shape():
 
 def test_a_stage_that_returns_several_tensors_cannot_be_stitched():
     lstm = keras.layers.LSTM(4, return_state=True)
-    with pytest.raises(ValueError, match="one from each column"):
+    with pytest.raises(ValueError, match=r"`stages.0.` should return one tensor, which the columns exchange"):
         keras_mtl.cross_stitch(keras.Input((5, 3)), [lstm], heads())
 
 
