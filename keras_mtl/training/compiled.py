@@ -194,6 +194,7 @@ class Compiled:
         config = dict(self.options)
         current = dict(zip(self.tasks, ops.convert_to_numpy(self.static_weights.value).tolist(), strict=True))
         config["loss_weights"] = current
+        config["class_weight"] = self.task_losses.class_weight or None
         config["weighting"] = weightings.serialize(self.weighting)
         return {key: keras.saving.serialize_keras_object(value) for key, value in config.items()}
 
@@ -275,8 +276,10 @@ class Compiled:
                     "Balanced weights of labels `y` are `len(y) / (len(counts) * counts)` with "
                     "`counts = np.bincount(y)`, as `dict(enumerate(...))`"
                 )
-        # JSON keys are strings: a loaded model has them back as such.
-        return {t: {int(c): float(w) for c, w in by_class.items()} for t, by_class in class_weight.items()}
+        return {
+            task: {_class_id(c, task): check_number(w, f"class_weight['{task}'][{c}]", least=0) for c, w in given.items()}
+            for task, given in class_weight.items()
+        }
 
     def _gradients(self, gradients):
         if gradients not in GRADIENTS:
@@ -467,6 +470,16 @@ class Compiled:
         unknown = [task for task in given if task not in tasks]
         if unknown:
             raise ValueError(f"The keys of `{argument}` should be tasks: {list(tasks)}. Received: {unknown}")
+
+
+def _class_id(given, task):
+    """A class as an integer; one from a saved model is a string, as JSON's keys are."""
+    try:
+        if int(given) == float(given):
+            return int(given)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(f"The classes in `class_weight` of task '{task}' should be integers. Received: {given!r}")
 
 
 def _is_number(value):

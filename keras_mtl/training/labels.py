@@ -224,13 +224,14 @@ def _holds(dtype, value) -> bool:
 def _class_weights(y_true, y_pred, class_weight, layout, class_axis):
     """The weight of each position's class; of rank of positions or with the last axis of labels folded."""
     rank = len(y_pred.shape)
-    binary = set(class_weight) <= {0, 1} and layout.has_entries(rank)
+    binary = set(class_weight) <= {-1, 0, 1} and layout.has_entries(rank)
     if class_axis is not None:
         classes = ops.argmax(y_true, axis=class_axis)
     elif len(y_true.shape) == rank and y_true.shape[-1] != 1 and not binary:
         classes = ops.argmax(y_true, axis=-1)[..., None]
     else:
         classes = ops.cast(ops.round(ops.cast(y_true, "float32")), "int32")
-    table = [float(class_weight.get(c, 1.0)) for c in range(max(class_weight) + 1)] + [1.0]
-    classes = ops.where(classes < 0, len(table) - 1, classes)
-    return ops.take(ops.convert_to_tensor(table, "float32"), ops.clip(classes, 0, len(table) - 1))
+    first = min(0, *class_weight)  # such as the -1 of a hinge loss
+    table = [float(class_weight.get(c, 1.0)) for c in range(first, max(class_weight) + 1)] + [1.0]
+    places = ops.where(classes < first, len(table) - 1, classes - first)
+    return ops.take(ops.convert_to_tensor(table, "float32"), ops.clip(places, 0, len(table) - 1))

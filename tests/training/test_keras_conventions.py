@@ -210,6 +210,8 @@ def test_lists_in_the_order_of_the_tasks():
         ({"sample_space": "a"}, "`sample_space` should be a dict from task to .*Received: sample_space='a'"),
         ({"sample_space": {"a": "a"}}, "`sample_space` of task 'a' should name another task.*Received: 'a'"),
         ({"class_weight": 2}, "`class_weight` should be a dict from task.*Received: class_weight=2"),
+        ({"class_weight": {"b": {0: -1.0}}}, r"`class_weight\['b'\]\[0\]` should be a finite number, at least 0"),
+        ({"class_weight": {"b": {"x": 1.0}}}, "The classes in `class_weight` of task 'b' should be int.*Received: 'x'"),
         ({"check_inputs": "False"}, "`check_inputs` should be True or False. Received: check_inputs='False'"),
     ],
 )

@@ -57,6 +57,15 @@ def test_class_weight_of_classes_in_a_column(column, steps):
     assert model.fit(x, {"a": labels}, verbose=0).history["a_loss"][0] == pytest.approx(expected, rel=1e-5)
 
 
+def test_class_weight_of_classes_below_zero():
+    weight = {-1: 3.0, 1: 0.5}
+    signs = np.where(np.arange(N) % 3 == 0, -1, 1)
+    model = model_of(layers.Dense(1), loss="hinge", class_weight={"a": weight})
+    p = model.predict(X, verbose=0)["a"][:, 0]
+    expected = np.mean(np.maximum(1 - signs * p, 0) * np.vectorize(weight.get)(signs))
+    assert model.fit(X, {"a": signs}, verbose=0).history["a_loss"][0] == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("dtype", "missing"),
     [("bool", -1), ("uint8", -1), ("int8", 300), ("int32", 0.5), ("bool", 0.5), ("float16", 1e6)],

@@ -37,9 +37,7 @@ def compiled(weighting, **options):
         weighted_metrics={"price": [keras.metrics.MeanAbsoluteError(name="error")]},
         weighting=weighting,
         missing={"price": "nan"},
-        class_weight={"kind": {0: 1.0, 1: 2.0}},
-        sample_space={},
-        **options,
+        **{"class_weight": {"kind": {0: 1.0, 1: 2.0}}, "sample_space": {}, **options},
     )
     return model
 
@@ -173,6 +171,15 @@ def test_a_model_that_was_never_compiled_saves_and_loads(tmp_path):
     assert not loaded.compiled and loaded.tasks == ("a",)
     loaded.compile("sgd", loss="mse")
     loaded.fit(X, {"a": X[:, 0]}, verbose=0)
+
+
+def test_class_weights_of_numpy_are_saved(tmp_path):
+    labels, counts = np.unique(np.array([0, 0, 1]), return_counts=True)
+    model = compiled("equal", class_weight={"kind": dict(zip(labels, 3 / (2 * counts), strict=True))})
+    model.fit(X, Y, **FIT)
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    assert loaded.compiled_tasks.task_losses.class_weight == {"kind": {0: 0.75, 1: 1.5}}
 
 
 def test_every_option_of_compile_survives(tmp_path):
