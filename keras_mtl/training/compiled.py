@@ -39,6 +39,7 @@ class Compiled:
         self.optimized = None  # the variables that the optimizer was built for, where the model built it
         self.left_out = ()  # tasks that get no data on purpose, as curricula do
         self.evaluating = False  # the trackers' logs are those of an evaluation
+        self.in_step = False  # our own step, which has tracked its batch, asks for the logs
         self.tasks_total = None  # of the batch that `compute_loss` was called with last
         self.options = options
         losses = self._losses(options["loss"])
@@ -277,8 +278,8 @@ class Compiled:
                     "`counts = np.bincount(y)`, as `dict(enumerate(...))`"
                 )
         return {
-            task: {_class_id(c, task): check_number(w, f"class_weight['{task}'][{c}]", least=0) for c, w in given.items()}
-            for task, given in class_weight.items()
+            task: {_class_id(c, task): check_number(w, f"class_weight['{task}'][{c}]", least=0) for c, w in ws.items()}
+            for task, ws in class_weight.items()
         }
 
     def _gradients(self, gradients):

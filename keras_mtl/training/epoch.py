@@ -95,11 +95,16 @@ class EndOfEpoch(keras.callbacks.Callback):
         """Keeps, of the epoch's steps, each task's number of labelled examples and its weight."""
         if self._seen is None:
             compiled = self.model.compiled_tasks
-            self._seen = _labelled(compiled)
-            self._weights = EpochWeights(compiled, np.array([count for _, count in self._seen]))
+            self._seen = [] if _of_own_step(self.model, "train_step") else _labelled(compiled)
+            self._weights = EpochWeights(compiled, np.array([count for _, count in _labelled(compiled)]))
 
 
 _SECONDS = 1.0
+
+
+def _of_own_step(model, step):
+    """Whether a subclass has a step of its own that tells the trackers nothing."""
+    return model.overrides(step) and not any(count for _, count in _labelled(model.compiled_tasks))
 
 
 def _labelled(compiled):
@@ -118,6 +123,8 @@ def warn_unlabelled(model, where):
         Boolean. Whether there were any.
     """
     compiled = model.compiled_tasks
+    if _of_own_step(model, "test_step"):
+        return False
     tasks = [task for task, count in _labelled(compiled) if count == 0 and task not in compiled.left_out]
     for task in tasks:
         warnings.warn(f"Task '{task}' had no labelled example {where}.", stacklevel=3)

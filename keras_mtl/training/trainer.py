@@ -254,8 +254,17 @@ class TaskTrainer(keras.Model):
         return ops.sum(means * compiled.static_weights.value) + sum(self.losses) + penalties
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        """The logs as they are; the step has updated the tasks' metrics. Subclasses may add to them."""
-        del x, y, y_pred, sample_weight
+        """The logs. Subclasses may add to them.
+
+        The steps of this class have updated the tasks' metrics. A `train_step`
+        or `test_step` of a subclass that goes its own way calls this to have
+        them updated with its batch.
+        """
+        compiled = self.compiled_tasks
+        if not compiled.in_step:
+            from keras_mtl.training.tensorflow import steps
+
+            steps.track(self, x, by_task(y, "y", compiled), y_pred, sample_weight, training=not compiled.evaluating)
         return self.get_metrics_result()
 
     def overrides(self, method):

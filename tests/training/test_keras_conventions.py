@@ -95,6 +95,33 @@ def test_a_metric_of_the_users_own_stays_in_the_lists():
             compiled(model, weighting=weighting)
 
 
+@pytest.mark.parametrize("tells", [True, False])
+def test_a_step_of_the_users_own(tells):
+    class Stepping(keras_mtl.MultiTaskModel):
+        def train_step(self, data):
+            x, y = data
+            with tf.GradientTape() as tape:
+                y_pred = self(x, training=True)
+                loss = self.compute_loss(x, y, y_pred)
+            self.optimizer.apply(tape.gradient(loss, self.trainable_variables), self.trainable_variables)
+            return self.compute_metrics(x, y, y_pred) if tells else {"loss": loss}
+
+        def test_step(self, data):
+            x, y = data
+            y_pred = self(x, training=False)
+            return self.compute_metrics(x, y, y_pred) if tells else {"loss": self.compute_loss(x, y, y_pred)}
+
+    model, usual = compiled(net(Stepping)), compiled()
+    model.set_weights(usual.get_weights())
+    said, expected = (m.fit(X, Y, batch_size=24, epochs=2, verbose=0).history for m in (model, usual))
+    assert said["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+    assert set(said) == ({*expected} if tells else {"loss"})
+    said, expected = (m.evaluate(X, Y, batch_size=24, return_dict=True, verbose=0) for m in (model, usual))
+    assert said == {name: pytest.approx(expected[name], rel=1e-5) for name in said}
+    for one, other in zip(model.get_weights(), usual.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
 # Calls.
 
 

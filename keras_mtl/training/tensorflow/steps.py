@@ -63,16 +63,30 @@ def train_step(model, data):
 def test_step(model, data):
     """Evaluates one batch; what `MultiTaskModel.test_step` does."""
     x, y, sample_weight = _unpacked(model, data)
-    compiled = model.compiled_tasks
-    input_faults(compiled, x)
+    input_faults(model.compiled_tasks, x)
     y_pred = model(x, training=False)
+    track(model, x, y, y_pred, sample_weight, training=False)
+    return _logs(model, y_pred, x, y, sample_weight)
+
+
+def track(model, x, y, y_pred, sample_weight, training):
+    """Updates the tasks' losses and metrics with a batch that no training step of ours has seen.
+
+    Args:
+        model: A compiled `MultiTaskModel`.
+        x: Inputs.
+        y: Dict from task to labels.
+        y_pred: Dict from task to predictions.
+        sample_weight: As in `fit`.
+        training: Boolean. Whether class weights hold.
+    """
+    compiled = model.compiled_tasks
     added = added_losses(model)
-    batch = compiled.task_losses(y, y_pred, sample_weight)
-    terms = overridden_loss(model, x, y, y_pred, sample_weight, training=False)
+    batch = compiled.task_losses(y, y_pred, sample_weight, training)
+    terms = overridden_loss(model, x, y, y_pred, sample_weight, training)
     compiled.track_losses(batch, added if terms is None else added + terms, batch_size(x))
     if compiled.penalties:
-        track_penalties(compiled, compiled.penalties(batch), x)
-    return _logs(model, y_pred, x, y, sample_weight)
+        track_penalties(compiled, compiled.penalties(batch, training), x)
 
 
 def _unpacked(model, data):
@@ -88,7 +102,11 @@ def _unpacked(model, data):
 
 def _logs(model, y_pred, x, y, sample_weight):
     """The logs as Keras reduces them over replicas."""
-    logs = model.compute_metrics(x, y, y_pred, sample_weight)
+    model.compiled_tasks.in_step = True
+    try:
+        logs = model.compute_metrics(x, y, y_pred, sample_weight)
+    finally:
+        model.compiled_tasks.in_step = False
     if getattr(model.distribute_strategy, "cluster_resolver", None) is None:
         return logs
     # Over several workers Keras 3.15 takes a mean along the first axis, which numbers do not have.
