@@ -33,8 +33,9 @@ def _fresh_keras():
 
 @pytest.fixture(autouse=True)
 def _doctest_names(doctest_namespace, request):
-    """Docstring examples may use `keras`, `keras_mtl` and `np` without importing them."""
+    """Docstring examples may use `keras`, `keras_mtl` and `np` without importing them, and write in an empty folder."""
     if isinstance(request.node, pytest.DoctestItem):
         import keras_mtl
 
+        request.getfixturevalue("monkeypatch").chdir(request.getfixturevalue("tmp_path"))
         doctest_namespace.update(keras=keras, keras_mtl=keras_mtl, np=np)
