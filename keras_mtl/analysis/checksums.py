@@ -16,8 +16,8 @@ def array_parts(value, whole=_WHOLE, piece=_PIECE):
     """What tells an array from others.
 
     Small arrays are read as a whole. Of larger ones, the first and last rows
-    and rows at equal distances are, and of NumPy arrays of up to 256 MiB the
-    sum of all bits; others may differ elsewhere and be taken for the same.
+    and rows at equal distances are, and of those of up to 256 MiB the sum of
+    all bits; others may differ elsewhere and be taken for the same.
 
     Args:
         value: Anything.
@@ -38,19 +38,15 @@ def array_parts(value, whole=_WHOLE, piece=_PIECE):
             arrays = keras.tree.flatten([getattr(value, part) for part in parts])
             return [part for array in arrays for part in array_parts(array, whole, piece)]
     if keras.ops.is_tensor(value) or isinstance(value, keras.Variable):
-        value = value.value if isinstance(value, keras.Variable) else value
-        dtype = keras.backend.standardize_dtype(value.dtype)
-        count = math.prod(value.shape)
-        if dtype == "string":
-            return array_parts(keras.ops.convert_to_numpy(value), whole, piece)
-    else:
-        value = np.asarray(value) if not isinstance(value, np.ndarray) else value
-        dtype, count = str(value.dtype), value.size
-        if value.dtype.hasobject or value.dtype.kind in "USTV":
-            some = value.reshape(-1)[:: max(1, count // 4096)].tolist()
-            return [f"{dtype} {value.shape}", str(zlib.crc32(repr(some).encode()))]
+        value = _on_host(value)
+    elif not isinstance(value, np.ndarray):
+        value = np.asarray(value)
+    if isinstance(value, np.ndarray) and (value.dtype.hasobject or value.dtype.kind in "USTV"):
+        some = value.reshape(-1)[:: max(1, value.size // 4096)].tolist()
+        return [f"{value.dtype} {value.shape}", str(zlib.crc32(repr(some).encode()))]
+    dtype = keras.backend.standardize_dtype(value.dtype) if not isinstance(value, np.ndarray) else str(value.dtype)
     about = f"{dtype} {tuple(value.shape)}"
-    size = count * np.dtype(dtype).itemsize
+    size = math.prod(value.shape) * np.dtype(dtype).itemsize
     if size <= whole:
         return [about, str(_crc(value))]
     length = value.shape[0]
@@ -58,6 +54,21 @@ def array_parts(value, whole=_WHOLE, piece=_PIECE):
     parts = (value[:rows], value[-rows:], value[:: max(1, length // rows)][:rows])
     added = isinstance(value, np.ndarray) and not isinstance(value, np.memmap) and size <= _SUMMED
     return [about, *(str(_crc(part)) for part in parts), str(_sum_of_bits(value) if added else "")]
+
+
+def _on_host(value):
+    """A tensor or variable as a NumPy array, where that is possible not a copy; a huge one as it is."""
+    value = value.value if isinstance(value, keras.Variable) else value
+    tf = sys.modules.get("tensorflow")
+    if tf is not None and isinstance(value, tf.Variable):
+        value = tf.convert_to_tensor(value)
+    dtype = keras.backend.standardize_dtype(value.dtype)
+    if dtype != "string" and math.prod(value.shape) * np.dtype(dtype).itemsize > _SUMMED:
+        return value  # of which parts are copied
+    try:
+        return np.asarray(memoryview(value))
+    except (TypeError, ValueError, RuntimeError):  # not every backend or dtype lends its memory
+        return keras.ops.convert_to_numpy(value)
 
 
 def data_set_parts(value, not_read):

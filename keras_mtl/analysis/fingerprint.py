@@ -6,8 +6,10 @@ import hashlib
 import json
 import numbers
 import os
+import pathlib
 import re
 import sys
+import tempfile
 import types
 import warnings
 import weakref
@@ -198,8 +200,29 @@ class Fingerprint:
                 self._read(config, name)
         self._own_parts(value, name)
         if isinstance(value, keras.layers.Layer) and not _is_compiled(value):
-            for weight in value.weights:  # as of a teacher
-                self._put("weight", " ".join(array_parts(weight, whole=2**16, piece=2**16)))
+            self._weights(value.weights)  # as of a teacher
+            for layer in value._flatten_layers():
+                self._state(layer)
+
+    def _weights(self, weights):
+        for weight in weights:
+            self._put("weight", " ".join(array_parts(weight, whole=2**15, piece=2**14)))
+
+    def _state(self, layer):
+        """What a layer has adapted to or saves besides its weights, such as a vocabulary."""
+        base = keras.layers.Layer.save_own_variables
+        if type(layer).save_own_variables is not base and (_is_own(type(layer)) or not layer.weights):
+            saved: dict = {}
+            layer.save_own_variables(saved)
+            self._read(saved, f"layer '{layer.name}'")
+        if callable(getattr(layer, "get_vocabulary", None)):
+            self._put("vocabulary", repr(layer.get_vocabulary()))
+        elif callable(getattr(layer, "save_assets", None)):
+            with tempfile.TemporaryDirectory() as folder:
+                layer.save_assets(folder)
+                for path in sorted(pathlib.Path(folder).rglob("*")):
+                    self._put("asset", path.name)
+                    self._put("content", path.read_bytes() if path.is_file() else b"")
 
     def _own_parts(self, value, name):
         """Functions and objects of the user's classes, which a config has by name alone, and what these hold."""
@@ -224,10 +247,10 @@ class Fingerprint:
             if _is_own(type(layer)):
                 self._class(type(layer), f"layer '{layer.name}'")
             self._own_parts(layer, f"layer '{layer.name}'")
+            self._state(layer)
         optimizer = model.optimizer
         steps = int(keras.ops.convert_to_numpy(optimizer.iterations)) if optimizer.built else 0
-        for weight in model.weights if self._initial_weights or steps else model.non_trainable_weights:
-            self._put("weight", " ".join(array_parts(weight, whole=2**16, piece=2**16)))
+        self._weights(model.weights if self._initial_weights or steps else model.non_trainable_weights)
         compiled = model.compiled_tasks
         self._read(compiled.options, "compile")
         self._read([optimizer, steps], "optimizer")

@@ -2,12 +2,11 @@
 
 import keras
 import numpy as np
-from keras.src.utils.rng_utils import get_random_seed
 
 from keras_mtl.analysis.affinity import Affinity
 from keras_mtl.analysis.progress import EpochBar
 from keras_mtl.analysis.representation_similarity import representation_similarity
-from keras_mtl.analysis.store import RunStore
+from keras_mtl.analysis.store import RunStore, global_seed
 from keras_mtl.numbers import check_boolean
 
 METHODS = ("look_ahead", "cosine", "representation")
@@ -86,7 +85,7 @@ def measure_affinity(
         )
     how = {"method": method, "every": every, "momentum": momentum, "examples": examples, "epochs": epochs}
     with RunStore(directory, data=data, batch_size=batch_size, fit=fit_options, how=how) as store:
-        key = store.key(model=model, seed=get_random_seed())
+        key = store.key(model=model, seed=global_seed())
         run = store.load(key, {"values": dict})
         if run is None:
             affinity = _measured(model, data, batch_size=batch_size, progress=progress, fit_options=fit_options, **how)

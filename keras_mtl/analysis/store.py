@@ -1,14 +1,20 @@
 """Finished trainings in a folder, each under a digest of all that could change it."""
 
+import contextlib
 import json
 import math
 import re
 import secrets
+import time
 import warnings
 import zlib
 
+from keras.src.utils.rng_utils import get_random_seed as global_seed  # noqa: F401 (for what keeps runs)
+
 from keras_mtl.analysis.fingerprint import Fingerprint, versions
 from keras_mtl.files import folder_lock, read_json, whole_file, writable_folder
+
+_DAY = 86400.0  # seconds
 
 
 class RunStore:
@@ -121,8 +127,16 @@ class RunStore:
             # The record says which weights are its own: until it is there, the old ones are, or none.
             with whole_file(path) as part:
                 part.write_text(json.dumps(run), encoding="utf-8")
-            for old in stale:
+            for old in [*stale, *self._left_by_kills()]:
                 old.unlink(missing_ok=True)
+
+    def _left_by_kills(self):
+        """Parts of files whose writers were killed: none takes a day."""
+        for path in self._folder.glob(".*"):
+            if re.fullmatch(r"\.[0-9a-f]{16}(\.weights\.h5|\.json)", path.name):
+                with contextlib.suppress(FileNotFoundError):
+                    if time.time() - path.stat().st_mtime > _DAY:
+                        yield path
 
     def say(self, progress):
         """Prints what was read and what was trained, where progress is shown and runs are kept."""

@@ -109,6 +109,63 @@ def test_without_initial_weights_only_frozen_and_trained_ones_count():
     assert of(model) != before
 
 
+class Listed(layers.Layer):
+    """A layer of the user's that saves what is no weight."""
+
+    table, text = 0.0, ""
+
+    def call(self, x):
+        return x
+
+    def save_own_variables(self, store):
+        store["table"] = np.full(3, self.table)
+
+    def save_assets(self, folder):
+        (pathlib.Path(folder) / "text.txt").write_text(self.text)
+
+
+def adapted(layer, data):
+    layer.adapt(np.array(data))
+    return layer
+
+
+def adapted(layer, data, dtype="float32"):
+    layer.adapt(np.array(data))
+    return layer, dtype
+
+
+def listed(**state):
+    layer = Listed()
+    vars(layer).update(state)
+    return layer, "float32"
+
+
+ADAPTED = {
+    "StringLookup": lambda other: adapted(layers.StringLookup(), ["a", "c" if other else "b"], "string"),
+    "TextVectorization": lambda other: adapted(layers.TextVectorization(), ["a", "c" if other else "b"], "string"),
+    "tf-idf": lambda other: adapted(
+        layers.TextVectorization(output_mode="tf_idf"), ["a b", "a" if other else "a b", "a b"], "string"
+    ),
+    "IntegerLookup": lambda other: adapted(layers.IntegerLookup(), [4, 5 if other else 6], "int64"),
+    "Discretization": lambda other: adapted(layers.Discretization(num_bins=2), [0.0, 1.0 + other, 2.0 + other]),
+    "Normalization": lambda other: adapted(layers.Normalization(axis=None), [0.0, 1.0, 2.0 + other]),
+    "own variables": lambda other: listed(table=float(other)),
+    "own assets": lambda other: listed(text=str(other)),
+}
+
+
+@pytest.mark.parametrize("make", ADAPTED.values(), ids=ADAPTED)
+def test_what_layers_have_adapted_to_counts(make):
+    def of(other):
+        layer, dtype = make(other)
+        inputs = keras.Input((1,), dtype=dtype)
+        model = keras_mtl.MultiTaskModel(inputs, {"a": layers.Flatten(name="a")(layer(inputs))})
+        model.compile("sgd", loss="mse")
+        return digest(model=model)
+
+    assert of(0) == of(0) != of(1)
+
+
 class Teaches(keras.losses.Loss):
     """A loss of the user's that holds what no config says."""
 

@@ -3,13 +3,12 @@
 import pathlib
 
 import keras
-from keras.src.utils.rng_utils import get_random_seed
 
 from keras_mtl.analysis.grouping.histories import merged
 from keras_mtl.analysis.grouping.result import Grouping
 from keras_mtl.analysis.grouping.select import labels_of_tasks
 from keras_mtl.analysis.progress import run_bar
-from keras_mtl.analysis.store import RunStore
+from keras_mtl.analysis.store import RunStore, global_seed
 from keras_mtl.files import readable, writable_folder
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
@@ -137,7 +136,7 @@ class GroupedModel:
         """
         data = x if y is None else (x, y) if sample_weight is None else (x, y, sample_weight)
         histories = []
-        settings = {"data": (data, validation_data), "epochs": epochs, "fit": options, "seed": get_random_seed()}
+        settings = {"data": (data, validation_data), "epochs": epochs, "fit": options, "seed": global_seed()}
         store = RunStore(directory, initial_weights=False, **settings)
         with store, run_bar("groups", len(self.networks), verbose != 0) as begin:
             for place, network in enumerate(self.networks):
