@@ -1,8 +1,7 @@
 """Single-task models to compare with."""
 
-import keras
-
 from keras_mtl.analysis.grouping.grouped_model import GroupedModel
+from keras_mtl.analysis.new_models import networks_of
 from keras_mtl.models.coefficients import tied_stages
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
@@ -44,21 +43,23 @@ def alone(model, task, candidate=None):
     return column
 
 
-def check(baselines, metrics, candidates):
+def check(baselines, metrics, candidates, new):
     """Raises, before anything is trained, where a comparison could not be made.
 
     Args:
         baselines: As `compare` takes them.
         metrics: Dict from task to a list of metrics.
         candidates: Dict from name to builder.
+        new: `NewModels`.
     """
     if isinstance(baselines, dict):
         missing = [f"{task} {m}" for task, of in metrics.items() for m in of if m not in baselines.get(task, {})]
         if missing:
             raise ValueError(f"`baselines` should have every metric of every task. Received: none for {missing}")
     elif callable(baselines):
-        model = baselines()
-        check_model("single-task", model, metrics)
+        for model in (baselines(), baselines()):  # two, since a function may give its one model each time
+            check_model("single-task", model, metrics)
+            new.check("`baselines`", model)
         if model.shared_variables:
             raise ValueError(
                 "`baselines` should build a model whose tasks share nothing. Received: shared variables "
@@ -69,13 +70,13 @@ def check(baselines, metrics, candidates):
             "`baselines` should be 'single_task', a function or a dict from task to metric to value. "
             f"Received: baselines={baselines!r}"
         )
-    models = {name: build() for name, build in candidates.items()}
-    for name, model in models.items():
-        check_model(name, model, metrics)
-    if baselines == "single_task":
-        first = next(iter(models))
-        for task in metrics:
-            alone(models[first], task, first)
+    for place, (name, build) in enumerate(candidates.items()):
+        for model in (build(), build()):
+            check_model(name, model, metrics)
+            new.check(f"Candidate '{name}'", model)
+        if baselines == "single_task" and place == 0:
+            for task in metrics:
+                alone(model, task, name)
 
 
 def check_model(name, model, metrics):
@@ -91,16 +92,6 @@ def check_model(name, model, metrics):
     unknown = [f"{task}_{m}" for task, of_task in metrics.items() for m in of_task if f"{task}_{m}" not in logged]
     if unknown:
         raise ValueError(f"Candidate '{name}' should log the metrics. Received: no {unknown}; logs: {sorted(logged)}")
-    optimizers = [network.optimizer for network in networks]
-    if any(o.built and int(keras.ops.convert_to_numpy(o.iterations)) > 0 for o in optimizers):
-        raise ValueError(
-            f"Candidate '{name}' should build a new model each time. Received: one that was trained before"
-        )
-
-
-def networks_of(model):
-    """The networks that a candidate consists of: usually itself."""
-    return model.networks if isinstance(model, GroupedModel) else [model]
 
 
 def network_of(model, task):

@@ -9,7 +9,8 @@ import keras
 import numpy as np
 
 _WHOLE, _SUMMED, _ROWS, _PIECE = 2**24, 2**28, 512, 2**22  # bytes, bytes, rows, bytes
-_PEEKED, _COUNTED = 2, 2**26  # batches, bytes
+_OBJECTS = 2**17
+_PEEKED, _COUNTED = 512, 2**26  # batches, bytes
 
 
 def array_parts(value, whole=_WHOLE, piece=_PIECE):
@@ -41,9 +42,9 @@ def array_parts(value, whole=_WHOLE, piece=_PIECE):
         value = _on_host(value)
     elif not isinstance(value, np.ndarray):
         value = np.asarray(value)
-    if isinstance(value, np.ndarray) and (value.dtype.hasobject or value.dtype.kind in "USTV"):
-        some = value.reshape(-1)[:: max(1, value.size // 4096)].tolist()
-        return [f"{value.dtype} {value.shape}", str(zlib.crc32(repr(some).encode()))]
+    if isinstance(value, np.ndarray) and (value.dtype.hasobject or value.dtype.kind in "TV"):
+        some = value.reshape(-1)[:: max(1, value.size // _OBJECTS)].tolist()
+        return [f"{value.dtype} {value.shape}", str(zlib.crc32(repr(some).encode("utf-8", "surrogatepass")))]
     dtype = keras.backend.standardize_dtype(value.dtype) if not isinstance(value, np.ndarray) else str(value.dtype)
     about = f"{dtype} {tuple(value.shape)}"
     size = math.prod(value.shape) * np.dtype(dtype).itemsize
@@ -74,8 +75,8 @@ def _on_host(value):
 def data_set_parts(value, not_read):
     """What tells a `tf.data.Dataset`, a mixture or a generator from others.
 
-    Of a data set the first batches are read, without those of sources that
-    could be read only once. Where they come in another order each time, the
+    Of a data set the first batches are read, up to 512 and 16 MiB of them,
+    without those of sources that could be read only once. Where they come in another order each time, the
     examples of small data sets are added up.
 
     Args:
@@ -136,12 +137,15 @@ def _has_state(tf, data):
 
 
 def _peek(data):
-    """Checksum and bytes of each of the first batches."""
-    found = []
+    """Checksum and bytes of each of the first batches: two at least, and no more than what is read of arrays."""
+    found, total = [], 0
     for batch in data.take(_PEEKED):
         arrays = _arrays_of(batch)
         crc = [part for array in arrays for part in array_parts(array)]
         found.append((" ".join(crc), sum(array.nbytes for array in arrays)))
+        total += found[-1][1]
+        if total > _WHOLE and len(found) > 1:
+            break
     return found
 
 

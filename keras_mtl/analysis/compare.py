@@ -5,6 +5,7 @@ import numbers
 import keras
 
 from keras_mtl.analysis.baselines import alone, check, check_model, network_of
+from keras_mtl.analysis.new_models import NewModels
 from keras_mtl.analysis.progress import run_bar
 from keras_mtl.analysis.report import Report
 from keras_mtl.analysis.runs import RUN, labels_of, train_and_evaluate
@@ -74,8 +75,8 @@ def compare(
 
     Raises:
         ValueError: If the baselines share variables or lack a task, a task or
-            metric is missing from a candidate, or a metric's direction is
-            unknown.
+            metric is missing from a candidate, a metric's direction is
+            unknown, or a function gives a model that is not new.
     """
     check_boolean(progress, "progress")
     metrics = {task: [m] if isinstance(m, str) else list(m) for task, m in metrics.items()}
@@ -90,7 +91,8 @@ def compare(
             "`candidates`, `seeds` and `metrics` should not be empty. "
             f"Received: candidates={list(candidates)}, seeds={seeds}, metrics={metrics}"
         )
-    check(baselines, metrics, candidates)
+    new = NewModels()
+    check(baselines, metrics, candidates, new)
     whole = (data, validation, test)
     from_first = next(iter(candidates.values())) if baselines == "single_task" else baselines
 
@@ -115,12 +117,12 @@ def compare(
             begin(f"{name}, seed {seed}")
             model = None
             if store.keeps and (id(build), seed) not in built:
-                model = _build(name, build, seed, metrics)
+                model = _build(name, build, seed, metrics, new)
                 built[id(build), seed] = store.digest(model=model)
             key = store.key(model=built.get((id(build), seed)), seed=seed, task=task)
             run = store.load(key, RUN)
             if run is None:
-                run = train(model or _build(name, build, seed, metrics), task)
+                run = train(model or _build(name, build, seed, metrics, new), task)
                 store.save(key, f"{name}-seed{seed}", run)
             of_name = runs.setdefault(name, []) if task is None else alone_runs.setdefault(task, [])
             of_name.append(run)
@@ -136,8 +138,9 @@ def seeds_of(seeds):
     return [check_integer(seed, "seeds") for seed in seeds]
 
 
-def _build(name, build, seed, metrics):
+def _build(name, build, seed, metrics, new):
     keras.utils.set_random_seed(seed)
     model = build()
     check_model(name, model, metrics)
+    new.check(f"Candidate '{name}'", model)
     return model

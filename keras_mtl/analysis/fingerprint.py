@@ -1,5 +1,6 @@
 """What tells one training from another: a digest of everything that could change its result."""
 
+import copyreg
 import dis
 import functools
 import hashlib
@@ -129,10 +130,12 @@ class Fingerprint:
             self._put("builtin", f"{getattr(value, '__module__', None)}.{value.__qualname__}")
         elif hasattr(value, "python_function"):  # a `tf.function`
             self._read(value.python_function, name)
-        elif hasattr(value, "__dict__") and not isinstance(value, types.ModuleType):
-            self._object(value, name)
         elif isinstance(value, (types.ModuleType, np.ufunc, np.dtype)):
             self._put("named", getattr(value, "__name__", value))
+        elif (state := _pickled(value)) is not None:
+            self._read(state, name)
+        elif hasattr(value, "__dict__"):
+            self._object(value, name)
         else:
             self._put("type", _name_of(type(value)))
             self._not_read(name)(value)
@@ -226,10 +229,17 @@ class Fingerprint:
 
     def _own_parts(self, value, name):
         """Functions and objects of the user's classes, which a config has by name alone, and what these hold."""
-        kinds = (keras.layers.Layer, keras.metrics.Metric, keras.optimizers.Optimizer)
-        whole = _is_own(type(value)) and not isinstance(value, kinds)  # these hold much that is Keras' own
+        named = None  # all attributes
+        if isinstance(value, (keras.layers.Layer, keras.metrics.Metric, keras.optimizers.Optimizer)):
+            named = _named_in_own_code(type(value))  # these hold much that is Keras' own
+        whole = _is_own(type(value)) or isinstance(value, keras.losses.Loss)  # whose config lacks options
         for key, item in sorted(vars(value).items()):
-            if whole and isinstance(item, (*_PLAIN, *_CONTAINERS, keras.Model)) and key not in ("name", "_name"):
+            mine = key == "_fn_kwargs" or (whole and (named is None or key in named) and key not in ("name", "_name"))
+            if mine and (
+                isinstance(item, (*_PLAIN, *_CONTAINERS, keras.Model))
+                or keras.ops.is_tensor(item)
+                or (named is None and isinstance(item, keras.Variable))
+            ):
                 self._put("attribute", key)
                 self._read(item, f"{name}.{key}")
                 continue
@@ -307,11 +317,14 @@ class Fingerprint:
         for key in sorted(read - written - {"__class__"}):
             if key in around:
                 item = around[key]
-                kind = item if isinstance(item, (types.FunctionType, type)) else type(item)
-                if isinstance(item, (*_PLAIN, types.FunctionType, type, *containers)):
+                if isinstance(item, (types.ModuleType, *_CONTAINERS)) and not isinstance(item, containers):
+                    continue
+                kinds = (*_PLAIN, types.FunctionType, types.BuiltinFunctionType, type, functools.partial, *containers)
+                given = keras.ops.is_tensor(item) or (containers and isinstance(item, keras.Variable))
+                if given or isinstance(item, kinds) or hasattr(item, "get_config"):
                     self._put("reads", key)
                     self._read(item, name)
-                elif not isinstance(item, (types.ModuleType, *_CONTAINERS)) and _is_own(kind):
+                else:
                     self._not_read(name)(f"what reads `{key}`, a {type(item).__name__}")
 
 
@@ -337,6 +350,29 @@ def _is_own(thing):
     """Whether a function or class is of the user, not of a package."""
     module = getattr(thing, "__module__", None)
     return isinstance(module, str) and not _is_installed(module)
+
+
+def _named_in_own_code(cls):
+    """The attributes that the methods of the user's classes name."""
+    own = [item for base in cls.__mro__ if _is_own(base) for item in vars(base).values()]
+    functions = [getattr(item, "__func__", getattr(item, "fget", item)) for item in own]
+    return {name for f in functions if isinstance(f, types.FunctionType) for name in f.__code__.co_names}
+
+
+def _pickled(value):
+    """What `pickle` would keep of an object that has more than attributes; `None` where it is no such one."""
+    kind = type(value)
+    if hasattr(value, "__dict__") and all(
+        getattr(kind, name, None) is getattr(object, name, None)
+        for name in ("__reduce__", "__reduce_ex__", "__getstate__")
+    ):
+        return None
+    try:
+        registered = copyreg.dispatch_table.get(kind)
+        made = registered(value) if registered else value.__reduce_ex__(4)
+    except Exception:  # of any class
+        return None
+    return [list(part) if hasattr(part, "__next__") else part for part in made] if isinstance(made, tuple) else [made]
 
 
 def _is_compiled(value):

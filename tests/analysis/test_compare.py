@@ -291,3 +291,37 @@ test_compare.run({str(tmp_path / "killed")!r})
 def _rounded(entry):
     """Numbers to five digits: another process may add in another order."""
     return json.loads(json.dumps(entry), parse_float=lambda text: float(f"{float(text):.4e}"))
+
+
+def _never(model):
+    model.fit = lambda *args, **options: pytest.fail("trained")
+    return model
+
+
+def test_functions_that_give_no_new_model_are_refused_before_any_training():
+    """One model each time, one layer each time, one layer in two candidates."""
+
+    def model(stage):
+        heads = {"a": layers.Dense(1), "b": layers.Dense(1)}
+        made = keras_mtl.hard_sharing(keras.Input((3,)), [stage], heads)
+        made.compile("sgd", loss="mse", run_eagerly=True)
+        return _never(made)
+
+    one, layer, data = model(layers.Dense(2)), layers.Dense(2), (np.ones((4, 3)), {t: np.ones((4, 1)) for t in "ab"})
+    options = {"metrics": {"a": "loss"}, "test": data, "epochs": 1, "seeds": 1, "progress": False}
+    for build in (lambda: one, lambda: model(layer)):
+        with pytest.raises(ValueError, match=r"Candidate 'eq' should build a new model each time.*'shared/"):
+            compare({"eq": build}, data, **options)
+    pair = [model(layer), model(layer)]
+    with pytest.raises(ValueError, match="Candidate '2' should build"):
+        compare(
+            {"1": lambda: model(layers.Dense(2)) if len(pair) < 2 else pair.pop(), "2": lambda: pair[0]},
+            data,
+            **options,
+        )
+    with pytest.raises(ValueError, match="`baselines` should build a new model"):
+        compare({"new": lambda: model(layers.Dense(2))}, data, baselines=lambda: one, **options)
+    frozen = layers.Dense(2, trainable=False)
+    check_frozen = {"eq": lambda: model(frozen)}
+    with pytest.raises(pytest.fail.Exception):  # trained
+        compare(check_frozen, data, **options, baselines={"a": {"loss": 1.0}})

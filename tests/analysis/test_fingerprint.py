@@ -1,7 +1,11 @@
 """What is the same training and what is another one, for everything that a training is made of."""
 
+import collections
+import datetime
 import functools
 import pathlib
+import random
+import re
 import subprocess
 import sys
 
@@ -44,6 +48,15 @@ OtherScaled.__name__, OtherScaled.__qualname__ = "Scaled", "Scaled"  # the same 
 
 def squares(y_true, y_pred):
     return keras.ops.mean((y_true - y_pred) ** 2, -1)
+
+
+def held(what):
+    """A loss that holds something, and does what it says."""
+
+    def loss(y_true, y_pred):
+        return what(y_true, y_pred) if callable(what) else what * squares(y_true, y_pred)
+
+    return loss
 
 
 def build(units=4, rate=0.1, loss="mse", weighting="equal", seed=0, layer=Scaled, momentum=0.0, **options):
@@ -124,11 +137,6 @@ class Listed(layers.Layer):
         (pathlib.Path(folder) / "text.txt").write_text(self.text)
 
 
-def adapted(layer, data):
-    layer.adapt(np.array(data))
-    return layer
-
-
 def adapted(layer, data, dtype="float32"):
     layer.adapt(np.array(data))
     return layer, dtype
@@ -187,6 +195,54 @@ def test_what_a_loss_holds_counts():
     assert of([1, 2]) == before != of([1, 3])
     teacher.set_weights([w + 1 for w in teacher.get_weights()])
     assert of([1, 2]) != before
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda k: build(loss=keras.losses.Huber(k)),
+        lambda k: build(loss=held(keras.losses.Huber(k))),
+        lambda k: build(loss=held(tf.constant(k))),
+        lambda k: build(loss=Teaches(None, tf.constant(k))),
+        lambda k: build(loss=Teaches(None, keras.Variable(k))),
+        lambda k: build(layer=lambda: Powered(k)),
+        lambda k: [Own(collections.deque([k]))],
+        lambda k: [Own(Slotted(k))],
+        lambda k: [Own(range(int(k)))],
+        lambda k: [Own(datetime.timedelta(k))],
+        lambda k: [Own(re.compile(str(k)))],
+        lambda k: [Own(np.random.default_rng(int(k)))],
+        lambda k: [Own(random.Random(k))],
+        lambda k: tf.data.Dataset.from_tensor_slices([*range(99), int(k)]).batch(2),
+        lambda k: np.array([*map(str, range(9999)), str(k)] * 2, object),
+        lambda k: np.array([*map(str, range(9999)), str(k)] * 2),
+    ],
+    ids=range(16),
+)
+def test_what_no_config_says_counts(make):
+    """Options of losses, what functions and layers read, objects without attributes, what lies far behind."""
+    assert digest(it=make(1.0)) == digest(it=make(1.0)) != digest(it=make(2.0))
+
+
+class Powered(layers.Layer):
+    """Its config lacks its option."""
+
+    def __init__(self, power, **options):
+        super().__init__(**options)
+        self.power = power
+
+    def call(self, x):
+        return x**self.power
+
+    def get_config(self):
+        return super().get_config()
+
+
+class Slotted:
+    __slots__ = ("value",)
+
+    def __init__(self, value):
+        self.value = value
 
 
 def adder(step):

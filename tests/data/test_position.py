@@ -341,19 +341,21 @@ root, rng = pathlib.Path(sys.argv[1]), random.Random(0)
 process, began = start(root / "whole", "alone")
 assert end(process) == 0
 length, good, killed, turn = time.monotonic() - began, weights(root / "whole"), 0, 0
-while killed < int(sys.argv[2]):  # one that has ended by then does not count
+while killed < int(sys.argv[2]) or turn < 2:
     turn += 1
-    order, folder = ("alone", "last")[turn % 2], root / str(turn)
-    process, began = start(folder, order)
-    time.sleep(rng.random() * length)
-    os.kill(process, signal.SIGKILL)
-    killed += end(process) == -signal.SIGKILL
-    length = min(length, time.monotonic() - began) if (folder.with_suffix(".npz")).exists() else length
-    process, _ = start(folder, order)
-    assert end(process) == 0, f"turn {turn}, {order}: could not go on"
+    order, folder, more = ("alone", "last")[turn % 2], root / str(turn), True
+    while more:  # what a kill leaves goes on, and is killed again, until it ends
+        process, began = start(folder, order)
+        if killed < int(sys.argv[2]):
+            time.sleep(rng.uniform(0.1, 1.1) * length)
+            os.kill(process, signal.SIGKILL)
+        status = end(process)
+        more = status == -signal.SIGKILL
+        killed += more
+        assert more or status == 0, f"turn {turn}, {order}: could not go on"
     for one, other in zip(weights(folder), good, strict=True):
         np.testing.assert_array_equal(one, other, err_msg=f"turn {turn}, {order}")
-print("killed", killed)
+print("trainings", turn, "killed", killed)
 """
 
 

@@ -7,6 +7,7 @@ import keras
 from keras_mtl.analysis.grouping.histories import merged
 from keras_mtl.analysis.grouping.result import Grouping
 from keras_mtl.analysis.grouping.select import labels_of_tasks
+from keras_mtl.analysis.new_models import NewModels
 from keras_mtl.analysis.progress import run_bar
 from keras_mtl.analysis.store import RunStore, global_seed
 from keras_mtl.files import readable, writable_folder
@@ -25,8 +26,8 @@ def build_groups(grouping, builder):
         A `GroupedModel`.
 
     Raises:
-        ValueError: If the builder returns anything else, or a model of other
-            tasks.
+        ValueError: If the builder returns anything else, a model of other
+            tasks, or one that is not new.
 
     Example:
 
@@ -42,7 +43,7 @@ def build_groups(grouping, builder):
     ['a', 'b', 'c']
     """
     grouping = grouping if isinstance(grouping, Grouping) else Grouping(grouping)
-    networks = []
+    networks, new = [], NewModels()
     for group in grouping.groups:
         network = builder(list(group))
         if not isinstance(network, MultiTaskModel) or not network.compiled or set(network.tasks) != set(group):
@@ -51,6 +52,7 @@ def build_groups(grouping, builder):
                 f"`builder` should return a compiled `MultiTaskModel` of the tasks it is given, {list(group)}. "
                 f"Received: {type(network).__name__} of tasks {tasks}"
             )
+        new.check("`builder`", network)
         networks.append(network)
     return GroupedModel(grouping, networks)
 

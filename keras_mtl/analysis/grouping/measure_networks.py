@@ -7,6 +7,7 @@ import keras
 from keras_mtl.analysis.compare import seeds_of
 from keras_mtl.analysis.grouping.network import Network
 from keras_mtl.analysis.grouping.select import labels_of_tasks
+from keras_mtl.analysis.new_models import NewModels
 from keras_mtl.analysis.progress import run_bar
 from keras_mtl.analysis.runs import RUN, train_and_evaluate
 from keras_mtl.analysis.store import RunStore
@@ -80,13 +81,14 @@ def measure_networks(
     seeds = seeds_of(seeds)
     settings = {"data": (data, None, validation), "epochs": epochs, "fit": fit_options}
     groups = [group for size in sizes for group in itertools.combinations(tasks, size)]
-    values = {}
+    values, new = {}, NewModels()
     total = len(groups) * len(seeds)
     with RunStore(directory, **settings) as store, run_bar("networks", total, progress) as begin:
         for group, seed in itertools.product(groups, seeds):
             begin(f"{' + '.join(group)}, seed {seed}")
             keras.utils.set_random_seed(seed)
             model = builder(list(group))
+            new.check("`builder`", model)
             key = store.key(model=model, seed=seed, tasks=group)
             run = store.load(key, RUN)
             if run is None:
