@@ -8,7 +8,7 @@ from keras_mtl.analysis.baselines import alone, check, check_model, network_of
 from keras_mtl.analysis.new_models import NewModels
 from keras_mtl.analysis.progress import run_bar
 from keras_mtl.analysis.report import Report
-from keras_mtl.analysis.runs import RUN, labels_of, train_and_evaluate
+from keras_mtl.analysis.runs import RUN, has_values, labels_of, train_and_evaluate
 from keras_mtl.analysis.store import RunStore
 from keras_mtl.metrics.directions import higher_is_better
 from keras_mtl.numbers import check_boolean, check_integer
@@ -83,6 +83,10 @@ def compare(
     for of_task in metrics.values():
         for metric in of_task:
             higher_is_better(metric, directions)
+    if not all(isinstance(name, str) for name in candidates):
+        raise ValueError(
+            f"`candidates` should be a dict from names, strings, to functions. Received: {list(candidates)}"
+        )
     if SINGLE_TASK in candidates:
         raise ValueError(f"`candidates` should not use the name '{SINGLE_TASK}'. Received: {list(candidates)}")
     seeds = seeds_of(seeds)
@@ -120,7 +124,8 @@ def compare(
                 model = _build(name, build, seed, metrics, new)
                 built[id(build), seed] = store.digest(model=model)
             key = store.key(model=built.get((id(build), seed)), seed=seed, task=task)
-            run = store.load(key, RUN)
+            needed = [f"{t}_{m}" for t in metrics for m in metrics[t] if task in (None, t)]
+            run = store.load(key, RUN, check=has_values(needed))
             if run is None:
                 run = train(model or _build(name, build, seed, metrics, new), task)
                 store.save(key, f"{name}-seed{seed}", run)

@@ -362,6 +362,8 @@ def _named_in_own_code(cls):
 def _pickled(value):
     """What `pickle` would keep of an object that has more than attributes; `None` where it is no such one."""
     kind = type(value)
+    if hasattr(value, "__next__"):  # it is used up as it is read
+        return None
     if hasattr(value, "__dict__") and all(
         getattr(kind, name, None) is getattr(object, name, None)
         for name in ("__reduce__", "__reduce_ex__", "__getstate__")

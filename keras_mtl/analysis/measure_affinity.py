@@ -86,7 +86,7 @@ def measure_affinity(
     how = {"method": method, "every": every, "momentum": momentum, "examples": examples, "epochs": epochs}
     with RunStore(directory, data=data, batch_size=batch_size, fit=fit_options, how=how) as store:
         key = store.key(model=model, seed=global_seed())
-        run = store.load(key, {"values": dict})
+        run = store.load(key, {"values": dict}, check=lambda run: Affinity.from_dict(run["values"]))
         if run is None:
             affinity = _measured(model, data, batch_size=batch_size, progress=progress, fit_options=fit_options, **how)
             store.save(key, f"affinity {method}", {"values": affinity.to_dict()})

@@ -31,7 +31,8 @@ class NewModels:
             optimizer = network.optimizer
             if optimizer.built and int(keras.ops.convert_to_numpy(optimizer.iterations)) > 0:
                 raise ValueError(f"{what} should build a new model each time. Received: one that was trained before")
-            for variable in network.trainable_variables:
+            own = {id(variable): variable for variable in network.trainable_variables}  # some are listed twice
+            for variable in own.values():
                 seen = self._seen.get(id(variable))
                 if id(variable) in new or (seen is not None and seen() is variable):
                     raise ValueError(

@@ -11,6 +11,23 @@ from keras_mtl.analysis.grouping.select import selected
 RUN = {"values": dict, "curves": dict, "parameters": int, "step_ms": (int, float), "seconds": (int, float)}
 
 
+def has_values(names):
+    """A function that raises where a kept run lacks numbers, as `RunStore.load` takes it.
+
+    Args:
+        names: Names of its values, as in the logs.
+    """
+
+    def check(run):
+        for name in names:
+            if type(run["values"].get(name)) not in (int, float):
+                raise ValueError(f"it has no number `{name}`")
+        if not all(isinstance(curve, list) for curve in run["curves"].values()):
+            raise ValueError("its `curves` are no lists")
+
+    return check
+
+
 def train_and_evaluate(model, data, validation, test, epochs, fit_options):
     """Trains a compiled model and evaluates it once, after the last epoch.
 

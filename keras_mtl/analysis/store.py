@@ -70,13 +70,15 @@ class RunStore:
         """The key of a run, from the settings and what it depends on besides."""
         return self.digest(settings=self._settings, **parts) if self.keeps else None
 
-    def load(self, key, fields, network=None):
+    def load(self, key, fields, network=None, check=None):
         """The run with a key.
 
         Args:
             key: String.
             fields: Dict from the fields that a run has to their types.
             network: A model that takes the kept weights. Defaults to `None`.
+            check: Function of the run that raises where its content is not
+                what it should be. Defaults to `None`.
 
         Returns:
             Dict, or `None` if there is none, or none that can be read.
@@ -88,9 +90,11 @@ class RunStore:
                 run = read_json(path, fields)
                 if run.get("key") != key:
                     raise ValueError("it is of another run")
+                if check is not None:
+                    check(run)
                 if network is not None:
                     self._load_weights(run, network)
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 if isinstance(error, FileNotFoundError) and error.filename == str(path):
                     continue  # another process has taken it away
                 if isinstance(error, PermissionError):

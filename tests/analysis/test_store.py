@@ -1,6 +1,7 @@
 """Kept runs: what is read, what is trained, what damage does, and names that look like markup."""
 
 import json
+import os
 import typing
 
 import keras
@@ -151,6 +152,30 @@ def test_damaged_runs_are_made_anew(tmp_path, content):
     assert run(tmp_path)[1] == 0
 
 
+@pytest.mark.parametrize("field", [{"values": {}}, {"values": {"a_loss": "1"}}, {"curves": {"loss": 3}}], ids=str)
+def test_runs_of_which_something_is_missing_are_made_anew(tmp_path, field):
+    first, _ = run(tmp_path)
+    (file,) = tmp_path.glob("small-seed0-*.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), **field}))
+    with pytest.warns(UserWarning, match=f"{file.name}' cannot be used, and its run is made anew: it"):
+        again, trained = run(tmp_path)
+    assert trained == 1 and same(again, first)
+    with pytest.raises(ValueError, match="`candidates` should be a dict from names"):
+        run(tmp_path, {1: build})
+
+
+def test_parts_that_kills_have_left_go_after_a_day(tmp_path):
+    old, new, other = (
+        tmp_path / name for name in (f".{'0' * 16}.json", f".{'1' * 16}.weights.h5", f".{'2' * 16}.keras")
+    )
+    for path in (old, new, other):
+        path.touch()
+    for path in (old, other):
+        os.utime(path, (1e9, 1e9))
+    run(tmp_path)
+    assert [path.exists() for path in (old, new, other)] == [False, True, True]
+
+
 def test_another_runs_file_is_not_taken(tmp_path):
     first, _ = run(tmp_path, seeds=2)
     (a,), (b,) = (list(tmp_path.glob(f"small-seed{seed}-*.json")) for seed in range(2))
@@ -270,6 +295,15 @@ def test_a_saved_grouped_model_is_whole_or_says_what_is_not(tmp_path):
         Affinity.load(tmp_path / "affinity.json")
 
 
+@pytest.mark.parametrize("history", [{}, {"loss": 1.0}, {"loss": [1.0], "a_loss": []}, {"loss": ["x"]}], ids=str)
+def test_networks_whose_history_is_damaged_are_trained_anew(tmp_path, history):
+    fit_groups(tmp_path)
+    file = sorted(tmp_path.glob("network0*.json"))[0]
+    file.write_text(json.dumps({**json.loads(file.read_text()), "history": history}))
+    with pytest.warns(UserWarning, match="network0.*made anew"):
+        assert fit_groups(tmp_path)[2] == 1
+
+
 def test_affinities_are_kept_by_their_settings(tmp_path):
     def measure(**options):
         Trainings.counted.clear()
@@ -284,6 +318,10 @@ def test_affinities_are_kept_by_their_settings(tmp_path):
         assert measure(**change)[1] == 1, change
     again, trained = measure()
     assert trained == 0
+    for file in tmp_path.glob("*.json"):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "values": {"affinity": {"a": 1}}}))
+    with pytest.warns(UserWarning, match="affinity-look.*made anew"):
+        assert measure()[1] == 1
     np.testing.assert_array_equal(again, values)
 
 

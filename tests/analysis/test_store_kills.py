@@ -57,6 +57,9 @@ def grouped(folder):
 
 
 def transferred(folder):
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)  # predictions too: tracing takes longer than all the rest
     from keras_mtl.analysis import transfer_map
 
     found = transfer_map(
@@ -105,7 +108,7 @@ def _kill_again_and_again(kind, root):
     kills = ended = 0
     while True:
         child = _started(kind, folder, out)
-        end = time.monotonic() + (draw.uniform(0.1, 1.2) * seconds if kills < KILLS else 600.0)
+        end = time.monotonic() + (draw.uniform(0.05, 0.8) * seconds if kills < KILLS else 600.0)
         status = None
         while time.monotonic() < end:
             done, status = os.waitpid(child, os.WNOHANG)
@@ -151,6 +154,7 @@ def _main(what, kind, root):
     import keras_mtl.callbacks  # noqa: F401
 
     warnings.simplefilter("error", UserWarning)  # such as of a file that is damaged
+    warnings.filterwarnings("ignore", "Even though the `tf.config")
     (_kill_again_and_again if what == "kill" else _two_at_once)(kind, pathlib.Path(root))
 
 

@@ -3,6 +3,7 @@
 import pathlib
 
 import keras
+import numpy as np
 
 from keras_mtl.analysis.grouping.histories import merged
 from keras_mtl.analysis.grouping.result import Grouping
@@ -145,7 +146,7 @@ class GroupedModel:
                 begin(", ".join(network.tasks))
                 watching = [*(callbacks(list(network.tasks)) if callable(callbacks) else callbacks or ())]
                 key = store.key(model=network, callbacks=watching)
-                run = store.load(key, {"history": dict}, network)
+                run = store.load(key, {"history": dict}, network, check=_check_history)
                 if run is not None:
                     histories.append(run["history"])
                     continue
@@ -234,6 +235,12 @@ class GroupedModel:
 
     def _static_weights(self):
         return {task: self.network_of(task).task_weights().get(task, 0.0) for task in self.tasks}
+
+
+def _check_history(run):
+    shapes = {np.asarray(values, "float64").shape for values in run["history"].values()}
+    if len(shapes) != 1 or len(shapes.pop()) != 1:
+        raise ValueError("its `history` is no lists of one length")
 
 
 def _arguments(data):

@@ -9,7 +9,7 @@ from keras_mtl.analysis.grouping.network import Network
 from keras_mtl.analysis.grouping.select import labels_of_tasks
 from keras_mtl.analysis.new_models import NewModels
 from keras_mtl.analysis.progress import run_bar
-from keras_mtl.analysis.runs import RUN, train_and_evaluate
+from keras_mtl.analysis.runs import RUN, has_values, train_and_evaluate
 from keras_mtl.analysis.store import RunStore
 from keras_mtl.metrics.directions import higher_is_better
 from keras_mtl.numbers import check_boolean
@@ -90,7 +90,7 @@ def measure_networks(
             model = builder(list(group))
             new.check("`builder`", model)
             key = store.key(model=model, seed=seed, tasks=group)
-            run = store.load(key, RUN)
+            run = store.load(key, RUN, check=has_values([f"{task}_{metrics[task]}" for task in group]))
             if run is None:
                 train, test = labels_of_tasks(data, group), labels_of_tasks(validation, group)
                 run = train_and_evaluate(model, train, None, test, epochs, fit_options)

@@ -112,7 +112,7 @@ def transfer_map(
         for of_edge, target in edges:
             begin(f"{' + '.join(of_edge)} to {target}")
             key = store.key(sources=[known[source] for source in of_edge], target=[known[target], target])
-            run = store.load(key, {"losses": list})
+            run = store.load(key, {"losses": list}, check=lambda run: np.asarray(run["losses"], "float64"))
             if run is None:
                 keras.utils.set_random_seed(seed)
                 model = _readout_of(sources.network_of(target), target, of_edge, features, readout)
@@ -194,7 +194,13 @@ def _readout_of(network, target, sources, features, readout):
     if readout is None and len(sources) == 1:  # features of several are wider than those the head was made for
         keep_state(given, stack)
     optimizer = type(network.optimizer).from_config(network.optimizer.get_config())
-    model.compile(optimizer, jit_compile=network.jit_compile, **network.compiled_tasks.options_of(target))
+    model.compile(
+        optimizer,
+        run_eagerly=network.run_eagerly,
+        jit_compile=network.jit_compile,
+        steps_per_execution=network.steps_per_execution,
+        **network.compiled_tasks.options_of(target),
+    )
     return model
 
 
