@@ -129,8 +129,13 @@ class RunStore:
                     network.save_weights(part)
                 run["weights"] = {"file": weights.name, "crc": _crc(weights)}
             # The record says which weights are its own: until it is there, the old ones are, or none.
-            with whole_file(path) as part:
-                part.write_text(json.dumps(run), encoding="utf-8")
+            try:
+                with whole_file(path) as part:
+                    part.write_text(json.dumps(run), encoding="utf-8")
+            except BaseException:
+                if network is not None:
+                    weights.unlink(missing_ok=True)
+                raise
             for old in [*stale, *self._left_by_kills()]:
                 old.unlink(missing_ok=True)
 

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import numbers
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import threading
 import time
 
 from keras_mtl.files import folder_lock, writable_folder
+from keras_mtl.numbers import check_integer, is_integer
 
 # Runs a command in place of itself, which the kernel ends with the process that started it.
 _TIED = """
@@ -133,12 +135,11 @@ def _check(command, workers, restarts, port, poll):
         raise ValueError(f"`command` should be a list of strings. Received: command={command!r}")
     if shutil.which(command[0]) is None:
         raise ValueError(f"`command` should begin with a program that can be run. Received: command={command!r}")
-    for name, value, least in (("workers", workers, 1), ("restarts", restarts, 0)):
-        if type(value) is not int or value < least:
-            raise ValueError(f"`{name}` should be an integer of at least {least}. Received: {name}={value!r}")
-    if port is not None and (type(port) is not int or not 1 <= port <= 65535):
+    check_integer(workers, "workers", least=1)
+    check_integer(restarts, "restarts")
+    if port is not None and (not is_integer(port) or not 1 <= port <= 65535):
         raise ValueError(f"`port` should be an integer from 1 to 65535, or None. Received: port={port!r}")
-    if type(poll) not in (int, float) or not 0 < poll < float("inf"):
+    if not isinstance(poll, numbers.Real) or isinstance(poll, bool) or not 0 < poll < float("inf"):
         raise ValueError(f"`poll` should be a number of seconds above 0. Received: poll={poll!r}")
 
 

@@ -1,7 +1,9 @@
 """Kept runs: what is read, what is trained, what damage does, and names that look like markup."""
 
+import errno
 import json
 import os
+import pathlib
 import typing
 
 import keras
@@ -293,6 +295,18 @@ def test_a_saved_grouped_model_is_whole_or_says_what_is_not(tmp_path):
     (tmp_path / "affinity.json").write_text('{"affinity": {"a"')
     with pytest.raises(ValueError, match=r"affinities. Received: .*affinity.json', it is damaged"):
         Affinity.load(tmp_path / "affinity.json")
+
+
+def test_a_full_disk_leaves_no_weights_without_their_record(tmp_path, monkeypatch):
+    def full(path, *args, **options):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, "write_text", full)
+        with pytest.raises(OSError, match="No space left"):
+            fit_groups(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert fit_groups(tmp_path)[2] == 2
 
 
 @pytest.mark.parametrize("history", [{}, {"loss": 1.0}, {"loss": [1.0], "a_loss": []}, {"loss": ["x"]}], ids=str)
