@@ -139,7 +139,7 @@ def _check(command, workers, restarts, port, poll):
     check_integer(restarts, "restarts")
     if port is not None and (not is_integer(port) or not 1 <= port <= 65535):
         raise ValueError(f"`port` should be an integer from 1 to 65535, or None. Received: port={port!r}")
-    if not isinstance(poll, numbers.Real) or isinstance(poll, bool) or not 0 < poll < float("inf"):
+    if not isinstance(poll, numbers.Real) or isinstance(poll, bool) or not 0 < float(poll) < float("inf"):
         raise ValueError(f"`poll` should be a number of seconds above 0. Received: poll={poll!r}")
 
 
