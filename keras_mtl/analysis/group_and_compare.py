@@ -15,7 +15,6 @@ from keras_mtl.analysis.grouping.pairwise import ALL_GROUPS_UP_TO
 from keras_mtl.analysis.grouping.result import Grouping
 from keras_mtl.analysis.grouping.select import labels_of_tasks
 from keras_mtl.analysis.measure_affinity import METHODS, measure_affinity
-from keras_mtl.analysis.new_models import NewModels
 from keras_mtl.analysis.report import Report
 from keras_mtl.analysis.task_relations import task_relations
 from keras_mtl.files import writable_folder
@@ -125,9 +124,6 @@ def group_and_compare(
     tasks = list(metrics)
     if isinstance(scores, str):
         _check(scores, method, budget, tasks, validation)
-    new = NewModels()
-    for model in (builder(list(tasks)), builder(list(tasks))):  # `compare` would see it only after scores are measured
-        new.check("`builder`", model)
     folder = None if directory is None else writable_folder(directory, "directory")
     data, validation, test = (labels_of_tasks(part, tasks) for part in (data, validation, test))
     found = scores
