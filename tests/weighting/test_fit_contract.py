@@ -164,7 +164,9 @@ def test_save_load_fit_equals_uninterrupted_fit(name, folder):
 @pytest.mark.parametrize("name", NAMES)
 def test_absent_task_has_no_weight_and_its_head_rests(name, folder):
     found = record(name, folder)
-    assert found["absent"]["b_weight"] == [0.0] and np.isnan(found["absent"]["b_loss"]).all()  # no loss, not a perfect one
+    assert (
+        found["absent"]["b_weight"] == [0.0] and np.isnan(found["absent"]["b_loss"]).all()
+    )  # no loss, not a perfect one
     assert max(found["own moved"]) == 0
     assert all(np.all(np.isfinite(v)) for v in found["end absent"])
     assert found["absent"]["a_weight"][0] != 0
