@@ -2,10 +2,12 @@
 
 import errno
 import os
+import pathlib
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -174,10 +176,17 @@ def test_a_disk_of_two_mebibytes(tmp_path):
         subprocess.run(["umount", disk], check=True)
 
 
+@pytest.fixture
+def open_folder():
+    """A folder that other users reach, as pytest's own is not."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield pathlib.Path(folder)
+
+
 @needs_root
-def test_another_users_files(tmp_path):
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
-        folder.chmod(0o755)
+def test_another_users_files(open_folder):
+    tmp_path = open_folder
     (tmp_path / "theirs").mkdir(0o755)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine").chmod(0o777)
