@@ -170,7 +170,7 @@ class TaskLosses:
         counted = [labels.weight, labels.known, labels.beside]
         layout = LossLayout() if all(one is None for one in counted) else self._layout(task, labels.squeezed)
         y_true, y_pred, weight, known = labels.y_true, labels.y_pred, labels.weight, labels.known
-        comparable = len(y_true.shape) == len(y_pred.shape) and labels.class_axis is None
+        comparable = labels.class_axis is None and _same_entries(y_true, y_pred)
         folded = [axis for axis in range(len(y_pred.shape)) if axis not in (layout.kept or (0,))] if comparable else []
         fold, per_entry = 1.0, layout.averages and (_is_finer(known, folded) or _is_finer(weight, folded))
         if per_entry:
@@ -226,6 +226,12 @@ def _as_the_loss_takes(labels, loss):
         weight, known = (None if tensor is None else ops.squeeze(tensor, axis=-1) for tensor in (weight, known))
         squeezed = True
     return labels._replace(y_true=y_true, y_pred=y_pred, weight=weight, known=known, squeezed=squeezed)
+
+
+def _same_entries(y_true, y_pred):
+    """Whether labels are of the predictions' own entries; losses of the user's own may take others."""
+    sizes = zip(static_shape(y_true), static_shape(y_pred), strict=False)
+    return len(y_true.shape) == len(y_pred.shape) and all(None in (n, m) or n == m for n, m in sizes)
 
 
 def _is_finer(tensor, axes):

@@ -175,6 +175,20 @@ def test_an_own_loss_that_neither_averages_nor_ignores_zeros_says_so():
     assert logs["a_loss"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_labels_that_are_not_of_the_predictions_entries():
+    """An own loss may read columns of labels that predictions do not have; examples without any label are left out."""
+
+    def interval(y_true, y_pred):
+        return ops.square(y_true[:, 0] - y_pred[:, 0]) + ops.square(y_true[:, 1] - y_pred[:, 4])
+
+    model = model_of(layers.Dense(5), loss={"a": interval}, missing="nan")
+    p = model.predict(X, verbose=0)["a"]
+    y = X[:, :2].copy()
+    y[::3] = np.nan
+    expected = ((X[:, 0] - p[:, 0]) ** 2 + (X[:, 1] - p[:, 4]) ** 2)[np.arange(N) % 3 != 0].mean()
+    assert evaluate(model, y)["a_loss"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_ctc_with_sequences_that_have_no_label():
     x = RNG.normal(size=(4, 6, 3)).astype("float32")
     labels = np.array([[1, 2, 0], [-1, -1, -1], [2, 2, 1], [-1, -1, -1]], "int32")

@@ -51,6 +51,7 @@ def test_mask_arrays_in_fit_and_evaluate():
         assert {name: logs[name] for name in expected} == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:Task 'tags' had no labelled example:UserWarning")
 def test_masks_of_examples_and_of_columns_of_one():
     model = model_of()
     p = model.predict(X, verbose=0)["price"][:, 0]
