@@ -227,7 +227,7 @@ def _check_policy(policy, tasks, count):
             f"`policy` should say for each task of {list(tasks)} whether it runs each of the {count} blocks. "
             f"Received: policy={policy!r}"
         )
-    return {
-        task: [check_boolean(run, f"policy['{task}'][{i}]") for i, run in enumerate(runs)]
-        for task, runs in policy.items()
-    }
+    wrong = {task: runs for task, runs in policy.items() if any(run not in (0, 1) for run in runs)}
+    if wrong:
+        raise ValueError(f"`policy` should hold True and False, or 1 and 0. Received: {wrong!r}")
+    return {task: [bool(run) for run in runs] for task, runs in policy.items()}
