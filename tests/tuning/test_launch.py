@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from keras_mtl.tuning import is_worker, launch
@@ -231,6 +232,21 @@ print("BEST", best.evaluate(x, y, verbose=0, return_dict=True)["a_loss"])
 """
 
 
+def processes_of(script):
+    """Process numbers of a search by keras-tuner's names of them."""
+    found = {}
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (process / "environ").read_bytes().split(b"\0")
+            command = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        names = [entry.split(b"=")[1].decode() for entry in environment if entry.startswith(b"KERASTUNER_TUNER_ID=")]
+        if names and str(script).encode() in command:
+            found[names[0]] = int(process.name)
+    return found
+
+
 @pytest.mark.slow
 def test_two_workers_finish_every_trial_once_though_one_is_killed(tmp_path):
     script = tmp_path / "search.py"
@@ -245,15 +261,9 @@ def test_two_workers_finish_every_trial_once_though_one_is_killed(tmp_path):
     def kill_one():
         while list(status().values()).count("COMPLETED") < 2 or "RUNNING" not in status().values():
             time.sleep(0.05)
-        for process in pathlib.Path("/proc").glob("[0-9]*"):
-            try:
-                environment = (process / "environ").read_bytes().split(b"\0")
-                command = (process / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if b"KERASTUNER_TUNER_ID=worker1" in environment and str(script).encode() in command:
-                os.kill(int(process.name), signal.SIGKILL)
-                killed.append(process.name)
+        number = processes_of(script)["worker1"]
+        os.kill(number, signal.SIGKILL)
+        killed.append(number)
 
     thread = threading.Thread(target=kill_one, daemon=True)
     thread.start()
@@ -273,3 +283,56 @@ def test_two_workers_finish_every_trial_once_though_one_is_killed(tmp_path):
     oracle = json.loads((project / "oracle.json").read_text())
     assert sorted(oracle["end_order"]) == list("01234567")
     assert "BEST" in (tmp_path / "logs" / "chief.log").read_text()
+
+
+@pytest.mark.slow
+def test_forty_kills_of_a_search_with_two_workers_change_nothing(tmp_path):
+    """kill -9 of the launcher, the chief or a worker: what ends is the trials of an uninterrupted search, each once."""
+    count = 60
+    text = SEARCH.replace("max_trials=8", f"max_trials={count}").replace("0.4", "0.05")
+    script = tmp_path / "search.py"
+    script.write_text(text)
+    rng = np.random.default_rng(0)
+    command = [sys.executable, "-m", "keras_mtl.tuning", "--restarts", "100", "--logs", str(tmp_path / "logs")]
+    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[2])}
+
+    def start():
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        return subprocess.Popen([*command, str(script), str(tmp_path / "found")], env=environment, **quiet)
+
+    kills, search = [], start()
+    while len(kills) < 40:
+        time.sleep(rng.uniform(1.0, 9.0))
+        if search.poll() is not None:  # the chief was killed, and the launcher has ended the others
+            search = start()
+            continue
+        victims = {**processes_of(script), "launcher": search.pid}
+        name = sorted(victims)[rng.integers(len(victims))]
+        os.kill(victims[name], signal.SIGKILL)
+        kills.append(name)
+        if name == "launcher":
+            search.wait()
+    if search.poll() is None:
+        search.wait(timeout=600)
+    for _ in range(3):  # the last kill may have been the chief's
+        if search.returncode != 0:
+            search = start()
+            search.wait(timeout=600)
+    assert search.returncode == 0 and len(set(kills)) == 4, kills
+
+    # What an uninterrupted search hands out, without its trainings.
+    alone: dict = {}
+    exec(text.split("tuner.search")[0].replace("sys.argv[1]", repr(str(tmp_path / "alone"))), alone)
+    oracle, expected = alone["tuner"].oracle, []
+    for _ in range(count):
+        trial = oracle.create_trial("alone")
+        oracle.update_trial(trial.trial_id, {oracle.objective.name: 0.0})
+        trial.status = "COMPLETED"
+        oracle.end_trial(trial)
+        expected.append(json.dumps(trial.hyperparameters.values, sort_keys=True))
+
+    files = sorted((tmp_path / "found" / "untitled_project").glob("trial_*/trial.json"))
+    trials = [json.loads(path.read_text()) for path in files]
+    assert {trial["status"] for trial in trials} == {"COMPLETED"} and len(trials) == count
+    found = [json.dumps(trial["hyperparameters"]["values"], sort_keys=True) for trial in trials]
+    assert sorted(found) == sorted(expected)
