@@ -76,8 +76,8 @@ def data_set_parts(value, not_read):
     """What tells a `tf.data.Dataset`, a mixture or a generator from others.
 
     Of a data set the first batches are read, up to 512 and 16 MiB of them,
-    without those of sources that could be read only once. Where they come in another order each time, the
-    examples of small data sets are added up.
+    without those of sources that could be read only once. Where they come in
+    another order each time, the examples of small data sets are added up.
 
     Args:
         value: Anything.

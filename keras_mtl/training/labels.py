@@ -109,8 +109,7 @@ def read_labels(
     layout = layout or LossLayout()
     mask_of_predictions = getattr(y_pred, "_keras_mask", None)
     y_true = ops.convert_to_tensor(y_true)
-    flat = len(y_pred.shape) == 1
-    if flat:
+    if len(y_pred.shape) == 1:
         y_pred = with_last_axis(y_pred)
     rank = len(y_pred.shape)
     squeezed = False
