@@ -1,12 +1,9 @@
 """A stage of a trunk, a column or a head, under the name of its owner."""
 
 import contextlib
-import contextvars
 
 import keras
 from keras import layers
-
-_call_layer = contextvars.ContextVar("call_layer", default=lambda layer, inputs: layer(inputs))
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -128,7 +125,7 @@ class Stage(layers.Layer):
         outputs = inputs
         with name_scope(self.scope):
             for layer in self.stack:
-                outputs = _call_layer.get()(layer, outputs)
+                outputs = layer(outputs)
         return outputs
 
     def compute_mask(self, inputs, previous_mask=None):
@@ -173,16 +170,6 @@ def _left_to_sequential(config):
                 layer.pop("build_config", None)
         return inside
     return [_left_to_sequential(item) for item in config] if isinstance(config, list) else config
-
-
-@contextlib.contextmanager
-def layers_called_by(function):
-    """Within it, stages call their layers by `function(layer, inputs)`."""
-    token = _call_layer.set(function)
-    try:
-        yield
-    finally:
-        _call_layer.reset(token)
 
 
 def name_scope(scope):

@@ -66,6 +66,7 @@ class Compiled:
         self.weighting.set_tasks(list(self.tasks), [loss_kind(loss) for loss in losses.values()])
         self.gradients = self._gradients(options["gradients"])
         self.gramian_fraction = self._gramian_fraction(options["gramian_fraction"])
+        self.weighting.check_options(self.gradients, self.gramian_fraction)
         self.check_trunk(model)
         self._build_weighting(model)
         self.penalties.build()
@@ -84,7 +85,12 @@ class Compiled:
     @property
     def takes_task_gradients(self):
         """Whether the weighting sees the tasks' gradients."""
-        return self.weighting.requires != "losses"
+        return self.weighting.sees_gradients
+
+    @property
+    def keeps_tasks_apart(self):
+        """Whether a task's gradient may be left out of a step without the others'."""
+        return self.on_nonfinite == "skip_task"
 
     @property
     def evaluation_metrics(self):
@@ -128,13 +134,7 @@ class Compiled:
                 f"Weighting {type(self.weighting).__name__} needs trainable variables that two tasks or more share. "
                 f"Received: model '{model.name}' with none. Is its trunk frozen, or its sharing depth 0?"
             )
-        if self.weighting.requires != "gramian":
-            return
-        for argument, value, usual in (
-            ("gradients", self.gradients, GRADIENTS[0]),
-            ("gramian_fraction", self.gramian_fraction, 1),
-            ("every", self.weighting.every, 1),
-        ):
+        for argument, value, usual in self.weighting.needs_features(self.gradients, self.gramian_fraction):
             if value != usual:
                 try:
                     model.sharing.features(self.tasks)
@@ -285,21 +285,10 @@ class Compiled:
     def _gradients(self, gradients):
         if gradients not in GRADIENTS:
             raise ValueError(f"`gradients` should be one of {GRADIENTS}. Received: gradients={gradients!r}")
-        if self.weighting.requires == "jacobian" and gradients != "parameters":
-            raise ValueError(
-                f"`gradients` should be 'parameters' with {type(self.weighting).__name__}, which combines the "
-                f"gradients of the parameters themselves. Received: gradients={gradients!r}"
-            )
         return gradients
 
     def _gramian_fraction(self, fraction):
-        fraction = check_number(fraction, "gramian_fraction", above=0, most=1)
-        if fraction < 1 and self.weighting.requires != "gramian":
-            raise ValueError(
-                f"`gramian_fraction` should be 1 with {type(self.weighting).__name__}, which sees no Gramian. "
-                f"Received: gramian_fraction={fraction!r}"
-            )
-        return fraction
+        return check_number(fraction, "gramian_fraction", above=0, most=1)
 
     def _on_nonfinite(self, on_nonfinite):
         if on_nonfinite not in ON_NONFINITE:
@@ -312,9 +301,7 @@ class Compiled:
         return check_inputs
 
     def _check_overrides(self, model):
-        parts = [
-            name for name, n in (("every", self.weighting.every), ("sub_batches", self.weighting.sub_batches)) if n > 1
-        ]
+        parts = [name for name in ("sub_batches",) if getattr(self.weighting, name, 1) > 1]
         if parts and model.overrides("compute_metrics"):
             raise ValueError(
                 f"`weighting` should see each batch as a whole with {type(model).__name__}, which overrides "
@@ -350,22 +337,9 @@ class Compiled:
             )
         return TaskPairs(self.tasks) if diagnostics and len(self.tasks) > 1 else None
 
-    def _width_of_features(self, model):
-        shapes = [tuple(feature.shape[1:]) for feature in model.sharing.features(self.tasks)]
-        if any(size is None for shape in shapes for size in shape):
-            raise ValueError(
-                f"Weighting {type(self.weighting).__name__} needs shared features of known shapes. Received: {shapes}"
-            )
-        return sum(int(np.prod(shape)) for shape in shapes)
-
     def _build_weighting(self, model):
-        shape = (len(self.tasks),)
-        if self.weighting.requires == "features":
-            shape += (self._width_of_features(model),)
-        if self.weighting.requires == "jacobian":
-            shape += (sum(int(np.prod(v.shape)) for v in model.sharing.shared_variables(self.tasks)),)
         if not self.weighting.built:
-            self.weighting.build(shape)
+            self.weighting.build(self.weighting.shape_for(model, self.tasks))
         elif self.weighting.num_tasks != len(self.tasks):
             raise ValueError(
                 f"`weighting` was built for {self.weighting.num_tasks} tasks. Received: {len(self.tasks)} tasks"

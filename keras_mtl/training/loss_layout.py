@@ -106,10 +106,10 @@ def layout_of_function(function: Callable, shape: tuple) -> LossLayout:
 
 
 def _called(function, y_true, y_pred) -> np.ndarray | None:
-    from keras_mtl.training.tensorflow.eager import outside_of_traces
+    from keras_mtl.training.backends import core
 
     try:
-        with outside_of_traces():
+        with core.outside_of_traces():
             arguments = (ops.convert_to_tensor(array.astype("float32")) for array in (y_true, y_pred))
             return ops.convert_to_numpy(function(*arguments)).astype("float64")
     except Exception:

@@ -262,9 +262,9 @@ class TaskTrainer(keras.Model):
         """
         compiled = self.compiled_tasks
         if not compiled.in_step:
-            from keras_mtl.training.tensorflow import steps
+            from keras_mtl.training import step
 
-            steps.track(self, x, by_task(y, "y", compiled), y_pred, sample_weight, training=not compiled.evaluating)
+            step.track(self, x, by_task(y, "y", compiled), y_pred, sample_weight, training=not compiled.evaluating)
         return self.get_metrics_result()
 
     def overrides(self, method):
@@ -272,14 +272,14 @@ class TaskTrainer(keras.Model):
         return getattr(type(self), method) is not getattr(TaskTrainer, method)
 
     def train_step(self, data):
-        from keras_mtl.training.tensorflow import steps
+        from keras_mtl.training import step
 
-        return steps.train_step(self, data)
+        return step.train_step(self, data)
 
     def test_step(self, data):
-        from keras_mtl.training.tensorflow import steps
+        from keras_mtl.training import step
 
-        return steps.test_step(self, data)
+        return step.test_step(self, data)
 
     def make_train_function(self, force=False):
         self.compiled_tasks.check_trunk(self)

@@ -1,9 +1,11 @@
-"""What a step for one task does to the others' losses, on TensorFlow."""
+"""What a step for one task does to the others' losses."""
 
 from typing import NamedTuple
 
 import keras
-import tensorflow as tf
+from keras import ops
+
+from keras_mtl.training.backends import core
 
 
 class Glance(NamedTuple):
@@ -49,7 +51,7 @@ class LookAhead:
             raise ValueError(f"Model '{model.name}' should have trainable layers that two tasks share. Received: none")
         places = {id(variable): place for place, variable in enumerate(model.trainable_variables)}
         self._places = [places[id(variable)] for variable in shared]
-        self._run = tf.function(self._look, autograph=False, reduce_retracing=True)
+        self._run = core.traced(self._look)
 
     def __call__(self, x, y, sample_weight=None, learning_rate=None):
         """Looks ahead on one batch.
@@ -65,44 +67,55 @@ class LookAhead:
             A `Glance`.
         """
         learning_rate = self._model.optimizer.learning_rate if learning_rate is None else learning_rate
-        found = self._run(x, y, sample_weight, tf.cast(learning_rate, tf.float32))
-        return Glance(*(value.numpy() for value in found))
+        return Glance(*self._run(x, y, sample_weight, ops.cast(learning_rate, "float32")))
 
     def _look(self, x, y, sample_weight, learning_rate):
-        trainable = [tf.convert_to_tensor(v.value) for v in self._model.trainable_variables]
-        shared = [trainable[place] for place in self._places]
+        trainable = [ops.convert_to_tensor(v.value) for v in self._model.trainable_variables]
         scale = self._model.optimizer.scale_loss(1.0)
-        with tf.GradientTape(persistent=True) as tape:
-            tape.watch(shared)
-            losses, counts = self._losses(trainable, x, y, sample_weight)
-            static = tf.unstack(self._model.compiled_tasks.static_weights.value)
-            values = [loss * weight * scale for loss, weight in zip(losses, static, strict=True)]
-        unconnected = tf.UnconnectedGradients.ZERO
-        rows = [tape.gradient(value, shared, unconnected_gradients=unconnected) for value in values]
-        gradients = [tf.stack([tf.convert_to_tensor(row[i]) for row in rows]) / scale for i in range(len(shared))]
-        flat = [tf.reshape(g, [len(rows), -1]) for g in gradients]
-        gramian = tf.add_n([tf.matmul(g, g, transpose_b=True) for g in flat])
+
+        def scaled(*shared):
+            losses, counts = self._losses(self._placed(trainable, shared), x, y, sample_weight)
+            static = ops.unstack(self._model.compiled_tasks.static_weights.value)
+            return [loss * weight * scale for loss, weight in zip(losses, static, strict=True)], (losses, counts)
+
+        shared = [trainable[place] for place in self._places]
+        pullback = core.Pullback(scaled, [], shared)
+        losses, counts = pullback.aux
+        rows = [pullback.of(k)[1] for k in range(len(losses))]
+        gradients = [
+            ops.stack([ops.zeros_like(value) if row[i] is None else core.dense(row[i]) for row in rows]) / scale
+            for i, value in enumerate(shared)
+        ]
+        flat = [ops.reshape(g, (len(rows), -1)) for g in gradients]
+        gramian = ops.sum(ops.stack([ops.matmul(g, ops.transpose(g)) for g in flat]), axis=0)
 
         def after(task):
-            stepped = self._stepped(trainable, shared, [g[task] for g in gradients], learning_rate)
-            return tf.stack(self._losses(stepped, x, y, sample_weight)[0])
+            stepped = self._stepped(trainable, shared, [ops.take(g, task, axis=0) for g in gradients], learning_rate)
+            return ops.stack(self._losses(stepped, x, y, sample_weight)[0])
 
         # A loop in the graph: as large for many tasks as for two.
-        ahead = tf.map_fn(after, tf.range(len(rows)), fn_output_signature=tf.float32, parallel_iterations=1)
-        return tf.stack(losses), ahead, tf.cast(counts > 0, tf.float32), gramian
+        ahead = ops.map(after, ops.arange(len(rows)))
+        return ops.stack(losses), ahead, ops.cast(counts > 0, "float32"), gramian
+
+    def _placed(self, trainable, shared):
+        """Values of all trainable variables, with those of the shared ones in their places."""
+        placed = list(trainable)
+        for place, value in zip(self._places, shared, strict=True):
+            placed[place] = value
+        return placed
 
     def _losses(self, trainable, x, y, sample_weight):
         fixed = [v.value for v in self._model.non_trainable_variables]
         y_pred, _ = self._model.stateless_call(trainable, fixed, x, training=False)
         batch = self._model.compiled_tasks.task_losses(y, y_pred, sample_weight)
-        return [tf.math.divide_no_nan(s, batch.divisors[k]) for k, s in enumerate(batch.sums)], batch.counts
+        return [ops.divide_no_nan(s, batch.divisors[k]) for k, s in enumerate(batch.sums)], batch.counts
 
     def _stepped(self, trainable, shared, gradients, learning_rate):
-        stepped = list(trainable)
+        stepped = []
         for place, variable, gradient in zip(self._places, shared, gradients, strict=True):
-            move = -tf.cast(learning_rate, variable.dtype) * gradient
+            move = -ops.cast(learning_rate, variable.dtype) * gradient
             if self._sgd is not None:
                 velocity = self._sgd.momentum * self._sgd.momentums[place].value + move
                 move = self._sgd.momentum * velocity + move if self._sgd.nesterov else velocity
-            stepped[place] = variable + move  # the others, heads first of all, stay what they were
-        return stepped
+            stepped.append(variable + move)  # the others, heads first of all, stay what they were
+        return self._placed(trainable, stepped)

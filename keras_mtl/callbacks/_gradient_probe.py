@@ -1,8 +1,9 @@
-"""Task gradients of each shared layer on a batch of one's choice, on TensorFlow."""
+"""Task gradients of each shared layer on a batch of one's choice."""
 
-import tensorflow as tf
+from keras import ops
 
-from keras_mtl.training.tensorflow.task_gradients import TaskGradients
+from keras_mtl.training.backends import core
+from keras_mtl.training.task_gradients import TaskGradients
 
 
 class GradientProbe:
@@ -25,7 +26,7 @@ class GradientProbe:
         if not self._layers:
             raise ValueError(f"Model '{model.name}' should have trainable layers that two tasks share. Received: none")
         self.layers = [layer.name for layer in self._layers]
-        self._run = tf.function(self._gramians)
+        self._run = core.traced(self._gramians)
 
     def __call__(self, x, y, sample_weight=None):
         """Gramians on one batch.
@@ -38,18 +39,21 @@ class GradientProbe:
         Returns:
             Array of shape `(number of shared layers, K, K)`.
         """
-        return self._run(x, y, sample_weight).numpy()
+        return self._run(x, y, sample_weight)
 
     def _gramians(self, x, y, sample_weight):
         variables = [layer.trainable_variables for layer in self._layers]
         flat = [variable for of_layer in variables for variable in of_layer]
-        with tf.GradientTape(persistent=True) as tape:
+
+        def losses():
             batch = self._model.compiled_tasks.task_losses(y, self._model(x, training=False), sample_weight)
-            values = [tf.math.divide_no_nan(s, batch.divisors[k]) for k, s in enumerate(batch.sums)]
-        rows = [tape.gradient(value, flat) for value in values]
+            return [ops.divide_no_nan(s, batch.divisors[k]) for k, s in enumerate(batch.sums)], None
+
+        pullback = core.Pullback(losses, flat)
+        rows = [pullback.of(k)[0] for k in range(len(pullback.outputs))]
         gramians, start = [], 0
         for of_layer in variables:
             end = start + len(of_layer)
             gramians.append(TaskGradients([row[start:end] for row in rows], of_layer).gramian())
             start = end
-        return tf.stack(gramians)
+        return ops.stack(gramians)

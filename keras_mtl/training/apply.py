@@ -1,15 +1,9 @@
-"""The second half of a training step: what the optimizer is given."""
+"""The fourth stage of a training step: what the optimizer is given."""
 
-import tensorflow as tf
+from keras import ops
 
-from keras_mtl.training.tensorflow.task_gradients import key, replicas
-
-
-def share_among_replicas(gradients, variables):
-    """Every replica has the whole gradient of these; the optimizer sums them."""
-    if replicas() > 1:
-        for variable in variables:
-            gradients[key(variable)] = gradients[key(variable)] / replicas()
+from keras_mtl.training.backends import core
+from keras_mtl.training.forward import key
 
 
 def apply_gradients(model, guard, gradients, step):
@@ -19,7 +13,7 @@ def apply_gradients(model, guard, gradients, step):
         model: A compiled `MultiTaskModel`.
         guard: `StepGuard` from before the step.
         gradients: Dict of gradients by variable.
-        step: `Step`. What is known of it.
+        step: `Forward`. What is known of it.
 
     Raises:
         ValueError: If a variable that serves a task of the batch has no
@@ -34,28 +28,29 @@ def apply_gradients(model, guard, gradients, step):
             f"{unreached}. Is there an operation without gradient behind them?"
         )
     if not model.optimizer.built:  # a step outside `fit`: the batch may lack a task, the optimizer may not
-        with tf.init_scope():
-            model.build_optimizer()
+        core.build_optimizer(model)
     frozen, resting = [], []
     if (accumulated := _accumulated(model.optimizer)) and any(gradients.get(key(v)) is not None for v in variables):
         # What a micro-batch has brought is applied with the last one of its step, though that may lack the task.
         for variable in [v for v in variables if gradients.get(key(v)) is None and key(v) in accumulated]:
-            nothing = tf.reduce_all(tf.equal(accumulated[key(variable)], 0))
-            resting.append((variable, tf.identity(variable.value), nothing))
-            gradients = {**gradients, key(variable): tf.zeros_like(variable.value)}
+            nothing = ops.all(ops.equal(accumulated[key(variable)], 0))
+            resting.append((variable, ops.copy(variable.value), nothing))
+            gradients = {**gradients, key(variable): ops.zeros_like(variable.value)}
     if hasattr(model.optimizer, "optimizers"):
         # A `MultiOptimizer` wants a gradient for each variable that it was built for: those of absent tasks get zeros,
         # and so do frozen ones, which stay what they are whatever momentum or weight decay make of that.
         trained = set(map(key, variables))
         variables = model.compiled_tasks.optimized or variables
-        frozen = [(v, tf.identity(v.value)) for v in variables if key(v) not in trained]
-        gradients = {key(v): tf.zeros_like(v) if (g := gradients.get(key(v))) is None else g for v in variables}
+        frozen = [(v, ops.copy(v.value)) for v in variables if key(v) not in trained]
+        gradients = {key(v): ops.zeros_like(v.value) if (g := gradients.get(key(v))) is None else g for v in variables}
     pairs = [(gradients[key(v)], v) for v in variables if gradients.get(key(v)) is not None]
-    guard.apply(pairs, step.finite, step.present)
+    condition, pairs = guard.let_through(pairs, step.finite, step.present)
+    if pairs:  # else a batch without labels, under weightings that take task gradients
+        core.apply_if(condition, model.optimizer, pairs)
     for variable, value in frozen:
         variable.assign(value)
     for variable, value, nothing in resting:  # of tasks that no micro-batch of the step had: no momentum, no decay
-        variable.assign(tf.where(nothing, value, variable.value))
+        variable.assign(ops.where(nothing, value, variable.value))
 
 
 def _accumulated(optimizer):
