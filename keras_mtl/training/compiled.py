@@ -149,7 +149,7 @@ class Compiled:
 
         Args:
             batch: A `TaskBatch`.
-            added: Scalar. What layers add to the loss.
+            added: Scalar. What layers add to the loss; `None` for nothing.
             batch_size: Scalar.
             finite: `None` or boolean tensor of shape `(K,)`. The tasks that
                 are tracked, where `on_nonfinite` leaves the others out.
@@ -159,10 +159,12 @@ class Compiled:
             counts = counts * ops.cast(finite, "float32")
             by_task = {task: finite[i] for i, task in enumerate(self.tasks)}
             labels = {task: of.where(by_task[task]) if task in by_task else of for task, of in labels.items()}
-            batch_size = batch_size * ops.cast(ops.isfinite(added), "float32")
-            added = ops.where(ops.isfinite(added), added, ops.zeros_like(added))
+            if added is not None:
+                batch_size = batch_size * ops.cast(ops.isfinite(added), "float32")
+                added = ops.where(ops.isfinite(added), added, ops.zeros_like(added))
         self.loss_tracker.update_state(ops.divide_no_nan(ops.stack(batch.sums), batch.divisors), counts)
-        self.total_tracker.update_state(added, batch_size)
+        if added is not None:
+            self.total_tracker.update_state(added, batch_size)
         for metric in self.task_metrics:
             if metric.task in labels:
                 metric.update_state(labels[metric.task], batch.columns)

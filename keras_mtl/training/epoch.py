@@ -12,6 +12,13 @@ from keras_mtl.training.freezing import Freezing
 from keras_mtl.training.starving import EpochWeights
 
 
+def is_all_or_nothing(model):
+    """Whether a step that is not finite leaves the model as it was."""
+    from keras_mtl.training.backends import core  # with the first step: the import of a backend takes its time
+
+    return model.compiled_tasks.on_nonfinite != "raise" or core.branches_are_free(model)
+
+
 def with_callback(callbacks, callback):
     """Puts a callback before the others, so that checkpoints see what it did.
 
@@ -76,7 +83,7 @@ class EndOfEpoch(keras.callbacks.Callback):
             warn_nonfinite(self.model, epoch)
         else:
             raise_faulty_inputs(self.model, "a training step")
-            raise_nonfinite(self.model)
+            raise_nonfinite(self.model, variables=True)
             warn_nonfinite(self.model, epoch)
         nonfinite, _ = self.model.compiled_tasks.nonfinite_tracker.seen()
         self._read()
@@ -153,11 +160,13 @@ def raise_faulty_inputs(model, where):
     )
 
 
-def raise_nonfinite(model):
+def raise_nonfinite(model, variables=False):
     """Raises if a step was not finite and `on_nonfinite` is `"raise"`.
 
     Args:
         model: A compiled `MultiTaskModel`.
+        variables: Boolean. Whether to look at the variables, where a step that
+            is not finite is let through. Defaults to `False`.
 
     Raises:
         FloatingPointError: Naming the tasks.
@@ -166,16 +175,29 @@ def raise_nonfinite(model):
     if compiled.on_nonfinite != "raise":
         return
     counts, skipped = compiled.nonfinite_tracker.seen()
-    if not skipped:
+    kept = is_all_or_nothing(model)
+    damaged = [] if kept or not variables else [v.path for v in model.variables if not _is_finite(v)]
+    if not skipped and not damaged:
         return
     tasks = [task for task, count in counts.items() if count]
     compiled.nonfinite_tracker.reset_state()
-    what = f"the loss of {tasks}" if tasks else "the gradients or the weighting's state, from finite losses"
-    raise FloatingPointError(
-        f"The losses and gradients of all tasks should be finite. Received: NaN or infinity in {what}. The model is as "
-        f"it was before that step. {_ADVICE} `compile(on_nonfinite='skip_task')` or `'skip_step'` trains on without "
-        "such steps."
+    what = "the gradients or the weighting's state, from finite losses"
+    if tasks or damaged:
+        what = f"the loss of {tasks}" if tasks else f"the variables {damaged}"
+    state = (
+        "The model is as it was before that step."
+        if kept
+        else "Training went on until now, since to stop would have made each step wait: go back to a saved state. "
+        "`jit_compile=True` leaves such a step out at no cost."
     )
+    raise FloatingPointError(
+        f"The losses and gradients of all tasks should be finite. Received: NaN or infinity in {what}. {state} "
+        f"{_ADVICE} `compile(on_nonfinite='skip_task')` or `'skip_step'` trains on without such steps."
+    )
+
+
+def _is_finite(variable):
+    return "float" not in variable.dtype or bool(np.isfinite(ops.convert_to_numpy(ops.sum(variable.value))))
 
 
 _ADVICE = (

@@ -25,7 +25,8 @@ class Forward(NamedTuple):
             of all replicas, times their static weights. Without gradients.
         present: Float tensor of shape `(K,)`. 1 for tasks with labels.
         finite: Boolean tensor of shape `(K,)`. Whether a task's numbers are.
-        added: Scalar. What layers, and `compute_loss` of a subclass, add.
+        added: Scalar or `None`. What layers, and `compute_loss` of a subclass,
+            add.
         penalties: `PenaltyBatch` or `None`.
         scale: Scalar. What the optimizer wants the loss multiplied by.
         y_pred: Dict from task to predictions.
@@ -85,19 +86,19 @@ def scaled_losses(model, data, y_pred, trunk=None, tasks_alone=False):
     """
     compiled, (x, y, sample_weight) = model.compiled_tasks, data
     # Before replicas meet: they keep what layers add in one list.
-    added = ops.zeros(()) if tasks_alone else added_losses(model)
-    of_trunk = added_losses(trunk) if trunk is not None and not tasks_alone else None
+    added = None if tasks_alone else added_losses(model)
+    of_trunk = None if tasks_alone or trunk is None else added_losses(trunk)
     batch = compiled.task_losses(y, y_pred, sample_weight, training=True)
     penalties = terms = None
     if not tasks_alone:
         penalties = compiled.penalties(batch, training=True) if compiled.penalties else None
         terms = overridden_loss(model, x, y, y_pred, sample_weight)
-    added = added if terms is None else added + terms
+    added = total_of(added, terms)
     scale = model.optimizer.scale_loss(1.0)
     each, present = mean_losses(compiled, batch)
     outputs = [loss * scale for loss in each]
-    if not tasks_alone and (model.losses or penalties or terms is not None):
-        more = added if penalties is None else added + penalties.total
+    more = total_of(added, penalties and penalties.total)
+    if more is not None:
         more = more if of_trunk is None else more - of_trunk
         outputs.append(more * scale / core.replicas())
     losses = ops.stop_gradient(ops.stack(each))
@@ -124,8 +125,16 @@ def mean_losses(compiled, batch):
 
 
 def added_losses(model):
-    """Sum of what layers and regularizers add to the loss."""
-    return sum((ops.cast(loss, "float32") for loss in model.losses), start=ops.zeros(()))
+    """Sum of what layers and regularizers add to the loss; `None` where they add nothing."""
+    losses = [ops.cast(loss, "float32") for loss in model.losses]
+    return ops.sum(ops.stack(losses)) if losses else None
+
+
+def total_of(first, second):
+    """Sum of two scalars of which any may be `None`."""
+    if first is None or second is None:
+        return second if first is None else first
+    return first + second
 
 
 def overridden_loss(model, x, y, y_pred, sample_weight, training=True):

@@ -3,6 +3,7 @@
 from keras import ops
 
 from keras_mtl.training.backends import core
+from keras_mtl.training.epoch import is_all_or_nothing
 from keras_mtl.training.places import loss_is_scaled, sum_of
 
 
@@ -13,7 +14,8 @@ class StepGuard:
     With `on_nonfinite="skip_step"` or `"skip_task"`, and with `"raise"` where a
     branch costs no wait, a step that is not let through leaves variables,
     optimizer, weighting state and the layers' statistics as they were. Else
-    `"raise"` lets it through, and only tells.
+    `"raise"` lets it through, and only tells: of losses here, and of what has
+    become of the variables at the end of the epoch.
 
     Under dynamic loss scaling gradients overflow as a matter of course. Then
     the optimizer skips the step, and only the weighting state is set back here.
@@ -30,7 +32,7 @@ class StepGuard:
         self._inputs_finite = inputs_finite
         self._scaled = loss_is_scaled(model)
         self._raises = self.compiled.on_nonfinite == "raise"
-        self._all_or_nothing = not self._raises or core.branches_are_free(model)
+        self._all_or_nothing = is_all_or_nothing(model)
         self._moves = optimizer_moves(model.optimizer)
         self._state = self._statistics = ()
         if self._all_or_nothing or self._scaled or self._moves is not True:
@@ -52,7 +54,9 @@ class StepGuard:
             case, and the pairs as the optimizer should have them.
         """
         self._finite = ops.logical_and(finite, self._inputs_finite)
-        gradients_finite = _all_finite([gradient for gradient, _ in pairs], exactly=self._scaled)
+        gradients_finite = True
+        if self._all_or_nothing or self._scaled:
+            gradients_finite = _all_finite([gradient for gradient, _ in pairs], exactly=self._scaled)
         usable = ops.all(self._finite)
         if self.compiled.on_nonfinite == "skip_task":
             usable = ops.logical_or(usable, ops.any(present > 0))
@@ -81,8 +85,9 @@ class StepGuard:
     def close(self):
         """Sets back what a step that was not taken has changed, and tells the tracker, once all state has moved."""
         stepped = ops.logical_and(self._taken, ops.logical_not(self._overflow))
-        floats = [v.value for v in self.compiled.weighting.non_trainable_variables if is_float(v)]
-        state_finite = _all_finite(floats) if floats else True
+        state_finite = True
+        if floats := [variable.value for variable, _ in self._state if is_float(variable)]:
+            state_finite = _all_finite(floats)
         usable = ops.logical_and(self._usable, ops.logical_or(state_finite, self._overflow))
         self.compiled.nonfinite_tracker.update_state(
             ops.logical_not(ops.logical_or(self._finite, self._waiting)),

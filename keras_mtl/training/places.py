@@ -213,8 +213,8 @@ class Features(Parameters):
 
         def below():
             features = keras.tree.flatten(trunk(x, training=True))
-            added = [] if self._tasks_alone or not trunk.losses else [added_losses(trunk)]
-            return [*features, *added], len(features)
+            added = None if self._tasks_alone else added_losses(trunk)
+            return [*features, *([] if added is None else [added])], len(features)
 
         def above(*features):
             return self._losses(data, heads((tuple(features), x), training=True), trunk)

@@ -9,7 +9,7 @@ from keras_mtl.training import places
 from keras_mtl.training.apply import apply_gradients
 from keras_mtl.training.arrays import by_task
 from keras_mtl.training.backends import core
-from keras_mtl.training.forward import SecondPasses, added_losses, mean_losses, overridden_loss
+from keras_mtl.training.forward import SecondPasses, added_losses, mean_losses, overridden_loss, total_of
 from keras_mtl.training.guard import StepGuard
 
 
@@ -76,7 +76,7 @@ def track(model, x, y, y_pred, sample_weight, training):
     batch = compiled.task_losses(y, y_pred, sample_weight, training)
     terms = overridden_loss(model, x, y, y_pred, sample_weight, training)
     penalties = _of_replicas(compiled.penalties(batch, training)) if compiled.penalties else None
-    _track_losses(model, x, batch, added if terms is None else added + terms, penalties)
+    _track_losses(model, x, batch, total_of(added, terms), penalties)
 
 
 def _track_losses(model, x, batch, added, penalties, finite=None):
@@ -124,7 +124,7 @@ def _inputs_are_finite(compiled, x):
     sums = [ops.sum(ops.abs(ops.cast(part, "float32")) * 2.0**-60) for part in core.floats_in(x)]
     if not sums:
         return True
-    (total,) = core.all_reduce([ops.sum(ops.stack(sums))])
+    (total,) = core.all_reduce([sums[0] if len(sums) == 1 else ops.sum(ops.stack(sums))])
     compiled.inputs_tracker.update_state(ops.isnan(total), ops.isinf(total))
     return ops.isfinite(total)
 

@@ -97,7 +97,7 @@ def trained_with(values, shares_nothing):
         its parameters.
     """
     chosen = values.get("weighting")
-    if not shares_nothing or chosen not in weightings.names() or weightings.get(chosen).requires == "losses":
+    if not shares_nothing or chosen not in weightings.names() or not weightings.get(chosen).sees_gradients:
         return values
     kept = {k: v for k, v in values.items() if k != "gradients" and not k.startswith(f"{chosen}/")}
     return kept | {"weighting": "equal"}
@@ -121,7 +121,7 @@ def _gradients(hp, methods, chosen, gradients):
     gradients = [gradients] if isinstance(gradients, str) else list(gradients)
     if not gradients or any(place not in known for place in gradients):
         raise ValueError(f"`gradients` should be some of {known}. Received: gradients={gradients!r}")
-    see_gramian = [name for name in methods if weightings.get(name).requires == "gramian"]
+    see_gramian = [name for name in methods if isinstance(weightings.get(name), weightings.GramianWeighting)]
     place = gradients[0]
     if len(gradients) > 1 and see_gramian:
         when = {} if len(methods) == 1 else {"parent_name": "weighting", "parent_values": see_gramian}

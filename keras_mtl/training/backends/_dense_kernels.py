@@ -1,4 +1,4 @@
-"""Task gradients of a dense layer's kernel on TensorFlow, kept as their factors: inner products cost less from these."""
+"""Task gradients of a dense kernel on TensorFlow, kept as their factors: inner products cost less from these."""
 
 import tensorflow as tf
 
