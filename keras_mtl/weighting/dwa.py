@@ -4,8 +4,8 @@ import keras
 from keras import ops
 
 from keras_mtl.numbers import check_number
+from keras_mtl.weighting._masked import divide, masked_softmax
 from keras_mtl.weighting.base import Weighting
-from keras_mtl.weighting.masked import divide, softmax
 
 _FLOOR = 1e-8
 
@@ -68,7 +68,7 @@ class DWA(Weighting):
         del losses, gramian
         rate = ops.maximum(self.last, _FLOOR) / ops.maximum(self.before_last, _FLOOR)
         rate = ops.where(self.epochs >= 2, rate, 1.0)
-        return self.num_tasks * softmax(rate / self.temperature, ops.ones_like(rate)) * present
+        return self.num_tasks * masked_softmax(rate / self.temperature, ops.ones_like(rate)) * present
 
     def update(self, losses, present, weights, gramian=None):
         del weights, gramian

@@ -5,8 +5,8 @@ import numpy as np
 from keras import ops
 
 from keras_mtl.numbers import check_numbers
+from keras_mtl.weighting._masked import divide
 from keras_mtl.weighting.base import JacobianWeighting
-from keras_mtl.weighting.masked import divide
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")

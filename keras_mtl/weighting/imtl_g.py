@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
+from keras_mtl.weighting._scaling import pseudo_solve, unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
-from keras_mtl.weighting.scaling import pseudo_solve, unit_diagonal
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")

@@ -3,9 +3,9 @@
 import keras
 from keras import ops
 
+from keras_mtl.weighting._quadratic import solve_program
+from keras_mtl.weighting._scaling import unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
-from keras_mtl.weighting.one_program import solve_program
-from keras_mtl.weighting.scaling import unit_diagonal
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")

@@ -4,9 +4,9 @@ import keras
 from keras import ops
 
 from keras_mtl.numbers import check_number
+from keras_mtl.weighting._newton import SOLVED, proportional_fair
+from keras_mtl.weighting._scaling import is_stationary, unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
-from keras_mtl.weighting.newton import SOLVED, proportional_fair
-from keras_mtl.weighting.scaling import is_stationary, unit_diagonal
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")

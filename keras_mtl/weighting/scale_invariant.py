@@ -3,8 +3,8 @@
 import keras
 
 from keras_mtl.numbers import check_number
+from keras_mtl.weighting._masked import floored
 from keras_mtl.weighting.base import Weighting
-from keras_mtl.weighting.masked import positive
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -43,7 +43,7 @@ class ScaleInvariant(Weighting):
 
     def task_weights(self, losses, present, gramian=None):
         del gramian
-        return present / positive(losses, present, self.floor)
+        return present / floored(losses, present, self.floor)
 
     def get_config(self):
         return {**super().get_config(), "floor": self.floor}

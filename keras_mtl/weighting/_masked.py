@@ -1,9 +1,9 @@
-"""Losses and softmax restricted to the tasks that are present."""
+"""Losses, shares and softmax restricted to the tasks that are present."""
 
 from keras import ops
 
 
-def positive(losses, present, floor):
+def floored(losses, present, floor):
     """Losses that a logarithm can take.
 
     Args:
@@ -18,7 +18,12 @@ def positive(losses, present, floor):
     return ops.where(present > 0, ops.maximum(losses, floor), 1.0)
 
 
-def softmax(logits, present):
+def equal_shares(present):
+    """Equal shares of the present tasks: `1 / K` each, 0 for absent tasks."""
+    return present / ops.maximum(ops.sum(present), 1.0)
+
+
+def masked_softmax(logits, present):
     """Softmax over the present tasks.
 
     Args:
