@@ -137,10 +137,8 @@ class GradNorm(GramianWeighting):
         self.current_weights.assign(ops.cast(new, "float32"))
 
     def get_config(self):
-        config = super().get_config()
-        del config["normalize"]
         return {
-            **config,
+            **super().get_config(),
             "alpha": self.alpha,
             "learning_rate": self.learning_rate,
             "relative": self.relative,
