@@ -1,16 +1,16 @@
 """Aligned-MTL: task gradients with their principal components made equal."""
 
-import keras
 from keras import ops
 
 from keras_mtl.weighting._masked import equal_shares
 from keras_mtl.weighting._scaling import RANK_TOLERANCE, unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
+from keras_mtl.weighting.registry import register
 
 SCALE_MODES = ("min", "median", "rmse")
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("aligned")
 class AlignedMTL(GramianWeighting):
     """Mean of the task gradients after their principal components are made orthogonal and equal.
 

@@ -1,6 +1,5 @@
 """CAGrad: the best worst-case improvement near the mean gradient."""
 
-import keras
 from keras import ops
 
 from keras_mtl.numbers import check_boolean, check_number
@@ -8,12 +7,13 @@ from keras_mtl.weighting._masked import equal_shares
 from keras_mtl.weighting._quadratic import BLOCK_TRIALS, SLACK, exchange, semidefinite_part, solve_free
 from keras_mtl.weighting._scaling import STATIONARY_TOLERANCE, is_stationary, unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
+from keras_mtl.weighting.registry import register
 
 # Keeps singular Gramians solvable; also the relative error of the slopes.
 RIDGE = 1e-9
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("cagrad")
 class CAGrad(GramianWeighting):
     """The direction within a ball around the mean gradient that helps the worst task most.
 

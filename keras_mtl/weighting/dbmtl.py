@@ -1,14 +1,14 @@
 """Dual-balancing multi-task learning (DB-MTL)."""
 
-import keras
 from keras import ops
 
 from keras_mtl.numbers import check_boolean, check_number
 from keras_mtl.weighting._masked import divide, floored
 from keras_mtl.weighting.base import JacobianWeighting
+from keras_mtl.weighting.registry import register
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("dbmtl")
 class DBMTL(JacobianWeighting):
     """Balances losses by their logarithm and gradients by their norm.
 

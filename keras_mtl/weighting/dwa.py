@@ -1,16 +1,16 @@
 """Dynamic weight average."""
 
-import keras
 from keras import ops
 
 from keras_mtl.numbers import check_number
 from keras_mtl.weighting._masked import divide, masked_softmax
 from keras_mtl.weighting.base import Weighting
+from keras_mtl.weighting.registry import register
 
 _FLOOR = 1e-8
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("dwa")
 class DWA(Weighting):
     """Gives more weight to the tasks whose loss falls slowly.
 

@@ -1,6 +1,5 @@
 """FairGrad: alpha-fair gains among the tasks."""
 
-import keras
 from keras import ops
 
 from keras_mtl.numbers import check_number
@@ -8,9 +7,10 @@ from keras_mtl.weighting._masked import equal_shares
 from keras_mtl.weighting._newton import proportional_fair
 from keras_mtl.weighting._scaling import is_stationary, unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
+from keras_mtl.weighting.registry import register
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("fairgrad")
 class FairGrad(GramianWeighting):
     """Weights under which the tasks' gains are alpha-fair.
 

@@ -1,18 +1,18 @@
 """Fast adaptive multitask optimization (FAMO)."""
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_mtl.numbers import check_number, check_numbers
 from keras_mtl.weighting._masked import divide, masked_softmax
 from keras_mtl.weighting.base import Weighting
+from keras_mtl.weighting.registry import register
 
 _BETAS = (0.9, 0.999)
 _EPSILON = 1e-8
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("famo")
 class FAMO(Weighting):
     """Makes the log losses of all tasks fall at the same rate.
 

@@ -1,14 +1,14 @@
 """Geometric loss strategy."""
 
-import keras
 from keras import ops
 
 from keras_mtl.numbers import check_number
 from keras_mtl.weighting._masked import divide, floored
 from keras_mtl.weighting.base import Weighting
+from keras_mtl.weighting.registry import register
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("geometric")
 class Geometric(Weighting):
     """Minimizes the geometric mean of the task losses.
 

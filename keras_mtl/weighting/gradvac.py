@@ -7,11 +7,12 @@ from keras_mtl.numbers import check_number
 from keras_mtl.weighting._projection import ORDERS, meet_in_order, task_orders
 from keras_mtl.weighting._scaling import unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
+from keras_mtl.weighting.registry import register
 
 LARGEST_TARGET = 1.0 - 1e-6
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("gradvac")
 class GradVac(GramianWeighting):
     """Sum of the task gradients after each is turned to have at least its usual cosine with others.
 

@@ -1,15 +1,15 @@
 """Multi-objective gradient correction (MoCo)."""
 
-import keras
 from keras import ops
 
 from keras_mtl.numbers import check_boolean, check_number
 from keras_mtl.weighting._masked import divide, masked_softmax
 from keras_mtl.weighting._simplex import project_to_simplex, restrict
 from keras_mtl.weighting.base import JacobianWeighting
+from keras_mtl.weighting.registry import register
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("moco")
 class MoCo(JacobianWeighting):
     """Tracks the task gradients, and on them the common descent direction.
 

@@ -1,14 +1,14 @@
 """Multi-objective gradient with double sampling (MoDo)."""
 
-import keras
 from keras import ops
 
 from keras_mtl.numbers import check_number
 from keras_mtl.weighting._simplex import project_to_simplex, restrict
 from keras_mtl.weighting.base import JacobianWeighting
+from keras_mtl.weighting.registry import register
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("modo")
 class MoDo(JacobianWeighting):
     """Finds the common descent direction without the bias of one mini-batch.
 

@@ -6,9 +6,10 @@ from keras import ops
 from keras_mtl.weighting._projection import ORDERS, meet_in_order, task_orders
 from keras_mtl.weighting._scaling import unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
+from keras_mtl.weighting.registry import register
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("pcgrad")
 class PCGrad(GramianWeighting):
     """Sum of the task gradients after each is projected off those it conflicts with.
 

@@ -5,9 +5,10 @@ from keras import ops
 
 from keras_mtl.weighting._masked import masked_softmax
 from keras_mtl.weighting.base import Weighting
+from keras_mtl.weighting.registry import register
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("random")
 class RandomWeighting(Weighting):
     """Draws new weights at every step: the baseline for all the others.
 

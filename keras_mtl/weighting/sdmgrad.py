@@ -1,15 +1,15 @@
 """Stochastic direction-oriented multi-objective gradient descent (SDMGrad)."""
 
-import keras
 from keras import ops
 
 from keras_mtl.numbers import check_integer, check_number
 from keras_mtl.weighting._masked import divide
 from keras_mtl.weighting._simplex import project_to_simplex, restrict
 from keras_mtl.weighting.base import JacobianWeighting
+from keras_mtl.weighting.registry import register
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("sdmgrad")
 class SDMGrad(JacobianWeighting):
     """Common descent direction kept close to the mean gradient.
 

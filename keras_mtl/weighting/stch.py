@@ -1,15 +1,15 @@
 """Smooth Tchebycheff scalarization."""
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_mtl.numbers import check_integer, check_number, check_numbers
 from keras_mtl.weighting._masked import divide, floored, masked_softmax
 from keras_mtl.weighting.base import Weighting
+from keras_mtl.weighting.registry import register
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("stch")
 class STCH(Weighting):
     """Minimizes a smooth maximum of the task losses.
 

@@ -1,15 +1,15 @@
 """UPGrad: every task gradient projected onto the dual cone, then averaged."""
 
-import keras
 from keras import ops
 
 from keras_mtl.weighting._masked import equal_shares
 from keras_mtl.weighting._quadratic import nonnegative_qp, semidefinite_part
 from keras_mtl.weighting._scaling import unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
+from keras_mtl.weighting.registry import register
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("upgrad")
 class UPGrad(GramianWeighting):
     """Mean of the task gradients after each is projected so that it conflicts with none.
 
