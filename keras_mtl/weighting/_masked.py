@@ -23,20 +23,23 @@ def equal_shares(present):
     return present / ops.maximum(ops.sum(present), 1.0)
 
 
-def masked_softmax(logits, present):
-    """Softmax over the present tasks.
+def masked_softmax(logits, present, temperature=1.0):
+    """`softmax(logits / temperature)` over the present tasks.
 
     Args:
         logits: Float tensor of shape `(K,)`.
         present: Float tensor of shape `(K,)`.
+        temperature: Float, positive. Defaults to `1.0`.
 
     Returns:
         Float tensor of shape `(K,)` that sums to 1; 0 for absent tasks, and
         all 0 where no task is present.
     """
     top = ops.max(ops.where(present > 0, logits, -3e38))
-    # `where` before `exp`, or an absent task's logit could overflow.
-    powers = ops.exp(ops.where(present > 0, logits - top, 0.0)) * present
+    # `where` before `exp`, or an absent task's logit could overflow; divided last, or a low temperature could.
+    # Numbers below the smallest normal one would be read as 0.
+    temperature = max(temperature, 1.2e-38)
+    powers = ops.exp(ops.where(present > 0, logits - top, 0.0) / temperature) * present
     return powers / ops.maximum(ops.sum(powers), 1e-30)
 
 

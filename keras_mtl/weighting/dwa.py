@@ -68,7 +68,7 @@ class DWA(Weighting):
         del losses, gramian
         rate = ops.maximum(self.last, _FLOOR) / ops.maximum(self.before_last, _FLOOR)
         rate = ops.where(self.epochs >= 2, rate, 1.0)
-        return self.num_tasks * masked_softmax(rate / self.temperature, ops.ones_like(rate)) * present
+        return self.num_tasks * masked_softmax(rate, ops.ones_like(rate), self.temperature) * present
 
     def update(self, losses, present, weights, gramian=None):
         del weights, gramian
