@@ -31,6 +31,7 @@ from keras_mtl.weighting.relobralo import ReLoBRaLo
 from keras_mtl.weighting.scale_invariant import ScaleInvariant
 from keras_mtl.weighting.sdmgrad import SDMGrad
 from keras_mtl.weighting.sequential import Sequential
+from keras_mtl.weighting.softadapt import SoftAdapt
 from keras_mtl.weighting.stch import STCH
 from keras_mtl.weighting.uncertainty import Uncertainty
 from keras_mtl.weighting.upgrad import UPGrad
@@ -70,6 +71,7 @@ __all__ = [
     "SDMGrad",
     "ScaleInvariant",
     "Sequential",
+    "SoftAdapt",
     "UPGrad",
     "Uncertainty",
     "Weighting",
