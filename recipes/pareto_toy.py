@@ -50,6 +50,7 @@ OPTIONS = {
     "gradvac": {"seed": 0},
     "pcgrad": {"seed": 0},
     "random": {"seed": 0},
+    "relobralo": {"seed": 0},
     "stch": {"form": "plain"},
 }
 NOT_HERE = ("dtp", "great")  # one reads a metric, the other needs features of examples

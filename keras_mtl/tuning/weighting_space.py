@@ -24,8 +24,11 @@ PARAMETERS: dict[str, dict] = {
     "moco": {"beta": ("Float", (0.05, 0.95), {"default": 0.5}), "gamma": ("Float", (1e-3, 1.0), _LOG)},
     "modo": {"gamma": ("Float", (1e-4, 1e-1), _LOG), "rho": ("Float", (0.0, 0.5))},
     "nash": {"max_norm": ("Float", (0.3, 10.0), {**_LOG, "default": 1.0})},
+    "relobralo": {"temperature": ("Float", (0.01, 10.0), {**_LOG, "default": 1.0})},
     "sdmgrad": {"lam": ("Float", (0.1, 3.0), {**_LOG, "default": 0.3})},
+    "softadapt": {"beta": ("Float", (0.01, 10.0), {**_LOG, "default": 0.1})},
     "stch": {"mu": ("Float", (0.1, 10.0), {**_LOG, "default": 1.0})},
+    "uw_so": {"temperature": ("Float", (0.1, 100.0), {**_LOG, "default": 1.0})},
 }
 
 

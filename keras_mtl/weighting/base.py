@@ -465,14 +465,22 @@ class GramianWeighting(Weighting):
         return weights * ops.where(total > 0, target / ops.where(total > 0, total, 1.0), 0.0)
 
     def get_config(self):
-        # Of a subclass that has them: not all take every one.
-        options = [name for name in ("reduction", "normalize", "every") if name in _options_of(type(self))]
-        return {**super().get_config(), **{name: getattr(self, name) for name in options}}
+        """Config with those of the options above that the class takes; subclasses add their own options."""
+        taken = _arguments(type(self))
+        options = {"reduction": self.reduction, "normalize": self.normalize, "every": self.every}
+        return {**super().get_config(), **{option: options[option] for option in options if option in taken}}
 
 
-@functools.cache
-def _options_of(weighting):
-    return tuple(inspect.signature(weighting.__init__).parameters)
+def _arguments(cls):
+    """Names of the arguments that a class takes, those that it hands on as `**kwargs` included."""
+    names = set()
+    for parent in cls.__mro__:
+        if "__init__" in parent.__dict__:
+            parameters = inspect.signature(parent.__init__).parameters
+            names.update(parameters)
+            if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+                break
+    return names
 
 
 def _on_tensorflow(solve):

@@ -27,6 +27,12 @@ LOSS_ROWS = [
     ("famo", {}, True),
     ("famo", {"form": "next_batch", "min_losses": [0.01] * K, "learning_rate": 0.1}, True),
     ("dtp", {"gamma": 2.0}, True),
+    ("softadapt", {"beta": 0.5}, True),
+    ("softadapt", {"beta": -2.0, "form": "normalized"}, True),
+    ("softadapt", {"form": "loss_weighted"}, True),
+    ("uw_so", {"temperature": 0.5}, True),
+    ("relobralo", {"alpha": 0.5, "rho": 1.0}, True),
+    ("relobralo", {"seed": 1, "alpha": 0.9, "rho": 0.5, "temperature": 0.1}, True),
 ]
 JACOBIAN_ROWS = [
     ("graddrop", {"seed": 1, "leak": 0.2}, True),  # its draws are per coordinate, not per task

@@ -2,10 +2,10 @@
 
 from keras import ops
 
-from keras_mtl.weighting.masked import divide
+from keras_mtl.weighting._masked import divide, equal_shares
 
 
-def project(point, present):
+def project_to_simplex(point, present):
     """Nearest point of the probability simplex over the present tasks.
 
     Solves `min ||x - point||` with `x >= 0`, `sum(x) = 1` and `x_k = 0` for
@@ -21,8 +21,8 @@ def project(point, present):
 
     Example:
 
-    >>> from keras_mtl.weighting.simplex import project
-    >>> project(np.array([0.6, 0.8, -1.0]), np.ones(3)).numpy().round(2).tolist()
+    >>> from keras_mtl.weighting._simplex import project_to_simplex
+    >>> project_to_simplex(np.array([0.6, 0.8, -1.0]), np.ones(3)).numpy().round(2).tolist()
     [0.4, 0.6, 0.0]
 
     References:
@@ -55,5 +55,4 @@ def restrict(weights, present):
         to 1 over the present tasks (equal where the mass is 0).
     """
     mass = ops.sum(weights * present)
-    equal = divide(present, ops.sum(present))
-    return mass, ops.where(mass > 0, divide(weights * present, mass), equal)
+    return mass, ops.where(mass > 0, divide(weights * present, mass), equal_shares(present))

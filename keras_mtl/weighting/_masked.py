@@ -1,9 +1,9 @@
-"""Losses and softmax restricted to the tasks that are present."""
+"""Losses, shares and softmax restricted to the tasks that are present."""
 
 from keras import ops
 
 
-def positive(losses, present, floor):
+def floored(losses, present, floor):
     """Losses that a logarithm can take.
 
     Args:
@@ -18,20 +18,28 @@ def positive(losses, present, floor):
     return ops.where(present > 0, ops.maximum(losses, floor), 1.0)
 
 
-def softmax(logits, present):
-    """Softmax over the present tasks.
+def equal_shares(present):
+    """Equal shares of the present tasks: `1 / K` each, 0 for absent tasks."""
+    return present / ops.maximum(ops.sum(present), 1.0)
+
+
+def masked_softmax(logits, present, temperature=1.0):
+    """`softmax(logits / temperature)` over the present tasks.
 
     Args:
         logits: Float tensor of shape `(K,)`.
         present: Float tensor of shape `(K,)`.
+        temperature: Float, positive. Defaults to `1.0`.
 
     Returns:
         Float tensor of shape `(K,)` that sums to 1; 0 for absent tasks, and
         all 0 where no task is present.
     """
     top = ops.max(ops.where(present > 0, logits, -3e38))
-    # `where` before `exp`, or an absent task's logit could overflow.
-    powers = ops.exp(ops.where(present > 0, logits - top, 0.0)) * present
+    # `where` before `exp`, or an absent task's logit could overflow; divided last, or a low temperature could.
+    # Numbers below the smallest normal one would be read as 0.
+    temperature = max(temperature, 1.2e-38)
+    powers = ops.exp(ops.where(present > 0, logits - top, 0.0) / temperature) * present
     return powers / ops.maximum(ops.sum(powers), 1e-30)
 
 

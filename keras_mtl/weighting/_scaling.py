@@ -40,11 +40,6 @@ def unit_diagonal(gramian, present=None):
     return cosines, norms, alive, present
 
 
-def preference(present):
-    """Equal shares of the present tasks: `1 / K` each, 0 for absent tasks."""
-    return present / ops.maximum(ops.sum(present), 1.0)
-
-
 def is_stationary(cosines, coefficients):
     """Whether the combination of unit gradients with these coefficients is zero but for rounding."""
     squared_norm = ops.sum(coefficients * ops.matmul(cosines, coefficients[:, None])[:, 0])

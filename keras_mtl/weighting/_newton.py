@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_mtl.weighting.scaling import is_stationary
+from keras_mtl.weighting._scaling import is_stationary
 
 TOLERANCE = 1e-12
 MAX_STEPS = 100

@@ -23,7 +23,7 @@ def task_orders(size, order, seed_generator):
     return ops.cast(ops.argsort(draws, axis=1), "int32")
 
 
-def project(cosines, orders, push):
+def meet_in_order(cosines, orders, push):
     """Lets every task gradient meet the others in its order, all tasks side by side.
 
     Args:
