@@ -219,7 +219,7 @@ def test_micro_steps_of():
 def test_accumulated_gradients():
     first, second = keras.Variable([1.0]), keras.Variable([1.0, 2.0])
     optimizer = keras.optimizers.SGD(gradient_accumulation_steps=2)
-    optimizer.apply([ops.full(1, 3.0), ops.full(2, 5.0)], [first, second])
+    optimizer.apply([ops.full((1,), 3.0), ops.full((2,), 5.0)], [first, second])
     pairs = private.accumulated_gradients(optimizer)
     assert pairs[0][0] is first and pairs[1][0] is second
     assert [np.array(gradient).tolist() for _, gradient in pairs] == [[3.0], [5.0, 5.0]]
