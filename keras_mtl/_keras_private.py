@@ -3,7 +3,8 @@
 Nothing else in the package touches a private member of Keras. Upstream may change
 them in any release, without notice: `tests/test_keras_private.py` says which one it
 was, and CONTRIBUTING.md what to do then. A member that gets a public counterpart
-leaves this file.
+leaves this file. Modules under `keras.src` are imported where they are asked, so that
+`import keras_mtl` does not fail for one that has moved.
 """
 
 import functools
@@ -11,8 +12,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
-from keras.src.backend import get_keras_mask
-from keras.src.utils.rng_utils import get_random_seed
 
 # Layers and what they hold
 
@@ -112,6 +111,8 @@ def is_functional(model: Any) -> bool:
 
 def mask_of(tensor: Any) -> Any:
     """The mask that Keras keeps beside a tensor, `None` where there is none."""
+    from keras.src.backend import get_keras_mask
+
     return get_keras_mask(tensor)
 
 
@@ -174,6 +175,8 @@ def exclude_from_weight_decay(optimizer: keras.optimizers.Optimizer, variables: 
 
 def global_seed() -> int | None:
     """The seed of `keras.utils.set_random_seed`, `None` where it was not called."""
+    from keras.src.utils.rng_utils import get_random_seed
+
     return get_random_seed()
 
 

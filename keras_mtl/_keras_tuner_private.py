@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import keras_tuner
-from keras_tuner.src import utils
 
 
 def wrap_files(save: Callable, load: Callable) -> None:
@@ -23,6 +22,8 @@ def wrap_files(save: Callable, load: Callable) -> None:
         save: Function of keras-tuner's own `save_json`, a path and an object.
         load: Function of keras-tuner's own `load_json` and a path.
     """
+    from keras_tuner.src import utils
+
     utils.save_json = _wrapped(utils.save_json, save)
     utils.load_json = _wrapped(utils.load_json, load)
 
