@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keras_mtl._keras_private import mask_of
 from keras_mtl.distillation.targets import soft_loss, soft_targets, target_kind, to_logits
 from keras_mtl.training.alignment import to_rank
 from keras_mtl.training.labels import Labels
@@ -58,7 +59,7 @@ class DistillationLosses(TaskLosses):
         labels = batch.labels.get(task)
         logits = to_logits(y_pred, kind, self.logits[task])
         values = soft_loss(targets, logits, kind, temperature, entrywise=labels is not None and labels.entrywise)
-        exists = getattr(y_pred, "_keras_mask", None)
+        exists = mask_of(y_pred)
         exists = ops.ones_like(values) if exists is None else _to_shape_of(ops.cast(exists, "float32"), values)
         labelled = _labelled(labels, values)
         total = gold * hard_sum + ops.sum(values * exists * (1.0 - gold * labelled))
@@ -68,7 +69,7 @@ class DistillationLosses(TaskLosses):
         del hard_sum
         targets = soft_targets(said, "regression")
         labels = batch.labels.get(task)
-        exists = getattr(y_pred, "_keras_mask", None)
+        exists = mask_of(y_pred)
         if exists is not None:
             exists = to_rank(ops.cast(exists, "bool"), len(targets.shape), f"The mask of task '{task}'")
         if labels is None:

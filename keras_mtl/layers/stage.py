@@ -5,6 +5,8 @@ import contextlib
 import keras
 from keras import layers
 
+from keras_mtl._keras_private import layers_directly_within, output_spec
+
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class Stage(layers.Layer):
@@ -94,7 +96,7 @@ class Stage(layers.Layer):
             if hasattr(layer, "enable_lora"):
                 able.append(layer)
             else:
-                waiting += layer._flatten_layers(include_self=False, recursive=False)
+                waiting += layers_directly_within(layer)
         if not able:
             raise ValueError(
                 f"Stage '{self.name}' should have a layer with `enable_lora`, such as Dense. Received: layers "
@@ -117,7 +119,7 @@ class Stage(layers.Layer):
         with name_scope(self.scope):
             for layer in self.stack:
                 # Calling builds the layer under this scope, whatever its kind.
-                outputs = _output_spec(layer, outputs) if layer.built else layer(outputs)
+                outputs = output_spec(layer, outputs) if layer.built else layer(outputs)
         return keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, dtype=x.dtype), outputs)
 
     def call(self, inputs, training=None, mask=None):
@@ -153,12 +155,6 @@ class Stage(layers.Layer):
     def _is_scoped(self, layer):
         paths = [v.path for v in layer.variables if "seed_generator" not in v.path]
         return not paths or any(path.startswith(f"{self.scope}/") for path in paths)
-
-
-def _output_spec(layer, inputs):
-    """What a built layer returns, without a call that its graph would keep; raises where the layer's call would."""
-    layer._assert_input_compatibility(inputs)
-    return layer.compute_output_spec(inputs)
 
 
 def _left_to_sequential(config):

@@ -4,6 +4,8 @@ from typing import Any
 
 from keras import ops
 
+from keras_mtl._keras_private import logits_beside, with_logits
+
 
 def static_shape(tensor: Any) -> Any:
     """The shape as a tuple, with `None` where a size is unknown; `None` where even the rank is."""
@@ -61,10 +63,8 @@ def as_single_entries(y_pred: Any) -> Any:
 
 
 def _and_logits(y_pred, change):
-    changed, logits = change(y_pred), getattr(y_pred, "_keras_logits", None)
-    if logits is not None:
-        changed._keras_logits = change(logits)
-    return changed
+    changed, logits = change(y_pred), logits_beside(y_pred)
+    return changed if logits is None else with_logits(changed, change(logits))
 
 
 def folded_axes(positions: Any, values: Any, kept: tuple | None) -> tuple | None:

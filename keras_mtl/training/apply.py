@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keras_mtl._keras_private import accumulated_gradients
 from keras_mtl.training.backends import core
 from keras_mtl.training.forward import key
 
@@ -56,7 +57,4 @@ def apply_gradients(model, guard, gradients, step):
 def _accumulated(optimizer):
     """Dict of the gradients that an optimizer has accumulated, by variable; empty where it does not."""
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    if not optimizer.gradient_accumulation_steps:
-        return {}
-    pairs = zip(optimizer._trainable_variables, optimizer._accumulated_gradients, strict=True)
-    return {key(variable): gradient.value for variable, gradient in pairs}
+    return {key(variable): gradient.value for variable, gradient in accumulated_gradients(optimizer)}

@@ -30,12 +30,13 @@ def with_callback(callbacks, callback):
         What `fit` takes.
     """
     if isinstance(callbacks, keras.callbacks.CallbackList):
-        # One of an earlier `fit` gives its place up.
-        callbacks.callbacks = [callback, *(one for one in callbacks.callbacks if type(one) is not type(callback))]
-        callbacks._configure_async_dispatch(callbacks.callbacks)
+        # A list in a list: it stays the user's, for the next `fit`. Its callbacks have their model already.
+        both = keras.callbacks.CallbackList([callback, callbacks])
+        keras.callbacks.Callback.set_model(both, callbacks.model)
+        keras.callbacks.Callback.set_params(both, callbacks.params)
         callback.set_model(callbacks.model)
         callback.set_params(callbacks.params)
-        return callbacks
+        return both
     if callbacks is None:
         callbacks = []
     return [callback, *(callbacks if isinstance(callbacks, (list, tuple)) else [callbacks])]

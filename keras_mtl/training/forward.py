@@ -1,6 +1,7 @@
 """The first stage of a training step: the tasks' losses on one batch."""
 
 import contextlib
+import inspect
 from typing import NamedTuple
 
 import keras
@@ -143,7 +144,8 @@ def overridden_loss(model, x, y, y_pred, sample_weight, training=True):
         return None
     compiled = model.compiled_tasks
     compiled.tasks_total = None
-    loss = ops.cast(model._compute_loss(x, y, y_pred, sample_weight, training), "float32")
+    mode = {"training": training} if "training" in inspect.signature(model.compute_loss).parameters else {}
+    loss = ops.cast(model.compute_loss(x, y, y_pred, sample_weight, **mode), "float32")
     total, compiled.tasks_total = compiled.tasks_total, None  # no tensor outlives its graph
     if total is None:
         if training and (compiled.weighting.weighs or compiled.on_nonfinite == "skip_task"):

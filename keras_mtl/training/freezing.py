@@ -1,5 +1,7 @@
 """Layers that are frozen or released while training runs."""
 
+from keras_mtl._keras_private import layers_of
+
 
 class Freezing:
     """Notices when what is trainable changes, and has the step made anew.
@@ -13,7 +15,7 @@ class Freezing:
 
     def __init__(self, model):
         self._model = model
-        self._parts = [*model._flatten_layers(), *model.variables]
+        self._parts = [*layers_of(model), *model.variables]
         self._flags = self._read()
 
     def _read(self):

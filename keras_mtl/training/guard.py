@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keras_mtl._keras_private import layers_of, layers_within, micro_steps_of
 from keras_mtl.training.backends import core
 from keras_mtl.training.epoch import is_all_or_nothing
 from keras_mtl.training.places import loss_is_scaled, sum_of
@@ -115,13 +116,13 @@ def optimizer_moves(optimizer):
     several = getattr(optimizer, "optimizers", [optimizer])
     if not all(one.gradient_accumulation_steps for one in several):
         return True
-    moves = [ops.equal((one._iterations.value + 1) % one.gradient_accumulation_steps, 0) for one in several]
+    moves = [ops.equal((micro_steps_of(one).value + 1) % one.gradient_accumulation_steps, 0) for one in several]
     return ops.any(ops.stack(moves))
 
 
 def _state_of_steps(model):
     """Ids of the variables that count or follow the optimizer's steps."""
-    layers = [model.compiled_tasks.weighting, *model._flatten_layers(include_self=False)]
+    layers = [model.compiled_tasks.weighting, *layers_within(model)]
     return {id(v) for layer in layers for v in getattr(layer, "state_of_steps", list)()}
 
 
@@ -150,7 +151,7 @@ def _statistics(model):
     Variables of frozen layers do not change, and may be large.
     """
     left_out = {id(variable) for variable in model.compiled_tasks.weighting.non_trainable_variables}
-    for layer in model._flatten_layers():
+    for layer in layers_of(model):
         if not layer.trainable:
             left_out.update(id(variable) for variable in layer.variables)
     variables = [variable for variable in model.non_trainable_weights if id(variable) not in left_out]

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import backend, ops
 
+from keras_mtl._keras_private import mask_of
 from keras_mtl.training.alignment import static_shape, to_rank, with_last_axis
 from keras_mtl.training.loss_layout import LossLayout
 
@@ -107,7 +108,7 @@ def read_labels(
         `Labels`.
     """
     layout = layout or LossLayout()
-    mask_of_predictions = getattr(y_pred, "_keras_mask", None)
+    mask_of_predictions = mask_of(y_pred)
     y_true = ops.convert_to_tensor(y_true)
     if len(y_pred.shape) == 1:
         y_pred = with_last_axis(y_pred)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from keras import losses as keras_losses
 from keras import ops
 
+from keras_mtl._keras_private import mask_of
 from keras_mtl.training.alignment import (
     as_single_entries,
     mask_of_values,
@@ -93,7 +94,7 @@ class TaskLosses:
                 of_classes = isinstance(loss, keras_losses.SparseCategoricalCrossentropy)
                 inside, weight = self._inside(task, y, y_pred[task]), sample_weight.get(task)
                 by_class = self.class_weight.get(task) if training else None
-                counted = [self.missing.get(task), inside, weight, by_class, getattr(y_pred[task], "_keras_mask", None)]
+                counted = [self.missing.get(task), inside, weight, by_class, mask_of(y_pred[task])]
                 layout = None
                 if loss is not None:
                     if of_classes or any(one is not None for one in counted):
@@ -182,7 +183,7 @@ class TaskLosses:
                 # No label, no prediction: what is 0 in both is ignored by ratios of sums such as Dice.
                 y_pred = ops.where(known, y_pred, ops.zeros_like(y_pred))
             values = loss.call(y_true, y_pred)
-        ignored = getattr(values, "_keras_mask", None)  # what the loss itself leaves out, as `ignore_class` does
+        ignored = mask_of(values)  # what the loss itself leaves out, as `ignore_class` does
         values = ops.cast(values, "float32")
         if len(values.shape) == 0:
             return _scalar_loss(task, values, labels, layout)

@@ -5,6 +5,8 @@ import json
 
 import numpy as np
 
+from keras_mtl._keras_private import layers_of
+
 
 class TracedModels:
     """Keeps the models of past trials, so that trials like them need no tracing.
@@ -76,9 +78,7 @@ def _without_rates(config):
 def _take_state(model, fresh):
     # What a layer has adapted to is a constant of the traced graph.
     adapted = [
-        (kept, new)
-        for kept, new in zip(model._flatten_layers(), fresh._flatten_layers(), strict=True)
-        if hasattr(kept, "adapt")
+        (kept, new) for kept, new in zip(layers_of(model), layers_of(fresh), strict=True) if hasattr(kept, "adapt")
     ]
     if not all(_adapted_alike(kept, new) for kept, new in adapted):
         return False

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_mtl._keras_private import seed_generators_of
 from keras_mtl.numbers import check_integer
 
 REDUCTIONS = (None, "sum", "mean")
@@ -127,11 +128,11 @@ class Weighting(layers.Layer):
 
     def save_own_variables(self, store):
         super().save_own_variables(store)
-        for index, generator in enumerate(self._seed_generators):
+        for index, generator in enumerate(seed_generators_of(self)):
             store[f"seed_{index}"] = generator.state
 
     def load_own_variables(self, store):
-        for index, generator in enumerate(self._seed_generators):
+        for index, generator in enumerate(seed_generators_of(self)):
             generator.state.assign(store[f"seed_{index}"])
         super().load_own_variables({key: store[key] for key in store.keys() if not key.startswith("seed_")})  # noqa: SIM118
 

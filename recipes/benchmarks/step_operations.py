@@ -16,8 +16,8 @@ import tensorflow as tf
 from networks import NETWORKS, compile_options, make_data, make_model, plain
 from rich.console import Console
 from rich.table import Table
-from tensorflow.python.eager import context
 
+from keras_mtl._tensorflow_private import optimized_graph
 from keras_mtl.training.backends import core
 
 VARIANTS = {
@@ -42,11 +42,7 @@ def optimized(model, batch):
     """Names of the operations of one optimized step, those of functions that it calls among them."""
     step = tf.function(lambda batch: model.train_step(batch), autograph=False)
     model.build_optimizer() if hasattr(model, "build_optimizer") else model.optimizer.build(model.trainable_variables)
-    context.context().enable_graph_collection()
-    step(batch)
-    found = context.context().export_run_metadata()
-    context.context().disable_graph_collection()
-    graph = max((each.post_optimization_graph for each in found.function_graphs), key=lambda g: len(g.node))
+    graph = optimized_graph(lambda: step(batch))
     bodies = {function.signature.name: function.node_def for function in graph.library.function}
     return collections.Counter(_operations(graph.node, bodies, {}))
 

@@ -141,8 +141,10 @@ def test_arguments_by_position():
 def test_a_list_of_callbacks_as_keras_makes_it_may_come_again():
     model = compiled(weighting="dwa")
     callbacks = keras.callbacks.CallbackList([], model=model, add_history=True)
+    given = list(callbacks.callbacks)
     for _ in range(2):
         history = model.fit(X, Y, callbacks=callbacks, verbose=0)
+    assert callbacks.callbacks == given  # the list stays the user's
     assert len(history.history["loss"]) == 2
     assert model.weighting.epochs.numpy().tolist() == [2.0, 2.0]  # an epoch ended once each time
 

@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from keras_mtl._keras_private import logits_beside
+from keras_mtl._tensorflow_private import replicas_meet_in_branches
 from keras_mtl.training.backends._dense_kernels import factored
 
 __all__ = [
@@ -114,7 +116,7 @@ def entries(gradient):
 
 def without_logits(tensor):
     """A tensor behind which a loss does not go, to the logits that Keras keeps beside a sigmoid."""
-    return tf.identity(tensor) if hasattr(tensor, "_keras_logits") else tensor
+    return tensor if logits_beside(tensor) is None else tf.identity(tensor)
 
 
 def _with_values(gradient, values):
@@ -159,7 +161,7 @@ def apply_if(condition, optimizer, pairs):
     if condition is None:
         apply(pairs)
         return
-    if replicas() == 1 or tf.__internal__.distribute.strategy_supports_no_merge_call():
+    if replicas() == 1 or replicas_meet_in_branches():
         conditionally(pairs)
         return
 
