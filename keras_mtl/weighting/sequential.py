@@ -73,6 +73,11 @@ class Sequential(Weighting):
         """Number of steps for which the weights on task gradients hold."""
         return getattr(self.stages[-1], "every", 1)
 
+    @property
+    def step_count(self):
+        """Place in the turn, where `every` is above 1."""
+        return self.stages[-1].step_count
+
     def check_options(self, gradients, gramian_fraction):
         self.stages[-1].check_options(gradients, gramian_fraction)
 
@@ -83,7 +88,7 @@ class Sequential(Weighting):
         return self.stages[-1].place(places, model)
 
     def rule(self, gradients, step):
-        return type(self.stages[-1]).rule(self, gradients, step)
+        return self._kind.rule(self, gradients, step)
 
     def solves_now(self):
         return self.stages[-1].solves_now()
@@ -95,7 +100,12 @@ class Sequential(Weighting):
         return self.stages[-1].in_turns(solve, present)
 
     def follow(self, step, update, if_optimizer_steps, losses_again):
-        type(self.stages[-1]).follow(self, step, update, if_optimizer_steps, losses_again)
+        self._kind.follow(self, step, update, if_optimizer_steps, losses_again)
+
+    @property
+    def _kind(self):
+        last = self.stages[-1]
+        return last._kind if isinstance(last, Sequential) else type(last)
 
     def set_tasks(self, tasks, kinds):
         for stage in self.stages:
