@@ -3,9 +3,9 @@
 from keras import ops
 
 from keras_mtl.distillation.targets import soft_loss, soft_targets, target_kind, to_logits
-from keras_mtl.training.alignment import to_rank
-from keras_mtl.training.labels import Labels
-from keras_mtl.training.task_losses import TaskBatch, TaskLosses
+from keras_mtl.losses.alignment import to_rank
+from keras_mtl.losses.labels import Labels
+from keras_mtl.losses.task_losses import TaskBatch, TaskLosses
 
 SAID = "teachers say"  # no task has a name with a space
 

@@ -8,14 +8,14 @@ import numpy as np
 from keras import ops
 
 from keras_mtl import weighting as weightings
+from keras_mtl.losses.names import get_loss, loss_kind
+from keras_mtl.losses.task_losses import TaskLosses
+from keras_mtl.metrics._names import get_metric
 from keras_mtl.metrics.delta_m import DeltaM
 from keras_mtl.numbers import check_number
+from keras_mtl.penalties._of_model import Penalties
 from keras_mtl.training.log_names import check_log_names, names_of
-from keras_mtl.training.metric_functions import get_metric
-from keras_mtl.training.penalties import Penalties
-from keras_mtl.training.resolve import get_loss, loss_kind
 from keras_mtl.training.static_weights import StaticWeights
-from keras_mtl.training.task_losses import TaskLosses
 from keras_mtl.training.trackers import FaultyInputs, NonFiniteSteps, TaskMeans, TaskMetric, TaskPairs, TotalLoss
 
 GRADIENTS = ("parameters", "last_shared", "features")

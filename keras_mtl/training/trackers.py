@@ -6,9 +6,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mtl.training.entries import entries_for
-from keras_mtl.training.metric_functions import FunctionMetric
-
 
 class TaskMeans(keras.metrics.Metric):
     """Weighted means of K numbers, one for each task, in the logs by name.
@@ -116,75 +113,6 @@ class TotalLoss(keras.metrics.Metric):
 
     def result(self):
         return ops.add(self._tasks_total(), self.added.result())
-
-
-class TaskMetric(keras.metrics.Metric):
-    """A Keras metric of one task, over its labelled examples.
-
-    Args:
-        task: String. The task.
-        metric: A `keras.metrics.Metric`.
-        weighted: Boolean. Whether sample and class weights apply.
-        name: String. Name in the logs.
-        counted: `None`, or a function that gives a boolean scalar: whether the
-            task has had a labelled example. Without one, it is looked up here.
-
-    It is NaN as long as there was no labelled example. A metric with an
-    attribute `column` gets that entry of `y` as `groups`, and sees no batch
-    without it.
-    """
-
-    def __init__(self, task, metric, weighted, name, counted=None):
-        super().__init__(name=name)
-        self.task = task
-        self.metric = metric
-        self.weighted = weighted
-        self.column = getattr(metric, "column", None)
-        self._counted = counted
-        self._seen = None
-        if counted is None or self.column is not None:
-            self._seen = self.add_weight(shape=(), initializer="zeros", name="seen")
-            self._counted = lambda: self._seen.value > 0
-
-    def update_state(self, labels, columns):
-        """Adds one batch's `Labels` of the task."""
-        if self.column is not None and self.column not in columns:
-            return
-        if self._seen is not None:
-            self._seen.assign_add(1.0 if labels.mask is None else ops.max(labels.mask))
-        beside = {} if self.column is None else {"groups": columns[self.column]}
-        y_true, y_pred, weight, mask = labels.y_true, labels.y_pred, labels.mask, labels.mask
-        only_mask = not self.weighted or labels.weight is None
-        if not only_mask:
-            weight = labels.metric_weight if mask is None else mask * labels.metric_weight
-        elif mask is not None and "int" in str(self.metric.dtype):
-            weight = ops.cast(mask, self.metric.dtype)  # counts of integers, as those of `MeanIoU`
-        if isinstance(self.metric, FunctionMetric):
-            beside["only_mask"] = only_mask
-        elif labels.entrywise:
-            y_true, y_pred, weight = entries_for(self.metric, y_true, y_pred, weight, self.task, only_mask)
-        try:
-            self.metric.update_state(y_true, y_pred, sample_weight=weight, **beside)
-        except Exception as error:
-            raise ValueError(
-                f"The metric '{self.metric.name}' of task '{self.task}' should take its labels and predictions. "
-                f"Received: shapes {tuple(y_true.shape)} and {tuple(y_pred.shape)}. The metric says: {error}"
-            ) from error
-
-    def result(self):
-        counted = self._counted()
-
-        def known(value):
-            value = ops.convert_to_tensor(value)
-            value = value if "float" in str(value.dtype) else ops.cast(value, "float32")
-            return ops.where(counted, value, ops.full_like(value, np.nan))
-
-        return keras.tree.map_structure(known, self.metric.result())
-
-    def reset_state(self):
-        self.metric.reset_state()
-        if self._seen is not None:
-            self._seen.assign(0.0)
 
 
 class FaultyInputs(keras.metrics.Metric):

@@ -9,7 +9,13 @@ from keras import ops
 
 from keras_mtl.training.arrays import by_task, check_finite, check_lengths
 from keras_mtl.training.compiled import Compiled
-from keras_mtl.training.epoch import EndOfEpoch, raise_faulty_inputs, raise_nonfinite, warn_unlabelled, with_callback
+from keras_mtl.training.end_of_epoch import (
+    EndOfEpoch,
+    raise_faulty_inputs,
+    raise_nonfinite,
+    warn_unlabelled,
+    with_callback,
+)
 from keras_mtl.training.log_names import names_of
 
 

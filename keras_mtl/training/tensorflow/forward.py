@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from keras_mtl.training.penalties import PenaltyBatch
-from keras_mtl.training.task_losses import TaskBatch
+from keras_mtl.losses.task_losses import TaskBatch
+from keras_mtl.penalties._of_model import PenaltyBatch
 from keras_mtl.training.tensorflow import sparse_gradients
 from keras_mtl.training.tensorflow.batches import number_of_rows
 from keras_mtl.training.tensorflow.guard import finite_tasks, loss_is_scaled

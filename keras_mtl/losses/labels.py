@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import backend, ops
 
-from keras_mtl.training.alignment import static_shape, to_rank, with_last_axis
-from keras_mtl.training.loss_layout import LossLayout
+from keras_mtl.losses.alignment import static_shape, to_rank, with_last_axis
+from keras_mtl.losses.layout import LossLayout
 
 
 class Labels(NamedTuple):
