@@ -1,10 +1,12 @@
-"""A metric of one task, over its labelled examples."""
+"""The metrics of each task, over its labelled examples."""
+
+import functools
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_mtl.metrics._names import FunctionMetric
+from keras_mtl.metrics._names import FunctionMetric, get_metric
 
 # They look at a vector as a whole, so no entry of it can be left out.
 _OF_VECTORS = (
@@ -88,6 +90,43 @@ class TaskMetric(keras.metrics.Metric):
         self.metric.reset_state()
         if self._seen is not None:
             self._seen.assign(0.0)
+
+
+def make_task_metrics(given, losses, outputs, counted):
+    """Makes the metrics of all tasks.
+
+    Args:
+        given: Dict from `"metrics"` and `"weighted_metrics"` to a dict from
+            task to a list of metrics as Keras takes them.
+        losses: Dict from trained task to `keras.losses.Loss`.
+        outputs: Dict from task to Keras tensor.
+        counted: Function that takes a trained task and gives a boolean scalar:
+            whether it has had a labelled example.
+
+    Returns:
+        List of `TaskMetric`, named `<task>_<metric>`.
+    """
+    found, names, owners = [], set(), {}
+    for argument, by_task in given.items():
+        weighted = argument == "weighted_metrics"
+        for task, identifier in [(of, one) for of in outputs for one in by_task.get(of, ())]:
+            metric = get_metric(identifier, task, tuple(outputs[task].shape))
+            if id(metric) in owners:
+                raise ValueError(
+                    f"`{argument}` of task '{task}' should be metrics of its own, or two logs would be made of the "
+                    f"same state. Received: '{metric.name}', which is in {owners[id(metric)]} too"
+                )
+            owners[id(metric)] = f"`{argument}` of task '{task}'"
+            if hasattr(metric, "check_task"):
+                metric.check_task(task, losses.get(task), tuple(outputs[task].shape))
+            label = identifier if isinstance(identifier, str) else metric.name
+            name = f"{task}_{label}"
+            if name in names:
+                name = f"{task}_weighted_{label}" if weighted else f"{name}_{len(names)}"
+            names.add(name)
+            of_task = functools.partial(counted, task) if task in losses else None
+            found.append(TaskMetric(task, metric, weighted, name, of_task))
+    return found
 
 
 def entries_for(metric, y_true, y_pred, weight, task, only_mask=True):

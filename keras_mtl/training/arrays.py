@@ -6,6 +6,32 @@ import keras
 import numpy as np
 
 
+def arrays_of(x, y, sample_weight, compiled):
+    """Labels and weights as Keras wants them, and a look at what can be seen before the first step.
+
+    Args:
+        x: Inputs, as `fit` takes them.
+        y: Labels, same.
+        sample_weight: Weights, same.
+        compiled: The model's `Compiled`.
+
+    Returns:
+        Tuple of labels and weights from `by_task`, with an entry in the
+        weights for every task in the labels.
+    """
+    if compiled.inputs_tracker is not None:
+        check_finite(x)
+    y, sample_weight = by_task(y, "y", compiled), by_task(sample_weight, "sample_weight", compiled)
+    check_lengths(x, y, sample_weight)
+    compiled.check_columns(y)
+    if isinstance(y, dict) and isinstance(sample_weight, dict):
+        unknown = [key for key in sample_weight if key not in compiled.outputs]
+        if unknown:
+            raise ValueError(f"The keys of `sample_weight` should be tasks: {compiled.outputs}. Received: {unknown}")
+        sample_weight = {key: sample_weight.get(key) for key in y}
+    return y, sample_weight
+
+
 def by_task(given, argument, compiled):
     """Labels or sample weights as a dict from task to array, in which `None` stays `None`.
 

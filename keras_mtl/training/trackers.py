@@ -1,5 +1,6 @@
-"""Trackers of task losses, weights and metrics, each with its own count."""
+"""Trackers of task losses and weights, each with its own count, and the names of the logs."""
 
+import collections
 import itertools
 
 import keras
@@ -33,6 +34,11 @@ class TaskMeans(keras.metrics.Metric):
         """The means so far, of shape `(K,)`; `empty` where nothing was counted."""
         means = ops.divide_no_nan(self.totals.value, self.counts.value)
         return ops.where(self.counts.value > 0, means, ops.full_like(means, self._empty))
+
+    def numpy(self):
+        """The means so far as an array, 0 where nothing was counted."""
+        totals, counts = (ops.convert_to_numpy(v.value) for v in (self.totals, self.counts))
+        return np.divide(totals, counts, out=np.zeros_like(totals), where=counts > 0)
 
     def result(self):
         return dict(zip(self.log_names, ops.unstack(self.means()), strict=True))
@@ -181,3 +187,29 @@ class NonFiniteSteps(keras.metrics.Metric):
         if not self.logged:
             return {}
         return dict(zip(self.log_names, ops.unstack(self.steps.value), strict=True))
+
+
+def names_of(tracker):
+    """Names of the logs that a tracker is known to give, in their order."""
+    return list(getattr(tracker, "log_names", (tracker.name,)))
+
+
+def check_log_names(model, evaluation, training, others):
+    """Raises where two numbers would have the same name in the logs of `fit`.
+
+    Args:
+        model: String. Name of the model.
+        evaluation: List of the trackers of evaluation.
+        training: List of all trackers.
+        others: List of the metrics that the model has besides.
+    """
+    of_evaluation = [name for tracker in [*evaluation, *others] for name in names_of(tracker)]
+    names = [name for tracker in [*training, *others] for name in names_of(tracker)]
+    names += [f"val_{name}" for name in of_evaluation]
+    twice = [name for name, count in collections.Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"The logs of model '{model}' should have names of their own, made of the names of tasks and metrics, with "
+            "'val_' before those of validation. Rename a task, or a metric by its `name`. "
+            f"Received: two logs named {', '.join(repr(name) for name in twice)}"
+        )
