@@ -1,7 +1,9 @@
-"""How losses, masks, weights and labels meet: from a batch's labels to each task's (sum, divisor, count).
+"""How losses, masks, weights and labels meet: from labels as people have them to each task's (sum, divisor, count).
 
-An internal room, which imports Keras and `keras_mtl.numbers` alone:
+An internal room, which imports nothing of `keras_mtl` but `numbers` and, to find a layout, the backend's way out of a
+trace:
 
+- `arrays`: labels and weights in the containers that people have them in, as dicts of arrays.
 - `names`: losses as `compile` takes them, and what is known of those that Keras has.
 - `alignment`: the one rule by which masks and weights meet values of any rank.
 - `layout`: the labels that a loss takes, and how its values lie along them.

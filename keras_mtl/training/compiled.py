@@ -61,9 +61,7 @@ class Compiled:
         self.evaluating = self.in_step = False
         self.static_weights = StaticWeights(options.loss_weights)
         self.loss_tracker = TaskMeans(self.tasks, "loss", empty=float("nan"))
-        self.total_tracker = TotalLoss(
-            self.loss_tracker, self.static_weights, empty=lambda: float("nan") if self.evaluating else 0.0
-        )
+        self.total_tracker = TotalLoss(self.loss_tracker, self.static_weights, lambda: self.evaluating)
         self.penalties = Penalties(options.penalties, options.losses, options.outputs)
         self.task_metrics = make_task_metrics(options.metrics, options.losses, options.outputs, self._has_labels)
         # Names of the entries of `y` that metrics and penalties read beside the labels.
@@ -236,10 +234,8 @@ class Compiled:
 
     def get_config(self):
         """The options as `compile_from_config` takes them back, with static weights and weighting as they are now."""
-        static = ops.convert_to_numpy(self.static_weights.value).tolist()
-        return self.options.get_config(
-            loss_weights=dict(zip(self.tasks, static, strict=True)), weighting=weightings.serialize(self.weighting)
-        )
+        static = dict(zip(self.tasks, self.static_weights.numpy().tolist(), strict=True))
+        return self.options.get_config(loss_weights=static, weighting=weightings.serialize(self.weighting))
 
     def _has_labels(self, task):
         """Whether a task has had a labelled example."""

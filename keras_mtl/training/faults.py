@@ -2,12 +2,15 @@
 
 import warnings
 
+import keras
 import numpy as np
 from keras import ops
 
-from keras_mtl.training.arrays import LET_PASS
-
 _SHARE = 0.01
+_LET_PASS = (
+    "Labels may be missing, inputs may not, unless layers of the model fill or clip them: "
+    "`compile(check_inputs=False)` lets them pass."
+)
 _ADVICE = (
     "Look for NaN or infinity in the inputs, for NaN labels that `missing` does not name, or for a learning rate that "
     "is too high."
@@ -47,6 +50,29 @@ def warn_unlabelled(model, where):
     return bool(tasks)
 
 
+def check_finite(x):
+    """Raises where an array of inputs has NaN or infinities.
+
+    Args:
+        x: Inputs, as `fit` takes them. What is no NumPy array is looked at in
+            the step.
+    """
+    for array in keras.tree.flatten(x):
+        if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+            continue
+        # A sum is quick, and is not finite where an entry is not.
+        with np.errstate(invalid="ignore", over="ignore"):
+            if np.isfinite(array.sum(dtype="float64")):
+                continue
+        nan, infinite = int(np.isnan(array).sum()), int(np.isinf(array).sum())
+        if nan or infinite:
+            found = [f"{nan} NaN"] * bool(nan) + [f"{infinite} infinite entries"] * bool(infinite)
+            found = " and ".join(found)
+            raise ValueError(
+                f"`x` should be finite. Received: an array of shape {array.shape} with {found}. {_LET_PASS}"
+            )
+
+
 def raise_faulty_inputs(model, where):
     """Raises if inputs had NaN or infinities, which `check_inputs` does not let pass.
 
@@ -65,15 +91,17 @@ def raise_faulty_inputs(model, where):
     compiled.nonfinite_tracker.reset_state()
     raise ValueError(
         f"`x` should be finite. Received: {found} in the inputs of {where}, from which the model has learned nothing. "
-        f"{LET_PASS}"
+        f"{_LET_PASS}"
     )
 
 
-def raise_nonfinite(model):
+def raise_nonfinite(model, seen=None):
     """Raises if a step was not finite and `on_nonfinite` is `"raise"`.
 
     Args:
         model: A compiled `MultiTaskModel`.
+        seen: What the tracker has seen, if it was asked already. Defaults to
+            `None`.
 
     Raises:
         FloatingPointError: Naming the tasks.
@@ -81,7 +109,7 @@ def raise_nonfinite(model):
     compiled = model.compiled_tasks
     if compiled.on_nonfinite != "raise":
         return
-    counts, skipped = compiled.nonfinite_tracker.seen()
+    counts, skipped = seen or compiled.nonfinite_tracker.seen()
     if not skipped:
         return
     tasks = [task for task, count in counts.items() if count]
@@ -94,16 +122,16 @@ def raise_nonfinite(model):
     )
 
 
-def warn_nonfinite(model, epoch):
+def warn_nonfinite(model, seen, epoch):
     """Warns of the tasks and steps that an epoch left out.
 
     Args:
         model: A compiled `MultiTaskModel`.
+        seen: What the tracker has seen.
         epoch: Integer. Counted from 0.
     """
-    compiled = model.compiled_tasks
-    counts, skipped = compiled.nonfinite_tracker.seen()
-    left_out = "Steps left out for this task" if compiled.on_nonfinite == "skip_task" else "Steps left out"
+    counts, skipped = seen
+    left_out = "Steps left out for this task" if model.compiled_tasks.on_nonfinite == "skip_task" else "Steps left out"
     for task, count in counts.items():
         if count:
             warnings.warn(
@@ -119,8 +147,8 @@ def warn_nonfinite(model, epoch):
         )
 
 
-def starved_tasks(compiled):
-    """Tasks that the weighting has hardly trained since the trackers were reset.
+def warn_starved(compiled, logs, epoch):
+    """Warns of tasks that the weighting has hardly trained.
 
     A small weight may be right: many weightings make up for large losses or
     gradients with it. It is not where the product of the two is small as well:
@@ -129,32 +157,28 @@ def starved_tasks(compiled):
 
     Args:
         compiled: `Compiled` of the model.
+        logs: Dict. The epoch's logs.
+        epoch: Integer. Counted from 0.
 
     Returns:
-        List of tasks.
+        Boolean. Whether there was one.
     """
-    static = ops.convert_to_numpy(compiled.static_weights.value)
-    live = (ops.convert_to_numpy(compiled.loss_tracker.counts.value) > 0) & (static > 0)
-    weights = compiled.weight_tracker.numpy()
-    weights = np.abs(np.divide(weights, static, out=np.zeros_like(weights), where=live))
-    sizes = compiled.norm_tracker.numpy() if compiled.takes_task_gradients else compiled.loss_tracker.numpy() * static
-    parts = weights * np.abs(sizes)
+
+    def logged(name):
+        return np.array([logs.get(f"{task}_{name}", np.nan) for task in compiled.tasks], "float64")
+
+    static, losses = compiled.static_weights.numpy(), logged("loss")
+    live = ~np.isnan(losses) & (static > 0)  # a task without a labelled example has no loss
+    weights = np.abs(np.divide(logged("weight"), static, out=np.zeros_like(losses), where=live))
+    parts = weights * np.abs(logged("grad_norm") if compiled.takes_task_gradients else losses * static)
+    parts = np.where(live, parts, 0.0)
     total, whole = weights.sum(), parts.sum()
     if not (np.isfinite(total) and np.isfinite(whole)) or total == 0:
-        return []
-    small_part = parts < whole / (2 * live.sum()) if whole > 0 else True
-    starved = live & (weights < _SHARE * total) & small_part
-    return [task for task, is_starved in zip(compiled.tasks, starved, strict=True) if is_starved]
-
-
-def warn_starved(compiled, tasks, epoch):
-    """Warns of tasks that the weighting has hardly trained.
-
-    Args:
-        compiled: `Compiled` of the model.
-        tasks: List from `starved_tasks`.
-        epoch: Integer. Counted from 0.
-    """
+        return False
+    starved = live & (weights < _SHARE * total)
+    if whole > 0:
+        starved &= parts < whole / (2 * live.sum())
+    tasks = [task for task, is_starved in zip(compiled.tasks, starved, strict=True) if is_starved]
     if tasks:
         warnings.warn(
             f"The mean weight of {tasks} stayed below 1 % of all tasks' in epoch {epoch + 1}: "
@@ -162,6 +186,7 @@ def warn_starved(compiled, tasks, epoch):
             f"{_remedy(compiled)}",
             stacklevel=3,
         )
+    return bool(tasks)
 
 
 def _remedy(compiled):

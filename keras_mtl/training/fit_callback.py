@@ -1,5 +1,6 @@
 """The callback that `fit` adds, between the steps and the user's callbacks."""
 
+import math
 import time
 import warnings
 
@@ -9,7 +10,6 @@ from keras_mtl.training.faults import (
     labelled,
     raise_faulty_inputs,
     raise_nonfinite,
-    starved_tasks,
     warn_nonfinite,
     warn_starved,
     warn_unlabelled,
@@ -32,14 +32,14 @@ def with_callbacks(added, callbacks):
     given = keras.tree.flatten(getattr(callbacks, "callbacks", callbacks))
     new = [callback for callback in reversed(added) if callback not in given]
     if isinstance(callbacks, keras.callbacks.CallbackList):
-        # Those of an earlier `fit` give their place up.
-        before = [one for one in callbacks.callbacks if type(one) not in map(type, new)]
-        callbacks.callbacks = [*new, *before]
-        callbacks._configure_async_dispatch(callbacks.callbacks)
+        # A list in a list: it stays the user's, for the next `fit`. Its callbacks have their model already.
+        both = keras.callbacks.CallbackList([*new, callbacks])
+        keras.callbacks.Callback.set_model(both, callbacks.model)
+        keras.callbacks.Callback.set_params(both, callbacks.params)
         for callback in new:
             callback.set_model(callbacks.model)
             callback.set_params(callbacks.params)
-        return callbacks
+        return both
     if callbacks is None:
         callbacks = []
     return [*new, *(callbacks if isinstance(callbacks, (list, tuple)) else [callbacks])]
@@ -51,13 +51,13 @@ class FitCallback(keras.callbacks.Callback):
     def __init__(self):
         super().__init__()
         self._labelled = None
-        self._starved = []
         self._told_of_weights = self._told_of_validation = False
         self._looked = 0.0
 
     def on_train_begin(self, logs=None):
         self._freezing = Freezing(self.model)
         self._told_of_weights = self._told_of_validation = False
+        self._looked = time.monotonic()
 
     def on_epoch_begin(self, epoch, logs=None):
         self._labelled = None
@@ -84,29 +84,32 @@ class FitCallback(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         compiled = self.model.compiled_tasks
+        seen = compiled.nonfinite_tracker.seen()
         if not self.model.stop_training:  # else a callback such as `TerminateOnNaN` came first
             raise_faulty_inputs(self.model, "a training step")
-            raise_nonfinite(self.model)
-        warn_nonfinite(self.model, epoch)
-        nonfinite, _ = compiled.nonfinite_tracker.seen()
+            raise_nonfinite(self.model, seen)
+        warn_nonfinite(self.model, seen, epoch)
+        logs = {} if logs is None else logs
+        if any(math.isnan(logs.get(f"{task}_loss", math.nan)) for task in compiled.tasks):
+            self._warn_of_unlabelled(epoch, seen[0])
+        if not self._told_of_weights:
+            self._told_of_weights = warn_starved(compiled, logs, epoch)
+        compiled.weighting.end_epoch(logs)
+
+    def _warn_of_unlabelled(self, epoch, nonfinite):
         self._read()
         for task, count in self._labelled.items():
-            if count == 0 and task not in compiled.left_out and not nonfinite[task]:
+            if count == 0 and task not in self.model.compiled_tasks.left_out and not nonfinite[task]:
                 warnings.warn(
                     f"Task '{task}' had no labelled example in epoch {epoch + 1}: it was not trained, and its losses "
                     "and metrics of this epoch are NaN.",
-                    stacklevel=2,
+                    stacklevel=3,
                 )
-        if not self._told_of_weights:
-            warn_starved(compiled, self._starved, epoch)
-            self._told_of_weights = bool(self._starved)
-        compiled.weighting.end_epoch(logs)
 
     def _read(self):
-        """Keeps what the trackers say of the epoch's steps."""
+        """Keeps the number of each task's labelled examples in the epoch's steps."""
         if self._labelled is None:
             self._labelled = labelled(self.model, "train_step")
-            self._starved = [] if self._told_of_weights else starved_tasks(self.model.compiled_tasks)
 
 
 class Freezing:

@@ -79,13 +79,9 @@ class Options:
 
     def checked_loss_weights(self, loss_weights):
         """List of the static weights, numbers or variables; 1 where none is given."""
-        loss_weights = self._in_order({} if loss_weights is None else loss_weights, "loss_weights", self.tasks)
-        if not isinstance(loss_weights, dict):
-            raise ValueError(
-                f"`loss_weights` should be a dict keyed by task, or a list in the order of the tasks "
-                f"{list(self.tasks)}. Received: loss_weights={loss_weights!r}"
-            )
-        _check_tasks(loss_weights, "loss_weights", self.tasks)
+        what = f"keyed by task, or a list in the order of the tasks {list(self.tasks)}"
+        loss_weights = self._in_order(loss_weights, "loss_weights", self.tasks)
+        loss_weights = _dict(loss_weights, "loss_weights", self.tasks, what)
         for task, weight in loss_weights.items():
             value = ops.convert_to_numpy(weight) if hasattr(weight, "__array__") else weight
             value = value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
@@ -150,13 +146,8 @@ class Options:
         }
 
     def _sample_space(self, sample_space):
-        sample_space = {} if sample_space is None else sample_space
-        if not isinstance(sample_space, dict):
-            raise ValueError(
-                "`sample_space` should be a dict from task to the task whose label must be 1. "
-                f"Received: sample_space={sample_space!r}"
-            )
-        _check_tasks(sample_space, "sample_space", self.outputs)  # of outputs without a loss, for their metrics
+        # Of outputs without a loss too, for their metrics.
+        sample_space = _dict(sample_space, "sample_space", self.outputs, "from task to the task whose label must be 1")
         for task, condition in sample_space.items():
             if condition not in self.outputs or condition == task:
                 raise ValueError(
@@ -166,13 +157,7 @@ class Options:
         return sample_space
 
     def _class_weight(self, class_weight):
-        class_weight = {} if class_weight is None else class_weight
-        if not isinstance(class_weight, dict):
-            raise ValueError(
-                "`class_weight` should be a dict from task to a dict from class to weight. "
-                f"Received: class_weight={class_weight!r}"
-            )
-        _check_tasks(class_weight, "class_weight", self.tasks)
+        class_weight = _dict(class_weight, "class_weight", self.tasks, "from task to a dict from class to weight")
         for task, by_class in class_weight.items():
             if not isinstance(by_class, dict) or not by_class:
                 raise ValueError(
@@ -196,6 +181,15 @@ class Options:
             f"`{argument}` should be a dict keyed by task, or a list with an entry for each task of "
             f"{list(self.outputs)}. Received: {argument}={given!r}"
         )
+
+
+def _dict(given, argument, tasks, what):
+    """A dict keyed by task; empty where nothing is given."""
+    given = {} if given is None else given
+    if not isinstance(given, dict):
+        raise ValueError(f"`{argument}` should be a dict {what}. Received: {argument}={given!r}")
+    _check_tasks(given, argument, tasks)
+    return given
 
 
 def _check_tasks(given, argument, tasks):

@@ -8,13 +8,22 @@ import numpy as np
 from keras import ops
 
 
-class TaskMeans(keras.metrics.Metric):
+class Tracker(keras.metrics.Metric):
+    """A metric that starts from 0 at little cost, since each `fit` and each epoch does."""
+
+    def reset_state(self):
+        for variable in self.variables:
+            variable.assign(np.zeros(variable.shape, "float32"))
+
+
+class TaskMeans(Tracker):
     """Weighted means of K numbers, one for each task, in the logs by name.
 
     Args:
         tasks: Tuple of K task names.
         suffix: String. The logs are named `<task>_<suffix>`.
-        empty: Float. What is logged where nothing was counted. Defaults to 0.
+        empty: 0 or NaN. What is logged where nothing was counted. Defaults
+            to 0.
     """
 
     def __init__(self, tasks, suffix, empty=0.0):
@@ -32,19 +41,14 @@ class TaskMeans(keras.metrics.Metric):
 
     def means(self):
         """The means so far, of shape `(K,)`; `empty` where nothing was counted."""
-        means = ops.divide_no_nan(self.totals.value, self.counts.value)
-        return ops.where(self.counts.value > 0, means, ops.full_like(means, self._empty))
-
-    def numpy(self):
-        """The means so far as an array, 0 where nothing was counted."""
-        totals, counts = (ops.convert_to_numpy(v.value) for v in (self.totals, self.counts))
-        return np.divide(totals, counts, out=np.zeros_like(totals), where=counts > 0)
+        totals, counts = self.totals.value, self.counts.value
+        return ops.divide_no_nan(totals, counts) if self._empty == 0 else ops.divide(totals, counts)  # 0 / 0 is NaN
 
     def result(self):
         return dict(zip(self.log_names, ops.unstack(self.means()), strict=True))
 
 
-class TaskPairs(keras.metrics.Metric):
+class TaskPairs(Tracker):
     """Mean cosine of every pair of task gradients, and how often it is negative.
 
     The logs are `grad_cosine_<task>_<task>`, a mean over the steps in which
@@ -87,7 +91,7 @@ class TaskPairs(keras.metrics.Metric):
         return {**dict(zip(self.names, ops.unstack(means), strict=True)), "conflict_rate": rate}
 
 
-class TotalLoss(keras.metrics.Metric):
+class TotalLoss(Tracker):
     """The static-weights total: `sum_k c_k L_k` and what layers add.
 
     It is made of the tasks' means, so it agrees with the logged task losses
@@ -97,31 +101,31 @@ class TotalLoss(keras.metrics.Metric):
     Args:
         task_losses: A `TaskMeans` of the task losses.
         static_weights: `StaticWeights`.
-        empty: Function that gives the total where no task has a labelled
-            example.
+        empty_is_nan: Function that says whether the total is NaN, not 0,
+            where no task has a labelled example.
     """
 
-    def __init__(self, task_losses, static_weights, empty):
+    def __init__(self, task_losses, static_weights, empty_is_nan):
         super().__init__(name="loss")
 
         # A closure: attributes would be tracked, and their variables reset, twice.
         def tasks_total():
-            counted = task_losses.counts.value > 0
-            terms = ops.where(counted, ops.multiply(task_losses.means(), static_weights.value), 0.0)
-            return ops.where(ops.any(counted), ops.sum(terms), ops.cast(empty(), terms.dtype))
+            totals, counts = task_losses.totals.value, task_losses.counts.value
+            total = ops.sum(ops.divide_no_nan(totals, counts) * static_weights.value)
+            return ops.where(ops.any(counts > 0), total, np.nan) if empty_is_nan() else total
 
         self._tasks_total = tasks_total
-        self.added = keras.metrics.Mean(name="added", dtype="float32")
+        self.added = self.add_weight(shape=(2,), initializer="zeros", name="added")  # their sum, and the examples
 
     def update_state(self, added, batch_size):
         """Adds one batch's regularization and `add_loss` terms."""
-        self.added.update_state(added, sample_weight=batch_size)
+        self.added.assign_add(ops.stack([ops.cast(added, "float32") * batch_size, batch_size]))
 
     def result(self):
-        return ops.add(self._tasks_total(), self.added.result())
+        return self._tasks_total() + ops.divide_no_nan(*ops.unstack(self.added.value))
 
 
-class FaultyInputs(keras.metrics.Metric):
+class FaultyInputs(Tracker):
     """Whether inputs had NaN or infinities. Has no logs."""
 
     log_names = ()
@@ -144,7 +148,7 @@ class FaultyInputs(keras.metrics.Metric):
         return {}
 
 
-class NonFiniteSteps(keras.metrics.Metric):
+class NonFiniteSteps(Tracker):
     """Steps whose numbers were not finite, by task.
 
     The logs are `<task>_nonfinite`, the number of steps in which a task's loss

@@ -6,10 +6,10 @@ import warnings
 import keras
 from keras import ops
 
+from keras_mtl.losses.arrays import by_task, check_lengths
 from keras_mtl.losses.task_losses import TaskLosses
-from keras_mtl.training.arrays import arrays_of, by_task
 from keras_mtl.training.compiled import Compiled
-from keras_mtl.training.faults import raise_faulty_inputs, raise_nonfinite, warn_unlabelled
+from keras_mtl.training.faults import check_finite, raise_faulty_inputs, raise_nonfinite, warn_unlabelled
 from keras_mtl.training.fit_callback import FitCallback, with_callbacks
 from keras_mtl.training.options import Options
 from keras_mtl.training.trackers import names_of
@@ -371,7 +371,7 @@ class TaskTrainer(keras.Model):
         self._check_ready("fit")
         self._check_class_weight(class_weight)
         x, steps, brought = self._prepared(x, steps_per_epoch)
-        y, sample_weight = arrays_of(x, y, sample_weight, self.compiled_tasks)
+        y, sample_weight = self._arrays(x, y, sample_weight)
         validation_data, val_steps, _ = self._prepared(validation_data, training=False)
         validation_data = self._validation_arrays(validation_data)
         callbacks = with_callbacks([*self.own_callbacks(), *brought], callbacks)
@@ -406,7 +406,7 @@ class TaskTrainer(keras.Model):
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         self._check_ready("train_on_batch")
         self._check_class_weight(class_weight)
-        y, sample_weight = arrays_of(x, y, sample_weight, self.compiled_tasks)
+        y, sample_weight = self._arrays(x, y, sample_weight)
         logs = super().train_on_batch(x, y, sample_weight, class_weight, return_dict=True)
         raise_faulty_inputs(self, "a training step")
         raise_nonfinite(self)
@@ -429,7 +429,7 @@ class TaskTrainer(keras.Model):
         if not in_fit:  # else `fit` has prepared it
             x, prepared_steps, _ = self._prepared(x, training=False)
             steps = steps or prepared_steps
-            y, sample_weight = arrays_of(x, y, sample_weight, self.compiled_tasks)
+            y, sample_weight = self._arrays(x, y, sample_weight)
         with self._evaluation():
             logs = super().evaluate(
                 x, y, batch_size, verbose, sample_weight, steps, callbacks, return_dict=True, **kwargs
@@ -440,7 +440,7 @@ class TaskTrainer(keras.Model):
 
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
         self._check_ready("test_on_batch")
-        y, sample_weight = arrays_of(x, y, sample_weight, self.compiled_tasks)
+        y, sample_weight = self._arrays(x, y, sample_weight)
         with self._evaluation():
             logs = super().test_on_batch(x, y, sample_weight, return_dict=True)
         return logs if return_dict else self._as_list(logs)
@@ -472,7 +472,22 @@ class TaskTrainer(keras.Model):
                 "`validation_data` should have labels, as `(x, y)` or `(x, y, sample_weight)`. "
                 f"Received: a {type(validation_data).__name__} of {len(validation_data)} entries"
             )
-        return x, *arrays_of(x, y, sample_weight, self.compiled_tasks)
+        return x, *self._arrays(x, y, sample_weight)
+
+    def _arrays(self, x, y, sample_weight):
+        """Labels and weights as Keras wants them: dicts of arrays, with weights for every task in `y`."""
+        compiled = self.compiled_tasks
+        if compiled.inputs_tracker is not None:
+            check_finite(x)
+        y, sample_weight = by_task(y, "y", compiled), by_task(sample_weight, "sample_weight", compiled)
+        check_lengths(x, y, sample_weight)
+        compiled.check_columns(y)
+        if not isinstance(y, dict) or not isinstance(sample_weight, dict):
+            return y, sample_weight
+        unknown = [key for key in sample_weight if key not in self.tasks]
+        if unknown:
+            raise ValueError(f"The keys of `sample_weight` should be tasks: {self.tasks}. Received: {unknown}")
+        return y, {key: sample_weight.get(key) for key in y}
 
     def _check_class_weight(self, class_weight):
         if class_weight is not None and len(self.tasks) > 1:

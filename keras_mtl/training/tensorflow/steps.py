@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_mtl.layers.stage import layers_called_by
-from keras_mtl.training.arrays import by_task
+from keras_mtl.losses.arrays import by_task
 from keras_mtl.training.tensorflow import max_pooling, sparse_gradients
 from keras_mtl.training.tensorflow.batches import number_of_rows, rows_apart
 from keras_mtl.training.tensorflow.feature_gradients import FeatureGradients

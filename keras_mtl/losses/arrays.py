@@ -6,32 +6,6 @@ import keras
 import numpy as np
 
 
-def arrays_of(x, y, sample_weight, compiled):
-    """Labels and weights as Keras wants them, and a look at what can be seen before the first step.
-
-    Args:
-        x: Inputs, as `fit` takes them.
-        y: Labels, same.
-        sample_weight: Weights, same.
-        compiled: The model's `Compiled`.
-
-    Returns:
-        Tuple of labels and weights from `by_task`, with an entry in the
-        weights for every task in the labels.
-    """
-    if compiled.inputs_tracker is not None:
-        check_finite(x)
-    y, sample_weight = by_task(y, "y", compiled), by_task(sample_weight, "sample_weight", compiled)
-    check_lengths(x, y, sample_weight)
-    compiled.check_columns(y)
-    if isinstance(y, dict) and isinstance(sample_weight, dict):
-        unknown = [key for key in sample_weight if key not in compiled.outputs]
-        if unknown:
-            raise ValueError(f"The keys of `sample_weight` should be tasks: {compiled.outputs}. Received: {unknown}")
-        sample_weight = {key: sample_weight.get(key) for key in y}
-    return y, sample_weight
-
-
 def by_task(given, argument, compiled):
     """Labels or sample weights as a dict from task to array, in which `None` stays `None`.
 
@@ -152,32 +126,3 @@ def _length(array):
         return int(shape[0])
     except (TypeError, ValueError, IndexError):  # of unknown rank or size
         return None
-
-
-def check_finite(x):
-    """Raises where an array of inputs has NaN or infinities.
-
-    Args:
-        x: Inputs, as `fit` takes them. What is no NumPy array is looked at in
-            the step.
-    """
-    for array in keras.tree.flatten(x):
-        if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
-            continue
-        # A sum is quick, and is not finite where an entry is not.
-        with np.errstate(invalid="ignore", over="ignore"):
-            if np.isfinite(array.sum(dtype="float64")):
-                continue
-        nan, infinite = int(np.isnan(array).sum()), int(np.isinf(array).sum())
-        if nan or infinite:
-            found = [f"{nan} NaN"] * bool(nan) + [f"{infinite} infinite entries"] * bool(infinite)
-            found = " and ".join(found)
-            raise ValueError(
-                f"`x` should be finite. Received: an array of shape {array.shape} with {found}. {LET_PASS}"
-            )
-
-
-LET_PASS = (
-    "Labels may be missing, inputs may not, unless layers of the model fill or clip them: "
-    "`compile(check_inputs=False)` lets them pass."
-)
