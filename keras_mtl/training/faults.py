@@ -1,10 +1,12 @@
-"""What went wrong in training or evaluation: raised or warned of, as the trackers tell the host."""
+"""What goes wrong in training or evaluation: counted in the steps, then raised or warned of on the host."""
 
 import warnings
 
 import keras
 import numpy as np
 from keras import ops
+
+from keras_mtl.metrics._trackers import Tracker
 
 _SHARE = 0.01
 _LET_PASS = (
@@ -15,6 +17,74 @@ _ADVICE = (
     "Look for NaN or infinity in the inputs, for NaN labels that `missing` does not name, or for a learning rate that "
     "is too high."
 )
+
+
+class FaultyInputs(Tracker):
+    """Whether inputs had NaN or infinities. Has no logs."""
+
+    log_names = ()
+
+    def __init__(self):
+        super().__init__(name="faulty_inputs")
+        self.steps = self.add_weight(shape=(2,), initializer="zeros", name="steps")
+
+    def update_state(self, nan, infinite):
+        """Adds a step: two boolean scalars."""
+        self.steps.assign_add(ops.cast(ops.stack([nan, infinite]), "float32"))
+
+    def seen(self):
+        """`"NaN"`, `"infinity"`, `"NaN or infinity"` or `None`: what there was."""
+        nan, infinite = ops.convert_to_numpy(self.steps.value) > 0
+        found = ["NaN"] * bool(nan) + ["infinity"] * bool(infinite)
+        return " or ".join(found) or None
+
+    def result(self):
+        return {}
+
+
+class NonFiniteSteps(Tracker):
+    """Steps whose numbers were not finite, by task.
+
+    The logs are `<task>_nonfinite`, the number of steps in which a task's loss
+    or gradient was NaN or infinite, and `skipped_steps`, the number of those
+    that were left out whole. None where `logged` is False.
+
+    Args:
+        tasks: Tuple of K task names.
+        logged: Boolean. Whether there are logs.
+    """
+
+    def __init__(self, tasks, logged):
+        super().__init__(name="nonfinite")
+        self.tasks = tuple(tasks)
+        self.logged = logged
+        self.log_names = (*(f"{task}_nonfinite" for task in tasks), "skipped_steps") if logged else ()
+        # The tasks' steps and, last, those left out: one variable, since every step adds to it.
+        self.steps = self.add_weight(shape=(len(tasks) + 1,), initializer="zeros", name="steps")
+
+    def update_state(self, wrong, skipped, replicas=1):
+        """Adds one step.
+
+        Args:
+            wrong: Boolean tensor of shape `(K,)`.
+            skipped: Boolean scalar.
+            replicas: Integer. How many count the same step.
+        """
+        self.steps.assign_add(ops.cast(ops.concatenate([wrong, skipped[None]]), "float32") / replicas)
+
+    def any(self):
+        """Whether a step was left out."""
+        return self.steps[-1] > 0
+
+    def seen(self):
+        """Dict from task to the number of its steps, and the number of steps left out."""
+        *counts, skipped = (round(n) for n in ops.convert_to_numpy(self.steps).tolist())
+        return dict(zip(self.tasks, counts, strict=True)), skipped
+
+    def result(self):
+        if not self.logged:
+            return {}
+        return dict(zip(self.log_names, ops.unstack(self.steps.value), strict=True))
 
 
 def labelled(model, step):

@@ -8,11 +8,11 @@ from keras import ops
 
 from keras_mtl.losses.arrays import by_task, check_lengths
 from keras_mtl.losses.task_losses import TaskLosses
+from keras_mtl.metrics._trackers import names_of
 from keras_mtl.training.compiled import Compiled
 from keras_mtl.training.faults import check_finite, raise_faulty_inputs, raise_nonfinite, warn_unlabelled
 from keras_mtl.training.fit_callback import FitCallback, with_callbacks
 from keras_mtl.training.options import Options
-from keras_mtl.training.trackers import names_of
 
 
 class TaskTrainer(keras.Model):
