@@ -266,7 +266,7 @@ class Fingerprint:
         steps = int(keras.ops.convert_to_numpy(optimizer.iterations)) if optimizer.built else 0
         self._weights(model.weights if self._initial_weights or steps else model.non_trainable_weights)
         compiled = model.compiled_tasks
-        self._read(compiled.options, "compile")
+        self._read(compiled.options.given, "compile")
         self._read([optimizer, steps], "optimizer")
         self._read(compiled.static_weights, name)
         replicas = getattr(model.distribute_strategy, "num_replicas_in_sync", 1)

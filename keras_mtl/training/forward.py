@@ -7,9 +7,9 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
+from keras_mtl.losses.task_losses import TaskBatch
+from keras_mtl.penalties._of_model import PenaltyBatch
 from keras_mtl.training.backends import core
-from keras_mtl.training.penalties import PenaltyBatch
-from keras_mtl.training.task_losses import TaskBatch
 
 
 def key(variable):

@@ -4,7 +4,7 @@ from keras import ops
 
 from keras_mtl._keras_private import layers_of, layers_within, micro_steps_of
 from keras_mtl.training.backends import core
-from keras_mtl.training.epoch import is_all_or_nothing
+from keras_mtl.training.faults import is_all_or_nothing
 from keras_mtl.training.places import loss_is_scaled, sum_of
 
 

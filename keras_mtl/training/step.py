@@ -5,9 +5,9 @@ import functools
 import keras
 from keras import ops
 
+from keras_mtl.losses.arrays import by_task
 from keras_mtl.training import places
 from keras_mtl.training.apply import apply_gradients
-from keras_mtl.training.arrays import by_task
 from keras_mtl.training.backends import core
 from keras_mtl.training.forward import SecondPasses, added_losses, mean_losses, overridden_loss, total_of
 from keras_mtl.training.guard import StepGuard

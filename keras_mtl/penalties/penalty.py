@@ -16,7 +16,8 @@ class Penalty(keras.layers.Layer):
     is R. The column is an entry of `y` that is no task. It is read in training and evaluation,
     never by `predict`.
 
-    Subclasses implement `measure(labels, column)`, and `check_task` where not every task will do.
+    Subclasses implement `measure(labels, column)`, and `check_task` or `check_column` where not every task or
+    column will do.
 
     Args:
         column: String. Key of the column in `y`.
@@ -62,6 +63,15 @@ class Penalty(keras.layers.Layer):
             shape: Shape of the task's output.
         """
         del task, loss, shape
+
+    def check_column(self, task, values):
+        """Raises where a column that `fit` or `evaluate` was given does not suit the penalty.
+
+        Args:
+            task: String.
+            values: Array. The whole column, as `y` has it.
+        """
+        del task, values
 
     def measure(self, labels, column):
         """Computes R on a batch.

@@ -1,4 +1,4 @@
-"""How the values of a loss or metric function lie along its labels, found by calling it on a few random numbers."""
+"""How a loss or metric function reads labels: the shapes that it takes, and how its values lie along them."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,7 +7,8 @@ import numpy as np
 from keras import losses as keras_losses
 from keras import ops
 
-from keras_mtl.training.resolve import OF_VECTORS, FunctionLoss, crossentropy, is_elementwise
+from keras_mtl.losses.alignment import static_shape
+from keras_mtl.losses.names import OF_VECTORS, FunctionLoss, crossentropy, is_elementwise
 
 _SIZES = (3, 5, 7, 11, 13, 17, 19)  # all different, so that an axis is known by its size
 
@@ -163,3 +164,42 @@ def _class_axis_of_ids(loss, shape) -> int:
         f"last one. Received: predictions of shape {shape}. `keras.losses.CategoricalCrossentropy` takes axis=1 with "
         "one-hot labels; `keras.layers.Permute` in the head puts classes last"
     )
+
+
+def check_label_shape(task, loss, layout, y_true, y_pred):
+    """Raises where a built-in loss would broadcast labels that do not belong to its predictions, or fail obscurely.
+
+    A last axis of 1 may be there or not, as in Keras, unless it is the axis
+    along which the loss compares vectors; what is unknown fits. Losses of the
+    user's own take what they take.
+
+    Args:
+        task: String. The task.
+        loss: `keras.losses.Loss`.
+        layout: Its `LossLayout`.
+        y_true: Labels of the task.
+        y_pred: Predictions of the task.
+    """
+    y_true = y_true if hasattr(y_true, "shape") else np.asarray(y_true)
+    given, predicted = static_shape(y_true), static_shape(y_pred)
+    if given is None or predicted is None:
+        return
+    if isinstance(loss, keras_losses.SparseCategoricalCrossentropy):
+        axis = layout.class_axis
+        wanted = [predicted[:axis] + middle + predicted[axis + 1 :] for middle in ((), (1,))]
+    elif isinstance(loss, OF_VECTORS):
+        wanted = [predicted, (*predicted, 1)]
+    elif is_elementwise(loss):
+        wanted = [predicted, (*predicted, 1)] + [predicted[:-1]] * (predicted[-1] == 1 and len(predicted) > 1)
+    else:
+        return
+    if not any(_fits(given, one) for one in wanted):
+        raise ValueError(
+            f"The labels of task '{task}' should have the shape {wanted[0]} under loss {type(loss).__name__}, whose "
+            f"predictions are of shape {predicted}. Received: labels of shape {given}"
+        )
+
+
+def _fits(given, wanted):
+    same_rank = len(given) == len(wanted)
+    return same_rank and all(None in (n, m) or n == m for n, m in zip(given, wanted, strict=True))

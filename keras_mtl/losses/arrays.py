@@ -126,32 +126,3 @@ def _length(array):
         return int(shape[0])
     except (TypeError, ValueError, IndexError):  # of unknown rank or size
         return None
-
-
-def check_finite(x):
-    """Raises where an array of inputs has NaN or infinities.
-
-    Args:
-        x: Inputs, as `fit` takes them. What is no NumPy array is looked at in
-            the step.
-    """
-    for array in keras.tree.flatten(x):
-        if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
-            continue
-        # A sum is quick, and is not finite where an entry is not.
-        with np.errstate(invalid="ignore", over="ignore"):
-            if np.isfinite(array.sum(dtype="float64")):
-                continue
-        nan, infinite = int(np.isnan(array).sum()), int(np.isinf(array).sum())
-        if nan or infinite:
-            found = [f"{nan} NaN"] * bool(nan) + [f"{infinite} infinite entries"] * bool(infinite)
-            found = " and ".join(found)
-            raise ValueError(
-                f"`x` should be finite. Received: an array of shape {array.shape} with {found}. {LET_PASS}"
-            )
-
-
-LET_PASS = (
-    "Labels may be missing, inputs may not, unless layers of the model fill or clip them: "
-    "`compile(check_inputs=False)` lets them pass."
-)

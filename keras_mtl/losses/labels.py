@@ -7,8 +7,8 @@ import numpy as np
 from keras import backend, ops
 
 from keras_mtl._keras_private import mask_of
-from keras_mtl.training.alignment import static_shape, to_rank, with_last_axis
-from keras_mtl.training.loss_layout import LossLayout
+from keras_mtl.losses.alignment import static_shape, to_rank, with_last_axis
+from keras_mtl.losses.layout import LossLayout
 
 
 class Labels(NamedTuple):

@@ -8,16 +8,15 @@ from keras import losses as keras_losses
 from keras import ops
 
 from keras_mtl._keras_private import mask_of
-from keras_mtl.training.alignment import (
+from keras_mtl.losses.alignment import (
     as_single_entries,
     mask_of_values,
     static_shape,
     weight_of_values,
     without_last_axis,
 )
-from keras_mtl.training.label_shapes import check_label_shape
-from keras_mtl.training.labels import Labels, read_labels
-from keras_mtl.training.loss_layout import LossLayout, layout_of_loss
+from keras_mtl.losses.labels import Labels, read_labels
+from keras_mtl.losses.layout import LossLayout, check_label_shape, layout_of_loss
 
 
 class TaskBatch(NamedTuple):

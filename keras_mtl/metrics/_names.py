@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import backend, ops
 
-from keras_mtl.training.alignment import (
+from keras_mtl.losses.alignment import (
     aligned,
     as_single_entries,
     folded_axes,
@@ -15,8 +15,8 @@ from keras_mtl.training.alignment import (
     to_rank,
     weight_of_values,
 )
-from keras_mtl.training.loss_layout import LossLayout, layout_of_function
-from keras_mtl.training.resolve import crossentropy, label_kind
+from keras_mtl.losses.layout import LossLayout, layout_of_function
+from keras_mtl.losses.names import crossentropy, label_kind
 
 
 class FunctionMetric(keras.metrics.Mean):

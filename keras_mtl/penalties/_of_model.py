@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mtl.training.penalty import Penalty
+from keras_mtl.penalties.penalty import Penalty
 
 
 class PenaltyBatch(NamedTuple):
