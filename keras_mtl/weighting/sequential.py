@@ -88,7 +88,7 @@ class Sequential(Weighting):
         return self.stages[-1].place(places, model)
 
     def rule(self, gradients, step):
-        return self._kind.rule(self, gradients, step)
+        return self.kind.rule(self, gradients, step)
 
     def solves_now(self):
         return self.stages[-1].solves_now()
@@ -100,12 +100,13 @@ class Sequential(Weighting):
         return self.stages[-1].in_turns(solve, present)
 
     def follow(self, step, update, if_optimizer_steps, losses_again):
-        self._kind.follow(self, step, update, if_optimizer_steps, losses_again)
+        self.kind.follow(self, step, update, if_optimizer_steps, losses_again)
 
     @property
-    def _kind(self):
+    def kind(self):
+        """The class whose rule the composition follows: that of the last weighting that is no composition."""
         last = self.stages[-1]
-        return last._kind if isinstance(last, Sequential) else type(last)
+        return last.kind if isinstance(last, Sequential) else type(last)
 
     def set_tasks(self, tasks, kinds):
         for stage in self.stages:
