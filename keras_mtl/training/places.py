@@ -192,6 +192,9 @@ class Heads(Parameters):
     def targets(self):
         return []
 
+    def _of_batch(self, gradients):
+        return gradients  # of nothing
+
 
 class Features(Parameters):
     """Task gradients of the shared features: one backward pass of the trunk.

@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 CHOICES = ("plain sum", "UPGrad", "UPGrad, one task at a time", "MGDA", "PCGrad", "FairGrad", "CAGrad", "NashMTL")
-NEEDS = {"CAGrad": "cvxpy", "NashMTL": "cvxpy"}
+NEEDS = {"CAGrad": ("cvxpy",), "NashMTL": ("cvxpy", "ecos")}
 
 
 def available():
@@ -18,7 +18,7 @@ def available():
 
 def choices():
     """Those of `CHOICES` whose solvers are installed."""
-    return tuple(name for name in CHOICES if name not in NEEDS or importlib.util.find_spec(NEEDS[name]))
+    return tuple(name for name in CHOICES if all(importlib.util.find_spec(need) for need in NEEDS.get(name, ())))
 
 
 def device():
