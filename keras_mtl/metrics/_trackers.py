@@ -111,7 +111,7 @@ class TotalLoss(Tracker):
         # A closure: attributes would be tracked, and their variables reset, twice.
         def tasks_total():
             totals, counts = task_losses.totals.value, task_losses.counts.value
-            total = ops.sum(ops.divide_no_nan(totals, counts) * static_weights.value)
+            total = ops.sum(ops.multiply(ops.divide_no_nan(totals, counts), static_weights.value))
             return ops.where(ops.any(counts > 0), total, np.nan) if empty_is_nan() else total
 
         self._tasks_total = tasks_total
@@ -122,7 +122,7 @@ class TotalLoss(Tracker):
         self.added.assign_add(ops.stack([ops.cast(added, "float32") * batch_size, batch_size]))
 
     def result(self):
-        return self._tasks_total() + ops.divide_no_nan(*ops.unstack(self.added.value))
+        return ops.add(self._tasks_total(), ops.divide_no_nan(*ops.unstack(self.added.value)))
 
 
 def names_of(tracker):
