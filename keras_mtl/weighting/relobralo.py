@@ -88,7 +88,7 @@ class ReLoBRaLo(Weighting):
         if self.rho < 1:
             draw = keras.random.uniform((), dtype="float32", seed=self.seed_generator)
             kept = ops.where(draw < self.rho, kept, self._balance(losses, self.first_losses, known))
-        alpha = ops.where(self.steps < 2, 0.0, self.alpha)
+        alpha = self.alpha * ops.cast(self.steps >= 2, "float32")
         weights = alpha * kept + (1.0 - alpha) * self._balance(losses, self.last_losses, known)
         return ops.where(known > 0, weights, self.current_weights) * present
 
