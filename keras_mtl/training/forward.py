@@ -42,7 +42,7 @@ class Forward(NamedTuple):
     scale: object
     y_pred: dict
 
-    def differentiate(self, objective, variables, losses=None):
+    def differentiate(self, objective, variables, losses=None, in_parts=False):
         """Takes the derivatives of what a weighting minimizes.
 
         Args:
@@ -50,6 +50,8 @@ class Forward(NamedTuple):
                 of the losses, where these are given.
             variables: List of the variables that it reads.
             losses: Tensor of shape `(K,)` or `None`.
+            in_parts: Boolean. Whether each replica has its part of the scalar,
+                not the whole. Defaults to `False`.
 
         Returns:
             Tuple of the slopes by the losses, of shape `(K,)`; a dict of the
@@ -63,8 +65,9 @@ class Forward(NamedTuple):
 
         pullback = core.Pullback(function, variables, [] if losses is None else [losses])
         found, slopes = pullback.of(0) if variables or losses is not None else ([], [])
-        # Every replica has the whole gradient, and the optimizer sums them.
-        found = [g if g is None else core.scale(g, self.scale / core.replicas()) for g in found]
+        # The optimizer sums the gradients of the replicas.
+        scale = self.scale if in_parts else self.scale / core.replicas()
+        found = [g if g is None else core.scale(g, scale) for g in found]
         return (*slopes, None)[0], dict(zip(map(key, variables), found, strict=True)), pullback.aux
 
 

@@ -1,5 +1,7 @@
 """The second stage of a training step: where the tasks' gradients are taken, and how they are put together again."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -272,9 +274,10 @@ class Features(Parameters):
             float32 tensor of shape `(K, B, D)`.
         """
         size = ops.shape(self.features[0])[0]
+        # Sizes are said: of an unknown one, or of no examples as a replica may have, there is none to infer.
         parts = [
-            ops.reshape(ops.cast(rows.matrix(), "float32"), (len(self.tasks), size, -1))
-            for rows in self.gradients.of_targets
+            ops.reshape(ops.cast(rows.matrix(), "float32"), (len(self.tasks), size, math.prod(feature.shape[1:])))
+            for rows, feature in zip(self.gradients.of_targets, self.features, strict=True)
         ]
         return ops.concatenate(parts, axis=2)
 
