@@ -31,6 +31,11 @@ def layers_directly_within(layer: keras.layers.Layer) -> list:
     return layer._flatten_layers(include_self=False, recursive=False)
 
 
+def forget_losses(layer: keras.layers.Layer) -> None:
+    """Drops what a layer and all layers within it have added to the loss so far, as a call of the layer does."""
+    layer._clear_losses()
+
+
 class OwnVariables(NamedTuple):
     """The variables of a layer without those of layers within it.
 

@@ -37,6 +37,16 @@ def test_layers_directly_within():
     assert layer.forward_layer.cell in private.layers_within(layer)
 
 
+@rests_on("Layer._clear_losses", "forget_losses")
+def test_forget_losses():
+    inner = keras.layers.ActivityRegularization(l2=1.0)
+    outer = keras.Sequential([keras.Input((2,)), inner, keras.layers.Dense(1, kernel_regularizer="l2")])
+    outer(np.ones((1, 2), "float32"))
+    assert len(outer.losses) == 2
+    private.forget_losses(outer)
+    assert len(outer.losses) == 1 and not inner.losses  # the regularizer of the kernel stays
+
+
 @rests_on("Layer._trainable_variables, Layer._non_trainable_variables", "own_variables")
 def test_own_variables():
     layer = keras.layers.BatchNormalization()

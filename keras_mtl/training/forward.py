@@ -42,7 +42,7 @@ class Forward(NamedTuple):
     scale: object
     y_pred: dict
 
-    def differentiate(self, objective, variables, losses=None):
+    def differentiate(self, objective, variables, losses=None, in_parts=False):
         """Takes the derivatives of what a weighting minimizes.
 
         Args:
@@ -50,6 +50,8 @@ class Forward(NamedTuple):
                 of the losses, where these are given.
             variables: List of the variables that it reads.
             losses: Tensor of shape `(K,)` or `None`.
+            in_parts: Boolean. Whether each replica has its part of the scalar,
+                not the whole. Defaults to `False`.
 
         Returns:
             Tuple of the slopes by the losses, of shape `(K,)`; a dict of the
@@ -63,20 +65,19 @@ class Forward(NamedTuple):
 
         pullback = core.Pullback(function, variables, [] if losses is None else [losses])
         found, slopes = pullback.of(0) if variables or losses is not None else ([], [])
-        # Every replica has the whole gradient, and the optimizer sums them.
-        found = [g if g is None else core.scale(g, self.scale / core.replicas()) for g in found]
+        # The optimizer sums the gradients of the replicas.
+        scale = self.scale if in_parts else self.scale / core.replicas()
+        found = [g if g is None else core.scale(g, scale) for g in found]
         return (*slopes, None)[0], dict(zip(map(key, variables), found, strict=True)), pullback.aux
 
 
-def scaled_losses(model, data, y_pred, trunk=None, tasks_alone=False):
+def scaled_losses(model, data, y_pred, tasks_alone=False):
     """The losses that a step differentiates.
 
     Args:
         model: A compiled `MultiTaskModel`.
         data: Tuple `(x, y, sample_weight)`.
         y_pred: Dict from task to predictions.
-        trunk: The model's half before the features, where its losses are
-            differentiated apart. Defaults to `None`.
         tasks_alone: Boolean. Whether what layers, regularizers and penalties
             add is left out. Defaults to `False`.
 
@@ -88,7 +89,6 @@ def scaled_losses(model, data, y_pred, trunk=None, tasks_alone=False):
     compiled, (x, y, sample_weight) = model.compiled_tasks, data
     # Before replicas meet: they keep what layers add in one list.
     added = None if tasks_alone else added_losses(model)
-    of_trunk = None if tasks_alone or trunk is None else added_losses(trunk)
     batch = compiled.task_losses(y, y_pred, sample_weight, training=True)
     penalties = terms = None
     if not tasks_alone:
@@ -100,7 +100,6 @@ def scaled_losses(model, data, y_pred, trunk=None, tasks_alone=False):
     outputs = [loss * scale for loss in each]
     more = total_of(added, penalties and penalties.total)
     if more is not None:
-        more = more if of_trunk is None else more - of_trunk
         outputs.append(more * scale / core.replicas())
     losses = ops.stop_gradient(ops.stack(each))
     return outputs, Forward(batch, losses, present, ops.isfinite(losses), added, penalties, scale, y_pred)
@@ -128,6 +127,14 @@ def mean_losses(compiled, batch):
 def added_losses(model):
     """Sum of what layers and regularizers add to the loss; `None` where they add nothing."""
     losses = [ops.cast(loss, "float32") for loss in model.losses]
+    return ops.sum(ops.stack(losses)) if losses else None
+
+
+def losses_of_calls(model):
+    """Sum of what layers have added to the loss when called, without regularizers of variables; `None` for nothing."""
+    of_variables = sum(variable.regularizer is not None for variable in model.trainable_weights)
+    losses = [ops.cast(loss, "float32") for loss in model.losses]
+    losses = losses[: len(losses) - of_variables]  # Keras has those of variables last
     return ops.sum(ops.stack(losses)) if losses else None
 
 

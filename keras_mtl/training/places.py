@@ -1,10 +1,13 @@
 """The second stage of a training step: where the tasks' gradients are taken, and how they are put together again."""
 
+import math
+
 import keras
 from keras import ops
 
+from keras_mtl._keras_private import forget_losses
 from keras_mtl.training.backends import core
-from keras_mtl.training.forward import SecondPasses, added_losses, key, scaled_losses
+from keras_mtl.training.forward import SecondPasses, key, losses_of_calls, scaled_losses
 from keras_mtl.training.task_gradients import TaskGradients, split
 
 _LARGE = 1e3  # entries of a gradient in half precision: a good way from its largest, 65504
@@ -64,8 +67,8 @@ class Together:
         """Gradients of what is added to the tasks' losses and is in no other gradient, by variable."""
         return {}
 
-    def _losses(self, data, y_pred, trunk=None):
-        return scaled_losses(self.model, data, y_pred, trunk, self._tasks_alone)
+    def _losses(self, data, y_pred):
+        return scaled_losses(self.model, data, y_pred, self._tasks_alone)
 
 
 class Parameters(Together):
@@ -216,12 +219,14 @@ class Features(Parameters):
 
         def below():
             features = keras.tree.flatten(trunk(x, training=True))
-            added = None if self._tasks_alone else added_losses(trunk)
+            added = None if self._tasks_alone else losses_of_calls(trunk)
             return [*features, *([] if added is None else [added])], len(features)
 
         def above(*features):
-            return self._losses(data, heads((tuple(features), x), training=True), trunk)
+            return self._losses(data, heads((tuple(features), x), training=True))
 
+        # A call of the whole model would; a half forgets no other layers' than its own, and those of a function never.
+        forget_losses(self.model)
         self.trunk = core.Pullback(below, self.variables)
         self.features = self.trunk.outputs[: self.trunk.aux]
         self.pullback = core.Pullback(above, self.variables, [core.without_logits(f) for f in self.features])
@@ -275,9 +280,10 @@ class Features(Parameters):
             float32 tensor of shape `(K, B, D)`.
         """
         size = ops.shape(self.features[0])[0]
+        # Sizes are said: of an unknown one, or of no examples as a replica may have, there is none to infer.
         parts = [
-            ops.reshape(ops.cast(rows.matrix(), "float32"), (len(self.tasks), size, -1))
-            for rows in self.gradients.of_targets
+            ops.reshape(ops.cast(rows.matrix(), "float32"), (len(self.tasks), size, math.prod(feature.shape[1:])))
+            for rows, feature in zip(self.gradients.of_targets, self.features, strict=True)
         ]
         return ops.concatenate(parts, axis=2)
 

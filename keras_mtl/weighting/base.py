@@ -526,7 +526,7 @@ class FeatureWeighting(Weighting):
             changed, value = self.align(gradients.by_example(), step.present, gradients.all_reduce)
             return value, changed
 
-        _, learned, changed = step.differentiate(objective, self.trainable_variables)
+        _, learned, changed = step.differentiate(objective, self.trainable_variables, in_parts=True)
         of_trunk = gradients.from_features(ops.einsum("kbd,k->bd", changed, step.present))
         weights = self.task_weights(step.losses, step.present)
         return Update({**gradients.heads(), **of_trunk, **learned}, weights, gradients.gramian()[0])

@@ -169,6 +169,38 @@ def test_two_replicas_equal_one_device(weighting, gradients, mirrored_strategy):
         assert mine[name] == pytest.approx(theirs[name], rel=1e-4), name
 
 
+@pytest.mark.parametrize(
+    ("depth", "options"),
+    [(1, {"weighting": "great"}), (1, {"weighting": "modo"}), (0, {"on_nonfinite": "skip_task"})],
+    ids=["learned from parts", "heads alone", "nothing shared"],
+)
+def test_one_step_of_two_replicas(depth, options, mirrored_strategy):
+    """Plain SGD, which tells a gradient from its half; `modo` splits a batch otherwise, but not for heads."""
+    models, data = [], distributed_data().take(1)
+    for scope in (tf.distribute.get_strategy().scope, mirrored_strategy.scope):
+        with scope():
+            keras.utils.set_random_seed(0)
+            heads = {"price": layers.Dense(1), "kind": layers.Dense(3, activation="softmax")}
+            model = keras_mtl.hard_sharing(
+                keras.Input((4,)), [layers.Dense(5, activation="tanh")], heads, shared_depth=depth
+            )
+            losses = {"price": "mse", "kind": "sparse_categorical_crossentropy"}
+            how = {"run_eagerly": not models, "jit_compile": False}
+            model.compile(keras.optimizers.SGD(0.5), losses, missing={"price": "nan"}, **how, **options)
+        models.append(model)
+    single, double = models
+    double.set_weights(single.get_weights())
+    before = [v.numpy() for v in single.trainable_variables]
+    for model in models:
+        model.fit(data, verbose=0)
+    named = [v.path.startswith(("price", "kind")) for v in single.trainable_variables]
+    assert any(named)
+    for v, w, old, of_head in zip(single.trainable_variables, double.trainable_variables, before, named, strict=True):
+        if of_head or options != {"weighting": "modo"}:
+            np.testing.assert_allclose(v, w, atol=1e-6, err_msg=v.path)
+            assert np.abs(v.numpy() - old).max() > 1e-4, v.path
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("weighting", ["equal", "mgda"])
 def test_a_step_that_overflows_on_one_replica_is_skipped_on_all(weighting, mirrored_strategy):

@@ -86,6 +86,44 @@ def test_nested_features_are_updated_once():
     )
 
 
+# Losses of layers
+
+
+def with_added_losses():
+    """Trunk and heads add to the loss, and so does a layer without variables that is called in both."""
+    keras.utils.set_random_seed(0)
+    twice = layers.ActivityRegularization(l2=0.3)
+    regular = {"kernel_regularizer": "l2", "activity_regularizer": "l2"}
+    heads = {
+        "a": [layers.Dense(3, **regular), layers.Activation("tanh"), twice, layers.Dense(1)],
+        "b": layers.Dense(1, **regular),
+    }
+    return keras_mtl.hard_sharing(keras.Input((4,)), [[layers.Dense(3, **regular), twice]], heads)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"weighting": CAGrad(**SUM, every=2)},
+        {"weighting": CAGrad(**SUM), "gradients": "features"},
+        {"weighting": CAGrad(**SUM), "gramian_fraction": 0.5},
+        {"on_nonfinite": "skip_task"},
+    ],
+    ids=["every", "features", "gramian_fraction", "skip_task"],
+)
+def test_losses_of_layers_count_once_in_every_step(options):
+    models = with_added_losses(), with_added_losses()
+    for model, chosen in zip(models, ({}, options), strict=True):
+        model.compile(keras.optimizers.SGD(0.1), loss="mse", run_eagerly=True, **chosen)
+    for _ in range(3):
+        plain, found = (m.train_on_batch(X, {"a": Y["low"], "b": Y["high"]}, return_dict=True) for m in models)
+        assert found["loss"] == pytest.approx(plain["loss"], rel=1e-4)
+        if "gramian_fraction" not in options:  # whose pass of the first examples comes last
+            assert len(models[1].losses) == len(models[0].losses)
+    for v, w in zip(*(model.trainable_variables for model in models), strict=True):
+        np.testing.assert_allclose(w, v, rtol=1e-4, atol=1e-6, err_msg=v.path)
+
+
 # An encoder that is called twice
 
 VIEWS = {"left": X, "right": X[::-1].copy()}

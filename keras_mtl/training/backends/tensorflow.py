@@ -189,8 +189,8 @@ def replicas():
 
 
 def all_reduce(tensors):
-    """Sums a list of tensors over the replicas."""
-    if replicas() == 1:
+    """Sums a list of tensors, which may be empty, over the replicas."""
+    if replicas() == 1 or not tensors:
         return tensors
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tensors)
 
