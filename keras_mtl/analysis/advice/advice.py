@@ -77,6 +77,11 @@ class Advice:
         return self._problem.metrics
 
     @property
+    def directions(self):
+        """Dict from metric to `"max"` or `"min"`, as it was given."""
+        return self._problem.directions
+
+    @property
     def sharing(self):
         """In words, what the chosen candidate shares."""
         return sharing_of(self._chosen, self._problem)

@@ -9,7 +9,6 @@ from keras_mtl.analysis.advice.advice import Advice
 from keras_mtl.analysis.advice.candidates import ALL, ALONE, choose
 from keras_mtl.analysis.advice.decide import decide, tested, verdict
 from keras_mtl.analysis.advice.halving import (
-    FINAL_SEED,
     Rung,
     halve,
     make_plan,
@@ -18,7 +17,7 @@ from keras_mtl.analysis.advice.halving import (
 )
 from keras_mtl.analysis.advice.look import look
 from keras_mtl.analysis.advice.problem import Candidate, Problem, fit_width
-from keras_mtl.analysis.advice.trials import OutOfTimeError, Trials
+from keras_mtl.analysis.advice.trials import FINAL_SEED, OutOfTimeError, Trials
 from keras_mtl.analysis.advice.watch import Watch, Watched
 from keras_mtl.analysis.progress import run_bar
 from keras_mtl.analysis.store import RunStore
@@ -191,7 +190,8 @@ def _advise(problem, trials, seconds, epochs, seeds, parameters, progress, begun
         def step(what):
             begin(f"{what}; {max(0.0, seconds - (time.perf_counter() - begun)):.0f} s left of the given time")
 
-        runs = halve(problem, candidates, plan, trials, seconds - plan.final_seconds, step)
+        runs = {ALONE: {0: first}, ALL: {0: watched_trial}}
+        halve(problem, candidates, runs, plan, trials, seconds - plan.final_seconds, step)
         standings = standings_of(problem, candidates, runs)
         whole = [each for each in standings if each.epochs == epochs and each.delta_m]
         chosen, _, _ = decide(whole)

@@ -51,8 +51,8 @@ def _base_weighting(problem, watched):
     starved, fed = (min(watched.shares, key=watched.shares.get), max(watched.shares, key=watched.shares.get))
     weighting = "scale_invariant" if watched.losses_are_positive else "imtl_l"
     return weighting, (
-        f"'{fed}' has {100 * high:.0f} % of the trunk's update, '{starved}' {100 * low:.2g} %: a weighting that does not "
-        "see scales, here and wherever tasks share."
+        f"'{fed}' has {100 * high:.0f} % of the trunk's update, '{starved}' {100 * low:.2g} %: a weighting that does "
+        "not see scales, here and wherever tasks share."
     )
 
 
@@ -106,8 +106,8 @@ def _mixed(problem, watched, shared):
     if least[2] >= AGREE and max(pair[3] for pair in pairs) < CONFLICT:
         return
     reason = (
-        f"Gradients of '{least[0]}' and '{least[1]}' hardly agree (cosine {least[2]:+.2f}): training itself may find how "
-        "much each task takes of the others."
+        f"Gradients of '{least[0]}' and '{least[1]}' hardly agree (cosine {least[2]:+.2f}): training itself may find "
+        "how much each task takes of the others."
     )
     if len(problem.tasks) <= 4:
         yield Candidate("cross-stitch", reason, "cross_stitch", {}, **shared)
@@ -122,8 +122,8 @@ def _gramian(watched, lopsided):
     method = "imtl_g" if lopsided else "upgrad"
     yield Candidate(
         f"{ALL}, {method}",
-        f"Gradients of '{one}' and '{other}' conflict in {100 * rate:.0f} % of the measurements (cosine {cosine:+.2f}): a "
-        "method that looks for a step that harms neither, on the features' gradients, where it costs least.",
+        f"Gradients of '{one}' and '{other}' conflict in {100 * rate:.0f} % of the measurements (cosine "
+        f"{cosine:+.2f}): a method that seeks a step which harms neither, on features' gradients, the cheapest.",
         weighting=method,
         gradients="features",
     )

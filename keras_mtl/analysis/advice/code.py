@@ -2,11 +2,13 @@
 
 import inspect
 import json
+import re
 import types
 
 import keras
 import numpy as np
 
+_WIDTH = 100
 _NEVER = {"name", "dtype", "trainable", "quantization_config"}
 _TEMPLATE = """{imports}
 
@@ -51,8 +53,8 @@ def code_of(problem, candidate, epochs, seed):
     parts = {
         "builder": candidate.builder,
         "inputs": writer.structure(inputs, 8, writer.input),
-        "stages": writer.items([writer.value(s[0] if len(s) == 1 else s, 16) for s in stages], 8),
-        "heads": writer.mapping({t: writer.value(s[0] if len(s) == 1 else s, 16) for t, s in heads.items()}, 8),
+        "stages": writer.items([writer.value(s[0] if len(s) == 1 else s, 12) for s in stages], 8),
+        "heads": writer.mapping({t: writer.value(s[0] if len(s) == 1 else s, 12) for t, s in heads.items()}, 8),
         "options": "".join(f"\n        {name}={writer.value(v, 8)}," for name, v in candidate.options.items()),
         "compile": "".join(f"        {name}={writer.value(v, 8)},\n" for name, v in _said(arguments).items()),
     }
@@ -74,7 +76,7 @@ def code_of(problem, candidate, epochs, seed):
 def _said(arguments):
     """Arguments of `compile` that are not the defaults."""
     usual = {"weighting": "equal", "gradients": "parameters"}
-    return {name: value for name, value in arguments.items() if name not in usual or usual[name] != value}
+    return {n: v for n, v in arguments.items() if v is not None and v != {} and not (n in usual and usual[n] == v)}
 
 
 class _Writer:
@@ -95,9 +97,10 @@ class _Writer:
 
     def input(self, tensor):
         """`keras.Input` of a tensor."""
-        dtype = "" if tensor.dtype == "float32" else f", dtype={tensor.dtype!r}"
-        sparse = ", sparse=True" if getattr(tensor, "sparse", False) else ""
-        return f"keras.Input({tuple(tensor.shape[1:])!r}{dtype}{sparse}, name={tensor.name!r})"
+        more = {} if tensor.dtype == "float32" else {"dtype": tensor.dtype}
+        more |= {"sparse": True} if getattr(tensor, "sparse", False) else {}
+        more |= {} if tensor.name.startswith("keras_tensor") else {"name": tensor.name}
+        return f"keras.Input({tuple(tensor.shape[1:])!r}{''.join(f', {k}={self.value(v)}' for k, v in more.items())})"
 
     def structure(self, value, indent, leaf):
         """A list or dict of leaves."""
@@ -113,7 +116,7 @@ class _Writer:
 
     def mapping(self, lines, indent):
         """A dict, an item a line where there are several."""
-        return _block("{", [f"{key!r}: {line}" for key, line in lines.items()], "}", indent)
+        return _block("{", [f"{self.value(key)}: {line}" for key, line in lines.items()], "}", indent)
 
     def value(self, value, indent=0):
         """Any value."""
@@ -126,7 +129,9 @@ class _Writer:
             return self.mapping({key: self.value(item, indent + 4) for key, item in value.items()}, indent)
         if isinstance(value, (np.integer, np.floating, np.bool_)):
             return repr(value.item())
-        if value is None or isinstance(value, (str, bool, int, float)):
+        if isinstance(value, str):
+            return json.dumps(value, ensure_ascii=False)
+        if value is None or isinstance(value, (bool, int, float)):
             return repr(value)
         if isinstance(value, (types.FunctionType, type)):
             return self._imported(value)
@@ -142,12 +147,19 @@ class _Writer:
         takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         plain = _plain_config(cls, config)
         fits = all(name in parameters or (takes_any and name in ("name", "dtype", "trainable")) for name in plain)
+        if type(value) is keras.Sequential:
+            named = "" if _is_automatic(value) else f", name={self.value(value.name)}"
+            return f"keras.Sequential({self.value(value.layers, indent)}{named})"
+        # Keras' losses leave options out of their configs.
+        plain |= {name: item for name, item in getattr(value, "_fn_kwargs", {}).items() if name in parameters}
+        if isinstance(value, keras.layers.Layer) and _is_automatic(value):
+            plain.pop("name", None)
         if not fits or isinstance(value, keras.Model):
             return self._by_config(value, config)
         said = {}
         for name, item in plain.items():
             default = parameters[name].default if name in parameters else None
-            if name == "name" or not _same(item, default):
+            if not _same(item, default):
                 said[name] = item
         positional = [n for n, p in parameters.items() if p.default is p.empty and n in said and n != "self"][:1]
         words = [self.value(_plain(said.pop(n)), indent) for n in positional]
@@ -197,8 +209,10 @@ def _keras_mtl():
 
 
 def _block(opening, lines, closing, indent):
-    if len(lines) < 2 and not any("\n" in line for line in lines):
-        return f"{opening}{', '.join(lines)}{closing}"
+    short = f"{opening}{', '.join(lines)}{closing}"
+    plain = not any("(" in line for line in lines) and len(short) + indent <= _WIDTH
+    if "\n" not in short and (len(lines) < 2 or plain):
+        return short
     inner, outer = " " * (indent + 4), " " * indent
     return opening + "".join(f"\n{inner}{line}," for line in lines) + f"\n{outer}{closing}"
 
@@ -216,8 +230,16 @@ def _plain_config(cls, config):
     return {name: item for name, item in config.items() if name not in names or (name == "trainable" and not item)}
 
 
+def _is_automatic(layer):
+    """Whether Keras has named a layer."""
+    words = keras.src.utils.naming.to_snake_case(type(layer).__name__)
+    return re.fullmatch(rf"{re.escape(words)}(_\d+)?", layer.name) is not None
+
+
 def _same(item, default):
     """Whether a value of a config is what a default stands for."""
+    if default is None and item in ("linear", keras.config.image_data_format()):  # what Keras makes of `None`
+        return True
     if item is None or default is None or default is inspect.Parameter.empty:
         return item is default
     if isinstance(item, dict) and isinstance(default, str):  # an initializer that a name stands for

@@ -62,7 +62,7 @@ def standing(problem, trials, baselines, epochs):
     first = trials[0]
     failed = next((trial.failed for trial in trials if trial.failed), "")
     delta, gains, resampled = [], {}, []
-    if failed:
+    if failed or not baselines:
         failed = f"failed: {failed}"
     else:
         single = mean_values([trial.values[epochs - 1] for trial in baselines])
@@ -260,7 +260,7 @@ def _test_said(result, against, name):
     other = "single-task columns" if against == ALONE else f"'{against}'"
     seeds = f"{result.seeds} fresh seed{'s' * (result.seeds > 1)}"
     if result.interval is None:
-        yield f"On the test it is {result.delta_m:+.2f} % beside {other} with one fresh seed, which says nothing of chance."
+        yield f"On the test it is {result.delta_m:+.2f} % beside {other} with one seed: nothing is known of chance."
         return
     low, high = result.interval
     ends = f"95 % interval {low:+.2f} to {high:+.2f}, {seeds}{' and the choice of examples' * result.examples}"

@@ -9,7 +9,6 @@ from keras_mtl.analysis.advice.candidates import ALL, ALONE
 from keras_mtl.analysis.advice.decide import standing
 from keras_mtl.analysis.advice.trials import OutOfTimeError
 
-FINAL_SEED = 100_003  # the first of the seeds of the last trainings, which chose nothing
 _OVERHEAD = 0.7  # seconds of a training besides its epochs
 _LAST = 4  # candidates that are trained to the end, at most
 
@@ -89,11 +88,13 @@ def make_plan(count, epochs, seeds, seconds, trial):
                     plans.append(_plan(points, early, late, final, size, trial))
     fitting = [plan for plan in plans if plan.search_seconds + plan.final_seconds <= seconds]
     if fitting:
-        # All candidates come before more seeds, and seeds of the last comparison before those of the first.
+        # Some candidates come before a third seed, a third seed before all candidates, these before more seeds.
         return max(
             fitting,
             key=lambda p: (
                 min(p.final_seeds, 2) + min(p.rungs[-1].seeds, 2),
+                min(p.rungs[0].candidates, _LAST),
+                min(p.final_seeds, 3) + min(p.rungs[-1].seeds, 3),
                 p.rungs[0].candidates,
                 p.rungs[-1].seeds + p.final_seeds,
                 p.rungs[0].seeds,
@@ -132,7 +133,7 @@ def needed_seconds(trial_first, trial_epoch, epochs):
     return 2 * trial_first + 4 * epochs * trial_epoch
 
 
-def halve(problem, candidates, plan, trials, seconds, step):
+def halve(problem, candidates, runs, plan, trials, seconds, step):
     """Trains candidates, of which fewer and fewer go on.
 
     Single-task columns always go on, since gains are relative to them, and so
@@ -141,16 +142,14 @@ def halve(problem, candidates, plan, trials, seconds, step):
     Args:
         problem: `Problem`.
         candidates: List of `Candidate`.
+        runs: Dict from the name of each candidate that was trained to a dict
+            from seed to `Trial`, to which new ones are added.
         plan: `Plan`.
         trials: `Trials`.
         seconds: Float. What may be spent, by `trials.spent`.
         step: Function of a string, called before each training.
-
-    Returns:
-        Dict from the name of each candidate that was trained to a dict from
-        seed to `Trial`.
     """
-    runs, places = {}, {}
+    places = {}
     alive = list(candidates)
     try:
         for place, rung in enumerate(plan.rungs):
@@ -170,7 +169,6 @@ def halve(problem, candidates, plan, trials, seconds, step):
                     trials.forget(candidate)
     except OutOfTimeError:
         pass
-    return runs
 
 
 def standings_of(problem, candidates, runs):
@@ -186,8 +184,8 @@ def standings_of(problem, candidates, runs):
 def _standing(problem, candidate, runs, epochs):
     own = [t for t in runs[candidate.name].values() if t.epochs >= epochs or t.failed]
     seeds = {trial.seed for trial in own}
-    alone = [t for seed, t in runs[ALONE].items() if seed in seeds and t.epochs >= epochs]
-    return standing(problem, own, alone, epochs)
+    alone = [t for seed, t in runs[ALONE].items() if seed in seeds and t.epochs >= epochs and not t.failed]
+    return dataclasses.replace(standing(problem, own, alone, epochs), candidate=candidate)
 
 
 def _kept(alive, places, count):

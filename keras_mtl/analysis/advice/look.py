@@ -59,7 +59,7 @@ def _labels(problem, y):
         if count < FEW * most:
             yield Finding(
                 "few labels",
-                f"Task '{task}' has {count:,} labels where the largest task has {most:,}: sharing can lend it features.",
+                f"Task '{task}' has {count:,} labels where the largest task has {most:,}: sharing may help it.",
                 (task,),
                 {"labels": count},
             )
@@ -73,8 +73,8 @@ def _labels(problem, y):
         if len(classes) > 1 and rarest < RARE:
             yield Finding(
                 "imbalance",
-                f"Task '{task}' is unbalanced: class {classes[times.argmin()]:g} has {100 * rarest:.2g} % of its labels "
-                f"({times.min():,} examples). Accuracy says little there; an AUC or `class_weight` says more.",
+                f"Task '{task}' is unbalanced: class {classes[times.argmin()]:g} has {100 * rarest:.2g} % of its "
+                f"labels ({times.min():,} examples). Accuracy says little there; an AUC or `class_weight` says more.",
                 (task,),
                 {"rarest": float(rarest)},
             )
@@ -104,7 +104,8 @@ def _scales(problem, y):
         yield Finding(
             "scales",
             f"Labels differ in scale (standard deviations: {listed}), squared errors by a factor of "
-            f"{(max(sizes) / min(sizes)) ** 2:.2g}: the largest takes the update. Standardize them: `standardize=True`.",
+            f"{(max(sizes) / min(sizes)) ** 2:.2g}: the largest takes the update. "
+            "Standardize them: `standardize=True`.",
             tuple(deviations),
             {"deviations": deviations},
         )

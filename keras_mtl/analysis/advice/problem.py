@@ -245,8 +245,11 @@ class Problem:
             if is_number(values) and np.isfinite(values).all():
                 self.scales[task] = (float(values.mean()), float(values.std()) or 1.0)
         self.all_training, self.train, self.validation, self.test = (
-            (data[0], {task: self._scaled(task, data[1]) if task in self.scales else data[1][task] for task in data[1]})
-            + data[2:]
+            (
+                data[0],
+                {t: self._scaled(t, data[1]) if t in self.scales else labels for t, labels in data[1].items()},
+                *data[2:],
+            )
             for data in (self.all_training, self.train, self.validation, self.test)
         )
 

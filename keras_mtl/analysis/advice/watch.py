@@ -73,11 +73,11 @@ class Watched:
         values = self.affinity.values.copy()
         np.fill_diagonal(values, np.nan)
         if np.isfinite(values).any():
-            (i, j), (k, l) = (np.unravel_index(np.nanargmax(sign * values), values.shape) for sign in (1, -1))
+            (i, j), (k, m) = (np.unravel_index(np.nanargmax(sign * values), values.shape) for sign in (1, -1))
             text = (
-                f"A step for '{self.tasks[i]}' takes {100 * values[i, j]:+.2g} % off the loss of '{self.tasks[j]}', the "
-                f"most; one for '{self.tasks[k]}' takes {100 * values[k, l]:+.2g} % off that of '{self.tasks[l]}', the "
-                "least (affinity by looking ahead)."
+                f"A step for '{self.tasks[i]}' takes {100 * values[i, j]:+.2g} % off the loss of '{self.tasks[j]}', "
+                f"the most; one for '{self.tasks[k]}' takes {100 * values[k, m]:+.2g} % off that of '{self.tasks[m]}', "
+                "the least (affinity by looking ahead)."
             )
             found.append(Finding("affinity", text, (), {}))
         return found
