@@ -8,6 +8,8 @@ import types
 import keras
 import numpy as np
 
+from keras_mtl.models.copies import as_initialized
+
 _WIDTH = 100
 _NEVER = {"name", "dtype", "trainable", "quantization_config"}
 _TEMPLATE = """{imports}
@@ -64,13 +66,22 @@ def code_of(problem, candidate, epochs, seed):
     )
     text = _TEMPLATE.format(
         imports=writer.imports(),
-        own=scaled + writer.missing(),
+        own=scaled + writer.missing() + _states(problem),
         seed=seed,
         epochs=epochs,
         batch_size=problem.batch_size,
         **parts,
     )
     return text.replace("return_model", "model")
+
+
+def _states(problem):
+    """Comments on layers that have more than initializers draw."""
+    layers = [layer for stack in (*problem.stages, *problem.heads.values()) for layer in stack]
+    kept = [layer.name for layer in layers if not as_initialized(layer) or (layer.built and hasattr(layer, "adapt"))]
+    return "".join(
+        f"    # Layer '{name}' had weights or statistics of its own: load or adapt them anew.\n" for name in kept
+    )
 
 
 def _said(arguments):
@@ -146,6 +157,7 @@ class _Writer:
         parameters = inspect.signature(cls.__init__).parameters
         takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         plain = _plain_config(cls, config)
+        plain = {name: item for name, item in plain.items() if name in parameters or item or name == "name"}
         fits = all(name in parameters or (takes_any and name in ("name", "dtype", "trainable")) for name in plain)
         if type(value) is keras.Sequential:
             named = "" if _is_automatic(value) else f", name={self.value(value.name)}"

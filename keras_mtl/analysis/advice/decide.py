@@ -133,7 +133,10 @@ def decide(standings):
     close = [each for each in standings if best.mean - each.mean <= errors[each.candidate.name]]
     fewest = min(each.parameters for each in close)
     small = [each for each in close if each.parameters <= _ALIKE * fewest]
-    chosen = min(small, key=lambda each: (each.candidate.weighting != "equal", -each.mean))
+    plain = ("hard_sharing", "branched_sharing")  # others mix features, which is more to keep
+    chosen = min(
+        small, key=lambda each: (each.candidate.weighting != "equal", each.candidate.builder not in plain, -each.mean)
+    )
     for each in standings:
         if each is chosen:
             each.outcome = "chosen" if each is best else "chosen: the simplest within one standard error of the best"

@@ -16,6 +16,7 @@ RESAMPLES = 12
 FINAL_SEED = 100_003  # the first of the seeds of the last trainings, which chose nothing
 _CHANCE_SEEDS = (0, FINAL_SEED)  # what the choice of examples makes of a difference is told from one seed
 _VALIDATED_AT_ONCE = 1024
+_TIMED = 5  # steps by which the time of an epoch is told
 _FIELDS = {
     "values": list,
     "curves": dict,
@@ -268,10 +269,16 @@ class _Clock(keras.callbacks.Callback):
         super().__init__()
         self._last, self._deadline, self._check = start, deadline, check
         self.first, self.later, self.late = 0.0, None, False
-        self._all = []
+        self._all, self._steps = [], []
 
     def on_train_batch_end(self, batch, logs=None):
-        if time.perf_counter() > self._deadline:
+        now = time.perf_counter()
+        if self._check is not None and len(self._steps) < _TIMED:
+            self._steps.append(now - self._last - sum(self._steps))
+            if len(self._steps) == _TIMED and not self._all:  # before a whole epoch is spent on what cannot be done
+                step = float(np.median(self._steps[1:])) / self.model.steps_per_execution
+                self._check(self._steps[0], step * self.params["steps"])
+        elif now > self._deadline:
             self.late = self.model.stop_training = True
 
     def on_epoch_end(self, epoch, logs=None):

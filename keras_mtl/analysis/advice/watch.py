@@ -10,7 +10,10 @@ from keras_mtl.callbacks.conflict_monitor import ConflictMonitor
 from keras_mtl.callbacks.task_affinity import TaskAffinity
 from keras_mtl.models.columns import stage_label
 
-_MEASUREMENTS = 24  # of a whole training
+_MEASUREMENTS = 30  # of a whole training
+# The part of the training by which gradients are judged: before it heads have not settled with which sign they take a
+# feature, after it most is learned and gradients are those of the noise.
+_JUDGED = (0.1, 0.6)
 _PROBE = 256  # examples
 
 
@@ -111,7 +114,7 @@ class Watch:
             model: The trained model.
         """
         monitor, tasks = self._monitor, self._monitor.tasks
-        history = monitor.history
+        history = _judged(monitor.history)
         cosines = np.mean([entry["cosine"] for entry in history], axis=0)
         total = np.mean([entry["total_cosine"] for entry in history], axis=0)
         rates = np.mean([entry["total_cosine"] < 0 for entry in history], axis=0)
@@ -128,12 +131,26 @@ class Watch:
             "conflict_rate": rates.tolist(),
             "grad_norm": norms.tolist(),
             "grad_share": (pulls / max(pulls.sum(), 1e-30)).tolist(),
-            "affinity": self._affinity.affinity().to_dict(),
+            "affinity": self._affinities().to_dict(),
             "losses_are_positive": bool(losses) and min(losses) > 0,
             "measurements": len(history),
         }
+
+    def _affinities(self):
+        """Means over that part of the measurements, where both tasks have labels."""
+        values = np.array([entry["affinity"] for entry in _judged(self._affinity.history)])
+        known = np.isfinite(values)
+        counts = known.sum(axis=0)
+        sums = np.where(known, values, 0.0).sum(axis=0)
+        means = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+        return Affinity(self._affinity.tasks, means, "look-ahead affinity")
 
     def _stages(self, layers):
         """The place of the stage that each layer of the trunk is of; `None` for others."""
         names = [f"shared_{stage_label(stack, place)}" for place, stack in enumerate(self._problem.stages)]
         return [names.index(name) if name in names else None for name in layers]
+
+
+def _judged(history):
+    low, high = (round(share * len(history)) for share in _JUDGED)
+    return history[low : max(high, low + 1)] or history
