@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from os import PathLike
 
 from keras_mtl.analysis.advice.code import code_of
 from keras_mtl.analysis.advice.decide import sharing_of
@@ -62,32 +63,32 @@ class Advice:
         self.origin = None
 
     @property
-    def name(self):
+    def name(self) -> str:
         """Name of the chosen candidate."""
         return self._chosen.name
 
     @property
-    def tasks(self):
+    def tasks(self) -> tuple:
         """Tuple of the tasks."""
         return self._problem.tasks
 
     @property
-    def metrics(self):
+    def metrics(self) -> dict:
         """Dict from task to the metric that counts."""
         return self._problem.metrics
 
     @property
-    def directions(self):
+    def directions(self) -> dict | None:
         """Dict from metric to `"max"` or `"min"`, as it was given."""
         return self._problem.directions
 
     @property
-    def sharing(self):
+    def sharing(self) -> str:
         """In words, what the chosen candidate shares."""
         return sharing_of(self._chosen, self._problem)
 
     @property
-    def tree(self):
+    def tree(self) -> list | None:
         """For each stage, which tasks share it: a list of groups. `None` where features are mixed."""
         chosen, tasks, count = self._chosen, list(self.tasks), len(self._problem.stages)
         if chosen.builder == "branched_sharing":
@@ -97,7 +98,7 @@ class Advice:
         depth = chosen.options.get("shared_depth")
         return [[tasks] if depth is None or i < depth else [[task] for task in tasks] for i in range(count)]
 
-    def code(self):
+    def code(self) -> str:
         """Python code of the chosen model, as text.
 
         It defines `make_model()`, which returns the compiled model, and
@@ -109,11 +110,11 @@ class Advice:
         """
         return code_of(self._problem, self._chosen, self._epochs, self._seed)
 
-    def print(self):
+    def print(self) -> None:
         """Prints the verdict, what was seen, and the candidates."""
         print(self)
 
-    def to_dict(self):
+    def to_dict(self) -> dict:
         """All of it but the model, as JSON-compatible values."""
         return {
             "verdict": self.verdict,
@@ -132,7 +133,7 @@ class Advice:
             "code": self.code(),
         }
 
-    def to_json(self, path=None):
+    def to_json(self, path: str | PathLike | None = None) -> str:
         """The advice as JSON text, written to `path` if given."""
         text = json.dumps(self.to_dict(), indent=2)
         if path is not None:
@@ -140,7 +141,7 @@ class Advice:
                 part.write_text(text, encoding="utf-8")
         return text
 
-    def to_html(self, path):
+    def to_html(self, path: str | PathLike) -> None:
         """Writes one page that needs no network.
 
         Args:

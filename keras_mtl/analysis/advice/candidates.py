@@ -48,7 +48,7 @@ def _base_weighting(problem, watched):
     low, high = min(watched.shares.values()), max(watched.shares.values())
     if problem.has_own_weighting or high < LOPSIDED * low:
         return "equal", ""
-    starved, fed = (min(watched.shares, key=watched.shares.get), max(watched.shares, key=watched.shares.get))
+    starved, fed = (pick(watched.shares, key=lambda task: watched.shares[task]) for pick in (min, max))
     weighting = "scale_invariant" if watched.losses_are_positive else "imtl_l"
     return weighting, (
         f"'{fed}' has {100 * high:.0f} % of the trunk's update, '{starved}' {100 * low:.2g} %: a weighting that does "

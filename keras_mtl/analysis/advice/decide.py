@@ -155,7 +155,7 @@ def decide(standings):
 
 
 @dataclasses.dataclass
-class Tested:
+class Outcome:
     """What the test says of the chosen model beside another one.
 
     Args:
@@ -180,7 +180,7 @@ class Tested:
     example_variance: float
 
 
-def tested(problem, trials, others):
+def outcome_of(problem, trials, others):
     """Compares the tests of two candidates.
 
     Args:
@@ -189,7 +189,7 @@ def tested(problem, trials, others):
         others: List of those of the other, relative to which gains are.
 
     Returns:
-        `Tested`.
+        `Outcome`.
     """
     single = mean_values([trial.values[-1] for trial in others])
     ours, theirs = ([problem.score(t.values[-1], single) for t in each] for each in (trials, others))
@@ -208,7 +208,7 @@ def tested(problem, trials, others):
         gain, ends, *_ = compared(lambda score, task=task: score[task], 1 - 0.05 / len(problem.metrics), task)
         gains[task] = (gain, *(ends or (None, None)))
     variance = sum(mean_and_spread(each)[1] ** 2 / len(each) for each in (a, b))
-    return Tested(mean, interval, gains, len(trials), chance > 0, [float(v) for v in a], variance, chance)
+    return Outcome(mean, interval, gains, len(trials), chance > 0, [float(v) for v in a], variance, chance)
 
 
 def sharing_of(candidate, problem):
@@ -235,7 +235,7 @@ def verdict(problem, chosen, standings, result, against):
         problem: `Problem`.
         chosen: `Standing`.
         standings: List of `Standing`.
-        result: `Tested`, or `None` where there was no time for it.
+        result: `Outcome`, or `None` where there was no time for it.
         against: String. The candidate that the test compared with.
 
     Returns:

@@ -308,7 +308,7 @@ def fit_width(problem, candidate, budget):
             break
         width = new
     fitting = [w for w in tried if tried[w] <= budget]
-    width = max(fitting, key=tried.get) if fitting else min(tried, key=tried.get)
+    width = max(fitting, key=lambda w: tried[w]) if fitting else min(tried, key=lambda w: tried[w])
     return dataclasses.replace(candidate, width=width)
 
 

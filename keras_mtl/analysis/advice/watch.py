@@ -53,8 +53,8 @@ class Watched:
     def findings(self):
         """List of `Finding`."""
         found = []
-        starved = min(self.shares, key=self.shares.get)
-        fed = max(self.shares, key=self.shares.get)
+        starved = min(self.shares, key=lambda task: self.shares[task])
+        fed = max(self.shares, key=lambda task: self.shares[task])
         low, high = self.shares[starved], self.shares[fed]
         listed = ", ".join(f"'{task}' {100 * share:.2g} %" for task, share in self.shares.items())
         if high >= LOPSIDED * low:
@@ -101,9 +101,11 @@ class Watch:
         rows = np.random.default_rng(1).permutation(size_of(data))[:_PROBE]
         probe = take(data, np.sort(rows))
         self._problem = problem
-        self._monitor = ConflictMonitor(*probe, every=every)
+        x, y, weight = (*probe, None)[:3]
+        self._monitor = ConflictMonitor(x, y, weight, every=every)
         batch = min(_PROBE, size_of(data))
-        self._affinity = TaskAffinity(*data[:2], *data[2:], batch_size=batch, every=every)
+        x, y, weight = (*data, None)[:3]
+        self._affinity = TaskAffinity(x, y, weight, batch_size=batch, every=every)
         self.callbacks = [self._monitor, self._affinity]
 
     def content(self, curves, model):
