@@ -88,6 +88,7 @@ class Problem:
             self.train, self.validation = _split(self.all_training)
         else:
             self.train, self.validation = self.all_training, self._check_data(validation, "validation")
+        self._check_labels()
         self.scales = {}
         if standardize:
             self._standardize()
@@ -134,7 +135,7 @@ class Problem:
         options = copy.deepcopy(candidate.options)
         # Where pretrained stages are copied, every copy starts from what they have learned.
         copied = self.stages[options.get("shared_depth") or 0 :]
-        if candidate.name != "all shared" and not all(as_initialized(layer) for stack in copied for layer in stack):
+        if not all(as_initialized(layer) for stack in copied for layer in stack):
             options["copy_weights"] = True
         if not set(options) <= set(inspect.signature(builder).parameters):
             options.pop("copy_weights")
@@ -231,6 +232,16 @@ class Problem:
         y = {task: np.asarray(labels) for task, labels in y.items()}
         return (x, y) if weight is None else (x, y, keras.tree.map_structure(np.asarray, weight))
 
+    def _check_labels(self):
+        for task in self.metrics:
+            for argument in ("train", "validation", "test"):
+                if not self.known(getattr(self, argument)[1], task).any():
+                    more = ", which were split off: give some" if argument == "validation" and self.held_out else ""
+                    raise ValueError(
+                        f"Task '{task}' should have labels in the {argument} examples{more}. Received: none in "
+                        f"{size_of(getattr(self, argument)):,}"
+                    )
+
     def _check_logs(self):
         compiled = self._base.compiled_tasks
         logged = {metric.name for metric in compiled.task_metrics} | {f"{task}_loss" for task in compiled.tasks}
@@ -307,7 +318,13 @@ def fit_width(problem, candidate, budget):
         if new in tried:
             break
         width = new
-    fitting = [w for w in tried if tried[w] <= budget]
+    nearest = min(tried.values(), key=lambda size: abs(size - budget))
+    if not 0.8 * budget <= nearest <= 1.2 * budget:
+        raise ValueError(
+            "`parameters` should be within reach of the stages' `units` and `filters`. Received: "
+            f"parameters={budget}; '{candidate.name}' comes no nearer than {nearest:,}"
+        )
+    fitting = [w for w in tried if tried[w] <= budget and tried[w] >= 0.8 * budget]
     width = max(fitting, key=lambda w: tried[w]) if fitting else min(tried, key=lambda w: tried[w])
     return dataclasses.replace(candidate, width=width)
 

@@ -242,8 +242,10 @@ class Trials:
         values = [
             {name[4:]: of[i] for name, of in curves.items() if name.startswith("val_")} for i in range(epochs - first)
         ]
-        if any(not math.isfinite(value) for each in values for value in each.values()):
-            failed = failed or "a loss or metric stopped being a number"
+        counted = [f"{task}_{metric}" for task, metric in self._problem.metrics.items()]
+        unknown = any(not math.isfinite(each.get(log, math.nan)) for each in values for log in counted)
+        if validation is not None and unknown:
+            failed = failed or "a loss or metric that counts is no number"
         whole = validation is not None and epochs == self._epochs and not failed and seed in _CHANCE_SEEDS
         resampled = _resampled(model, validation) if whole else []
         return Trial(

@@ -98,6 +98,8 @@ def test_widths_are_fitted_to_a_budget(rng):
     for options in ({"shared_depth": 0}, {"shared_depth": 1}, {}):
         candidate = fit_width(problem, Candidate("one", "", options=options), 2000)
         assert 1800 <= trunk_parameters(problem.build(candidate), problem.heads) <= 2000
+    with pytest.raises(ValueError, match="within reach"):
+        fit_width(problem, Candidate("one", ""), 3)
     # By hand, one column with its widths given: 10 * 6 + 6 + 6 * 4 + 4.
     alone = problem.build(Candidate("nothing shared", "", options={"shared_depth": 0}))
     assert trunk_parameters(alone, problem.heads) == 3 * 94
@@ -113,6 +115,7 @@ def test_widths_are_fitted_to_a_budget(rng):
         ({"train": (np.ones((5, 3)), {"a": np.ones((5, 1))})}, "none of \\['b'\\]"),
         ({"train": (np.ones((5, 3)), {"a": np.ones((5, 1)), "b": np.ones((4, 1))})}, "as many labels"),
         ({"test": np.ones((5, 3))}, "`test` should be a tuple"),
+        ({"test": (np.ones((5, 3)), {t: np.full((5, 1), np.nan) for t in "ab"})}, "'a' should have labels in the test"),
     ],
 )
 def test_bad_input(rng, change, words):
