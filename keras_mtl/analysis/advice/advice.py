@@ -6,7 +6,7 @@ import math
 from os import PathLike
 
 from keras_mtl.analysis.advice.code import code_of
-from keras_mtl.analysis.advice.decide import sharing_of
+from keras_mtl.analysis.advice.decide import sharing_of, signed
 from keras_mtl.files import whole_file
 from keras_mtl.tables import table_text
 
@@ -170,7 +170,7 @@ class Advice:
     def _row(self, each):
         delta = each["delta_m"]
         mean = sum(delta) / len(delta) if delta else math.nan
-        cells = [f"{mean:+.2f}", *(f"{each['gains'].get(task, math.nan):+.2f}" for task in self.metrics)]
+        cells = [signed(mean), *(signed(each["gains"].get(task, math.nan)) for task in self.metrics)]
         costs = [f"{each['parameters']:,}", f"{each['step_ms']:.2f}", f"{each['seconds']:.1f}"]
         return [each["name"], *cells, str(each["epochs"]), str(len(each["seeds"])), *costs, each["outcome"]]
 

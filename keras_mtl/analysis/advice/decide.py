@@ -211,6 +211,11 @@ def outcome_of(problem, trials, others):
     return Outcome(mean, interval, gains, len(trials), chance > 0, [float(v) for v in a], variance, chance)
 
 
+def signed(value):
+    """A number with its sign and two digits; no sign where it is 0."""
+    return "0.00" if abs(value) < 0.005 else f"{value:+.2f}"
+
+
 def sharing_of(candidate, problem):
     """In words, what a candidate shares."""
     count = len(problem.stages)
@@ -263,16 +268,16 @@ def _test_said(result, against, name):
     other = "single-task columns" if against == ALONE else f"'{against}'"
     seeds = f"{result.seeds} fresh seed{'s' * (result.seeds > 1)}"
     if result.interval is None:
-        yield f"On the test it is {result.delta_m:+.2f} % beside {other} with one seed: nothing is known of chance."
+        yield f"On the test it is {signed(result.delta_m)} % beside {other} with one seed: nothing is known of chance."
         return
     low, high = result.interval
     ends = f"95 % interval {low:+.2f} to {high:+.2f}, {seeds}{' and the choice of examples' * result.examples}"
     if low > 0:
-        yield f"On the test it is better than {other} by {result.delta_m:+.2f} % ({ends})."
+        yield f"On the test it is better than {other} by {signed(result.delta_m)} % ({ends})."
     elif high < 0:
-        yield f"On the test it is worse than {other}, by {result.delta_m:+.2f} % ({ends}): validation misled."
+        yield f"On the test it is worse than {other}, by {signed(result.delta_m)} % ({ends}): validation misled."
     else:
-        yield f"On the test no difference to {other} was seen: {result.delta_m:+.2f} % ({ends}). {_needed(result)}"
+        yield f"On the test no difference to {other} was seen: {signed(result.delta_m)} % ({ends}). {_needed(result)}"
     lost = [task for task, (_, _, top) in result.gains.items() if top is not None and top < 0]
     won = [task for task, (_, bottom, _) in result.gains.items() if bottom is not None and bottom > 0]
     if won:

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 
+from keras_mtl.analysis.advice.decide import signed
 from keras_mtl.metrics.directions import higher_is_better
 
 _COLORS = ("#3b6fb6", "#c8553d", "#4c956c", "#8e5ea2", "#b8860b", "#2a9d8f", "#7f7f7f", "#d4628f", "#5f6caf", "#8c564b")
@@ -102,7 +103,7 @@ def _forest(advice):
         text = html.escape(_short(name))
         parts.append(f'<text x="{left - 10}" y="{y + 4}" text-anchor="end">{text}</text>')
         parts.append(f'<circle cx="{place(mean):.1f}" cy="{y}" r="4.5" fill="{color}"/>')
-        parts.append(f'<text x="{left + width + 8}" y="{y + 4}">{mean:+.2f}</text>')
+        parts.append(f'<text x="{left + width + 8}" y="{y + 4}">{signed(mean)}</text>')
     note = (
         f"Gains in percent over {html.escape(advice.test['against'])}, {advice.test['seeds']} fresh seeds. Intervals "
         "of 95 %, those of the tasks shared out over all of them."
@@ -146,21 +147,23 @@ def _sharing(advice):
 def _candidates(advice):
     heads = ["candidate", "delta_m", *advice.metrics, "epochs", "seeds", "parameters", "ms/step", "s"]
     header = "".join(f"<th>{html.escape(head)}</th>" for head in heads)
-    header += '<th class="words">outcome</th><th class="words">why it was tried</th>'
-    rows = ""
+    header += '<th class="words">outcome</th>'
+    rows = reasons = ""
     for each in advice.candidates:
         delta = each["delta_m"]
-        cells = [html.escape(each["name"]), f"{np.mean(delta):+.2f}" if delta else "–"]
-        cells += [f"{each['gains'][task]:+.2f}" if task in each["gains"] else "–" for task in advice.metrics]
+        cells = [html.escape(each["name"]), signed(np.mean(delta)) if delta else "–"]
+        cells += [signed(each["gains"][task]) if task in each["gains"] else "–" for task in advice.metrics]
         cells += [str(each["epochs"]), str(len(each["seeds"])), f"{each['parameters']:,}", f"{each['step_ms']:.2f}"]
         cells += [f"{each['seconds']:.1f}"]
-        words = [html.escape(each["outcome"]), html.escape(each["reason"])]
-        row = "".join(f"<td>{cell}</td>" for cell in cells) + "".join(f'<td class="words">{w}</td>' for w in words)
+        row = "".join(f"<td>{cell}</td>" for cell in cells)
+        row += f'<td class="words">{html.escape(each["outcome"])}</td>'
+        reasons += f"<li>{html.escape(each['name'])}: {html.escape(each['reason'])}</li>"
         rows += f"<tr{' class=chosen' if each['name'] == advice.name else ''}>{row}</tr>"
     left_out = "".join(f"<li>{html.escape(n)}: {html.escape(why)}</li>" for n, why in advice.left_out.items())
     more = f'<p class="note">Left out:</p><ul>{left_out}</ul>' if left_out else ""
     note = "Gains in percent over single-task columns on validation examples, at the same epochs and seeds."
-    return f'<div class="wide"><table><tr>{header}</tr>{rows}</table></div><p class="note">{note}</p>{more}'
+    table = f'<div class="wide"><table><tr>{header}</tr>{rows}</table></div>'
+    return f'{table}<p class="note">{note}</p><ul>{reasons}</ul>{more}'
 
 
 def _curves(advice):
