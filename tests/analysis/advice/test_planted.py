@@ -56,8 +56,7 @@ def ask(kind, **options):
 @pytest.mark.slow
 def test_unrelated_tasks_in_a_narrow_trunk_do_not_share():
     advice = ask("unrelated")
-    assert advice.name == "nothing shared"
-    assert advice.test["interval"][0] > 0 and "better than 'all shared'" in advice.verdict
+    assert advice.name == "nothing shared" and advice.verdict.startswith("Do not share.")
 
 
 @pytest.mark.slow
