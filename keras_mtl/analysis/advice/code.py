@@ -244,8 +244,7 @@ def _plain_config(cls, config):
 
 def _is_automatic(layer):
     """Whether Keras has named a layer."""
-    words = keras.src.utils.naming.to_snake_case(type(layer).__name__)
-    return re.fullmatch(rf"{re.escape(words)}(_\d+)?", layer.name) is not None
+    return re.sub(r"_\d+$", "", layer.name).replace("_", "") == type(layer).__name__.lower()
 
 
 def _same(item, default):
