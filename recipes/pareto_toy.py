@@ -50,6 +50,7 @@ OPTIONS = {
     "gradvac": {"seed": 0},
     "pcgrad": {"seed": 0},
     "random": {"seed": 0},
+    "relobralo": {"seed": 0},
     "stch": {"form": "plain"},
 }
 NOT_HERE = ("dtp", "great")  # one reads a metric, the other needs features of examples
@@ -88,7 +89,7 @@ class Descent:
         keras.utils.set_random_seed(0)
         self.weighting = type(weightings.get(name))(**options)
         self.weighting.set_tasks(["one", "two"], ["regression", "regression"])
-        self.weighting.build((2, 2) if self.weighting.requires == "jacobian" else (2,))
+        self.weighting.build((2, 2) if isinstance(self.weighting, weightings.JacobianWeighting) else (2,))
         self.lowest = np.array([LOWEST * scale, LOWEST], "float32")
         self.scale = scale
         self.x = keras.Variable(np.zeros(2), dtype="float32", name="x")
@@ -107,16 +108,16 @@ class Descent:
         with tf.GradientTape(persistent=True) as tape:
             each = self.losses()
             losses = tf.stack(each)
-            if weighting.requires == "losses":
+            if not weighting.sees_gradients:
                 weights = weighting.task_weights(losses, present)
                 objective = weighting.objective(losses, weights, present)
-        if weighting.requires == "losses":
+        if not weighting.sees_gradients:
             gramian = None
             gradients = tape.gradient(objective, [v.value for v in self.variables])
         else:
             found = weightings.task_gradients(tape, each, [self.x])
             gramian = found.gramian()
-            if weighting.requires == "gramian":
+            if isinstance(weighting, weightings.GramianWeighting):
                 weights = weighting.task_weights(losses, present, gramian)
                 gradients = found.combine(weights)
             else:
@@ -128,7 +129,7 @@ class Descent:
                 direction, weights = weighting.direction(jacobian, seen, present)
                 gradients = found.split(direction)
         self.optimizer.apply(gradients, self.variables)
-        if weighting.requires != "jacobian":
+        if not isinstance(weighting, weightings.JacobianWeighting):
             weighting.update(losses, present, weights, gramian)
         if weighting.second_forward:
             weighting.after_step(losses, tf.stack(self.losses()), present)

@@ -38,7 +38,7 @@ def alone(model, task, candidate=None):
         run_eagerly=model.run_eagerly,
         jit_compile=model.jit_compile,
         steps_per_execution=model.steps_per_execution,
-        **model.compiled_tasks.options_of(task),
+        **model.compiled_tasks.options.of_task(task),
     )
     return column
 

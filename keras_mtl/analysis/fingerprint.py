@@ -19,9 +19,11 @@ import keras
 import numpy as np
 
 import keras_mtl
+from keras_mtl._keras_private import OPTIONS_OF_A_FUNCTION, layers_of, layers_within
 from keras_mtl.analysis.checksums import array_parts, data_set_parts
 
 _PLAIN = (type(None), bool, numbers.Number, str, bytes, os.PathLike)
+_GIVEN_TO_CALLBACKS = {*vars(keras.callbacks.Callback()), "validation_data"}
 _CONTAINERS = (list, dict, set, frozenset, tuple, np.ndarray)
 # What trainings leave in an object that was given: its digest before the first one, and after the last one.
 _used: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -180,7 +182,7 @@ class Fingerprint:
         data = isinstance(value, keras.utils.PyDataset)
         for key, item in sorted(vars(value).items()):
             # What Keras itself gives to callbacks, and what reads the batches of a data set: these are read instead.
-            if key in ("_model", "_params", "params", "validation_data") or (data and not isinstance(item, _PLAIN)):
+            if key in _GIVEN_TO_CALLBACKS or (data and not isinstance(item, _PLAIN)):
                 continue
             if own or _reads(item):
                 self._put("attribute", key)
@@ -204,7 +206,7 @@ class Fingerprint:
         self._own_parts(value, name)
         if isinstance(value, keras.layers.Layer) and not _is_compiled(value):
             self._weights(value.weights)  # as of a teacher
-            for layer in value._flatten_layers():
+            for layer in layers_of(value):
                 self._state(layer)
 
     def _weights(self, weights):
@@ -234,7 +236,9 @@ class Fingerprint:
             named = _named_in_own_code(type(value))  # these hold much that is Keras' own
         whole = _is_own(type(value)) or isinstance(value, keras.losses.Loss)  # whose config lacks options
         for key, item in sorted(vars(value).items()):
-            mine = key == "_fn_kwargs" or (whole and (named is None or key in named) and key not in ("name", "_name"))
+            mine = key == OPTIONS_OF_A_FUNCTION or (
+                whole and (named is None or key in named) and key not in ("name", "_name")
+            )
             if mine and (
                 isinstance(item, (*_PLAIN, *_CONTAINERS, keras.Model))
                 or keras.ops.is_tensor(item)
@@ -253,7 +257,7 @@ class Fingerprint:
 
     def _model(self, model, name):
         self._keras_object(model, name)
-        for layer in model._flatten_layers(include_self=False):
+        for layer in layers_within(model):
             if _is_own(type(layer)):
                 self._class(type(layer), f"layer '{layer.name}'")
             self._own_parts(layer, f"layer '{layer.name}'")
@@ -262,7 +266,7 @@ class Fingerprint:
         steps = int(keras.ops.convert_to_numpy(optimizer.iterations)) if optimizer.built else 0
         self._weights(model.weights if self._initial_weights or steps else model.non_trainable_weights)
         compiled = model.compiled_tasks
-        self._read(compiled.options, "compile")
+        self._read(compiled.options.given, "compile")
         self._read([optimizer, steps], "optimizer")
         self._read(compiled.static_weights, name)
         replicas = getattr(model.distribute_strategy, "num_replicas_in_sync", 1)

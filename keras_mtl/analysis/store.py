@@ -9,8 +9,6 @@ import time
 import warnings
 import zlib
 
-from keras.src.utils.rng_utils import get_random_seed as global_seed  # noqa: F401 (for what keeps runs)
-
 from keras_mtl.analysis.fingerprint import Fingerprint, versions
 from keras_mtl.files import folder_lock, read_json, whole_file, writable_folder
 

@@ -20,9 +20,9 @@ def graph_def(model):
         `GraphDef` protocol buffer. A node is a layer; it lies in the box of
         its owner, `shared` or a task, and of its stage.
     """
-    from tensorflow.core.framework import graph_pb2
+    import tensorflow as tf
 
-    graph = graph_pb2.GraphDef()
+    graph = tf.compat.v1.GraphDef()
     made = {}  # the node that makes a tensor, by the tensor's id
     taken = set()
     for operation in model.operations:

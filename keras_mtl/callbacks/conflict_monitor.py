@@ -76,7 +76,7 @@ class ConflictMonitor(CopiedCallback):
 
     def on_train_begin(self, logs=None):
         # Imported here, since a dashboard may be set up before TensorFlow is.
-        from keras_mtl.training.tensorflow.probe import GradientProbe
+        from keras_mtl.callbacks._gradient_probe import GradientProbe
 
         self._probe = GradientProbe(self.model)
         self.layers, self.tasks = self._probe.layers, self.model.compiled_tasks.tasks

@@ -17,7 +17,8 @@ class CopiedCallback(keras.callbacks.Callback):
 
     def __deepcopy__(self, memo):
         made = memo[id(self)] = type(self).__new__(type(self))
-        left_out = ("_model", *self._of_training)
-        kept = {name: value for name, value in vars(self).items() if name not in left_out}
-        made.__dict__.update(copy.deepcopy(kept, memo), _model=None)
+        kept = {name: value for name, value in vars(self).items() if name not in self._of_training}
+        kept = {name: value for name, value in kept.items() if value is None or value is not self.model}
+        made.__dict__.update(copy.deepcopy(kept, memo))
+        keras.callbacks.Callback.set_model(made, None)
         return made

@@ -92,7 +92,7 @@ class TaskAffinity(CopiedCallback):
 
     def on_train_begin(self, logs=None):
         # Imported here, so that a callback may be set up before TensorFlow is.
-        from keras_mtl.training.tensorflow.look_ahead import LookAhead
+        from keras_mtl.callbacks._look_ahead import LookAhead
 
         self._look = LookAhead(self.model, self.momentum)
         self.tasks = self.model.compiled_tasks.tasks

@@ -57,7 +57,7 @@ class Feedback(keras.callbacks.Callback):
         self._before = {}  # Keras has reset the trackers
         self._left_out = self._not_released()
         if self._compiled is not None:
-            self._compiled.left_out = self._left_out
+            self._compiled.leave_out(self._left_out)
 
     def _not_released(self):
         """Tasks that a curriculum keeps back, of which nobody need be warned."""
@@ -115,4 +115,4 @@ class Feedback(keras.callbacks.Callback):
                     stacklevel=2,
                 )
         if self._compiled is not None:  # one warning is enough
-            self._compiled.left_out = [task for task, count in zip(self._tasks, counts, strict=True) if count == 0]
+            self._compiled.leave_out(task for task, count in zip(self._tasks, counts, strict=True) if count == 0)

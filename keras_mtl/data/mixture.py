@@ -5,13 +5,14 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from keras_mtl._tensorflow_private import DatasetOf
 from keras_mtl.data import pipeline
 from keras_mtl.data.feedback import Feedback
 from keras_mtl.data.model_check import check_model
 from keras_mtl.data.position import Position, read_position
 
 
-class Mixture(tf.data.Dataset):
+class Mixture(DatasetOf):
     """What `keras_mtl.data.mix` returns: a `tf.data.Dataset` of batches.
 
     One iteration is one epoch. The next one goes on in the tasks' data where
@@ -49,10 +50,10 @@ class Mixture(tf.data.Dataset):
         self.position = Position(chooser, self._about())
         if once:
             inner = pipeline.once(datasets, batch_sizes, layout)
-            self._inner = inner if steps is None else inner.apply(tf.data.experimental.assert_cardinality(steps))
+            inner = inner if steps is None else inner.apply(tf.data.experimental.assert_cardinality(steps))
         else:
-            self._inner = self._window(pipeline.endless(datasets, batch_sizes, layout, chooser), steps)
-        super().__init__(tf.data.experimental.to_variant(self._inner))
+            inner = self._window(pipeline.endless(datasets, batch_sizes, layout, chooser), steps)
+        super().__init__(inner)
 
     @property
     def sampler(self):
@@ -61,13 +62,6 @@ class Mixture(tf.data.Dataset):
     @property
     def stats(self):
         return None if self._chooser is None else self._chooser.stats
-
-    @property
-    def element_spec(self):
-        return self._inner.element_spec
-
-    def _inputs(self):
-        return [self._inner]
 
     def save_position(self, path):
         """Writes where the mixture is in its data: streams, sampler, random numbers.
@@ -143,7 +137,7 @@ class Mixture(tf.data.Dataset):
             data = strategy.distribute_datasets_from_function(self._for_replicas)
             steps = self._steps_of_replicas(strategy.num_replicas_in_sync) if self._once else self.steps
         elif not self._once and self.steps % model.steps_per_execution == 0:
-            data = _Endless(self._inner, self.position.stream)
+            data = _Endless(self._given, self.position.stream)
         return data, steps, [] if self.callback is None else [self.callback]
 
     def _for_replicas(self, context):
@@ -195,7 +189,7 @@ class Mixture(tf.data.Dataset):
         return window.with_options(pipeline.options())
 
 
-class _Endless(tf.data.Dataset):
+class _Endless(DatasetOf):
     """A mixture for a `fit` that counts the steps of an epoch itself.
 
     Every epoch goes on with the one iterator of the stream. To call that from
@@ -204,16 +198,8 @@ class _Endless(tf.data.Dataset):
     """
 
     def __init__(self, window, iterator):
-        self._window = window
+        super().__init__(window)
         self._iterator = iterator
-        super().__init__(tf.data.experimental.to_variant(window))
 
     def __iter__(self):
         return self._iterator
-
-    @property
-    def element_spec(self):
-        return self._window.element_spec
-
-    def _inputs(self):
-        return [self._window]

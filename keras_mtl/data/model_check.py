@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_mtl._keras_private import layers_of
 from keras_mtl.layers import SafeBatchNormalization
 
 NEED_A_ROW = (
@@ -47,7 +48,7 @@ def check_model(model, layout, absent, training):
                 )
             _check_inputs(model, task, label, layout.inputs_of[task])
     if absent and len(layout.groups()) > 1:
-        for layer in model._flatten_layers():
+        for layer in layers_of(model):
             if layout.absent_rows == 0:
                 _check_needs_a_row(layer)
             if training:

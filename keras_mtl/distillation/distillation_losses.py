@@ -2,12 +2,11 @@
 
 from keras import ops
 
+from keras_mtl._keras_private import mask_of
 from keras_mtl.distillation.targets import soft_loss, soft_targets, target_kind, to_logits
-from keras_mtl.training.alignment import to_rank
-from keras_mtl.training.labels import Labels
-from keras_mtl.training.task_losses import TaskBatch, TaskLosses
-
-SAID = "teachers say"  # no task has a name with a space
+from keras_mtl.losses.alignment import to_rank
+from keras_mtl.losses.labels import Labels
+from keras_mtl.losses.task_losses import TaskBatch, TaskLosses
 
 
 class DistillationLosses(TaskLosses):
@@ -17,35 +16,44 @@ class DistillationLosses(TaskLosses):
     the target `g y + (1 - g) teacher`. Where it has none, it is `L(teacher)`. A task's loss is the mean
     over all examples. In evaluation, labels count alone.
 
+    What the teachers of a task say on a batch is a column beside its labels,
+    of the name that `column_of` gives: a list of their outputs.
+
     Args:
-        plain: The `TaskLosses` to start from.
+        losses: Dict from task to `keras.losses.Loss`.
+        outputs: Dict from the names of all outputs to their Keras tensors.
         teachers: `Teachers`.
         temperature: Dict from task to float.
         gold: Function that returns g, a scalar tensor.
-        shapes: Dict from task to the shape of its output.
+        columns: As `TaskLosses`.
+        **options: Other options of `TaskLosses`.
     """
 
-    def __init__(self, plain, teachers, temperature, gold, shapes):
-        self.__dict__.update(plain.__dict__)
+    def __init__(self, losses, outputs, *, teachers, temperature, gold, columns=(), **options):
+        taught = [task for task in teachers.tasks if task in losses]
+        said = [column_of(task) for task in taught]
+        taken = [name for name in said if name in outputs or name in columns]
+        if taken:
+            raise ValueError(
+                f"The names {taken} are those of what teachers say: no task, and no column that metrics or penalties "
+                "read, should have one of them"
+            )
+        super().__init__(losses, outputs, columns=(*columns, *said), **options)
         self.temperature = temperature
         self.gold = gold
-        self.kinds, self.logits, self.teachers_logits = {}, {}, {}
-        for task in teachers.tasks:
-            if task in self.losses:
-                self.kinds[task] = target_kind(self.losses[task], shapes[task], task)
-                self.logits[task] = bool(getattr(self.losses[task], "from_logits", False))
-                self.teachers_logits[task] = teachers.logits_of(task, self.logits[task])
+        self.kinds = {task: target_kind(losses[task], tuple(outputs[task].shape), task) for task in taught}
+        self.logits = {task: bool(getattr(losses[task], "from_logits", False)) for task in taught}
+        self.teachers_logits = {task: teachers.logits_of(task, self.logits[task]) for task in taught}
 
     def __call__(self, y, y_pred, sample_weight=None, training=False):
-        y = dict(y or {}) if isinstance(y, dict) or y is None else {self.outputs[0]: y}
-        said = y.pop(SAID, {})
         batch = super().__call__(y, y_pred, sample_weight, training)
+        said = {task: batch.columns[column_of(task)] for task in self.kinds if column_of(task) in batch.columns}
         if not training or not said:
             return batch
         gold = self.gold()
         sums, divisors, counts = list(batch.sums), list(ops.unstack(batch.divisors)), list(ops.unstack(batch.counts))
         for index, task in enumerate(self.tasks):
-            if task in self.kinds:
+            if task in said:
                 mixed = self._regression if self.kinds[task] == "regression" else self._classification
                 sums[index], divisors[index], counts[index] = mixed(
                     task, batch, sums[index], y_pred[task], said[task], gold
@@ -58,7 +66,7 @@ class DistillationLosses(TaskLosses):
         labels = batch.labels.get(task)
         logits = to_logits(y_pred, kind, self.logits[task])
         values = soft_loss(targets, logits, kind, temperature, entrywise=labels is not None and labels.entrywise)
-        exists = getattr(y_pred, "_keras_mask", None)
+        exists = mask_of(y_pred)
         exists = ops.ones_like(values) if exists is None else _to_shape_of(ops.cast(exists, "float32"), values)
         labelled = _labelled(labels, values)
         total = gold * hard_sum + ops.sum(values * exists * (1.0 - gold * labelled))
@@ -68,7 +76,7 @@ class DistillationLosses(TaskLosses):
         del hard_sum
         targets = soft_targets(said, "regression")
         labels = batch.labels.get(task)
-        exists = getattr(y_pred, "_keras_mask", None)
+        exists = mask_of(y_pred)
         if exists is not None:
             exists = to_rank(ops.cast(exists, "bool"), len(targets.shape), f"The mask of task '{task}'")
         if labels is None:
@@ -84,6 +92,11 @@ class DistillationLosses(TaskLosses):
 
     def _divisor(self, task, count):
         return (ops.ones_like(count) if self.losses[task].reduction == "sum" else count), count
+
+
+def column_of(task):
+    """Name of the column in which the losses find what the teachers of a task say."""
+    return f"{task}_teachers"
 
 
 def _labelled(labels, values):

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_mtl.distillation.distillation_losses import SAID, DistillationLosses
+from keras_mtl.distillation.distillation_losses import DistillationLosses, column_of
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
@@ -58,30 +58,25 @@ class Distiller(MultiTaskModel):
             if not isinstance(loss, dict):
                 loss = {task: loss for task in self.tasks if task not in hints}
             loss = {**dict.fromkeys(hints, "mse"), **loss}
-        shapes = {task: tuple(output.shape) for task, output in self.output.items()}
         super().compile(optimizer, loss, *args, **kwargs)
-        compiled = self.compiled_tasks
-        compiled.task_losses = DistillationLosses(
-            compiled.task_losses, self._teachers, self._temperature, self.gold, shapes
+
+    def make_task_losses(self, losses, outputs, **options):
+        return DistillationLosses(
+            losses, outputs, teachers=self._teachers, temperature=self._temperature, gold=self.gold, **options
         )
 
+    def further_targets(self, x, training):
+        """The features of teachers as labels of the hints and, in training, what teachers say as columns."""
+        targets = {task: ops.stop_gradient(features(x)) for task, features in self._hints().items()}
+        if training:
+            said = self._teachers(x)
+            targets.update({column_of(task): said[task] for task in self.compiled_tasks.task_losses.kinds})
+        return targets
+
     def train_step(self, data):
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        y = self._with_hints(x, y)
-        logs = super().train_step((x, {**y, SAID: self._teachers(x)}, sample_weight))
+        logs = super().train_step(data)
         self.steps_done.assign(self.steps_done + 1.0)
         return logs
-
-    def test_step(self, data):
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        return super().test_step((x, self._with_hints(x, y), sample_weight))
-
-    def _with_hints(self, x, y):
-        """The labels, with the teachers' features as those of the hints."""
-        if y is not None and not isinstance(y, dict):
-            y = {self.tasks[0]: y}
-        hints = {task: ops.stop_gradient(features(x)) for task, features in self._hints().items()}
-        return {**(y or {}), **hints}
 
     def own_callbacks(self):
         return [PlanOfSteps(), *super().own_callbacks()]

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_mtl._keras_private import maker_of
 from keras_mtl.numbers import check_boolean
 
 
@@ -141,7 +142,7 @@ def _output_of(model, task):
 def _says_logits(model, task):
     """Told from the last activation: True, False, or `None` where it does not say."""
     output = model.output[task] if isinstance(model.output, dict) else model.output
-    layer = output._keras_history.operation
+    layer = maker_of(output).operation
     while hasattr(layer, "stack") or isinstance(layer, keras.Sequential):
         layer = layer.stack[-1] if hasattr(layer, "stack") else layer.layers[-1]
     if isinstance(layer, keras.layers.Softmax):

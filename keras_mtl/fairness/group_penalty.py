@@ -2,7 +2,7 @@
 
 from keras_mtl.fairness.scores import check_among, check_groups_option, check_members, check_scores, members
 from keras_mtl.numbers import check_boolean
-from keras_mtl.training.penalty import Penalty
+from keras_mtl.penalties import Penalty
 
 
 class GroupPenalty(Penalty):

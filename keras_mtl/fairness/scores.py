@@ -4,8 +4,8 @@ import numpy as np
 from keras import ops
 
 from keras_mtl.layers.softmax import softmax
+from keras_mtl.losses.names import loss_kind
 from keras_mtl.numbers import check_integer
-from keras_mtl.training.resolve import loss_kind
 
 AMONG = (None, "positives", "negatives")
 

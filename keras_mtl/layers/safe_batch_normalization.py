@@ -3,9 +3,11 @@
 import keras
 from keras import ops
 
+from keras_mtl._keras_private import MomentsNormalization
+
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
-class SafeBatchNormalization(keras.layers.BatchNormalization):
+class SafeBatchNormalization(MomentsNormalization):
     """`keras.layers.BatchNormalization` for layers that may see no example.
 
     Where tasks have inputs of their own and take turns, the columns and heads
@@ -33,8 +35,8 @@ class SafeBatchNormalization(keras.layers.BatchNormalization):
                 variable.assign(ops.where(_some(inputs), variable, old))
         return outputs
 
-    def _moments(self, inputs, mask):
-        moments = super()._moments(inputs, mask)
+    def moments(self, inputs, mask):
+        moments = super().moments(inputs, mask)
         moving = self.moving_mean, self.moving_variance
         # NaN would reach the gradients of scale and offset, too, as 0 times NaN.
         return tuple(

@@ -1,12 +1,11 @@
 """A stage of a trunk, a column or a head, under the name of its owner."""
 
 import contextlib
-import contextvars
 
 import keras
 from keras import layers
 
-_call_layer = contextvars.ContextVar("call_layer", default=lambda layer, inputs: layer(inputs))
+from keras_mtl._keras_private import layers_directly_within, output_spec
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -97,7 +96,7 @@ class Stage(layers.Layer):
             if hasattr(layer, "enable_lora"):
                 able.append(layer)
             else:
-                waiting += layer._flatten_layers(include_self=False, recursive=False)
+                waiting += layers_directly_within(layer)
         if not able:
             raise ValueError(
                 f"Stage '{self.name}' should have a layer with `enable_lora`, such as Dense. Received: layers "
@@ -120,7 +119,7 @@ class Stage(layers.Layer):
         with name_scope(self.scope):
             for layer in self.stack:
                 # Calling builds the layer under this scope, whatever its kind.
-                outputs = _output_spec(layer, outputs) if layer.built else layer(outputs)
+                outputs = output_spec(layer, outputs) if layer.built else layer(outputs)
         return keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, dtype=x.dtype), outputs)
 
     def call(self, inputs, training=None, mask=None):
@@ -128,7 +127,7 @@ class Stage(layers.Layer):
         outputs = inputs
         with name_scope(self.scope):
             for layer in self.stack:
-                outputs = _call_layer.get()(layer, outputs)
+                outputs = layer(outputs)
         return outputs
 
     def compute_mask(self, inputs, previous_mask=None):
@@ -158,12 +157,6 @@ class Stage(layers.Layer):
         return not paths or any(path.startswith(f"{self.scope}/") for path in paths)
 
 
-def _output_spec(layer, inputs):
-    """What a built layer returns, without a call that its graph would keep; raises where the layer's call would."""
-    layer._assert_input_compatibility(inputs)
-    return layer.compute_output_spec(inputs)
-
-
 def _left_to_sequential(config):
     """Config of a layer in which every `Sequential` builds its layers under its own name, as at first."""
     if isinstance(config, dict):
@@ -173,16 +166,6 @@ def _left_to_sequential(config):
                 layer.pop("build_config", None)
         return inside
     return [_left_to_sequential(item) for item in config] if isinstance(config, list) else config
-
-
-@contextlib.contextmanager
-def layers_called_by(function):
-    """Within it, stages call their layers by `function(layer, inputs)`."""
-    token = _call_layer.set(function)
-    try:
-        yield
-    finally:
-        _call_layer.reset(token)
 
 
 def name_scope(scope):

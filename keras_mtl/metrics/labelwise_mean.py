@@ -1,10 +1,9 @@
 """Mean over the labels of a block of any function of labels and predictions."""
 
-import functools
-
 import keras
 from keras import ops
 
+from keras_mtl._keras_private import function_of
 from keras_mtl.metrics.labelwise import LabelwiseMetric
 
 
@@ -38,7 +37,7 @@ class LabelwiseMean(LabelwiseMetric):
     def __init__(self, num_labels, function="binary_accuracy", name=None):
         found = keras.metrics.get(function)
         if isinstance(found, keras.metrics.MeanMetricWrapper):
-            fn = functools.partial(found._fn, **found._fn_kwargs)
+            fn = function_of(found)
         elif callable(found) and not isinstance(found, keras.metrics.Metric):
             fn = found
         else:

@@ -4,6 +4,8 @@ import re
 
 import keras
 
+from keras_mtl._keras_private import maker_of
+
 _TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # also a folder's name, so neither "." nor ".."
 RESERVED = ("shared", "loss", "val")
 
@@ -43,7 +45,7 @@ def check_outputs(outputs):
     """
     if not isinstance(outputs, dict):
         flat = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-        layers = [getattr(getattr(x, "_keras_history", None), "operation", None) for x in flat]
+        layers = [maker_of(x).operation if isinstance(x, keras.KerasTensor) else None for x in flat]
         names = [getattr(layer, "name", f"task_{i}") for i, layer in enumerate(layers)]
         line = ", ".join(f"{name!r}: outputs[{i}]" for i, name in enumerate(names))
         raise ValueError(

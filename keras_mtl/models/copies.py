@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mtl._keras_private import layers_directly_within, layers_of, lookup_table_of, own_variables
 from keras_mtl.numbers import check_boolean
 
 
@@ -136,7 +137,7 @@ def as_initialized(layer):
     frozen layers have no trainable weights.
     """
     drawn = {}
-    for each in layer._flatten_layers():
+    for each in layers_of(layer):
         initializers = _initializers(each)
         for variable in _own_weights(each) if each.trainable else ():
             # A wrapper has the variables of what it wraps, and the wrapped layer their initializer.
@@ -171,7 +172,7 @@ def _pairs(source, target):
 
 
 def _inner(layer):
-    return layer.layers if isinstance(layer, keras.Model) else list(layer._flatten_layers(False, recursive=False))
+    return layer.layers if isinstance(layer, keras.Model) else layers_directly_within(layer)
 
 
 def _has_vocabulary(layer):
@@ -191,8 +192,7 @@ def _keep_vocabulary(source, target):
     words = source.get_vocabulary()
     if words == target.get_vocabulary():
         return
-    table = getattr(source, "_lookup_layer", source)  # a `TextVectorization` looks up with a layer of its own
-    weights = getattr(table, "idf_weights", None)
+    weights = getattr(lookup_table_of(source), "idf_weights", None)
     if weights is None:
         target.set_vocabulary(words)
     else:  # those behind the words are padding
@@ -216,19 +216,19 @@ def _keep_own_state(source, target, weights):
         target.load_own_variables(store)
         return None
     initializers = _initializers(source)
-    for own, new in zip(source._trainable_variables, target._trainable_variables, strict=True):
+    for own, new in zip(own_variables(source).trainable, own_variables(target).trainable, strict=True):
         if not own.trainable and not _is_drawn(source, own, initializers):
             new.assign(own)
     if not isinstance(source, keras.layers.BatchNormalization):
-        for own, new in zip(source._non_trainable_variables, target._non_trainable_variables, strict=True):
+        for own, new in zip(own_variables(source).others, own_variables(target).others, strict=True):
             new.assign(own)
     return None
 
 
 def _own_weights(layer):
     """The variables of a layer, without those of layers within it, that training changes."""
-    statistics = layer._non_trainable_variables if isinstance(layer, keras.layers.BatchNormalization) else []
-    return [*layer._trainable_variables, *statistics]
+    own = own_variables(layer)
+    return own.trainable + (own.others if isinstance(layer, keras.layers.BatchNormalization) else [])
 
 
 def _as_drawn(layer):

@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_mtl._keras_private import calls_of
+
 
 def levels_of(model):
     """Layers with variables by depth, from the inputs to the outputs.
@@ -49,8 +51,8 @@ def _followed(model, made_by):
 
 
 def _inputs(operation):
-    return [x for node in operation._inbound_nodes for x in node.input_tensors]
+    return [x for node in calls_of(operation) for x in node.input_tensors]
 
 
 def _outputs(operation):
-    return [x for node in operation._inbound_nodes for x in node.outputs]
+    return [x for node in calls_of(operation) for x in node.output_tensors]

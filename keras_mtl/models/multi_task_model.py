@@ -52,8 +52,7 @@ class MultiTaskModel(TaskTrainer):
         tasks = check_outputs(outputs)
         super().__init__(inputs, outputs, name=name, **kwargs)
         self._tasks = tasks
-        self._weightings = []  # tracked lists, so that recompiling can put others in
-        self._penalties = []
+        self._sharing = None
 
     @property
     def tasks(self):
@@ -63,10 +62,9 @@ class MultiTaskModel(TaskTrainer):
     @property
     def sharing(self):
         """Which layers serve which tasks, found from the graph."""
-        found = getattr(self, "_sharing", None)
-        if found is None:
-            found = self._sharing = Sharing(self)
-        return found
+        if self._sharing is None:
+            self._sharing = Sharing(self)
+        return self._sharing
 
     @property
     def shared_variables(self):

@@ -5,6 +5,8 @@ import itertools
 
 import keras
 
+from keras_mtl._keras_private import calls_of, layers_directly_within, maker_of
+
 
 class Sharing:
     """Which layers of a functional model serve which tasks.
@@ -67,7 +69,7 @@ class Sharing:
             if counted.issuperset(variables):
                 return
             if any(by_variable[v] != by_variable[variables[0]] for v in variables):
-                for inner in layer._flatten_layers(include_self=False, recursive=False):
+                for inner in layers_directly_within(layer):
                     visit(inner)
             if not counted.issuperset(variables):
                 found.append(layer)
@@ -169,7 +171,7 @@ class Sharing:
         Args:
             features: List of Keras tensors.
         """
-        made_by = [(id(x._keras_history.operation), x._keras_history.node_index) for x in features]
+        made_by = [_key(maker_of(x)) for x in features]
         return any(
             maker != own and maker in behind
             for own, behind in zip(made_by, [_calls_behind(x, stops=True) for x in features], strict=True)
@@ -181,7 +183,7 @@ class Sharing:
         return [
             (operation, node, self._calls[id(operation), index])
             for operation in self._model.operations
-            for index, node in enumerate(operation._inbound_nodes)
+            for index, node in enumerate(calls_of(operation))
             if (id(operation), index) in self._calls
         ]
 
@@ -248,14 +250,13 @@ class Sharing:
         ends = {id(x) for x in self._model.output.values()} & {id(x) for x in features}
         outputs = {t: keras.ops.copy(x) if id(x) in ends else x for t, x in self._model.output.items()}
         trunk = keras.Model(self._model.input, features)
-        # Inputs that go around the features (into gates) get a new node from Keras in a model that starts in the
-        # middle, and the whole model could not be saved after that.
-        inputs = keras.tree.flatten(self._model.input)
-        histories = [x._keras_history for x in inputs]
-        heads = keras.Model((features, self._model.input), outputs)
-        for x, history in zip(inputs, histories, strict=True):
-            x._keras_history = history
-        return trunk, heads
+        # A function leaves the graph that it is a part of as it is. A model that starts in the middle would give new
+        # nodes to inputs that go around the features, into gates, and the whole model could not be saved after that.
+        behind = keras.Function((features, self._model.input), outputs)
+        starts = keras.tree.map_structure(
+            lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, sparse=x.sparse), (features, self._model.input)
+        )
+        return trunk, keras.Model(starts, behind(starts))
 
     def inputs_of(self, task):
         """The model's inputs that a task's output needs, in their structure.
@@ -274,7 +275,7 @@ class Sharing:
         return inputs
 
     def _needs(self, task, tensor):
-        return task in self.feeds(tensor._keras_history.operation)
+        return task in self.feeds(maker_of(tensor).operation)
 
     def last_shared_layers(self, tasks=None):
         """The last layers with trainable variables that make shared features.
@@ -297,7 +298,7 @@ class Sharing:
 @functools.cache
 def _stop_gradient():
     """The class of the operation behind `keras.ops.stop_gradient`."""
-    return type(keras.ops.stop_gradient(keras.KerasTensor((1,)))._keras_history.operation)
+    return type(maker_of(keras.ops.stop_gradient(keras.KerasTensor((1,)))).operation)
 
 
 def _calls_behind(tensor, stops):
@@ -313,13 +314,16 @@ def _calls_behind(tensor, stops):
     """
     found, waiting = {}, keras.tree.flatten(tensor)
     while waiting:
-        history = waiting.pop()._keras_history
-        operation, call = history.operation, (id(history.operation), history.node_index)
-        if call not in found:
-            found[call] = operation
-            if not stops or not isinstance(operation, _stop_gradient()):
-                waiting.extend(operation._inbound_nodes[history.node_index].input_tensors)
+        maker = maker_of(waiting.pop())
+        if _key(maker) not in found:
+            found[_key(maker)] = maker.operation
+            if not stops or not isinstance(maker.operation, _stop_gradient()):
+                waiting.extend(calls_of(maker.operation)[maker.index].input_tensors)
     return found
+
+
+def _key(maker):
+    return id(maker.operation), maker.index
 
 
 def count_parameters(variables):

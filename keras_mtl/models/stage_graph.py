@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_mtl._keras_private import calls_in
 from keras_mtl.layers import Stage
 from keras_mtl.models.coefficients import CoefficientReader
 
@@ -28,8 +29,8 @@ class StageGraph:
         ]
         # A node is one call of a layer: a stage that is called several times has several.
         self._nodes = {}
-        for nodes in model._nodes_by_depth.values():
-            self._nodes.update({id(tensor): node for node in nodes for tensor in node.outputs})
+        for node in calls_in(model):
+            self._nodes.update({id(tensor): node for tensor in node.output_tensors})
         self.sources = {stage.name: self._sources_of_inputs(stage) for stage in self.stages}
         self._reader = CoefficientReader(model)
         self.mixing = {stage.name: stage for stage in self._reader.mixing}

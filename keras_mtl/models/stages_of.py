@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_mtl._keras_private import calls_in, is_functional
+
 
 def stages_of(model, cuts):
     """Cuts a functional backbone into stages for the builders.
@@ -48,8 +50,7 @@ def stages_of(model, cuts):
     ['low', 'middle']
     """
     graph = _functional(model)
-    nodes = [node for depth in sorted(graph._nodes_by_depth, reverse=True) for node in graph._nodes_by_depth[depth]]
-    nodes = [node for node in nodes if not node.is_input]
+    nodes = [node for node in calls_in(graph) if not node.is_input]
     ends = _ends(model, nodes, cuts)
     place = _places(nodes, ends, cuts)
     count = len(ends) if ends and _same(ends[-1].output_tensors, graph.outputs) else len(ends) + 1
@@ -75,7 +76,7 @@ def stages_of(model, cuts):
 
 
 def _functional(model):
-    if hasattr(model, "_nodes_by_depth"):
+    if is_functional(model):
         return model
     try:
         return keras.Model(model.inputs, model.outputs[0])

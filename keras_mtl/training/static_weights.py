@@ -16,7 +16,8 @@ class StaticWeights:
 
     def __init__(self, values):
         self._given = {k: value for k, value in enumerate(values) if hasattr(value, "assign")}
-        self._numbers = keras.Variable(_as_floats(values), trainable=False, dtype="float32", name="static_weights")
+        self._on_host = _as_floats(values)  # so that a look at them waits for no device
+        self._numbers = keras.Variable(self._on_host, trainable=False, dtype="float32", name="static_weights")
 
     @property
     def value(self):
@@ -30,11 +31,11 @@ class StaticWeights:
 
     def numpy(self):
         """The weights as they are now, as an array of shape `(K,)`."""
-        return ops.convert_to_numpy(self.value)
+        return _as_floats([self._given.get(k, number) for k, number in enumerate(self._on_host)])
 
     def assign(self, values):
         """Sets all weights, the variables that were given among them."""
-        values = _as_floats(values)
+        self._on_host = values = _as_floats(values)
         self._numbers.assign(values)
         for k, variable in self._given.items():
             variable.assign(values[k])

@@ -2,25 +2,40 @@
 
 import contextlib
 import warnings
-import weakref
 
 import keras
 from keras import ops
 
-from keras_mtl.training.arrays import by_task, check_finite, check_lengths
+from keras_mtl._keras_private import ModelBuiltBefore, exclude_from_weight_decay, loss_tracker_of
+from keras_mtl.losses.arrays import by_task, check_lengths
+from keras_mtl.losses.task_losses import TaskLosses
+from keras_mtl.metrics._trackers import names_of
 from keras_mtl.training.compiled import Compiled
-from keras_mtl.training.epoch import EndOfEpoch, raise_faulty_inputs, raise_nonfinite, warn_unlabelled, with_callback
-from keras_mtl.training.log_names import names_of
+from keras_mtl.training.faults import check_finite, raise_faulty_inputs, raise_nonfinite, warn_unlabelled
+from keras_mtl.training.fit_callback import FitCallback, with_callbacks
+from keras_mtl.training.options import Options
 
 
-class TaskTrainer(keras.Model):
+class TaskTrainer(ModelBuiltBefore):
     """`compile`, `fit` and their kin for a functional model with tasks.
 
-    A base of `MultiTaskModel`, which has `tasks`, a tuple of names, `sharing`,
-    and `_weightings` and `_penalties`, tracked lists.
+    The base of `MultiTaskModel`. A subclass is a functional model whose
+    outputs are a dict keyed by task, and has two properties:
+
+    - `tasks`: Tuple of the tasks' names, in the order of the outputs.
+    - `sharing`: `keras_mtl.models.sharing.Sharing`, which says which variables
+      serve which tasks and where the shared features are.
+
+    Beside `compute_loss`, `compute_metrics`, `train_step` and `test_step`, it
+    may override `make_task_losses`, `further_targets` and `own_callbacks`.
     """
 
-    _compiled_tasks = None
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._compiled_tasks = None
+        # Lists of layers, which Keras tracks: what `compile` was given is state of the model, and a new call drops it.
+        self._weightings = []
+        self._penalties = []
 
     def compile(
         self,
@@ -121,8 +136,7 @@ class TaskTrainer(keras.Model):
             RuntimeError: If Keras runs on another backend than TensorFlow.
         """
         check_backend()
-        # Checked first, so that a refused call leaves the model as it was.
-        options = {
+        given = {
             "loss": loss,
             "loss_weights": loss_weights,
             "metrics": metrics,
@@ -139,28 +153,23 @@ class TaskTrainer(keras.Model):
             "check_inputs": check_inputs,
             "penalties": penalties,
         }
-        compiled = Compiled(self, options)
-        super().compile(
-            optimizer=optimizer,
-            run_eagerly=run_eagerly,
-            steps_per_execution=steps_per_execution,
-            jit_compile=jit_compile,
-            auto_scale_loss=auto_scale_loss,
-        )
-        self._weightings.clear()
-        self._weightings.append(compiled.weighting)
-        self._penalties.clear()
-        self._penalties.extend(penalty for _, penalty in compiled.penalties.all)
-        self._compiled_tasks = compiled
-        for part in compiled.weighting._flatten_layers():
-            part._owner = weakref.ref(self)
-        _exclude_from_weight_decay(self.optimizer, compiled.weighting.trainable_variables)
-        self._step_options = {
+        # Checked first, so that a refused call leaves the model as it was.
+        compiled = Compiled(self, Options(given, {task: self.output[task] for task in self.tasks}))
+        step_options = {
             "run_eagerly": run_eagerly,
             "steps_per_execution": steps_per_execution,
             "jit_compile": jit_compile,
             "auto_scale_loss": auto_scale_loss,
         }
+        super().compile(optimizer, **step_options)
+        self._step_options = step_options
+        self._weightings.clear()
+        self._weightings.append(compiled.weighting)
+        self._penalties.clear()
+        self._penalties.extend(penalty for _, penalty in compiled.penalties.all)
+        self._compiled_tasks = compiled
+        compiled.belongs_to(self)
+        _exclude_from_weight_decay(self.optimizer, compiled.weighting.trainable_variables)
 
     @property
     def compiled_tasks(self):
@@ -185,9 +194,8 @@ class TaskTrainer(keras.Model):
         Args:
             weights: Dict from task to number; other tasks keep theirs.
         """
-        self.compiled_tasks.static_weights.assign(
-            self.compiled_tasks.checked_static_weights({**self.task_weights(), **weights})
-        )
+        compiled = self.compiled_tasks
+        compiled.static_weights.assign(compiled.options.checked_loss_weights({**self.task_weights(), **weights}))
 
     def get_compile_config(self):
         if self._compiled_tasks is None:
@@ -216,7 +224,8 @@ class TaskTrainer(keras.Model):
     @property
     def further_metrics(self):
         """Metrics of the user's own: of layers, and attributes of a subclass."""
-        return [metric for metric in super().metrics if metric is not self._loss_tracker]
+        of_keras = loss_tracker_of(self)
+        return [metric for metric in super().metrics if metric is not of_keras]
 
     @property
     def metrics(self):
@@ -262,24 +271,67 @@ class TaskTrainer(keras.Model):
         """
         compiled = self.compiled_tasks
         if not compiled.in_step:
-            from keras_mtl.training.tensorflow import steps
+            from keras_mtl.training import step
 
-            steps.track(self, x, by_task(y, "y", compiled), y_pred, sample_weight, training=not compiled.evaluating)
+            step.track(self, x, by_task(y, "y", compiled), y_pred, sample_weight, training=not compiled.evaluating)
         return self.get_metrics_result()
 
     def overrides(self, method):
         """Whether a subclass has a method of its own."""
         return getattr(type(self), method) is not getattr(TaskTrainer, method)
 
-    def train_step(self, data):
-        from keras_mtl.training.tensorflow import steps
+    def make_task_losses(self, losses, outputs, **options):
+        """What computes the tasks' losses on a batch. `compile` calls it; subclasses may give another.
 
-        return steps.train_step(self, data)
+        Args:
+            losses: Dict from trained task to `keras.losses.Loss`.
+            outputs: Dict from task to Keras tensor.
+            **options: Other options of `keras_mtl.losses.task_losses.TaskLosses`.
+
+        Returns:
+            A `TaskLosses`.
+        """
+        return TaskLosses(losses, outputs, **options)
+
+    def further_targets(self, x, training):
+        """What the losses of a batch read beside its labels. Subclasses may give what data sets do not hold.
+
+        Args:
+            x: Inputs of a batch.
+            training: Boolean. Whether it is a training step's.
+
+        Returns:
+            Dict of tensors, or structures of them, each with an axis of
+            examples: by the name of a task its labels, by another name one of
+            the columns that the `TaskLosses` read.
+        """
+        del x, training
+        return {}
+
+    def train_step(self, data):
+        from keras_mtl.training import step
+
+        return step.train_step(self, self._with_targets(data, training=True))
 
     def test_step(self, data):
-        from keras_mtl.training.tensorflow import steps
+        from keras_mtl.training import step
 
-        return steps.test_step(self, data)
+        return step.test_step(self, self._with_targets(data, training=False))
+
+    def _with_targets(self, data, training):
+        if not self.overrides("further_targets"):
+            return data
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        y = by_task(y, "y", self.compiled_tasks)
+        if not isinstance(y, dict):
+            y = {} if y is None else {self.tasks[0]: y}
+        targets = self.further_targets(x, training)
+        taken = [name for name in targets if y.get(name) is not None]
+        if taken:
+            raise ValueError(
+                f"`y` should not have {taken}, which {type(self).__name__} makes itself. Received: y with {list(y)}"
+            )
+        return x, {**y, **targets}, sample_weight
 
     def make_train_function(self, force=False):
         self.compiled_tasks.check_trunk(self)
@@ -287,9 +339,7 @@ class TaskTrainer(keras.Model):
             warnings.warn("The model does not have any trainable weights.", stacklevel=2)
         trained = [id(variable) for variable in self.trainable_variables]
         if trained != getattr(self, "_trained", trained):
-            # Layers were frozen or released since the last trace.
-            self._sharing = None
-            force = True
+            force = True  # layers were frozen or released since the last trace
         self._trained = trained
         self.build_optimizer()
         return super().make_train_function(force=force)
@@ -299,7 +349,7 @@ class TaskTrainer(keras.Model):
         if not self.optimizer.built:
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)
-            self.compiled_tasks.optimized = list(self.trainable_variables)
+            self.compiled_tasks.keep_optimized(self.trainable_variables)
 
     def fit(
         self,
@@ -325,18 +375,8 @@ class TaskTrainer(keras.Model):
         x, steps, brought = self._prepared(x, steps_per_epoch)
         y, sample_weight = self._arrays(x, y, sample_weight)
         validation_data, val_steps, _ = self._prepared(validation_data, training=False)
-        if isinstance(validation_data, (list, tuple)):
-            val_x, val_y, val_weight = keras.utils.unpack_x_y_sample_weight(validation_data)
-            if val_y is None:
-                raise ValueError(
-                    "`validation_data` should have labels, as `(x, y)` or `(x, y, sample_weight)`. "
-                    f"Received: a {type(validation_data).__name__} of {len(validation_data)} entries"
-                )
-            validation_data = (val_x, *self._arrays(val_x, val_y, val_weight))
-        given = keras.tree.flatten(getattr(callbacks, "callbacks", callbacks))
-        for callback in [*self.own_callbacks(), *brought]:
-            if callback not in given:
-                callbacks = with_callback(callbacks, callback)
+        validation_data = self._validation_arrays(validation_data)
+        callbacks = with_callbacks([*self.own_callbacks(), *brought], callbacks)
         return super().fit(
             x,
             y,
@@ -357,13 +397,8 @@ class TaskTrainer(keras.Model):
         )
 
     def own_callbacks(self):
-        """The callbacks that `fit` adds to the user's, the first of them last."""
-        return [EndOfEpoch()]
-
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        # Nothing is left to build: layers are, the optimizer comes in `make_train_function`, and losses and metrics are
-        # our own. What Keras 3.15 does here with a batch fails under `MultiWorkerMirroredStrategy`.
-        del iterator, data_batch
+        """The callbacks that `fit` adds to the user's, the first of them last. Subclasses may add to them."""
+        return [FitCallback()]
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         self._check_ready("train_on_batch")
@@ -387,7 +422,7 @@ class TaskTrainer(keras.Model):
         **kwargs,
     ):
         self._check_ready("evaluate")
-        in_fit = kwargs.get("_use_cached_eval_dataset", False)
+        in_fit = bool(kwargs)  # only `fit` gives more than the arguments that there are
         if not in_fit:  # else `fit` has prepared it
             x, prepared_steps, _ = self._prepared(x, training=False)
             steps = steps or prepared_steps
@@ -410,11 +445,8 @@ class TaskTrainer(keras.Model):
     @contextlib.contextmanager
     def _evaluation(self):
         """The trackers of evaluation alone; ends with a look at the inputs."""
-        self.compiled_tasks.evaluating = True
-        try:
+        with self.compiled_tasks.evaluation():
             yield
-        finally:
-            self.compiled_tasks.evaluating = False
         raise_faulty_inputs(self, "evaluation")
 
     def _as_list(self, logs):
@@ -426,18 +458,34 @@ class TaskTrainer(keras.Model):
 
     def _check_ready(self, method):
         check_backend()
-        self._assert_compile_called(method)
+        if not self.compiled:
+            raise ValueError(f"You must call `compile()` before calling `{method}()`.")
+
+    def _validation_arrays(self, validation_data):
+        if not isinstance(validation_data, (list, tuple)):
+            return validation_data
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(validation_data)
+        if y is None:
+            raise ValueError(
+                "`validation_data` should have labels, as `(x, y)` or `(x, y, sample_weight)`. "
+                f"Received: a {type(validation_data).__name__} of {len(validation_data)} entries"
+            )
+        return x, *self._arrays(x, y, sample_weight)
 
     def _arrays(self, x, y, sample_weight):
         """Labels and weights as Keras wants them: dicts of arrays, with weights for every task in `y`."""
         compiled = self.compiled_tasks
         if compiled.inputs_tracker is not None:
             check_finite(x)
-        y = by_task(y, "y", compiled)
-        sample_weight = by_task(sample_weight, "sample_weight", compiled)
+        y, sample_weight = by_task(y, "y", compiled), by_task(sample_weight, "sample_weight", compiled)
         check_lengths(x, y, sample_weight)
         compiled.check_columns(y)
-        return y, _for_all_labels(y, sample_weight, self.tasks)
+        if not isinstance(y, dict) or not isinstance(sample_weight, dict):
+            return y, sample_weight
+        unknown = [key for key in sample_weight if key not in self.tasks]
+        if unknown:
+            raise ValueError(f"The keys of `sample_weight` should be tasks: {self.tasks}. Received: {unknown}")
+        return y, {key: sample_weight.get(key) for key in y}
 
     def _check_class_weight(self, class_weight):
         if class_weight is not None and len(self.tasks) > 1:
@@ -470,24 +518,10 @@ def _where_it_trains():
     )
 
 
-def _for_all_labels(y, sample_weight, tasks):
-    """Sample weights with an entry for every task in `y`, as Keras wants them."""
-    if not isinstance(y, dict) or not isinstance(sample_weight, dict):
-        return sample_weight
-    unknown = [key for key in sample_weight if key not in tasks]
-    if unknown:
-        raise ValueError(f"The keys of `sample_weight` should be tasks: {tasks}. Received: {unknown}")
-    return {key: sample_weight.get(key) for key in y}
-
-
 def _exclude_from_weight_decay(optimizer, variables):
     """Keeps learned weightings out of the optimizer's weight decay."""
     if not variables or optimizer is None or optimizer.built:
         return
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     for one in getattr(optimizer, "optimizers", [optimizer]):
-        # Keras replaces what was excluded before by what is excluded now, and tells nobody what it was.
-        before = set(getattr(one, "_exclude_from_weight_decay", ()))
-        pattern = getattr(one, "_exclude_from_weight_decay_pattern", None)
-        one.exclude_from_weight_decay(var_list=variables, var_names=[pattern.pattern] if pattern else None)
-        one._exclude_from_weight_decay |= before
+        exclude_from_weight_decay(one, variables)

@@ -37,6 +37,11 @@ def is_worker():
     return "KERASTUNER_ORACLE_IP" in os.environ and "chief" not in name
 
 
+def is_chief():
+    """Whether this process is the chief of a search, which hands out the trials."""
+    return "KERASTUNER_ORACLE_IP" in os.environ and "chief" in os.environ.get("KERASTUNER_TUNER_ID", "")
+
+
 def launch(command, workers=2, *, restarts=3, port=None, logs=None, poll=0.5):
     """Runs a search script as one chief and several workers, on this machine.
 

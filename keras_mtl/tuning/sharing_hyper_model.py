@@ -295,7 +295,7 @@ class SharingHyperModel(keras_tuner.HyperModel):
             options["optimizer"] = training.make_optimizer()
         options.update(weighting or {})
         method = weightings.get(options.get("weighting", "equal"))
-        if method.requires != "losses" and not model.shared_variables:
+        if method.sees_gradients and not model.shared_variables:
             options.update(weighting="equal", gradients="parameters")
             options.pop("gramian_fraction", None)
             options.pop("diagnostics", None)

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 
+from keras_mtl._keras_private import layers_of
 from keras_mtl.analysis.fingerprint import without_automatic_names
 
 
@@ -78,9 +79,7 @@ def _without_rates(config):
 def _take_state(model, fresh):
     # What a layer has adapted to is a constant of the traced graph.
     adapted = [
-        (kept, new)
-        for kept, new in zip(model._flatten_layers(), fresh._flatten_layers(), strict=True)
-        if hasattr(kept, "adapt")
+        (kept, new) for kept, new in zip(layers_of(model), layers_of(fresh), strict=True) if hasattr(kept, "adapt")
     ]
     if not all(_adapted_alike(kept, new) for kept, new in adapted):
         return False

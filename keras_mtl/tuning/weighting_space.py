@@ -24,8 +24,11 @@ PARAMETERS: dict[str, dict] = {
     "moco": {"beta": ("Float", (0.05, 0.95), {"default": 0.5}), "gamma": ("Float", (1e-3, 1.0), _LOG)},
     "modo": {"gamma": ("Float", (1e-4, 1e-1), _LOG), "rho": ("Float", (0.0, 0.5))},
     "nash": {"max_norm": ("Float", (0.3, 10.0), {**_LOG, "default": 1.0})},
+    "relobralo": {"temperature": ("Float", (0.01, 10.0), {**_LOG, "default": 1.0})},
     "sdmgrad": {"lam": ("Float", (0.1, 3.0), {**_LOG, "default": 0.3})},
+    "softadapt": {"beta": ("Float", (0.01, 10.0), {**_LOG, "default": 0.1})},
     "stch": {"mu": ("Float", (0.1, 10.0), {**_LOG, "default": 1.0})},
+    "uw_so": {"temperature": ("Float", (0.1, 100.0), {**_LOG, "default": 1.0})},
 }
 
 
@@ -97,7 +100,7 @@ def trained_with(values, shares_nothing):
         its parameters.
     """
     chosen = values.get("weighting")
-    if not shares_nothing or chosen not in weightings.names() or weightings.get(chosen).requires == "losses":
+    if not shares_nothing or chosen not in weightings.names() or not weightings.get(chosen).sees_gradients:
         return values
     kept = {k: v for k, v in values.items() if k != "gradients" and not k.startswith(f"{chosen}/")}
     return kept | {"weighting": "equal"}
@@ -121,7 +124,7 @@ def _gradients(hp, methods, chosen, gradients):
     gradients = [gradients] if isinstance(gradients, str) else list(gradients)
     if not gradients or any(place not in known for place in gradients):
         raise ValueError(f"`gradients` should be some of {known}. Received: gradients={gradients!r}")
-    see_gramian = [name for name in methods if weightings.get(name).requires == "gramian"]
+    see_gramian = [name for name in methods if isinstance(weightings.get(name), weightings.GramianWeighting)]
     place = gradients[0]
     if len(gradients) > 1 and see_gramian:
         when = {} if len(methods) == 1 else {"parent_name": "weighting", "parent_values": see_gramian}

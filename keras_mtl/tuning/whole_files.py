@@ -1,12 +1,10 @@
 """keras-tuner's own files, whole and in agreement after a kill."""
 
-import functools
 import pathlib
 
-from keras_tuner.src import utils
-from keras_tuner.src.distribute import utils as distribute
-
+from keras_mtl._keras_tuner_private import project_folder, wrap_chief, wrap_files
 from keras_mtl.files import folder_lock, read_json, whole_file
+from keras_mtl.tuning.launch import is_chief
 
 _FIELDS = {
     "oracle.json": {
@@ -41,37 +39,24 @@ def keep_files_whole():
     A file that is damaged all the same is an error that names it. What the
     files hold does not change.
     """
-    if not hasattr(utils.save_json, "__wrapped__"):
-        utils.save_json = _whole(utils.save_json)
-        utils.load_json = _with_lost_trials(utils.load_json)
-    if distribute.is_chief_oracle():
-        from keras_tuner.src.distribute import oracle_chief
-
-        if not hasattr(oracle_chief.start_server, "__wrapped__"):
-            oracle_chief.start_server = _alone(oracle_chief.start_server)
+    wrap_files(_save, _load)
+    if is_chief():
+        wrap_chief(_alone)
 
 
-def _alone(start_server):
-    @functools.wraps(start_server)
-    def start(oracle):
-        folder = str(oracle._project_dir)
-        if "://" in folder:  # no folder of this machine
-            return start_server(oracle)
-        with folder_lock(folder, "search"):
-            return start_server(oracle)
-
-    return start
+def _alone(start_server, oracle):
+    folder = project_folder(oracle)
+    if "://" in folder:  # no folder of this machine
+        return start_server(oracle)
+    with folder_lock(folder, "search"):
+        return start_server(oracle)
 
 
-def _whole(save_json):
-    @functools.wraps(save_json)
-    def save(path, obj):
-        if "://" in str(path):  # no file of this machine
-            return save_json(path, obj)
-        with whole_file(path) as part:
-            return save_json(str(part), obj)
-
-    return save
+def _save(save_json, path, obj):
+    if "://" in str(path):  # no file of this machine
+        return save_json(path, obj)
+    with whole_file(path) as part:
+        return save_json(str(part), obj)
 
 
 def _checked(file):
@@ -90,18 +75,14 @@ def _checked(file):
     return state
 
 
-def _with_lost_trials(load_json):
-    @functools.wraps(load_json)
-    def load(path):
-        file = pathlib.Path(str(path))
-        if not file.is_file():  # not of this machine, or not there
-            return load_json(path)
-        state = _checked(file)
-        if file.name == "oracle.json":
-            trials = [_checked(p)["trial_id"] for p in sorted(file.parent.glob("trial_*/trial.json"))]
-            lost = [trial for trial in trials if trial not in state["start_order"]]
-            state["start_order"] += lost
-            state["retry_queue"] += lost
-        return state
-
-    return load
+def _load(load_json, path):
+    file = pathlib.Path(str(path))
+    if not file.is_file():  # not of this machine, or not there
+        return load_json(path)
+    state = _checked(file)
+    if file.name == "oracle.json":
+        trials = [_checked(p)["trial_id"] for p in sorted(file.parent.glob("trial_*/trial.json"))]
+        lost = [trial for trial in trials if trial not in state["start_order"]]
+        state["start_order"] += lost
+        state["retry_queue"] += lost
+    return state

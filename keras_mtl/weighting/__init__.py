@@ -27,12 +27,15 @@ from keras_mtl.weighting.nash import NashMTL
 from keras_mtl.weighting.pcgrad import PCGrad
 from keras_mtl.weighting.random_weighting import RandomWeighting
 from keras_mtl.weighting.registry import deserialize, get, names, serialize
+from keras_mtl.weighting.relobralo import ReLoBRaLo
 from keras_mtl.weighting.scale_invariant import ScaleInvariant
 from keras_mtl.weighting.sdmgrad import SDMGrad
 from keras_mtl.weighting.sequential import Sequential
+from keras_mtl.weighting.softadapt import SoftAdapt
 from keras_mtl.weighting.stch import STCH
 from keras_mtl.weighting.uncertainty import Uncertainty
 from keras_mtl.weighting.upgrad import UPGrad
+from keras_mtl.weighting.uw_so import UWSO
 
 __all__ = [
     "DBMTL",
@@ -44,6 +47,7 @@ __all__ = [
     "IMTLL",
     "MGDA",
     "STCH",
+    "UWSO",
     "AlignedMTL",
     "CAGrad",
     "ConFIG",
@@ -63,9 +67,11 @@ __all__ = [
     "NashMTL",
     "PCGrad",
     "RandomWeighting",
+    "ReLoBRaLo",
     "SDMGrad",
     "ScaleInvariant",
     "Sequential",
+    "SoftAdapt",
     "UPGrad",
     "Uncertainty",
     "Weighting",

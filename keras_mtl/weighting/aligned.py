@@ -1,15 +1,16 @@
 """Aligned-MTL: task gradients with their principal components made equal."""
 
-import keras
 from keras import ops
 
+from keras_mtl.weighting._masked import equal_shares
+from keras_mtl.weighting._scaling import RANK_TOLERANCE, unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
-from keras_mtl.weighting.scaling import RANK_TOLERANCE, preference, unit_diagonal
+from keras_mtl.weighting.registry import register
 
 SCALE_MODES = ("min", "median", "rmse")
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("aligned")
 class AlignedMTL(GramianWeighting):
     """Mean of the task gradients after their principal components are made orthogonal and equal.
 
@@ -77,7 +78,7 @@ class AlignedMTL(GramianWeighting):
             place = ops.minimum(ops.maximum(place, size - ops.sum(ops.cast(kept, "int32"))), size - 1)
             scale = ops.sum(ops.where(order == place, values, 0.0))
         ratio = ops.where(kept, ops.sqrt(scale / ops.where(kept, values, 1.0)), 0.0)
-        shares = preference(present) * live
+        shares = equal_shares(present) * live
         projected = ratio * ops.matmul(shares[None, :], vectors)[0]
         return ops.where(alive, ops.matmul(vectors, projected[:, None])[:, 0], 0.0)
 

@@ -1,15 +1,35 @@
 """What every weighting is: the contract between losses, task gradients and task weights."""
 
 import functools
+import inspect
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_mtl._keras_private import seed_generators_of
 from keras_mtl.numbers import check_integer
 
 REDUCTIONS = (None, "sum", "mean")
 NORMALIZATIONS = (None, "norm", "loss", "loss+")
+
+
+class Update(NamedTuple):
+    """What an update rule makes of the task gradients of one step.
+
+    Attributes:
+        gradients: Dict of gradients by variable.
+        weights: Float tensor of shape `(K,)`, for the logs and `update(...)`.
+        gramian: Float tensor of shape `(K, K)` or `None`, for the same.
+        solved: Float scalar: 0 where the weights are those of an earlier step
+            and there is no Gramian. `None` for 1.
+    """
+
+    gradients: dict[int, Any]
+    weights: Any
+    gramian: Any = None
+    solved: Any = None
 
 
 class Weighting(layers.Layer):
@@ -23,17 +43,20 @@ class Weighting(layers.Layer):
     It is a Keras layer for the sake of its state and config; `weights` is
     Keras' own name for a layer's variables, hence `task_weights`.
 
-    What a weighting needs it says in class attributes; the training step reads
-    those and never asks for a method's name:
+    This class is the base of the weightings on losses, and of the three kinds
+    that see task gradients: `GramianWeighting`, `JacobianWeighting` and
+    `FeatureWeighting`. A kind owns its update rule, `rule(...)`, and says where
+    it wants task gradients; the training step asks for nothing else. Class
+    attributes say what else there is:
 
-    - `requires`: `"losses"`, `"features"` (the task gradients of the shared
-      features, example by example), `"gramian"` (K x K inner products of the task
-      gradients) or `"jacobian"` (the K x P task gradients themselves).
-    - `second_forward`: True where `after_step` wants the losses of the same
-      batch once the optimizer has stepped.
-    - `sub_batches`: the number of independent parts the batch is split into.
-    - `every`: the number of steps for which the weights on task gradients hold.
+    - `requires`: the kind by name, `"losses"`, `"features"` (the task gradients
+      of the shared features, example by example), `"gramian"` (K x K inner
+      products of the task gradients) or `"jacobian"` (the K x P task gradients
+      themselves).
+    - `sees_gradients`: whether it sees task gradients.
     - `weighs`: False where the task weights are always 1.
+    - `second_forward`: True where `after_step` wants the losses of the same
+      batch once the optimizer has stepped. Of weightings on losses alone.
 
     Args:
         name: String. Name of the weighting. Defaults to a name made from the
@@ -41,10 +64,9 @@ class Weighting(layers.Layer):
     """
 
     requires = "losses"
-    second_forward = False
-    sub_batches = 1
-    every = 1
+    sees_gradients = False
     weighs = True
+    second_forward = False
 
     def __init__(self, name=None):
         super().__init__(name=name, dtype="float32", autocast=False)
@@ -70,9 +92,6 @@ class Weighting(layers.Layer):
                 require the Jacobian, `(K, P)`.
         """
         self.num_tasks = int(input_shape[0])
-        if self.every > 1:
-            self.step_count = self.add_state("step_count", (), 0, dtype="int")
-            self.last_weights = self.add_state("last_weights", (self.num_tasks,), 1.0)
         self.built = True
 
     def add_state(self, name, shape, initial=0.0, dtype="float32"):
@@ -109,11 +128,11 @@ class Weighting(layers.Layer):
 
     def save_own_variables(self, store):
         super().save_own_variables(store)
-        for index, generator in enumerate(self._seed_generators):
+        for index, generator in enumerate(seed_generators_of(self)):
             store[f"seed_{index}"] = generator.state
 
     def load_own_variables(self, store):
-        for index, generator in enumerate(self._seed_generators):
+        for index, generator in enumerate(seed_generators_of(self)):
             generator.state.assign(store[f"seed_{index}"])
         super().load_own_variables({key: store[key] for key in store.keys() if not key.startswith("seed_")})  # noqa: SIM118
 
@@ -183,18 +202,86 @@ class Weighting(layers.Layer):
         """
         return []
 
-    def is_due(self):
-        """Whether this step solves for new weights, where `every` is above 1."""
-        return ops.equal(self.step_count % self.every, 0)
+    def shape_for(self, model, tasks):
+        """The shape that `build` gets for a model: `(K,)`.
 
-    def keep(self, weights):
-        """Keeps the weights for the steps until the next that is due."""
-        if self.every > 1:
-            self.last_weights.assign(weights)
+        Args:
+            model: A `MultiTaskModel`.
+            tasks: Sequence of the names of its K trained tasks.
 
-    def count_step(self):
-        """Counts a step, where `every` is above 1."""
-        self.step_count.assign((self.step_count + 1) % self.every)
+        Returns:
+            Tuple of integers.
+        """
+        del model
+        return (len(tasks),)
+
+    def check_options(self, gradients, gramian_fraction):
+        """Raises where options of `compile` do not go with the kind of weighting."""
+        del gradients
+        if gramian_fraction < 1:
+            raise ValueError(
+                f"`gramian_fraction` should be 1 with {type(self).__name__}, which sees no Gramian. "
+                f"Received: gramian_fraction={gramian_fraction!r}"
+            )
+
+    def needs_features(self, gradients, gramian_fraction):
+        """Options of `compile` and of its own for which the model should have shared features.
+
+        Returns:
+            List of tuples: the option's name, its value, and one that needs none.
+        """
+        del gradients, gramian_fraction
+        return []
+
+    def place(self, places, model):
+        """Chooses where the training step takes gradients.
+
+        Args:
+            places: The module `keras_mtl.training.places`.
+            model: A compiled `MultiTaskModel`.
+
+        Returns:
+            An object that runs the model forward, collects the task gradients
+            and puts them together again.
+        """
+        if not model.compiled_tasks.keeps_tasks_apart:
+            return places.Together(model)
+        tasks = model.compiled_tasks.tasks
+        through = model.sharing.shared_variables(tasks) and model.sharing.has_features(tasks)
+        return (places.Features if through else places.Parameters)(model)
+
+    def rule(self, gradients, step):
+        """The update rule: a weighted sum of the losses, differentiated as a whole.
+
+        Args:
+            gradients: What `place(...)` has chosen, after its forward pass.
+            step: `Forward`: losses, which tasks are present, and derivatives.
+
+        Returns:
+            `Update`.
+        """
+
+        def objective(losses):
+            weights = self.task_weights(losses, step.present)
+            return self.objective(losses, weights, step.present), weights
+
+        slopes, learned, weights = step.differentiate(objective, self.trainable_variables, step.losses)
+        return Update({**gradients.weighted(slopes), **learned}, weights)
+
+    def follow(self, step, update, if_optimizer_steps, losses_again):
+        """Moves the state once the optimizer has stepped.
+
+        Args:
+            step: `Forward`.
+            update: `Update`. What the rule has made of it.
+            if_optimizer_steps: Function that calls a function, unless the
+                optimizer has only accumulated gradients.
+            losses_again: Function that gives the losses of the same batch after
+                the step.
+        """
+        self.update(step.losses, step.present, update.weights, update.gramian)
+        if self.second_forward:
+            if_optimizer_steps(lambda: self.after_step(step.losses, losses_again(), step.present))
 
     def end_epoch(self, logs=None):
         """Updates the state at the end of an epoch. `fit` calls it.
@@ -249,6 +336,7 @@ class GramianWeighting(Weighting):
     """
 
     requires = "gramian"
+    sees_gradients = True
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -264,6 +352,78 @@ class GramianWeighting(Weighting):
         self.reduction = reduction
         self.normalize = normalize
         self.every = check_integer(every, "every", 1)
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        if self.every > 1:
+            self.step_count = self.add_state("step_count", (), 0, dtype="int")
+            self.last_weights = self.add_state("last_weights", (self.num_tasks,), 1.0)
+
+    def check_options(self, gradients, gramian_fraction):
+        pass
+
+    def needs_features(self, gradients, gramian_fraction):
+        return [
+            ("gradients", gradients, "parameters"),
+            ("gramian_fraction", gramian_fraction, 1),
+            ("every", self.every, 1),
+        ]
+
+    def place(self, places, model):
+        compiled = model.compiled_tasks
+        if self.every > 1:
+            places.check_branches(self)
+        if compiled.gramian_fraction < 1:
+            return places.OfFirstExamples(model, places.PLACES[compiled.gradients], compiled.gramian_fraction)
+        return (places.PLACES if self.every == 1 else places.PLACES_IN_TURNS)[compiled.gradients](model)
+
+    def rule(self, gradients, step):
+        """The update rule: shared variables get the task gradients times the weights, heads their own task's."""
+
+        def solve():
+            gramian, known = gradients.gramian()
+            weights = self.task_weights(step.losses, known, gramian)
+            # Tasks without labels in the part that the Gramian is of weigh as the others do on average.
+            mean = ops.divide_no_nan(ops.sum(weights), ops.sum(known))
+            weights = weights + mean * step.present * (1.0 - known)
+            return self.keep(weights), gramian
+
+        def objective():
+            weights, gramian = self.in_turns(solve, step.present)
+            return self.objective(step.losses, weights, step.present), (weights, gramian)
+
+        _, learned, (weights, gramian) = step.differentiate(objective, self.trainable_variables)
+        solved = self.solves_now()
+        if solved is not None:
+            learned = {name: None if g is None else g * solved for name, g in learned.items()}
+        return Update({**gradients.heads(), **gradients.combine(weights), **learned}, weights, gramian, solved)
+
+    def solves_now(self):
+        """1 if this step solves for new weights, else 0; `None` where each step does."""
+        return None if self.every == 1 else ops.cast(ops.equal(self.step_count % self.every, 0), "float32")
+
+    def keep(self, weights):
+        """Keeps the weights for the steps until the next that solves. Returns them."""
+        if self.every > 1:
+            self.last_weights.assign(weights)
+        return weights
+
+    def in_turns(self, solve, present):
+        """Solves for new weights, or gives the last ones and a Gramian of zeros where it is not time."""
+        if self.every == 1:
+            return solve()
+        held = self.last_weights.value * present, ops.zeros((self.num_tasks, self.num_tasks), "float64")
+        return ops.cond(self.solves_now() > 0, solve, lambda: held)
+
+    def follow(self, step, update, if_optimizer_steps, losses_again):
+        def follow():
+            self.update(step.losses, step.present, update.weights, update.gramian)
+
+        if self.every == 1:
+            follow()
+        else:
+            ops.cond(update.solved > 0, lambda: (follow(), ops.ones(()))[1], lambda: ops.zeros(()))
+            self.step_count.assign((self.step_count + 1) % self.every)
 
     def solve(self, gramian, present=None):
         """Solves for the task weights of one Gramian.
@@ -306,12 +466,22 @@ class GramianWeighting(Weighting):
         return weights * ops.where(total > 0, target / ops.where(total > 0, total, 1.0), 0.0)
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "reduction": self.reduction,
-            "normalize": self.normalize,
-            "every": self.every,
-        }
+        """Config with those of the options above that the class takes; subclasses add their own options."""
+        taken = _arguments(type(self))
+        options = {"reduction": self.reduction, "normalize": self.normalize, "every": self.every}
+        return {**super().get_config(), **{option: options[option] for option in options if option in taken}}
+
+
+def _arguments(cls):
+    """Names of the arguments that a class takes, those that it hands on as `**kwargs` included."""
+    names = set()
+    for parent in cls.__mro__:
+        if "__init__" in parent.__dict__:
+            parameters = inspect.signature(parent.__init__).parameters
+            names.update(parameters)
+            if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+                break
+    return names
 
 
 def _on_tensorflow(solve):
@@ -336,6 +506,30 @@ class FeatureWeighting(Weighting):
     """
 
     requires = "features"
+    sees_gradients = True
+
+    def shape_for(self, model, tasks):
+        shapes = [tuple(feature.shape[1:]) for feature in model.sharing.features(tasks)]
+        if any(size is None for shape in shapes for size in shape):
+            raise ValueError(
+                f"Weighting {type(self).__name__} needs shared features of known shapes. Received: {shapes}"
+            )
+        return len(tasks), sum(int(np.prod(shape)) for shape in shapes)
+
+    def place(self, places, model):
+        return places.Features(model)
+
+    def rule(self, gradients, step):
+        """The update rule: the trunk gets the sum of the changed gradients of the features."""
+
+        def objective():
+            changed, value = self.align(gradients.by_example(), step.present, gradients.all_reduce)
+            return value, changed
+
+        _, learned, changed = step.differentiate(objective, self.trainable_variables)
+        of_trunk = gradients.from_features(ops.einsum("kbd,k->bd", changed, step.present))
+        weights = self.task_weights(step.losses, step.present)
+        return Update({**gradients.heads(), **of_trunk, **learned}, weights, gradients.gramian()[0])
 
     def align(self, gradients, present, add_up=lambda tensors: tensors):
         """Changes the tasks' gradients and updates the state.
@@ -362,9 +556,33 @@ class JacobianWeighting(Weighting):
     Built with `(K, P)`: K tasks, P shared parameters. Instead of weights they
     give the update direction itself. It is that of the shared parameters alone:
     heads get their own task's plain gradient, of the whole batch.
+
+    `sub_batches` is the number of independent parts that the batch is split into.
     """
 
     requires = "jacobian"
+    sees_gradients = True
+    sub_batches = 1
+
+    def shape_for(self, model, tasks):
+        return len(tasks), sum(int(np.prod(v.shape)) for v in model.sharing.shared_variables(tasks))
+
+    def check_options(self, gradients, gramian_fraction):
+        super().check_options(gradients, gramian_fraction)
+        if gradients != "parameters":
+            raise ValueError(
+                f"`gradients` should be 'parameters' with {type(self).__name__}, which combines the gradients of the "
+                f"parameters themselves. Received: gradients={gradients!r}"
+            )
+
+    def place(self, places, model):
+        return places.Parameters(model) if self.sub_batches == 1 else places.Parts(model, self.sub_batches)
+
+    def rule(self, gradients, step):
+        """The update rule: shared variables get the direction, heads their own task's gradient."""
+        direction, weights = self.direction(gradients.jacobian(), gradients.losses, step.present)
+        gramian, _ = gradients.gramian()
+        return Update({**gradients.heads(), **gradients.split(direction)}, weights, gramian)
 
     def direction(self, jacobian, losses, present):
         """Combines the task gradients into one direction and updates the state.

@@ -1,18 +1,19 @@
 """CAGrad: the best worst-case improvement near the mean gradient."""
 
-import keras
 from keras import ops
 
 from keras_mtl.numbers import check_boolean, check_number
+from keras_mtl.weighting._masked import equal_shares
+from keras_mtl.weighting._quadratic import BLOCK_TRIALS, SLACK, exchange, semidefinite_part, solve_free
+from keras_mtl.weighting._scaling import STATIONARY_TOLERANCE, is_stationary, unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
-from keras_mtl.weighting.quadratic import BLOCK_TRIALS, SLACK, exchange, positive, solve_free
-from keras_mtl.weighting.scaling import STATIONARY_TOLERANCE, is_stationary, preference, unit_diagonal
+from keras_mtl.weighting.registry import register
 
 # Keeps singular Gramians solvable; also the relative error of the slopes.
 RIDGE = 1e-9
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("cagrad")
 class CAGrad(GramianWeighting):
     """The direction within a ball around the mean gradient that helps the worst task most.
 
@@ -62,7 +63,7 @@ class CAGrad(GramianWeighting):
 
     def solve(self, gramian, present=None):
         cosines, norms, alive, present = unit_diagonal(gramian, present)
-        shares = preference(present)
+        shares = equal_shares(present)
         if self.c > 0:
             shortest = ops.min(ops.where(alive, norms, ops.max(norms)))
             largest = ops.max(ops.where(alive, norms, shortest))
@@ -80,7 +81,7 @@ class CAGrad(GramianWeighting):
         bounds that only get closer.
         """
         size = inverse.shape[0]
-        cosines, _ = positive(cosines)
+        cosines, _ = semidefinite_part(cosines)
         mean = ops.where(alive, mean, 0.0)
         slope0 = ops.where(alive, ops.matmul(cosines, mean[:, None])[:, 0], 1.0)
         inverse = ops.where(alive, inverse, 0.0)

@@ -1,13 +1,13 @@
 """ConFIG: a conflict-free direction with equal angles and the projected length."""
 
-import keras
 from keras import ops
 
+from keras_mtl.weighting._scaling import is_stationary, pseudo_solve, unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
-from keras_mtl.weighting.scaling import is_stationary, pseudo_solve, unit_diagonal
+from keras_mtl.weighting.registry import register
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("config")
 class ConFIG(GramianWeighting):
     """The direction with the same angle to every task gradient, as long as their projections on it.
 

@@ -30,7 +30,7 @@ def task_gradients(tape, losses, variables):
     [0.8, 0.4]
     """
     # Imported here, since only a loop on TensorFlow needs TensorFlow.
-    from keras_mtl.training.tensorflow.task_gradients import TaskGradients
+    from keras_mtl.training.task_gradients import TaskGradients
 
     targets = [getattr(variable, "value", variable) for variable in variables]
     return TaskGradients([tape.gradient(loss, targets) for loss in losses], targets)

@@ -1,14 +1,14 @@
 """Dual-balancing multi-task learning (DB-MTL)."""
 
-import keras
 from keras import ops
 
 from keras_mtl.numbers import check_boolean, check_number
+from keras_mtl.weighting._masked import divide, floored
 from keras_mtl.weighting.base import JacobianWeighting
-from keras_mtl.weighting.masked import divide, positive
+from keras_mtl.weighting.registry import register
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("dbmtl")
 class DBMTL(JacobianWeighting):
     """Balances losses by their logarithm and gradients by their norm.
 
@@ -68,7 +68,7 @@ class DBMTL(JacobianWeighting):
         self.zero_share = self.add_state("zero_share", (self.num_tasks,), 1.0)
 
     def direction(self, jacobian, losses, present):
-        losses = positive(losses, present, self.floor)
+        losses = floored(losses, present, self.floor)
         steps = self.steps + present
         beta = self.beta / ops.power(ops.maximum(steps, 1.0), self.beta_sigma)
         gradients = jacobian / losses[:, None]

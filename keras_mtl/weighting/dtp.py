@@ -1,14 +1,14 @@
 """Dynamic task prioritization."""
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_mtl.numbers import check_number
 from keras_mtl.weighting.base import Weighting
+from keras_mtl.weighting.registry import register
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("dtp")
 class DTP(Weighting):
     """Puts hard tasks first, as told by a metric in (0, 1).
 

@@ -1,14 +1,15 @@
 """DualProj: the mean gradient projected onto the dual cone."""
 
-import keras
 from keras import ops
 
+from keras_mtl.weighting._masked import equal_shares
+from keras_mtl.weighting._quadratic import solve_program
+from keras_mtl.weighting._scaling import unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
-from keras_mtl.weighting.one_program import solve_program
-from keras_mtl.weighting.scaling import preference, unit_diagonal
+from keras_mtl.weighting.registry import register
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("dualproj")
 class DualProj(GramianWeighting):
     """The mean of the task gradients, projected so that it conflicts with no task.
 
@@ -51,4 +52,4 @@ class DualProj(GramianWeighting):
             return cosines, ops.where(alive[:, None], ops.matmul(cosines, relative[:, None]), 1.0)
 
         extra = ops.where(alive, solve_program(cosines, program) * largest / norms, 0.0)
-        return (1.0 + extra) * preference(present)
+        return (1.0 + extra) * equal_shares(present)

@@ -1,17 +1,17 @@
 """Dynamic weight average."""
 
-import keras
 from keras import ops
 
 from keras_mtl.numbers import check_number
-from keras_mtl.weighting.base import Weighting
-from keras_mtl.weighting.masked import divide, softmax
+from keras_mtl.weighting._epoch_means import EpochMeans
+from keras_mtl.weighting._masked import masked_softmax
+from keras_mtl.weighting.registry import register
 
 _FLOOR = 1e-8
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
-class DWA(Weighting):
+@register("dwa")
+class DWA(EpochMeans):
     """Gives more weight to the tasks whose loss falls slowly.
 
     With `L_k(t)` the mean loss of task `k` in epoch `t`, the weights of epoch
@@ -55,34 +55,11 @@ class DWA(Weighting):
         super().__init__(name=name)
         self.temperature = check_number(temperature, "temperature", above=0)
 
-    def build(self, input_shape):
-        super().build(input_shape)
-        shape = (self.num_tasks,)
-        self.loss_sum = self.add_state("loss_sum", shape)
-        self.batches = self.add_state("batches", shape)
-        self.epochs = self.add_state("epochs", shape)
-        self.last = self.add_state("last", shape, 1.0)
-        self.before_last = self.add_state("before_last", shape, 1.0)
-
     def task_weights(self, losses, present, gramian=None):
         del losses, gramian
         rate = ops.maximum(self.last, _FLOOR) / ops.maximum(self.before_last, _FLOOR)
         rate = ops.where(self.epochs >= 2, rate, 1.0)
-        return self.num_tasks * softmax(rate / self.temperature, ops.ones_like(rate)) * present
-
-    def update(self, losses, present, weights, gramian=None):
-        del weights, gramian
-        self.loss_sum.assign_add(losses * present)
-        self.batches.assign_add(present)
-
-    def end_epoch(self, logs=None):
-        del logs
-        seen = self.batches > 0
-        self.before_last.assign(ops.where(seen, self.last, self.before_last))
-        self.last.assign(ops.where(seen, divide(self.loss_sum, ops.convert_to_tensor(self.batches)), self.last))
-        self.epochs.assign_add(ops.cast(seen, "float32"))
-        self.loss_sum.assign(ops.zeros_like(self.loss_sum))
-        self.batches.assign(ops.zeros_like(self.batches))
+        return self.num_tasks * masked_softmax(rate, ops.ones_like(rate), self.temperature) * present
 
     def get_config(self):
         return {**super().get_config(), "temperature": self.temperature}

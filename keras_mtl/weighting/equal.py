@@ -1,11 +1,10 @@
 """Equal weighting: every present task counts once."""
 
-import keras
-
 from keras_mtl.weighting.base import Weighting
+from keras_mtl.weighting.registry import register
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("equal")
 class Equal(Weighting):
     """Weights 1 for every present task: the sum of the task losses.
 

@@ -1,14 +1,14 @@
 """Multi-task learning robust to label noise, by excess risk (ExcessMTL)."""
 
-import keras
 from keras import ops
 
 from keras_mtl.numbers import check_boolean, check_integer, check_number
+from keras_mtl.weighting._masked import divide, masked_softmax
 from keras_mtl.weighting.base import JacobianWeighting
-from keras_mtl.weighting.masked import divide, softmax
+from keras_mtl.weighting.registry import register
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("excess")
 class ExcessMTL(JacobianWeighting):
     """Favours the tasks that are far from the best they can reach.
 
@@ -88,7 +88,7 @@ class ExcessMTL(JacobianWeighting):
         self.log_weights.assign(log_weights)
         self.squares.assign(squares)
         self.steps.assign(steps)
-        weights = ops.sum(present) * softmax(log_weights, present)
+        weights = ops.sum(present) * masked_softmax(log_weights, present)
         return ops.sum(weights[:, None] * jacobian, axis=0), weights
 
     def get_config(self):

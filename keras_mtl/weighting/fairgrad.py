@@ -1,15 +1,16 @@
 """FairGrad: alpha-fair gains among the tasks."""
 
-import keras
 from keras import ops
 
 from keras_mtl.numbers import check_number
+from keras_mtl.weighting._masked import equal_shares
+from keras_mtl.weighting._newton import proportional_fair
+from keras_mtl.weighting._scaling import is_stationary, unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
-from keras_mtl.weighting.newton import proportional_fair
-from keras_mtl.weighting.scaling import is_stationary, preference, unit_diagonal
+from keras_mtl.weighting.registry import register
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("fairgrad")
 class FairGrad(GramianWeighting):
     """Weights under which the tasks' gains are alpha-fair.
 
@@ -57,7 +58,7 @@ class FairGrad(GramianWeighting):
     def solve(self, gramian, present=None):
         cosines, norms, alive, present = unit_diagonal(gramian, present)
         if self.alpha == 0:
-            return preference(present)
+            return equal_shares(present)
         power = 1.0 / self.alpha
         # w = t y, where t solves each task's equation on its own; z = ||g|| t y are the solver's unknowns.
         alone = norms ** (-2.0 / (1.0 + power))

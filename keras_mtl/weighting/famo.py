@@ -1,18 +1,18 @@
 """Fast adaptive multitask optimization (FAMO)."""
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_mtl.numbers import check_number, check_numbers
+from keras_mtl.weighting._masked import divide, masked_softmax
 from keras_mtl.weighting.base import Weighting
-from keras_mtl.weighting.masked import divide, softmax
+from keras_mtl.weighting.registry import register
 
 _BETAS = (0.9, 0.999)
 _EPSILON = 1e-8
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("famo")
 class FAMO(Weighting):
     """Makes the log losses of all tasks fall at the same rate.
 
@@ -90,7 +90,7 @@ class FAMO(Weighting):
     def task_weights(self, losses, present, gramian=None):
         del gramian
         logits = self._next_batch(losses, present)[0] if self.form == "next_batch" else self.logits
-        shares = softmax(logits, present) / self._distance(losses)
+        shares = masked_softmax(logits, present) / self._distance(losses)
         return divide(shares, ops.sum(shares))
 
     def update(self, losses, present, weights, gramian=None):
@@ -113,7 +113,7 @@ class FAMO(Weighting):
         return self.non_trainable_variables
 
     def _adam(self, gain, present):
-        shares = softmax(ops.convert_to_tensor(self.logits), present)
+        shares = masked_softmax(ops.convert_to_tensor(self.logits), present)
         gain = gain * present
         gradient = shares * (gain - ops.sum(shares * gain)) + self.weight_decay * self.logits
         momentum = _BETAS[0] * self.momentum + (1 - _BETAS[0]) * gradient

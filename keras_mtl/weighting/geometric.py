@@ -1,14 +1,14 @@
 """Geometric loss strategy."""
 
-import keras
 from keras import ops
 
 from keras_mtl.numbers import check_number
+from keras_mtl.weighting._masked import divide, floored
 from keras_mtl.weighting.base import Weighting
-from keras_mtl.weighting.masked import divide, positive
+from keras_mtl.weighting.registry import register
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("geometric")
 class Geometric(Weighting):
     """Minimizes the geometric mean of the task losses.
 
@@ -48,7 +48,7 @@ class Geometric(Weighting):
 
     def task_weights(self, losses, present, gramian=None):
         del gramian
-        losses = positive(losses, present, self.floor)
+        losses = floored(losses, present, self.floor)
         count = ops.sum(present)
         # The mean of logarithms: a product of losses would overflow.
         logs = ops.log(losses)

@@ -5,11 +5,12 @@ import numpy as np
 from keras import ops
 
 from keras_mtl.numbers import check_numbers
+from keras_mtl.weighting._masked import divide
 from keras_mtl.weighting.base import JacobianWeighting
-from keras_mtl.weighting.masked import divide
+from keras_mtl.weighting.registry import register
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("graddrop")
 class GradDrop(JacobianWeighting):
     """Keeps one sign per coordinate, drawn by how much the tasks agree on it.
 

@@ -1,16 +1,16 @@
 """GradNorm: weights that bring the tasks' gradient norms and training rates together."""
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_mtl.numbers import check_boolean, check_number, check_numbers
 from keras_mtl.weighting.base import GramianWeighting
+from keras_mtl.weighting.registry import register
 
 SMALLEST_WEIGHT = 1e-4
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("gradnorm")
 class GradNorm(GramianWeighting):
     """Weights learned so that tasks that train slowly get larger gradients.
 
@@ -137,10 +137,8 @@ class GradNorm(GramianWeighting):
         self.current_weights.assign(ops.cast(new, "float32"))
 
     def get_config(self):
-        config = super().get_config()
-        del config["normalize"]
         return {
-            **config,
+            **super().get_config(),
             "alpha": self.alpha,
             "learning_rate": self.learning_rate,
             "relative": self.relative,

@@ -4,14 +4,15 @@ import keras
 from keras import ops
 
 from keras_mtl.numbers import check_number
+from keras_mtl.weighting._projection import ORDERS, meet_in_order, task_orders
+from keras_mtl.weighting._scaling import unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
-from keras_mtl.weighting.projection import ORDERS, project, task_orders
-from keras_mtl.weighting.scaling import unit_diagonal
+from keras_mtl.weighting.registry import register
 
 LARGEST_TARGET = 1.0 - 1e-6
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("gradvac")
 class GradVac(GramianWeighting):
     """Sum of the task gradients after each is turned to have at least its usual cosine with others.
 
@@ -85,7 +86,7 @@ class GradVac(GramianWeighting):
             meets = ops.sum(ops.where(pairs, pair, 0.0), axis=1) > 0
             return ops.where(ops.logical_and(meets, cosine < target), pull, 0.0)
 
-        weights, met = project(cosines, orders, push)
+        weights, met = meet_in_order(cosines, orders, push)
         moved = ops.logical_and(pairs, ops.isfinite(met))
         moved = ops.logical_and(moved, ops.eye(norms.shape[0], dtype="float64") == 0)
         self.targets.assign(ops.cast(ops.where(moved, targets + self.beta * (met - targets), targets), "float32"))

@@ -6,9 +6,10 @@ from keras import layers, ops
 from keras_mtl.layers.gradient_reversal import reverse_gradient
 from keras_mtl.numbers import check_integer, check_number
 from keras_mtl.weighting.base import FeatureWeighting
+from keras_mtl.weighting.registry import register
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("great")
 class GREAT(FeatureWeighting):
     """Gradient adversarial training: scales that hide which task a gradient comes from.
 

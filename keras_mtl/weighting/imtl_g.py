@@ -1,13 +1,13 @@
 """IMTL-G: a direction with equal projections on all task gradients."""
 
-import keras
 from keras import ops
 
+from keras_mtl.weighting._scaling import pseudo_solve, unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
-from keras_mtl.weighting.scaling import pseudo_solve, unit_diagonal
+from keras_mtl.weighting.registry import register
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("imtl_g")
 class IMTLG(GramianWeighting):
     """Weights for which the direction makes the same angle with every task gradient.
 

@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_mtl.numbers import check_number
 from keras_mtl.weighting.base import Weighting
+from keras_mtl.weighting.registry import register
 
 _LIMIT = 10.0
 
@@ -13,7 +14,7 @@ def _clip(value):
     return ops.clip(value, -_LIMIT, _LIMIT)
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("imtl_l")
 class IMTLL(Weighting):
     """Learns one scale per task that brings all losses to the same size.
 

@@ -1,14 +1,14 @@
 """MGDA: the shortest combination of the task gradients."""
 
-import keras
 from keras import ops
 
+from keras_mtl.weighting._quadratic import solve_program
+from keras_mtl.weighting._scaling import unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
-from keras_mtl.weighting.one_program import solve_program
-from keras_mtl.weighting.scaling import unit_diagonal
+from keras_mtl.weighting.registry import register
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("mgda")
 class MGDA(GramianWeighting):
     """Weights of the minimum-norm point of the convex hull of the task gradients.
 

@@ -1,15 +1,15 @@
 """Multi-objective gradient correction (MoCo)."""
 
-import keras
 from keras import ops
 
 from keras_mtl.numbers import check_boolean, check_number
+from keras_mtl.weighting._masked import divide, masked_softmax
+from keras_mtl.weighting._simplex import project_to_simplex, restrict
 from keras_mtl.weighting.base import JacobianWeighting
-from keras_mtl.weighting.masked import divide, softmax
-from keras_mtl.weighting.simplex import project, restrict
+from keras_mtl.weighting.registry import register
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("moco")
 class MoCo(JacobianWeighting):
     """Tracks the task gradients, and on them the common descent direction.
 
@@ -103,7 +103,7 @@ class MoCo(JacobianWeighting):
 
         mass, weights = restrict(self.current_weights, present)
         slope = ops.matmul(tracked, ops.matmul(ops.transpose(tracked), weights)) + self.rho * weights
-        move = project if self.projection == "simplex" else softmax
+        move = project_to_simplex if self.projection == "simplex" else masked_softmax
         # A slope that overflowed would make a NaN of inf - inf.
         weights = move(ops.clip(weights - gamma * slope, -1e30, 1e30), present)
         self.tracked.assign(tracked)

@@ -1,14 +1,14 @@
 """Multi-objective gradient with double sampling (MoDo)."""
 
-import keras
 from keras import ops
 
 from keras_mtl.numbers import check_number
+from keras_mtl.weighting._simplex import project_to_simplex, restrict
 from keras_mtl.weighting.base import JacobianWeighting
-from keras_mtl.weighting.simplex import project, restrict
+from keras_mtl.weighting.registry import register
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("modo")
 class MoDo(JacobianWeighting):
     """Finds the common descent direction without the bias of one mini-batch.
 
@@ -78,7 +78,7 @@ class MoDo(JacobianWeighting):
         mass, weights = restrict(self.current_weights, present)
         slope = ops.matmul(jacobian[0], ops.matmul(ops.transpose(jacobian[1]), weights)) + self.rho * weights
         # A slope that overflowed would make a NaN of inf - inf.
-        weights = project(ops.clip(weights - self.gamma * slope, -1e30, 1e30), present)
+        weights = project_to_simplex(ops.clip(weights - self.gamma * slope, -1e30, 1e30), present)
         self.current_weights.assign(ops.where(present > 0, mass * weights, self.current_weights))
         gradients = jacobian[2] if self.sub_batches == 3 else ops.mean(jacobian, axis=0)
         return ops.matmul(weights, gradients), weights

@@ -1,15 +1,15 @@
 """Nash-MTL: the bargaining solution among the tasks."""
 
-import keras
 from keras import ops
 
 from keras_mtl.numbers import check_number
+from keras_mtl.weighting._newton import SOLVED, proportional_fair
+from keras_mtl.weighting._scaling import is_stationary, unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
-from keras_mtl.weighting.newton import SOLVED, proportional_fair
-from keras_mtl.weighting.scaling import is_stationary, unit_diagonal
+from keras_mtl.weighting.registry import register
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("nash")
 class NashMTL(GramianWeighting):
     """Weights of the Nash bargaining solution: every task gains the inverse of its own weight.
 

@@ -3,12 +3,13 @@
 import keras
 from keras import ops
 
+from keras_mtl.weighting._projection import ORDERS, meet_in_order, task_orders
+from keras_mtl.weighting._scaling import unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
-from keras_mtl.weighting.projection import ORDERS, project, task_orders
-from keras_mtl.weighting.scaling import unit_diagonal
+from keras_mtl.weighting.registry import register
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("pcgrad")
 class PCGrad(GramianWeighting):
     """Sum of the task gradients after each is projected off those it conflicts with.
 
@@ -65,7 +66,7 @@ class PCGrad(GramianWeighting):
         def push(cosine, length, task):
             return ops.maximum(-cosine, 0.0) * length
 
-        weights = project(cosines, orders, push)[0]
+        weights = meet_in_order(cosines, orders, push)[0]
         # Row i holds g_i's combination of unit gradients, in units of ||g_i||.
         weights = ops.where(alive[:, None], weights * norms[:, None], 0.0) / norms[None, :]
         return ops.where(alive, ops.sum(weights, axis=0), present)

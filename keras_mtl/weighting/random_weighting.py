@@ -3,11 +3,12 @@
 import keras
 from keras import ops
 
+from keras_mtl.weighting._masked import masked_softmax
 from keras_mtl.weighting.base import Weighting
-from keras_mtl.weighting.masked import softmax
+from keras_mtl.weighting.registry import register
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("random")
 class RandomWeighting(Weighting):
     """Draws new weights at every step: the baseline for all the others.
 
@@ -50,7 +51,7 @@ class RandomWeighting(Weighting):
     def task_weights(self, losses, present, gramian=None):
         del losses, gramian
         logits = keras.random.normal((self.num_tasks,), dtype="float32", seed=self.seed_generator)
-        weights = softmax(logits, present)
+        weights = masked_softmax(logits, present)
         return weights * ops.sum(present) if self.reduction == "sum" else weights
 
     def reset_state(self):

@@ -2,68 +2,26 @@
 
 import keras
 
-from keras_mtl.weighting.aligned import AlignedMTL
 from keras_mtl.weighting.base import Weighting
-from keras_mtl.weighting.cagrad import CAGrad
-from keras_mtl.weighting.config import ConFIG
-from keras_mtl.weighting.dbmtl import DBMTL
-from keras_mtl.weighting.dtp import DTP
-from keras_mtl.weighting.dualproj import DualProj
-from keras_mtl.weighting.dwa import DWA
-from keras_mtl.weighting.equal import Equal
-from keras_mtl.weighting.excess import ExcessMTL
-from keras_mtl.weighting.fairgrad import FairGrad
-from keras_mtl.weighting.famo import FAMO
-from keras_mtl.weighting.geometric import Geometric
-from keras_mtl.weighting.graddrop import GradDrop
-from keras_mtl.weighting.gradnorm import GradNorm
-from keras_mtl.weighting.gradvac import GradVac
-from keras_mtl.weighting.great import GREAT
-from keras_mtl.weighting.imtl_g import IMTLG
-from keras_mtl.weighting.imtl_l import IMTLL
-from keras_mtl.weighting.mgda import MGDA
-from keras_mtl.weighting.moco import MoCo
-from keras_mtl.weighting.modo import MoDo
-from keras_mtl.weighting.nash import NashMTL
-from keras_mtl.weighting.pcgrad import PCGrad
-from keras_mtl.weighting.random_weighting import RandomWeighting
-from keras_mtl.weighting.scale_invariant import ScaleInvariant
-from keras_mtl.weighting.sdmgrad import SDMGrad
-from keras_mtl.weighting.stch import STCH
-from keras_mtl.weighting.uncertainty import Uncertainty
-from keras_mtl.weighting.upgrad import UPGrad
 
-_WEIGHTINGS = {
-    "aligned": AlignedMTL,
-    "cagrad": CAGrad,
-    "config": ConFIG,
-    "dbmtl": DBMTL,
-    "dtp": DTP,
-    "dualproj": DualProj,
-    "dwa": DWA,
-    "equal": Equal,
-    "excess": ExcessMTL,
-    "fairgrad": FairGrad,
-    "famo": FAMO,
-    "geometric": Geometric,
-    "graddrop": GradDrop,
-    "gradnorm": GradNorm,
-    "gradvac": GradVac,
-    "great": GREAT,
-    "imtl_g": IMTLG,
-    "imtl_l": IMTLL,
-    "mgda": MGDA,
-    "moco": MoCo,
-    "modo": MoDo,
-    "nash": NashMTL,
-    "pcgrad": PCGrad,
-    "random": RandomWeighting,
-    "scale_invariant": ScaleInvariant,
-    "sdmgrad": SDMGrad,
-    "stch": STCH,
-    "uncertainty": Uncertainty,
-    "upgrad": UPGrad,
-}
+_WEIGHTINGS: dict[str, type[Weighting]] = {}
+
+
+def register(name):
+    """Registers a class of this package: with Keras, for its config, and under the name that `get` knows.
+
+    Args:
+        name: String. Name of the method.
+
+    Returns:
+        A class decorator.
+    """
+
+    def decorate(cls):
+        _WEIGHTINGS[name] = keras.saving.register_keras_serializable(package="keras_mtl")(cls)
+        return cls
+
+    return decorate
 
 
 def names():

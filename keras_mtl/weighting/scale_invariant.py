@@ -1,13 +1,12 @@
 """Scale-invariant loss: the sum of the log losses."""
 
-import keras
-
 from keras_mtl.numbers import check_number
+from keras_mtl.weighting._masked import floored
 from keras_mtl.weighting.base import Weighting
-from keras_mtl.weighting.masked import positive
+from keras_mtl.weighting.registry import register
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("scale_invariant")
 class ScaleInvariant(Weighting):
     """Minimizes the sum of the logarithms of the task losses.
 
@@ -43,7 +42,7 @@ class ScaleInvariant(Weighting):
 
     def task_weights(self, losses, present, gramian=None):
         del gramian
-        return present / positive(losses, present, self.floor)
+        return present / floored(losses, present, self.floor)
 
     def get_config(self):
         return {**super().get_config(), "floor": self.floor}

@@ -1,15 +1,15 @@
 """Stochastic direction-oriented multi-objective gradient descent (SDMGrad)."""
 
-import keras
 from keras import ops
 
 from keras_mtl.numbers import check_integer, check_number
+from keras_mtl.weighting._masked import divide
+from keras_mtl.weighting._simplex import project_to_simplex, restrict
 from keras_mtl.weighting.base import JacobianWeighting
-from keras_mtl.weighting.masked import divide
-from keras_mtl.weighting.simplex import project, restrict
+from keras_mtl.weighting.registry import register
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("sdmgrad")
 class SDMGrad(JacobianWeighting):
     """Common descent direction kept close to the mean gradient.
 
@@ -90,7 +90,7 @@ class SDMGrad(JacobianWeighting):
         def step(_, state):
             weights, velocity = state
             velocity = self.momentum * velocity + ops.matmul(gramian, weights) + pull
-            return project(weights - self.learning_rate * velocity, present), velocity
+            return project_to_simplex(weights - self.learning_rate * velocity, present), velocity
 
         mass, weights = restrict(self.current_weights, present)
         weights, _ = ops.fori_loop(0, self.iterations, step, (weights, ops.zeros_like(weights)))

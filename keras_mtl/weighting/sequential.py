@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_mtl.weighting.base import Weighting
+from keras_mtl.weighting.base import GramianWeighting, JacobianWeighting, Weighting
 from keras_mtl.weighting.registry import deserialize, get, serialize
 
 
@@ -46,25 +46,67 @@ class Sequential(Weighting):
             raise ValueError(f"`stages` should be a list of at least one weighting. Received: stages={stages!r}")
         self.stages = [get(stage) for stage in stages]
         for stage in self.stages[:-1]:
-            if stage.requires != "losses":
+            if stage.sees_gradients:
                 raise ValueError(
                     "`stages` should be weightings on losses, but for the last. "
                     f"Received: {stage} before the last of stages={stages!r}"
                 )
-        if self.stages[-1].requires in ("jacobian", "features"):
-            what = "the Jacobian" if self.stages[-1].requires == "jacobian" else "the gradients of features"
+        last = self.stages[-1]
+        if last.sees_gradients and not isinstance(last, (GramianWeighting, Sequential)):
+            what = "the Jacobian" if isinstance(last, JacobianWeighting) else "the gradients of features"
             raise ValueError(
                 "`stages` should end with a weighting on losses or on the Gramian. "
-                f"Received: {self.stages[-1]}, which requires {what}"
+                f"Received: {last}, which requires {what}"
             )
-        self.requires = self.stages[-1].requires
-        self.every = self.stages[-1].every
+        self.requires, self.sees_gradients = last.requires, last.sees_gradients
         self.second_forward = any(stage.second_forward for stage in self.stages)
-        if self.second_forward and self.requires == "gramian":
+        if self.second_forward and self.sees_gradients:
             raise ValueError(
                 "`stages` that end with a weighting on the Gramian should not ask for a second forward pass; "
                 f'FAMO does without with form="next_batch". Received: stages={stages!r}'
             )
+
+    # It is of the last stage's kind: what differs from kind to kind is the last stage's, with these weights.
+
+    @property
+    def every(self):
+        """Number of steps for which the weights on task gradients hold."""
+        return getattr(self.stages[-1], "every", 1)
+
+    @property
+    def step_count(self):
+        """Place in the turn, where `every` is above 1."""
+        return self.stages[-1].step_count
+
+    def check_options(self, gradients, gramian_fraction):
+        self.stages[-1].check_options(gradients, gramian_fraction)
+
+    def needs_features(self, gradients, gramian_fraction):
+        return self.stages[-1].needs_features(gradients, gramian_fraction)
+
+    def place(self, places, model):
+        return self.stages[-1].place(places, model)
+
+    def rule(self, gradients, step):
+        return self.kind.rule(self, gradients, step)
+
+    def solves_now(self):
+        return self.stages[-1].solves_now()
+
+    def keep(self, weights):
+        return self.stages[-1].keep(weights)
+
+    def in_turns(self, solve, present):
+        return self.stages[-1].in_turns(solve, present)
+
+    def follow(self, step, update, if_optimizer_steps, losses_again):
+        self.kind.follow(self, step, update, if_optimizer_steps, losses_again)
+
+    @property
+    def kind(self):
+        """The class whose rule the composition follows: that of the last weighting that is no composition."""
+        last = self.stages[-1]
+        return last.kind if isinstance(last, Sequential) else type(last)
 
     def set_tasks(self, tasks, kinds):
         for stage in self.stages:

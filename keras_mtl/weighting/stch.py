@@ -1,15 +1,15 @@
 """Smooth Tchebycheff scalarization."""
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_mtl.numbers import check_integer, check_number, check_numbers
+from keras_mtl.weighting._masked import divide, floored, masked_softmax
 from keras_mtl.weighting.base import Weighting
-from keras_mtl.weighting.masked import divide, positive, softmax
+from keras_mtl.weighting.registry import register
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("stch")
 class STCH(Weighting):
     """Minimizes a smooth maximum of the task losses.
 
@@ -90,12 +90,12 @@ class STCH(Weighting):
     def task_weights(self, losses, present, gramian=None):
         del gramian
         if self.form == "plain":
-            return self._preference * softmax(self._preference * (losses - self._reference) / self.mu, present)
-        losses = positive(losses, present, self.floor)
+            return self._preference * masked_softmax(self._preference * (losses - self._reference) / self.mu, present)
+        losses = floored(losses, present, self.floor)
         warm = present / losses
         preference = self._preference * self.num_tasks
         ratios = ops.where(self.nadir > 0, ops.log(losses) - ops.log(ops.maximum(self.nadir, self.floor)), 0.0)
-        smooth = ops.sum(present) * preference * softmax(preference * ratios / self.mu, present) / losses
+        smooth = ops.sum(present) * preference * masked_softmax(preference * ratios / self.mu, present) / losses
         return ops.where(self.epoch > self.warmup_epochs, smooth, warm)
 
     def update(self, losses, present, weights, gramian=None):

@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_mtl.numbers import check_number
 from keras_mtl.weighting.base import Weighting
+from keras_mtl.weighting.registry import register
 
 # kind -> (factor of exp(-s) in the weight, factor of s in the penalty)
 _KINDS = {"regression": (0.5, 0.5), "classification": (1.0, 0.5), "laplace": (1.0, 1.0)}
@@ -16,7 +17,7 @@ def _clip(value):
     return ops.clip(value, -_LIMIT, _LIMIT)
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("uncertainty")
 class Uncertainty(Weighting):
     """Learns one noise level per task and weighs by its inverse.
 

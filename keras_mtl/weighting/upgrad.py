@@ -1,14 +1,15 @@
 """UPGrad: every task gradient projected onto the dual cone, then averaged."""
 
-import keras
 from keras import ops
 
+from keras_mtl.weighting._masked import equal_shares
+from keras_mtl.weighting._quadratic import nonnegative_qp, semidefinite_part
+from keras_mtl.weighting._scaling import unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
-from keras_mtl.weighting.quadratic import nonnegative_qp, positive
-from keras_mtl.weighting.scaling import preference, unit_diagonal
+from keras_mtl.weighting.registry import register
 
 
-@keras.saving.register_keras_serializable(package="keras_mtl")
+@register("upgrad")
 class UPGrad(GramianWeighting):
     """Mean of the task gradients after each is projected so that it conflicts with none.
 
@@ -47,9 +48,9 @@ class UPGrad(GramianWeighting):
     def solve(self, gramian, present=None):
         cosines, norms, alive, present = unit_diagonal(gramian, present)
         # Program k in units of ||g_k|| / K: v_k = e_k + x, x = argmin x^T C x / 2 + C_k x over x >= 0.
-        cosines, proximal = positive(cosines)
+        cosines, proximal = semidefinite_part(cosines)
         extra = nonnegative_qp(cosines, ops.where(alive[None, :], cosines, 1.0), proximal)
         extra = extra * ops.cast(ops.logical_and(alive[:, None], alive[None, :]), "float64")
         # Dividing by the norms first keeps a dead task's norm of 1 out of the products.
         weights = ops.sum(extra * norms[:, None] / norms[None, :], axis=0) + 1.0
-        return weights * preference(present)
+        return weights * equal_shares(present)

@@ -23,7 +23,7 @@ from multi_digits import BATCH, TASKS, build
 from rich.table import Table
 
 import keras_mtl
-from keras_mtl.training.tensorflow.feature_gradients import PLACES
+from keras_mtl.training.places import PLACES
 
 OPTIONS = {
     "parameters": {},
@@ -62,13 +62,9 @@ class Bias(keras.callbacks.Callback):
         self._gramians = {place: tf.function(lambda x, y, p=place: self._gramian(p, x, y)) for place in PLACES}
 
     def _gramian(self, place, x, y):
-        compiled_tasks = self.model.compiled_tasks
         place = PLACES[place](self.model)
-        with place.recording(x) as y_pred:
-            batch = compiled_tasks.task_losses(y, y_pred)
-            values = [total / batch.divisors[k] for k, total in enumerate(batch.sums)]
-        place.collect(values)
-        return place.gramian()
+        place.collect(place.forward((x, y, None)))
+        return place.gramian()[0]
 
     def on_train_batch_end(self, batch, logs=None):
         self._step += 1

@@ -1,5 +1,7 @@
 """Callbacks: conflicts in NumPy, live weights, tasks that stop."""
 
+import copy
+
 import keras
 import numpy as np
 import pytest
@@ -23,6 +25,19 @@ def build(**options):
     model = keras_mtl.hard_sharing(keras.Input((3,)), stages, {"a": layers.Dense(1), "b": layers.Dense(1)})
     model.compile(keras.optimizers.SGD(0.05), loss="mse", **options)
     return model
+
+
+def test_a_copied_callback_has_no_model(data):
+    """A copy of a list of callbacks leaves the model to the originals, and to callbacks that keep it themselves."""
+    monitor, plain = ConflictMonitor(*data, every=2), keras.callbacks.Callback()
+    model = build()
+    for callback in (monitor, plain):
+        callback.set_model(model)
+        callback.set_params({"steps": 3})
+    monitor.nothing = None
+    copied = copy.deepcopy(monitor)
+    assert copied.model is None and monitor.model is model and plain.model is model
+    assert copied.every == 2 and copied.params == {"steps": 3} and copied.nothing is None
 
 
 def test_conflict_monitor_in_numpy(data):

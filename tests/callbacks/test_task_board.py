@@ -1,5 +1,6 @@
 """The dashboard: what it writes, as TensorBoard's own server gives it to the browser."""
 
+import contextlib
 import copy
 import html
 import io
@@ -282,20 +283,23 @@ def full(folder):
     resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
 
 
-@pytest.fixture
-def no_limit():
-    yield
-    if "resource" in sys.modules:
-        resource = sys.modules["resource"]
-        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+@contextlib.contextmanager
+def limit_lifted_after():
+    """Before the test is over, since pytest may write what it says to a file."""
+    try:
+        yield
+    finally:
+        if "resource" in sys.modules:
+            resource = sys.modules["resource"]
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
 @pytest.mark.parametrize(("happens", "epoch"), [(taken_away, -1), (full, -1), (full, 1)])
-def test_a_dashboard_that_cannot_be_written_ends_no_training(happens, epoch, data, tmp_path, no_limit):
+def test_a_dashboard_that_cannot_be_written_ends_no_training(happens, epoch, data, tmp_path):
     x, y = data
     folder = tmp_path / "logs"
     model = build(keras_mtl.hard_sharing, run_eagerly=True)
-    with warnings.catch_warnings(record=True) as caught:
+    with limit_lifted_after(), warnings.catch_warnings(record=True) as caught:
         warnings.filterwarnings("always", "The dashboard")
         board = TaskBoard(folder)
         callbacks = [Trouble(lambda: happens(folder), epoch), board]

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from keras import layers
 
 from keras_mtl import weighting as W
-from keras_mtl.training.compiled import GRADIENTS, ON_NONFINITE
+from keras_mtl.training.compiled import GRADIENTS
+from keras_mtl.training.options import ON_NONFINITE
 
 
 @keras.saving.register_keras_serializable(package="fuzz")

@@ -254,7 +254,7 @@ def limit_of(cell, mode):
             return "replicas draw random numbers each for itself"
         if normalizes:
             return "batch normalization takes the statistics of its replica"
-        if W.get(weighting).sub_batches > 1:
+        if getattr(W.get(weighting), "sub_batches", 1) > 1:
             return "the parts of a batch are those of each replica"
     if mode == "xla" and (draws or weighting in DRAWS):
         return "XLA draws other random numbers from the same seed"

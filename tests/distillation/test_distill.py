@@ -207,3 +207,25 @@ def test_bad_input_is_named(call, says):
 def plain_model(width):
     inputs = keras.Input((4,))
     return keras.Model(inputs, layers.Dense(width)(inputs))
+
+
+def test_names_of_what_teachers_say_are_taken():
+    inputs = keras.Input((3,))
+    tasks = ("kind", "kind_teachers")
+    student = keras_mtl.MultiTaskModel(inputs, {task: layers.Dense(2, activation="softmax")(inputs) for task in tasks})
+    teacher = keras.Model(inputs, layers.Dense(2, activation="softmax")(inputs))
+    model = distill(student, {"kind": teacher}, annealing=0.0)
+    with pytest.raises(ValueError, match=r"The names \['kind_teachers'\] are those of what teachers say"):
+        model.compile("sgd", loss="categorical_crossentropy")
+    assert not model.compiled
+
+
+def test_labels_of_hints_are_those_of_the_teacher():
+    student, given = build(hidden=8), teachers()
+    name = next(layer.name for layer in student.layers if layer.weights and student.sharing.is_shared(layer))
+    teacher = given["kind"]
+    other = next(layer.name for layer in teacher.layers if layer.weights)
+    model = distill(student, given, annealing=0.0, hints={"hint": (name, teacher, other)})
+    model.compile("sgd", LOSS, run_eagerly=True)
+    with pytest.raises(ValueError, match=r"`y` should not have \['hint'\], which Distiller makes itself"):
+        model.fit(X, {**Y, "hint": np.zeros((len(X), 3), "float32")}, verbose=0)

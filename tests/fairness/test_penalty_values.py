@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_mtl.fairness import Adversary, CovariancePenalty, MMDPenalty, ParityPenalty
-from keras_mtl.training.labels import Labels
+from keras_mtl.losses.labels import Labels
 from tests.fairness.by_hand import BY_HAND, RNG, SEX, X, Y, build, fit, parity_by_hand, sigmoid, variables
 
 PENALTIES = pytest.mark.parametrize("kind", list(BY_HAND))

@@ -6,6 +6,7 @@ import pytest
 from keras import layers, ops
 
 import keras_mtl
+from keras_mtl._keras_private import calls_of, maker_of
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(8, 4)).astype("float32")
@@ -148,3 +149,21 @@ def test_a_new_task_freezes_the_layer_that_heads_share():
     model, common = common_in_heads()
     model.add_task("c", layers.Dense(1), at=model.layers[1].name, freeze="trunk")
     assert not common.trainable and len(model.task_variables("a")) == 4
+
+
+def test_halves_leave_the_graph_as_it_is(tmp_path):
+    """Inputs that go around the features, into gates, and all layers have the calls that they had."""
+    heads = {task: [layers.Dropout(0.5), layers.Dense(1)] for task in "ab"}
+    model = keras_mtl.mmoe(keras.Input((4,)), [layers.Dense(3)], heads, experts=2)
+    before = {operation.name: len(calls_of(operation)) for operation in model.operations}
+    for _ in "12":
+        trunk, behind = model.sharing.halves()
+    assert {operation.name: len(calls_of(operation)) for operation in model.operations} == before
+    assert maker_of(model.inputs[0]).index == 0
+    features = tuple(trunk(X))
+    for training in (False, True):  # the mode reaches the dropout of the heads
+        found = behind((features, ops.convert_to_tensor(X)), training=training)
+        equal = [np.allclose(found[task], model(X)[task], atol=1e-6) for task in "ab"]
+        assert equal == [not training] * 2
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_allclose(keras.saving.load_model(tmp_path / "model.keras")(X)["a"], model(X)["a"], atol=1e-6)

@@ -7,9 +7,8 @@ import tensorflow as tf
 from keras import layers
 
 import keras_mtl
-from keras_mtl.training.tensorflow import sparse_gradients
-from keras_mtl.training.tensorflow.task_gradients import TaskGradients
-from keras_mtl.training.tensorflow.task_rows import task_rows
+from keras_mtl.training.backends import core
+from keras_mtl.training.task_gradients import TaskGradients
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(8, 4))
@@ -77,11 +76,11 @@ def test_weights_meet_half_precision_in_float32(dtype):
     gradients = [tf.constant([1e-3, -2e-3], dtype), tf.constant([5e-4, 1e-3], dtype)]
     exact = np.stack([g.numpy().astype("float64") for g in gradients])
     weights = np.array([1e5, 7.001e4])
-    combined = task_rows(gradients, gradients[0]).combine(tf.constant(weights, "float32"))
+    (combined,) = TaskGradients([[g] for g in gradients], [gradients[0]]).combine(tf.constant(weights, "float32"))
     rtol = {"float16": 1e-3, "bfloat16": 8e-3}[dtype]
     assert combined.dtype == dtype
     np.testing.assert_allclose(combined.numpy().astype("float64"), weights @ exact, rtol=rtol)
-    scaled = sparse_gradients.scale(gradients[0], 1e5)
+    scaled = core.scale(gradients[0], 1e5)
     np.testing.assert_allclose(scaled.numpy().astype("float64"), 1e5 * exact[0], rtol=rtol)
 
 

@@ -7,9 +7,8 @@ import tensorflow as tf
 from keras import layers
 
 import keras_mtl
-from keras_mtl.training.tensorflow.batches import first_rows, rows_apart
-from keras_mtl.training.tensorflow.feature_gradients import PLACES
-from keras_mtl.training.tensorflow.forward import collect, forward_pass
+from keras_mtl.training.backends.tensorflow import first_rows, rows_apart
+from keras_mtl.training.places import PLACES
 from keras_mtl.weighting import CAGrad
 
 RNG = np.random.default_rng(0)
@@ -48,9 +47,9 @@ def task_gradients_by_hand(model):
 def gramian_of(model, gradients, tasks):
     model.compile(keras.optimizers.SGD(0.0), loss="mse", weighting=CAGrad(), gradients=gradients, run_eagerly=True)
     place = PLACES[gradients](model)
-    collect(model, place, forward_pass(model, place, X, Y, None))
+    place.collect(place.forward((X, Y, None)))
     order = [model.compiled_tasks.tasks.index(task) for task in tasks]
-    return place.gramian().numpy()[np.ix_(order, order)]
+    return place.gramian()[0].numpy()[np.ix_(order, order)]
 
 
 def test_gramian_of_features_counts_what_flows_through_later_ones():

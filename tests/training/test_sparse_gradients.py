@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_mtl
-from keras_mtl.training.tensorflow import sparse_gradients
+from keras_mtl.training.backends import core
 
 WORDS, ROWS = 6, 9
 DENSE = np.arange(12.0, dtype="float32").reshape(4, 3)
@@ -25,17 +25,17 @@ def test_arithmetic_is_that_of_dense_gradients():
     second = sparse([0, 1], [[1, 0, 0], [0, 1, 0]])
     expected = np.array([[0, 0, 0], [2, 3, 4], [0, 0, 0], [4, 5, 6]], "float32")
     np.testing.assert_array_equal(dense(first), expected)
-    np.testing.assert_array_equal(dense(sparse_gradients.scale(first, 0.5)), expected / 2)
-    total = sparse_gradients.add(first, second)
+    np.testing.assert_array_equal(dense(core.scale(first, 0.5)), expected / 2)
+    total = core.add(first, second)
     assert isinstance(total, tf.IndexedSlices)
     np.testing.assert_array_equal(dense(total), expected + dense(second))
     for one, other in ((first, tf.constant(DENSE)), (tf.constant(DENSE), first)):
-        np.testing.assert_array_equal(sparse_gradients.add(one, other), expected + DENSE)
-    assert sparse_gradients.add(None, first) is first
+        np.testing.assert_array_equal(core.add(one, other), expected + DENSE)
+    assert core.add(None, first) is first
     for condition in (True, False):
-        np.testing.assert_array_equal(dense(sparse_gradients.choose(condition, first)), expected * condition)
-        np.testing.assert_array_equal(sparse_gradients.choose(condition, tf.constant(DENSE)), DENSE * condition)
-    assert np.isnan(dense(sparse_gradients.choose(False, first, np.nan))[[1, 3]]).all()
+        np.testing.assert_array_equal(dense(core.choose(condition, first)), expected * condition)
+        np.testing.assert_array_equal(core.choose(condition, tf.constant(DENSE)), DENSE * condition)
+    assert np.isnan(dense(core.choose(False, first, np.nan))[[1, 3]]).all()
 
 
 def model_of(embedding):

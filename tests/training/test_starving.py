@@ -59,3 +59,12 @@ def test_methods_on_losses_have_a_remedy_too():
     """A smooth maximum of losses that are not logarithms sees the large one alone."""
     (said,), _ = warnings_of(keras_mtl.weighting.STCH(mu=0.1, form="plain", warmup_epochs=0), epochs=1)
     assert said.startswith("The mean weight of ['a'] stayed below 1 %") and "bring losses to one size" in said
+
+
+@pytest.mark.filterwarnings("ignore:Task 'c' had no labelled example")
+def test_a_task_without_labels_hides_no_other():
+    keras.utils.set_random_seed(0)
+    model = keras_mtl.hard_sharing(keras.Input((5,)), [layers.Dense(6)], {task: layers.Dense(1) for task in "abc"})
+    model.compile(keras.optimizers.SGD(1e-5), loss="mse", weighting=MGDA(), run_eagerly=True)
+    with pytest.warns(UserWarning, match=r"The mean weight of \['b'\] stayed below 1 %"):
+        model.fit(X, Y, batch_size=8, verbose=0)

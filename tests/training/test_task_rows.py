@@ -5,15 +5,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_mtl.training.tensorflow import task_rows
-from keras_mtl.training.tensorflow.task_rows import DenseKernelRows, Rows
+from keras_mtl.training.backends import _dense_kernels
+from keras_mtl.training.backends._dense_kernels import DenseKernelRows
+from keras_mtl.training.task_gradients import Rows, TaskGradients
 
 K, BATCH, WIDTH = 3, 4, 16
 
 
 @pytest.fixture(autouse=True)
 def small_layers_count(monkeypatch):
-    monkeypatch.setattr(task_rows, "_SMALLEST", 1)
+    monkeypatch.setattr(_dense_kernels, "_SMALLEST", 1)
 
 
 def results(layer, shape, *, jit_compile=False, signature=None):
@@ -30,7 +31,7 @@ def results(layer, shape, *, jit_compile=False, signature=None):
         return [tape.gradient(loss, layer.kernel.value) for loss in losses]
 
     def run(x):
-        rows = task_rows.task_rows(gradients(x), layer.kernel.value)
+        (rows,) = TaskGradients([[g] for g in gradients(x)], [layer.kernel.value]).of_targets
         forms.append((type(rows), getattr(rows, "narrow", None)))
         units = 2.0 * rows.magnitudes()
         return rows.gramian(units) * units[:, None] * units[None, :], rows.combine(weights), rows.matrix()

@@ -23,6 +23,7 @@ OPTIONS = {
     "modo": {"gamma": 1.0},
     "pcgrad": {"seed": 0},
     "random": {"seed": 0},
+    "relobralo": {"seed": 0, "alpha": 0.5, "rho": 0.5},
     "stch": {"warmup_epochs": 0},
 }
 SEQUENCE = "uncertainty, pcgrad"

@@ -115,3 +115,37 @@ def test_imtl_g_on_dependent_gradients_has_the_nearest_projections_to_equal_ones
     nearest = basis @ basis.T @ np.ones(4)
     np.testing.assert_allclose(projections / projections[3], nearest / nearest[3], rtol=1e-6)
     assert np.ptp(nearest) > 0.1
+
+
+def test_a_config_names_the_options_that_the_class_takes_and_no_other():
+    class Plain(W.GramianWeighting):
+        pass
+
+    class Few(W.GramianWeighting):
+        def __init__(self, strength=2.0, every=1, name=None):
+            super().__init__(every=every, name=name)
+            self.strength = strength
+
+        def get_config(self):
+            return {**super().get_config(), "strength": self.strength}
+
+    class HandedOn(Few):
+        def __init__(self, extra=0, **kwargs):
+            super().__init__(**kwargs)
+            self.extra = extra
+
+        def get_config(self):
+            return {**super().get_config(), "extra": self.extra}
+
+    assert set(Plain().get_config()) == {"name", "reduction", "normalize", "every"}
+    own = {"alpha", "learning_rate", "relative", "initial_losses"}
+    assert set(W.GradNorm().get_config()) == {"name", "reduction", "every"} | own
+    again = HandedOn.from_config(HandedOn(extra=1, strength=3.0, every=4).get_config())
+    assert again.get_config().items() >= {"extra": 1, "strength": 3.0, "every": 4}.items()
+    assert "normalize" not in again.get_config()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_config_makes_the_same_weighting_again(method):
+    weighting = METHODS[method]()
+    assert type(weighting).from_config(weighting.get_config()).get_config() == weighting.get_config()

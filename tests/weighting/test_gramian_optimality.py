@@ -5,8 +5,7 @@ import pytest
 import tensorflow as tf
 
 from keras_mtl import weighting as W
-from keras_mtl.weighting.one_program import solve_program
-from keras_mtl.weighting.quadratic import nonnegative_qp, positive
+from keras_mtl.weighting._quadratic import nonnegative_qp, semidefinite_part, solve_program
 from tests.weighting.task_gradients import SAMPLERS, SCALES, conflicting, low_rank, matrices, solve, weakly_stationary
 
 
@@ -23,7 +22,7 @@ def test_quadratic_programs_meet_their_optimality_conditions(sampler):
         for dtype in ("float64", "float32"):
             cosines = (rows.astype(dtype) @ rows.astype(dtype).T).astype("float64")
             np.fill_diagonal(cosines, 1.0)
-            cosines, proximal = positive(cosines)
+            cosines, proximal = semidefinite_part(cosines)
             cosines = cosines.numpy()
             x = function(cosines, cosines, proximal).numpy()
             assert kkt_violation(cosines, cosines, x) < (1e-8 if dtype == "float64" else 1e-6)
@@ -36,7 +35,7 @@ def test_active_sets_of_dependent_gradients_do_not_go_round_in_circles(sampler):
     for seed in range(12):
         jacobian = sampler(np.random.default_rng(4000 + seed), 40)
         rows = jacobian / np.linalg.norm(jacobian, axis=1, keepdims=True)
-        cosines, proximal = positive(rows @ rows.T)
+        cosines, proximal = semidefinite_part(rows @ rows.T)
         x = function(cosines, cosines, proximal).numpy()
         assert kkt_violation(cosines.numpy(), cosines.numpy(), x) < 1e-8
 

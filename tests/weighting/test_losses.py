@@ -10,8 +10,8 @@ import tensorflow as tf
 from keras import ops
 
 from keras_mtl import weighting as W
-from keras_mtl.weighting.masked import softmax
-from keras_mtl.weighting.simplex import project
+from keras_mtl.weighting._masked import masked_softmax
+from keras_mtl.weighting._simplex import project_to_simplex
 
 GOLDENS = json.loads(pathlib.Path(__file__).with_name("scalarizer_goldens.json").read_text())["scalarizers"]
 LOSSES = np.array(GOLDENS["losses"], "float32")
@@ -356,8 +356,8 @@ def test_wrong_arguments_are_named(make, message):
 
 def test_softmax_leaves_absent_tasks_out():
     logits = np.array([1.0, 500.0, 2.0], "float32")
-    np.testing.assert_allclose(softmax(logits, f32(1, 0, 1)), [0.26894, 0, 0.73106], atol=1e-5)
-    np.testing.assert_allclose(softmax(logits, f32(0, 0, 0)), [0, 0, 0])
+    np.testing.assert_allclose(masked_softmax(logits, f32(1, 0, 1)), [0.26894, 0, 0.73106], atol=1e-5)
+    np.testing.assert_allclose(masked_softmax(logits, f32(0, 0, 0)), [0, 0, 0])
 
 
 def test_projection_meets_the_optimality_conditions():
@@ -366,7 +366,7 @@ def test_projection_meets_the_optimality_conditions():
     for size in (1, 2, 3, 7):
         for scale in (1e-3, 1.0, 1e4):
             point = (rng.standard_normal(size) * scale).astype("float32")
-            x = np.asarray(ops.convert_to_numpy(project(point, np.ones(size, "float32"))))
+            x = np.asarray(ops.convert_to_numpy(project_to_simplex(point, np.ones(size, "float32"))))
             np.testing.assert_allclose(x.sum(), 1.0, rtol=1e-5)
             assert x.min() >= 0
             gap = point - x
@@ -376,4 +376,4 @@ def test_projection_meets_the_optimality_conditions():
 
 
 def test_projection_keeps_absent_tasks_out():
-    np.testing.assert_allclose(project(f32(0.6, 9.0, 0.8), f32(1, 0, 1)), [0.4, 0.0, 0.6], atol=1e-6)
+    np.testing.assert_allclose(project_to_simplex(f32(0.6, 9.0, 0.8), f32(1, 0, 1)), [0.4, 0.0, 0.6], atol=1e-6)

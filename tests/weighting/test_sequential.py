@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import keras_mtl
 from keras_mtl import weighting as W
 
 LOSSES = np.array([0.5, 2.0, 4.0], "float32")
@@ -174,3 +175,17 @@ def test_learned_stage_is_found_among_the_trainable_variables():
 def test_wrong_orders_are_named(stages, message):
     with pytest.raises(ValueError, match=message):
         W.Sequential(stages)
+
+
+def test_a_composition_may_end_with_one():
+    inside = W.Sequential(["scale_invariant", W.MGDA(every=2)])
+    outside = W.Sequential(["uncertainty", inside])
+    assert (outside.requires, outside.every, outside.sees_gradients) == ("gramian", 2, True)
+    keras.utils.set_random_seed(0)
+    model = keras_mtl.hard_sharing(
+        keras.Input((3,)), [keras.layers.Dense(2)], {task: keras.layers.Dense(1) for task in "ab"}
+    )
+    model.compile("sgd", "mse", weighting=outside, run_eagerly=True)
+    x = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
+    logs = model.fit(x, {"a": x[:, :1], "b": x[:, 1:2]}, batch_size=2, verbose=0).history
+    assert all(np.isfinite(values).all() for values in logs.values())

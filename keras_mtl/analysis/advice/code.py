@@ -8,6 +8,7 @@ import types
 import keras
 import numpy as np
 
+from keras_mtl._keras_private import OPTIONS_OF_A_FUNCTION
 from keras_mtl.models.copies import as_initialized
 
 _WIDTH = 100
@@ -163,7 +164,7 @@ class _Writer:
             named = "" if _is_automatic(value) else f", name={self.value(value.name)}"
             return f"keras.Sequential({self.value(value.layers, indent)}{named})"
         # Keras' losses leave options out of their configs.
-        plain |= {name: item for name, item in getattr(value, "_fn_kwargs", {}).items() if name in parameters}
+        plain |= {name: item for name, item in getattr(value, OPTIONS_OF_A_FUNCTION, {}).items() if name in parameters}
         if isinstance(value, keras.layers.Layer) and _is_automatic(value):
             plain.pop("name", None)
         if not fits or isinstance(value, keras.Model):

@@ -163,7 +163,7 @@ class Problem:
         options["optimizer"] = type(options["optimizer"]).from_config(options["optimizer"].get_config())
         if not self.has_own_weighting:
             options.update(weighting=candidate.weighting, gradients=candidate.gradients)
-        elif candidate.name == "nothing shared" and weightings.get(options["weighting"]).requires != "losses":
+        elif candidate.name == "nothing shared" and weightings.get(options["weighting"]).sees_gradients:
             options.update(weighting="equal", gradients="parameters")  # no gradient is shared that could be weighed
             options = {n: v for n, v in options.items() if n not in ("gramian_fraction", "diagnostics")}
         return options

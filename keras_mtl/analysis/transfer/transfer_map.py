@@ -199,7 +199,7 @@ def _readout_of(network, target, sources, features, readout):
         run_eagerly=network.run_eagerly,
         jit_compile=network.jit_compile,
         steps_per_execution=network.steps_per_execution,
-        **network.compiled_tasks.options_of(target),
+        **network.compiled_tasks.options.of_task(target),
     )
     return model
 

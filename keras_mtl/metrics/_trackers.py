@@ -1,0 +1,151 @@
+"""Trackers of task losses and weights, each with its own count, and the names of the logs."""
+
+import collections
+import itertools
+
+import keras
+import numpy as np
+from keras import ops
+
+
+class Tracker(keras.metrics.Metric):
+    """A metric that starts from 0 at little cost, since each `fit` and each epoch does."""
+
+    def reset_state(self):
+        for variable in self.variables:
+            variable.assign(np.zeros(variable.shape, "float32"))
+
+
+class TaskMeans(Tracker):
+    """Weighted means of K numbers, one for each task, in the logs by name.
+
+    Args:
+        tasks: Tuple of K task names.
+        suffix: String. The logs are named `<task>_<suffix>`.
+        empty: 0 or NaN. What is logged where nothing was counted. Defaults
+            to 0.
+    """
+
+    def __init__(self, tasks, suffix, empty=0.0):
+        super().__init__(name=f"task_{suffix}")
+        self.log_names = tuple(f"{task}_{suffix}" for task in tasks)
+        self._empty = empty
+        self.totals = self.add_weight(shape=(len(tasks),), initializer="zeros", name="totals")
+        self.counts = self.add_weight(shape=(len(tasks),), initializer="zeros", name="counts")
+
+    def update_state(self, values, counts):
+        """Adds the values of one batch, of shape `(K,)`, each with its count."""
+        values = ops.where(counts > 0, values, ops.zeros_like(values))
+        self.totals.assign_add(values * counts)
+        self.counts.assign_add(counts)
+
+    def means(self):
+        """The means so far, of shape `(K,)`; `empty` where nothing was counted."""
+        totals, counts = self.totals.value, self.counts.value
+        return ops.divide_no_nan(totals, counts) if self._empty == 0 else ops.divide(totals, counts)  # 0 / 0 is NaN
+
+    def result(self):
+        return dict(zip(self.log_names, ops.unstack(self.means()), strict=True))
+
+
+class TaskPairs(Tracker):
+    """Mean cosine of every pair of task gradients, and how often it is negative.
+
+    The logs are `grad_cosine_<task>_<task>`, a mean over the steps in which
+    both tasks were present, and `conflict_rate`, the share of present pairs
+    whose cosine is negative.
+
+    Args:
+        tasks: Tuple of K task names.
+    """
+
+    def __init__(self, tasks):
+        super().__init__(name="task_pairs")
+        self.names = [f"grad_cosine_{a}_{b}" for a, b in itertools.combinations(tasks, 2)]
+        self.log_names = (*self.names, "conflict_rate")
+        self._pairs = tuple(np.triu_indices(len(tasks), 1))
+        shape = (len(self.names),)
+        self.totals = self.add_weight(shape=shape, initializer="zeros", name="totals")
+        self.conflicts = self.add_weight(shape=shape, initializer="zeros", name="conflicts")
+        self.counts = self.add_weight(shape=shape, initializer="zeros", name="counts")
+
+    def update_state(self, cosines, pairs):
+        """Adds one step.
+
+        Args:
+            cosines: Float tensor of shape `(K, K)`.
+            pairs: Float tensor of shape `(K, K)`. 1 where both tasks are
+                present, else 0.
+        """
+        first, second = self._pairs
+        size = cosines.shape[0]
+        where = first * size + second
+        cosines, pairs = (ops.take(ops.reshape(matrix, (-1,)), where) for matrix in (cosines, pairs))
+        self.totals.assign_add(cosines * pairs)
+        self.conflicts.assign_add(ops.cast(cosines < 0, "float32") * pairs)
+        self.counts.assign_add(pairs)
+
+    def result(self):
+        means = ops.divide_no_nan(self.totals.value, self.counts.value)
+        rate = ops.divide_no_nan(ops.sum(self.conflicts), ops.sum(self.counts))
+        return {**dict(zip(self.names, ops.unstack(means), strict=True)), "conflict_rate": rate}
+
+
+class TotalLoss(Tracker):
+    """The static-weights total: `sum_k c_k L_k` and what layers add.
+
+    It is made of the tasks' means, so it agrees with the logged task losses
+    whatever the batch sizes and gaps, and it does not depend on the dynamic
+    weights. Tasks without a labelled example are left out.
+
+    Args:
+        task_losses: A `TaskMeans` of the task losses.
+        static_weights: `StaticWeights`.
+        empty_is_nan: Function that says whether the total is NaN, not 0,
+            where no task has a labelled example.
+    """
+
+    def __init__(self, task_losses, static_weights, empty_is_nan):
+        super().__init__(name="loss")
+
+        # A closure: attributes would be tracked, and their variables reset, twice.
+        def tasks_total():
+            totals, counts = task_losses.totals.value, task_losses.counts.value
+            total = ops.sum(ops.divide_no_nan(totals, counts) * static_weights.value)
+            return ops.where(ops.any(counts > 0), total, np.nan) if empty_is_nan() else total
+
+        self._tasks_total = tasks_total
+        self.added = self.add_weight(shape=(2,), initializer="zeros", name="added")  # their sum, and the examples
+
+    def update_state(self, added, batch_size):
+        """Adds one batch's regularization and `add_loss` terms."""
+        self.added.assign_add(ops.stack([ops.cast(added, "float32") * batch_size, batch_size]))
+
+    def result(self):
+        return self._tasks_total() + ops.divide_no_nan(*ops.unstack(self.added.value))
+
+
+def names_of(tracker):
+    """Names of the logs that a tracker is known to give, in their order."""
+    return list(getattr(tracker, "log_names", (tracker.name,)))
+
+
+def check_log_names(model, evaluation, training, others):
+    """Raises where two numbers would have the same name in the logs of `fit`.
+
+    Args:
+        model: String. Name of the model.
+        evaluation: List of the trackers of evaluation.
+        training: List of all trackers.
+        others: List of the metrics that the model has besides.
+    """
+    of_evaluation = [name for tracker in [*evaluation, *others] for name in names_of(tracker)]
+    names = [name for tracker in [*training, *others] for name in names_of(tracker)]
+    names += [f"val_{name}" for name in of_evaluation]
+    twice = [name for name, count in collections.Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"The logs of model '{model}' should have names of their own, made of the names of tasks and metrics, with "
+            "'val_' before those of validation. Rename a task, or a metric by its `name`. "
+            f"Received: two logs named {', '.join(repr(name) for name in twice)}"
+        )

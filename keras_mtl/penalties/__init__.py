@@ -1,0 +1,8 @@
+"""Penalties: what is made of a task's predictions and a column beside the labels, and kept small.
+
+`keras_mtl.fairness` has those of groups; a penalty of one's own subclasses `Penalty`.
+"""
+
+from keras_mtl.penalties.penalty import Penalty
+
+__all__ = ["Penalty"]

@@ -1,0 +1,284 @@
+"""What the training step needs of TensorFlow."""
+
+import keras
+import tensorflow as tf
+
+from keras_mtl._keras_private import logits_beside
+from keras_mtl._tensorflow_private import replicas_meet_in_branches
+from keras_mtl.training.backends._dense_kernels import factored
+
+__all__ = [
+    "Pullback",
+    "add",
+    "all_reduce",
+    "apply_if",
+    "as_logs",
+    "branches_are_free",
+    "build_optimizer",
+    "choose",
+    "dense",
+    "entries",
+    "factored",
+    "first_rows",
+    "floats_in",
+    "number_of_rows",
+    "outside_of_traces",
+    "replicas",
+    "rows_apart",
+    "scale",
+    "traced",
+    "without_logits",
+]
+
+
+class Pullback:
+    """Calls a function, and pulls gradients of its outputs back to variables and tensors.
+
+    Args:
+        function: Function of `tensors` that gives a tuple of a list of tensors,
+            the outputs, and whatever else is known.
+        variables: List of variables that it reads.
+        tensors: List of tensors that it takes.
+
+    Attributes:
+        outputs: List of tensors.
+        aux: What the function has given besides.
+    """
+
+    def __init__(self, function, variables, tensors=()):
+        self._variables = list(variables)
+        self._tensors = list(tensors)
+        with tf.GradientTape(persistent=True) as self._tape:
+            self._tape.watch(self._tensors)
+            self.outputs, self.aux = function(*self._tensors)
+
+    def of(self, k):
+        """Gradients of the k-th output alone: by variable and by tensor, `None` where it does not reach one."""
+        found = self._tape.gradient(self.outputs[k], [*self._variables, *self._tensors])
+        return found[: len(self._variables)], found[len(self._variables) :]
+
+    def back(self, cotangents, variables=None):
+        """Gradients by variable, from those of the outputs.
+
+        Args:
+            cotangents: List of tensors, one for each of the first outputs.
+            variables: List of those variables, or of the outputs themselves,
+                to go back to. Defaults to all variables.
+        """
+        outputs = self.outputs[: len(cotangents)]
+        return self._tape.gradient(
+            outputs, self._variables if variables is None else variables, output_gradients=list(cotangents)
+        )
+
+
+# Gradients, which may be sparse, as those of embeddings are, and stay so where they can
+
+
+def scale(gradient, factor):
+    """A gradient times a scalar."""
+    if isinstance(gradient, tf.IndexedSlices):
+        return _with_values(gradient, scale(gradient.values, factor))
+    dtype = gradient.dtype
+    if dtype in (tf.float16, tf.bfloat16):  # which do not hold every factor
+        return tf.cast(tf.cast(gradient, tf.float32) * tf.cast(factor, tf.float32), dtype)
+    return gradient * tf.cast(factor, dtype)
+
+
+def add(first, second):
+    """Sum of two gradients, sparse where both are. The first may be `None`: there is none so far."""
+    if first is None:
+        return second
+    if isinstance(first, tf.IndexedSlices) and isinstance(second, tf.IndexedSlices):
+        return tf.IndexedSlices(
+            tf.concat([first.values, second.values], axis=0),
+            tf.concat([first.indices, second.indices], axis=0),
+            first.dense_shape,
+        )
+    return dense(first) + dense(second)
+
+
+def choose(condition, gradient, otherwise=0.0):
+    """A gradient, or a number in all of its places where a condition does not hold."""
+    if isinstance(gradient, tf.IndexedSlices):
+        return _with_values(gradient, choose(condition, gradient.values, otherwise))
+    return tf.where(condition, gradient, tf.cast(otherwise, gradient.dtype))
+
+
+def dense(gradient):
+    """A gradient as a tensor."""
+    return tf.convert_to_tensor(gradient)
+
+
+def entries(gradient):
+    """The entries of a gradient that are not 0 by nature, as a tensor."""
+    return gradient.values if isinstance(gradient, tf.IndexedSlices) else tf.convert_to_tensor(gradient)
+
+
+def without_logits(tensor):
+    """A tensor behind which a loss does not go, to the logits that Keras keeps beside a sigmoid."""
+    return tensor if logits_beside(tensor) is None else tf.identity(tensor)
+
+
+def _with_values(gradient, values):
+    return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
+
+
+# The optimizer's step
+
+
+def branches_are_free(model):
+    """Whether a branch in the graph costs no wait: XLA takes it on the device, and a CPU is the host itself."""
+    return bool(model.jit_compile or model.run_eagerly or not tf.config.list_logical_devices("GPU"))
+
+
+def build_optimizer(model):
+    """Makes the optimizer's variables outside of the graph that is being traced."""
+    with tf.init_scope():
+        model.build_optimizer()
+
+
+def apply_if(condition, optimizer, pairs):
+    """Has the optimizer take a step.
+
+    Args:
+        condition: Boolean scalar: whether it may, or `None`: it does.
+        optimizer: Keras optimizer.
+        pairs: List of pairs of gradient and variable.
+    """
+
+    def apply(pairs):
+        if tf.distribute.has_strategy() or isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            optimizer.apply_gradients(pairs)
+            return
+        # In a replica's context Keras adds gradients up even where there is one replica, and TensorFlow registers that
+        # for each traced graph, by a function that keeps the graph until the process ends. Loss scaling refuses to be
+        # called from elsewhere.
+        tf.distribute.get_replica_context().merge_call(lambda strategy: optimizer.apply_gradients(pairs))
+
+    def conditionally(pairs):
+        tf.cond(condition, lambda: (apply(pairs), tf.constant(True))[1], lambda: tf.constant(False))
+
+    if condition is None:
+        apply(pairs)
+        return
+    if replicas() == 1 or replicas_meet_in_branches():
+        conditionally(pairs)
+        return
+
+    # Replicas meet to add their gradients up, which they cannot do inside a branch of their own.
+    gradients, variables = zip(*pairs, strict=True)
+
+    def of_all(strategy, gradients, condition):
+        def step():
+            strategy.extended.call_for_each_replica(
+                lambda gradients: apply(list(zip(gradients, variables, strict=True))), args=(gradients,)
+            )
+            return tf.constant(True)
+
+        tf.cond(strategy.experimental_local_results(condition)[0], step, lambda: tf.constant(False))
+
+    tf.distribute.get_replica_context().merge_call(of_all, args=(gradients, condition))
+
+
+# Replicas that train in sync
+
+
+def replicas():
+    """Number of replicas."""
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def all_reduce(tensors):
+    """Sums a list of tensors over the replicas."""
+    if replicas() == 1:
+        return tensors
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tensors)
+
+
+def as_logs(model, logs):
+    """Logs as Keras reduces them over replicas."""
+    if getattr(model.distribute_strategy, "cluster_resolver", None) is None:
+        return logs
+    # Over several workers Keras 3.15 takes a mean along the first axis, which numbers do not have.
+    return {name: tf.reshape(value, [1]) for name, value in logs.items()}
+
+
+# Batches of dense, ragged and sparse tensors
+
+
+def number_of_rows(x):
+    """Number of examples in a batch, as an integer tensor."""
+    return tf.shape(keras.tree.flatten(x)[0])[0]
+
+
+def first_rows(data, size):
+    """The first examples of a batch.
+
+    Args:
+        data: Structure of tensors or `None`.
+        size: Integer scalar.
+
+    Returns:
+        The same structure.
+    """
+
+    def take(t):
+        if isinstance(t, tf.SparseTensor):
+            shape = tf.concat([[tf.cast(size, tf.int64)], t.dense_shape[1:]], axis=0)
+            return _like(t, tf.sparse.slice(t, tf.zeros_like(t.dense_shape), shape))
+        return None if t is None else t[:size]
+
+    return keras.tree.map_structure(take, data)
+
+
+def rows_apart(data, first, distance):
+    """Examples of a batch at equal distances.
+
+    Args:
+        data: Structure of tensors or `None`.
+        first: Integer scalar. The first of them.
+        distance: Integer. From one to the next.
+
+    Returns:
+        The same structure.
+    """
+
+    def take(t):
+        if isinstance(t, tf.SparseTensor):
+            start = tf.cast(first, tf.int64)
+            kept = tf.sparse.retain(t, (t.indices[:, 0] - start) % distance == 0)
+            rows = (kept.indices[:, 0] - start) // distance
+            indices = tf.concat([rows[:, None], kept.indices[:, 1:]], axis=1)
+            count = (t.dense_shape[0] - start + distance - 1) // distance
+            shape = tf.concat([count[None], t.dense_shape[1:]], axis=0)
+            # Rows before the first are of no multiple of the distance: `first` is smaller than it.
+            return _like(t, tf.SparseTensor(indices, kept.values, shape))
+        return None if t is None else t[first::distance]
+
+    return keras.tree.map_structure(take, data)
+
+
+def _like(whole, part):
+    """A part that knows its static shape but for the number of rows."""
+    part.set_shape([None, *whole.shape[1:]])
+    return part
+
+
+def floats_in(x):
+    """List of the dense tensors of floats within a structure."""
+    parts = [tf.convert_to_tensor(part) for part in tf.nest.flatten(x, expand_composites=True) if part is not None]
+    return [part for part in parts if part.dtype.is_floating]
+
+
+# Graphs
+
+
+def traced(function):
+    """A function that runs as one graph. Its results are numbers."""
+    run = tf.function(function, autograph=False, reduce_retracing=True)
+    return lambda *args: tf.nest.map_structure(lambda t: t.numpy(), run(*args))
+
+
+def outside_of_traces():
+    """A context in which operations give numbers, also while a graph is traced."""
+    return tf.init_scope()

@@ -1,0 +1,293 @@
+"""What goes wrong in training or evaluation: counted in the steps, then raised or warned of on the host."""
+
+import warnings
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_mtl.metrics._trackers import Tracker
+
+_SHARE = 0.01
+_LET_PASS = (
+    "Labels may be missing, inputs may not, unless layers of the model fill or clip them: "
+    "`compile(check_inputs=False)` lets them pass."
+)
+_ADVICE = (
+    "Look for NaN or infinity in the inputs, for NaN labels that `missing` does not name, or for a learning rate that "
+    "is too high."
+)
+
+
+class FaultyInputs(Tracker):
+    """Whether inputs had NaN or infinities. Has no logs."""
+
+    log_names = ()
+
+    def __init__(self):
+        super().__init__(name="faulty_inputs")
+        self.steps = self.add_weight(shape=(2,), initializer="zeros", name="steps")
+
+    def update_state(self, nan, infinite):
+        """Adds a step: two boolean scalars."""
+        self.steps.assign_add(ops.cast(ops.stack([nan, infinite]), "float32"))
+
+    def seen(self):
+        """`"NaN"`, `"infinity"`, `"NaN or infinity"` or `None`: what there was."""
+        nan, infinite = ops.convert_to_numpy(self.steps.value) > 0
+        found = ["NaN"] * bool(nan) + ["infinity"] * bool(infinite)
+        return " or ".join(found) or None
+
+    def result(self):
+        return {}
+
+
+class NonFiniteSteps(Tracker):
+    """Steps whose numbers were not finite, by task.
+
+    The logs are `<task>_nonfinite`, the number of steps in which a task's loss
+    or gradient was NaN or infinite, and `skipped_steps`, the number of those
+    that were left out whole. None where `logged` is False.
+
+    Args:
+        tasks: Tuple of K task names.
+        logged: Boolean. Whether there are logs.
+    """
+
+    def __init__(self, tasks, logged):
+        super().__init__(name="nonfinite")
+        self.tasks = tuple(tasks)
+        self.logged = logged
+        self.log_names = (*(f"{task}_nonfinite" for task in tasks), "skipped_steps") if logged else ()
+        # The tasks' steps and, last, those left out: one variable, since every step adds to it.
+        self.steps = self.add_weight(shape=(len(tasks) + 1,), initializer="zeros", name="steps")
+
+    def update_state(self, wrong, skipped, replicas=1):
+        """Adds one step.
+
+        Args:
+            wrong: Boolean tensor of shape `(K,)`.
+            skipped: Boolean scalar.
+            replicas: Integer. How many count the same step.
+        """
+        self.steps.assign_add(ops.cast(ops.concatenate([wrong, skipped[None]]), "float32") / replicas)
+
+    def any(self):
+        """Whether a step was left out."""
+        return self.steps[-1] > 0
+
+    def seen(self):
+        """Dict from task to the number of its steps, and the number of steps left out."""
+        *counts, skipped = (round(n) for n in ops.convert_to_numpy(self.steps).tolist())
+        return dict(zip(self.tasks, counts, strict=True)), skipped
+
+    def result(self):
+        if not self.logged:
+            return {}
+        return dict(zip(self.log_names, ops.unstack(self.steps.value), strict=True))
+
+
+def labelled(model, step):
+    """The number of labelled examples of each task since the trackers were reset.
+
+    Args:
+        model: A compiled `MultiTaskModel`.
+        step: `"train_step"` or `"test_step"`. Whose examples they are.
+
+    Returns:
+        Dict from task to number. Empty where a subclass has a step of its own
+        that tells the trackers nothing.
+    """
+    compiled = model.compiled_tasks
+    counts = dict(zip(compiled.tasks, ops.convert_to_numpy(compiled.loss_tracker.counts.value), strict=True))
+    return {} if model.overrides(step) and not any(counts.values()) else counts
+
+
+def warn_unlabelled(model, where):
+    """Warns of tasks without a labelled example in an evaluation that has just ended.
+
+    Args:
+        model: A compiled `MultiTaskModel`.
+        where: String. Ends the sentence.
+
+    Returns:
+        Boolean. Whether there were any.
+    """
+    left_out = model.compiled_tasks.left_out
+    tasks = [task for task, count in labelled(model, "test_step").items() if count == 0 and task not in left_out]
+    for task in tasks:
+        warnings.warn(f"Task '{task}' had no labelled example {where}.", stacklevel=3)
+    return bool(tasks)
+
+
+def check_finite(x):
+    """Raises where an array of inputs has NaN or infinities.
+
+    Args:
+        x: Inputs, as `fit` takes them. What is no NumPy array is looked at in
+            the step.
+    """
+    for array in keras.tree.flatten(x):
+        if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+            continue
+        # A sum is quick, and is not finite where an entry is not.
+        with np.errstate(invalid="ignore", over="ignore"):
+            if np.isfinite(array.sum(dtype="float64")):
+                continue
+        nan, infinite = int(np.isnan(array).sum()), int(np.isinf(array).sum())
+        if nan or infinite:
+            found = [f"{nan} NaN"] * bool(nan) + [f"{infinite} infinite entries"] * bool(infinite)
+            found = " and ".join(found)
+            raise ValueError(
+                f"`x` should be finite. Received: an array of shape {array.shape} with {found}. {_LET_PASS}"
+            )
+
+
+def raise_faulty_inputs(model, where):
+    """Raises if inputs had NaN or infinities, which `check_inputs` does not let pass.
+
+    Args:
+        model: A compiled `MultiTaskModel`.
+        where: String. Where they were, for the message.
+
+    Raises:
+        ValueError: Saying which of the two it was.
+    """
+    compiled = model.compiled_tasks
+    found = None if compiled.inputs_tracker is None else compiled.inputs_tracker.seen()
+    if found is None:
+        return
+    compiled.inputs_tracker.reset_state()
+    compiled.nonfinite_tracker.reset_state()
+    raise ValueError(
+        f"`x` should be finite. Received: {found} in the inputs of {where}, from which the model has learned nothing. "
+        f"{_LET_PASS}"
+    )
+
+
+def is_all_or_nothing(model):
+    """Whether a step that is not finite leaves the model as it was."""
+    from keras_mtl.training.backends import core  # with the first step: the import of a backend takes its time
+
+    return model.compiled_tasks.on_nonfinite != "raise" or core.branches_are_free(model)
+
+
+def raise_nonfinite(model, seen=None, variables=False):
+    """Raises if a step was not finite and `on_nonfinite` is `"raise"`.
+
+    Args:
+        model: A compiled `MultiTaskModel`.
+        seen: What the tracker has seen, if it was asked already. Defaults to
+            `None`.
+        variables: Boolean. Whether to look at the variables, where a step that
+            is not finite is let through. Defaults to `False`.
+
+    Raises:
+        FloatingPointError: Naming the tasks.
+    """
+    compiled = model.compiled_tasks
+    if compiled.on_nonfinite != "raise":
+        return
+    counts, skipped = seen or compiled.nonfinite_tracker.seen()
+    kept = is_all_or_nothing(model)
+    damaged = [] if kept or not variables else [v.path for v in model.variables if not _is_finite(v)]
+    if not skipped and not damaged:
+        return
+    tasks = [task for task, count in counts.items() if count]
+    compiled.nonfinite_tracker.reset_state()
+    what = "the gradients or the weighting's state, from finite losses"
+    if tasks or damaged:
+        what = f"the loss of {tasks}" if tasks else f"the variables {damaged}"
+    state = (
+        "The model is as it was before that step."
+        if kept
+        else "Training went on until now, since to stop would have made each step wait: go back to a saved state. "
+        "`jit_compile=True` leaves such a step out at no cost."
+    )
+    raise FloatingPointError(
+        f"The losses and gradients of all tasks should be finite. Received: NaN or infinity in {what}. {state} "
+        f"{_ADVICE} `compile(on_nonfinite='skip_task')` or `'skip_step'` trains on without such steps."
+    )
+
+
+def _is_finite(variable):
+    return "float" not in variable.dtype or bool(np.isfinite(ops.convert_to_numpy(ops.sum(variable.value))))
+
+
+def warn_nonfinite(model, seen, epoch):
+    """Warns of the tasks and steps that an epoch left out.
+
+    Args:
+        model: A compiled `MultiTaskModel`.
+        seen: What the tracker has seen.
+        epoch: Integer. Counted from 0.
+    """
+    counts, skipped = seen
+    left_out = "Steps left out for this task" if model.compiled_tasks.on_nonfinite == "skip_task" else "Steps left out"
+    for task, count in counts.items():
+        if count:
+            warnings.warn(
+                f"The loss or gradient of task '{task}' was NaN or infinite in epoch {epoch + 1}. {left_out}: "
+                f"{count}. {_ADVICE}",
+                stacklevel=3,
+            )
+    if skipped and not any(counts.values()):
+        warnings.warn(
+            f"Gradients, or the weighting's state, were NaN or infinite in epoch {epoch + 1}, although the losses were "
+            f"finite. Steps left out: {skipped}. {_ADVICE}",
+            stacklevel=3,
+        )
+
+
+def warn_starved(compiled, logs, epoch):
+    """Warns of tasks that the weighting has hardly trained.
+
+    A small weight may be right: many weightings make up for large losses or
+    gradients with it. It is not where the product of the two is small as well:
+    less than half of an equal part of what is trained, at less than 1 % of all
+    weight.
+
+    Args:
+        compiled: `Compiled` of the model.
+        logs: Dict. The epoch's logs.
+        epoch: Integer. Counted from 0.
+
+    Returns:
+        Boolean. Whether there was one.
+    """
+
+    def logged(name):
+        return np.array([logs.get(f"{task}_{name}", np.nan) for task in compiled.tasks], "float64")
+
+    static, losses = compiled.static_weights.numpy(), logged("loss")
+    live = ~np.isnan(losses) & (static > 0)  # a task without a labelled example has no loss
+    weights = np.abs(np.divide(logged("weight"), static, out=np.zeros_like(losses), where=live))
+    parts = weights * np.abs(logged("grad_norm") if compiled.takes_task_gradients else losses * static)
+    parts = np.where(live, parts, 0.0)
+    total, whole = weights.sum(), parts.sum()
+    if not (np.isfinite(total) and np.isfinite(whole)) or total == 0:
+        return False
+    starved = live & (weights < _SHARE * total)
+    if whole > 0:
+        starved &= parts < whole / (2 * live.sum())
+    tasks = [task for task, is_starved in zip(compiled.tasks, starved, strict=True) if is_starved]
+    if tasks:
+        warnings.warn(
+            f"The mean weight of {tasks} stayed below 1 % of all tasks' in epoch {epoch + 1}: "
+            f"{'shared layers' if compiled.takes_task_gradients else 'the model'} hardly learned from them. "
+            f"{_remedy(compiled)}",
+            stacklevel=3,
+        )
+    return bool(tasks)
+
+
+def _remedy(compiled):
+    name, config = type(compiled.weighting).__name__, compiled.weighting.get_config()
+    if not compiled.takes_task_gradients:
+        return f"`loss_weights` that bring losses to one size, or other options of {name}, give each task its part."
+    if config.get("normalize", "") is None:
+        return (
+            f"Gradients of different sizes do that: `{name}(normalize='norm')` sees them at one length. So do "
+            "`loss_weights` that bring them there."
+        )
+    return f"`loss_weights` that bring gradients to one size, or other options of {name}, give each task its part."

@@ -1,0 +1,144 @@
+"""The callback that `fit` adds, between the steps and the user's callbacks."""
+
+import math
+import time
+import warnings
+
+import keras
+
+from keras_mtl._keras_private import layers_of
+from keras_mtl.training.faults import (
+    labelled,
+    raise_faulty_inputs,
+    raise_nonfinite,
+    warn_nonfinite,
+    warn_starved,
+    warn_unlabelled,
+)
+
+_SECONDS = 1.0
+
+
+def with_callbacks(added, callbacks):
+    """Puts callbacks before the user's, so that checkpoints see what they did.
+
+    Args:
+        added: List of callbacks, the first of them last. Those that the user
+            has given stay where they are.
+        callbacks: `None`, a callback, a list, or a `CallbackList`.
+
+    Returns:
+        What `fit` takes.
+    """
+    given = keras.tree.flatten(getattr(callbacks, "callbacks", callbacks))
+    new = [callback for callback in reversed(added) if callback not in given]
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        # A list in a list: it stays the user's, for the next `fit`. Its callbacks have their model already.
+        both = keras.callbacks.CallbackList([*new, callbacks])
+        keras.callbacks.Callback.set_model(both, callbacks.model)
+        keras.callbacks.Callback.set_params(both, callbacks.params)
+        for callback in new:
+            callback.set_model(callbacks.model)
+            callback.set_params(callbacks.params)
+        return both
+    if callbacks is None:
+        callbacks = []
+    return [*new, *(callbacks if isinstance(callbacks, (list, tuple)) else [callbacks])]
+
+
+class FitCallback(keras.callbacks.Callback):
+    """Rolls weighting state, tells of tasks without labels, numbers or weight, and sees layers frozen meanwhile."""
+
+    def __init__(self):
+        super().__init__()
+        self._labelled = None
+        self._told_of_weights = self._told_of_validation = False
+        self._looked = 0.0
+
+    def on_train_begin(self, logs=None):
+        self._freezing = Freezing(self.model)
+        self._told_of_weights = self._told_of_validation = False
+        self._looked = time.monotonic()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._labelled = None
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._freezing.follow()
+        # Steps that are not finite change nothing, so there is no hurry: a look now and then does not slow training.
+        # Several workers read a count together, so they wait for the end of the epoch, not for a clock of their own.
+        alone = getattr(self.model.distribute_strategy, "cluster_resolver", None) is None
+        if alone and time.monotonic() - self._looked > _SECONDS:
+            raise_faulty_inputs(self.model, "a training step")
+            raise_nonfinite(self.model)
+            self._looked = time.monotonic()
+
+    def on_test_begin(self, logs=None):
+        self._read()  # validation is about to reset the trackers
+        raise_faulty_inputs(self.model, "a training step")
+
+    def on_test_end(self, logs=None):
+        if not self._told_of_validation:
+            self._told_of_validation = warn_unlabelled(
+                self.model, "in the validation data: its logs are NaN, and the total is that of the other tasks"
+            )
+
+    def on_epoch_end(self, epoch, logs=None):
+        compiled = self.model.compiled_tasks
+        seen = compiled.nonfinite_tracker.seen()
+        if not self.model.stop_training:  # else a callback such as `TerminateOnNaN` came first
+            raise_faulty_inputs(self.model, "a training step")
+            raise_nonfinite(self.model, seen, variables=True)
+        warn_nonfinite(self.model, seen, epoch)
+        logs = {} if logs is None else logs
+        if any(math.isnan(logs.get(f"{task}_loss", math.nan)) for task in compiled.tasks):
+            self._warn_of_unlabelled(epoch, seen[0])
+        if not self._told_of_weights:
+            self._told_of_weights = warn_starved(compiled, logs, epoch)
+        compiled.weighting.end_epoch(logs)
+
+    def _warn_of_unlabelled(self, epoch, nonfinite):
+        self._read()
+        for task, count in self._labelled.items():
+            if count == 0 and task not in self.model.compiled_tasks.left_out and not nonfinite[task]:
+                warnings.warn(
+                    f"Task '{task}' had no labelled example in epoch {epoch + 1}: it was not trained, and its losses "
+                    "and metrics of this epoch are NaN.",
+                    stacklevel=3,
+                )
+
+    def _read(self):
+        """Keeps the number of each task's labelled examples in the epoch's steps."""
+        if self._labelled is None:
+            self._labelled = labelled(self.model, "train_step")
+
+
+class Freezing:
+    """Notices when what is trainable changes, and has the step made anew.
+
+    Keras reads `trainable` when it traces the training step. A layer that a
+    callback freezes in the middle of `fit` would train on, without a word.
+
+    Args:
+        model: A compiled `MultiTaskModel`.
+    """
+
+    def __init__(self, model):
+        self._model = model
+        self._parts = [*layers_of(model), *model.variables]
+        self._flags = self._read()
+
+    def _read(self):
+        return [part.trainable for part in self._parts]
+
+    def follow(self):
+        """Makes the step anew if a layer or variable was frozen or released.
+
+        Raises:
+            ValueError: If a weighting needs shared trainable variables and
+                there are none any more.
+        """
+        flags = self._read()
+        if flags != self._flags:
+            self._flags = flags
+            self._model.make_train_function(force=True)

@@ -1,0 +1,183 @@
+"""The first stage of a training step: the tasks' losses on one batch."""
+
+import contextlib
+import inspect
+from typing import NamedTuple
+
+import keras
+from keras import ops
+
+from keras_mtl.losses.task_losses import TaskBatch
+from keras_mtl.penalties._of_model import PenaltyBatch
+from keras_mtl.training.backends import core
+
+
+def key(variable):
+    """What a variable is known by in dicts of gradients."""
+    return id(variable)
+
+
+class Forward(NamedTuple):
+    """What is known of a step once its losses are there.
+
+    Attributes:
+        batch: `TaskBatch`.
+        losses: Float tensor of shape `(K,)`: mean losses of the whole batch,
+            of all replicas, times their static weights. Without gradients.
+        present: Float tensor of shape `(K,)`. 1 for tasks with labels.
+        finite: Boolean tensor of shape `(K,)`. Whether a task's numbers are.
+        added: Scalar or `None`. What layers, and `compute_loss` of a subclass,
+            add.
+        penalties: `PenaltyBatch` or `None`.
+        scale: Scalar. What the optimizer wants the loss multiplied by.
+        y_pred: Dict from task to predictions.
+    """
+
+    batch: TaskBatch
+    losses: object
+    present: object
+    finite: object
+    added: object
+    penalties: PenaltyBatch | None
+    scale: object
+    y_pred: dict
+
+    def differentiate(self, objective, variables, losses=None):
+        """Takes the derivatives of what a weighting minimizes.
+
+        Args:
+            objective: Function that gives a scalar and whatever else is known;
+                of the losses, where these are given.
+            variables: List of the variables that it reads.
+            losses: Tensor of shape `(K,)` or `None`.
+
+        Returns:
+            Tuple of the slopes by the losses, of shape `(K,)`; a dict of the
+            gradients by variable, as the optimizer wants them; and what is
+            known besides.
+        """
+
+        def function(*losses):
+            value, known = objective(*losses)
+            return [value], known
+
+        pullback = core.Pullback(function, variables, [] if losses is None else [losses])
+        found, slopes = pullback.of(0) if variables or losses is not None else ([], [])
+        # Every replica has the whole gradient, and the optimizer sums them.
+        found = [g if g is None else core.scale(g, self.scale / core.replicas()) for g in found]
+        return (*slopes, None)[0], dict(zip(map(key, variables), found, strict=True)), pullback.aux
+
+
+def scaled_losses(model, data, y_pred, trunk=None, tasks_alone=False):
+    """The losses that a step differentiates.
+
+    Args:
+        model: A compiled `MultiTaskModel`.
+        data: Tuple `(x, y, sample_weight)`.
+        y_pred: Dict from task to predictions.
+        trunk: The model's half before the features, where its losses are
+            differentiated apart. Defaults to `None`.
+        tasks_alone: Boolean. Whether what layers, regularizers and penalties
+            add is left out. Defaults to `False`.
+
+    Returns:
+        Tuple of a list, of the K losses times the optimizer's scale and, where
+        there is any, of what is added to their sum; and `Forward`. The value of
+        each loss is that of the whole batch, its gradient this replica's part.
+    """
+    compiled, (x, y, sample_weight) = model.compiled_tasks, data
+    # Before replicas meet: they keep what layers add in one list.
+    added = None if tasks_alone else added_losses(model)
+    of_trunk = None if tasks_alone or trunk is None else added_losses(trunk)
+    batch = compiled.task_losses(y, y_pred, sample_weight, training=True)
+    penalties = terms = None
+    if not tasks_alone:
+        penalties = compiled.penalties(batch, training=True) if compiled.penalties else None
+        terms = overridden_loss(model, x, y, y_pred, sample_weight)
+    added = total_of(added, terms)
+    scale = model.optimizer.scale_loss(1.0)
+    each, present = mean_losses(compiled, batch)
+    outputs = [loss * scale for loss in each]
+    more = total_of(added, penalties and penalties.total)
+    if more is not None:
+        more = more if of_trunk is None else more - of_trunk
+        outputs.append(more * scale / core.replicas())
+    losses = ops.stop_gradient(ops.stack(each))
+    return outputs, Forward(batch, losses, present, ops.isfinite(losses), added, penalties, scale, y_pred)
+
+
+def mean_losses(compiled, batch):
+    """The tasks' mean losses over all replicas times their static weights, and which tasks have labels.
+
+    Returns:
+        Tuple of a list of K scalars and a float tensor of shape `(K,)`.
+    """
+    divisors, counts = batch.divisors, batch.counts
+    if core.replicas() > 1:
+        sums, divisors, counts = core.all_reduce([ops.stop_gradient(ops.stack(batch.sums)), divisors, counts])
+        divisors = ops.where(compiled.task_losses.summed, 1.0, divisors)
+    means = [ops.divide_no_nan(s, n) for s, n in zip(batch.sums, ops.unstack(divisors), strict=True)]
+    if core.replicas() > 1:
+        whole = ops.divide_no_nan(sums, divisors)
+        means = [part + ops.stop_gradient(whole[k] - part) for k, part in enumerate(means)]
+    static = compiled.static_weights.value
+    each = [mean * weight for mean, weight in zip(means, ops.unstack(static), strict=True)]
+    return each, ops.cast(ops.logical_and(counts > 0, static > 0), "float32")
+
+
+def added_losses(model):
+    """Sum of what layers and regularizers add to the loss; `None` where they add nothing."""
+    losses = [ops.cast(loss, "float32") for loss in model.losses]
+    return ops.sum(ops.stack(losses)) if losses else None
+
+
+def total_of(first, second):
+    """Sum of two scalars of which any may be `None`."""
+    if first is None or second is None:
+        return second if first is None else first
+    return first + second
+
+
+def overridden_loss(model, x, y, y_pred, sample_weight, training=True):
+    """What a subclass's `compute_loss` has beyond the total of the tasks; `None` where no subclass has its own."""
+    if not model.overrides("compute_loss"):
+        return None
+    compiled = model.compiled_tasks
+    compiled.tasks_total = None
+    mode = {"training": training} if "training" in inspect.signature(model.compute_loss).parameters else {}
+    loss = ops.cast(model.compute_loss(x, y, y_pred, sample_weight, **mode), "float32")
+    total, compiled.tasks_total = compiled.tasks_total, None  # no tensor outlives its graph
+    if total is None:
+        if training and (compiled.weighting.weighs or compiled.on_nonfinite == "skip_task"):
+            raise ValueError(
+                f"`compute_loss` of {type(model).__name__} should add to what `super().compute_loss(...)` returns, "
+                f"since {compiled.weighting!r} with `on_nonfinite='{compiled.on_nonfinite}'` needs the tasks' losses "
+                "apart. Received: a loss that is not made of it, on which only weighting='equal' trains"
+            )
+        total = model.total_of_tasks(y, y_pred, sample_weight, training)
+    return loss - total
+
+
+class SecondPasses:
+    """Further forward passes of one training step, of which nothing remains.
+
+    Moving averages, counters and what else layers keep stay as the step's own
+    pass has left them. Draws go on from pass to pass, so that what is drawn is
+    independent, and after the last one from where the step's own pass ended.
+
+    Args:
+        model: The model.
+    """
+
+    def __init__(self, model):
+        weights = {id(variable) for variable in model.non_trainable_weights}
+        self._seeds = [v for v in model.non_trainable_variables if id(v) not in weights]
+        self._drawn = []
+
+    @contextlib.contextmanager
+    def one(self):
+        """Within it, variables keep what a pass assigns to them to itself."""
+        with keras.StatelessScope(state_mapping=self._drawn) as scope:
+            yield
+        drawn = [(seed, scope.get_current_value(seed)) for seed in self._seeds]
+        self._drawn = [(seed, value) for seed, value in drawn if value is not None]

@@ -1,1 +1,0 @@
-"""Training steps and task gradients on TensorFlow: the one backend so far."""
