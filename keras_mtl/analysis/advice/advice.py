@@ -125,6 +125,7 @@ class Advice:
             "candidates": self.candidates,
             "left_out": self.left_out,
             "affinity": self.affinity.to_dict(),
+            "similarity": None if self.watched.similarity is None else self.watched.similarity.to_dict(),
             "watched": self.watched.content,
             "scales": self.scales,
             "plan": self.plan,

@@ -21,7 +21,7 @@ from keras_mtl.analysis.advice.halving import (
 from keras_mtl.analysis.advice.look import look
 from keras_mtl.analysis.advice.problem import Candidate, Problem, fit_width
 from keras_mtl.analysis.advice.trials import FINAL_SEED, OutOfTimeError, Trials
-from keras_mtl.analysis.advice.watch import Watch, Watched
+from keras_mtl.analysis.advice.watch import Watch, WatchColumns, Watched
 from keras_mtl.analysis.progress import run_bar
 from keras_mtl.analysis.store import RunStore
 from keras_mtl.numbers import check_boolean, check_integer, check_number
@@ -167,7 +167,7 @@ def _advise(problem, trials, seconds, epochs, seeds, parameters, progress, begun
     together = fitted(Candidate(ALL, ""))
     with run_bar("advise", 2, progress) as begin:
         begin("single-task columns")
-        first = trials.run(alone, 0, epochs, check=enough)
+        first = trials.run(alone, 0, epochs, watch=WatchColumns(problem), check=enough)
         if first.failed:
             raise ValueError(f"Single-task columns should be able to train. Received: {first.failed}")
         begin("everything shared, watched")
@@ -175,7 +175,7 @@ def _advise(problem, trials, seconds, epochs, seeds, parameters, progress, begun
         begin()
     if watched_trial.watched is None:
         raise ValueError(f"The fully shared model should be able to train. Received: {watched_trial.failed}")
-    watched = Watched(watched_trial.watched)
+    watched = Watched(watched_trial.watched, first.watched)
     findings += watched.findings()
     candidates, left_out = _fitted(choose(problem, watched), {ALONE: alone, ALL: together}, fitted)
     plan = make_plan(len(candidates), epochs, seeds, 0.97 * seconds - trials.spent, first)

@@ -9,6 +9,8 @@ from keras_mtl.analysis.advice.decide import signed
 from keras_mtl.metrics.directions import higher_is_better
 
 _COLORS = ("#3b6fb6", "#c8553d", "#4c956c", "#8e5ea2", "#b8860b", "#2a9d8f", "#7f7f7f", "#d4628f", "#5f6caf", "#8c564b")
+_HELPS = "Percent that a step for the row's task takes off the loss of the column's, means over the watched training."
+_ALIKE = "Rank correlation of what the tasks' columns, trained alone, find alike; mean over the stages."
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #5d6875; --line: #d9dee5; --back: #ffffff; --box: #f4f6f9;
   --good: #2e7d4f; --bad: #b3402a; }
@@ -51,7 +53,8 @@ def page_of(advice):
         ("What was seen", _findings(advice)),
         ("Candidates", _candidates(advice)),
         ("Curves on validation examples", _curves(advice)),
-        ("Which task helps which", _affinity(advice)),
+        ("Which task helps which", _affinity(advice.affinity, 100, _HELPS)),
+        ("Whose features are alike", _affinity(advice.watched.similarity, 1, _ALIKE)),
         ("Code of the chosen model", f"<pre>{html.escape(advice.code())}</pre>"),
     ]
     body = "".join(f"<section><h2>{title}</h2>{content}</section>" for title, content in sections if content)
@@ -194,8 +197,10 @@ def _curves(advice):
     return f'<p class="note">{legend}</p><div class="curves">{"".join(panels)}</div>' if panels else ""
 
 
-def _affinity(advice):
-    values, tasks = advice.affinity.values, advice.affinity.tasks
+def _affinity(affinity, factor, note):
+    if affinity is None:
+        return ""
+    values, tasks = affinity.values, affinity.tasks
     off = values[~np.eye(len(tasks), dtype=bool)]
     largest = float(np.nanmax(np.abs(off))) if np.isfinite(off).any() else 1.0
     header = "<th></th>" + "".join(f"<th>{html.escape(task)}</th>" for task in tasks)
@@ -209,9 +214,8 @@ def _affinity(advice):
                 continue
             strength = min(0.7, 0.7 * abs(value) / (largest or 1.0))
             color = f"rgba({'46,125,79' if value > 0 else '179,64,42'},{strength:.2f})"
-            cells += f'<td style="background:{color}">{100 * value:+.3g}</td>'
+            cells += f'<td style="background:{color}">{factor * value:+.3g}</td>'
         rows += f"<tr><td>{html.escape(source)}</td>{cells}</tr>"
-    note = "Percent that a step for the row's task takes off the loss of the column's, means over the watched training."
     return f'<div class="wide"><table><tr>{header}</tr>{rows}</table></div><p class="note">{note}</p>'
 
 

@@ -123,7 +123,7 @@ class Trials:
             trial = self._train(
                 model, candidate, seed, epochs, before, problem.train, problem.validation, callbacks, start, check
             )
-            if watch is not None:
+            if watch is not None and not trial.failed:
                 trial.watched = watch.content(trial.curves, model)
             self._keep(key, trial, model)
             self._states[candidate.name, seed] = _state(model)

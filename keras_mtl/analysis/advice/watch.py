@@ -6,6 +6,7 @@ from keras_mtl.analysis.advice.candidates import AGREE, CONFLICT, LOPSIDED, pair
 from keras_mtl.analysis.advice.look import Finding
 from keras_mtl.analysis.advice.problem import size_of, take
 from keras_mtl.analysis.affinity import Affinity
+from keras_mtl.analysis.representation_similarity import representation_similarity
 from keras_mtl.callbacks.conflict_monitor import ConflictMonitor
 from keras_mtl.callbacks.task_affinity import TaskAffinity
 from keras_mtl.models.columns import stage_label
@@ -15,6 +16,7 @@ _MEASUREMENTS = 30  # of a whole training
 # feature, after it most is learned and gradients are those of the noise.
 _JUDGED = (0.1, 0.6)
 _PROBE = 256  # examples
+_COMPARED = 300  # examples, whose number enters squared
 
 
 class Watched:
@@ -22,9 +24,11 @@ class Watched:
 
     Args:
         content: JSON-compatible dict, as `Watch.content` returns it.
+        columns: Same, as `WatchColumns.content` returns it. Defaults to
+            `None`.
     """
 
-    def __init__(self, content):
+    def __init__(self, content, columns=None):
         self.content = content
         self.tasks = tuple(content["tasks"])
         self.layers = content["layers"]
@@ -34,6 +38,8 @@ class Watched:
         self.shares = dict(zip(self.tasks, content["grad_share"], strict=True))
         self.affinity = Affinity.from_dict(content["affinity"])
         self.losses_are_positive = content["losses_are_positive"]
+        similarity = (columns or {}).get("similarity")
+        self.similarity = None if similarity is None else Affinity.from_dict(similarity)
 
     def pairs(self):
         """Tuples of two tasks, the cosine of their gradients and how often they conflict."""
@@ -84,6 +90,34 @@ class Watched:
             )
             found.append(Finding("affinity", text, (), {}))
         return found
+
+
+class WatchColumns:
+    """What single-task columns learn: how alike the features are, tasks by tasks.
+
+    Args:
+        problem: `Problem`.
+    """
+
+    callbacks = ()
+
+    def __init__(self, problem):
+        rows = np.random.default_rng(1).permutation(size_of(problem.train))[:_COMPARED]
+        self._x = take(problem.train[:1], np.sort(rows))[0]
+
+    def content(self, curves, model):
+        """The similarity, as JSON-compatible values: a mean over the stages.
+
+        Args:
+            curves: Not read.
+            model: The trained columns.
+        """
+        try:
+            by_stage = representation_similarity(model, self._x).values()
+        except ValueError:  # features that are the same for all examples
+            return {"similarity": None}
+        mean = np.mean([similarity.values for similarity in by_stage], axis=0)
+        return {"similarity": Affinity(model.tasks, mean, "similarity of features, mean over stages").to_dict()}
 
 
 class Watch:

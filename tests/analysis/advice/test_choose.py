@@ -29,7 +29,7 @@ def make_problem(tasks, stages=2, **compile):
     )
 
 
-def make_watched(tasks, cosine=0.5, rate=0.0, shares=None, affinity=None, stages=2, positive=True):
+def make_watched(tasks, cosine=0.5, rate=0.0, shares=None, affinity=None, stages=2, positive=True, similarity=None):
     count = len(tasks)
     pairs = np.full((count, count), cosine)
     return Watched(
@@ -45,7 +45,8 @@ def make_watched(tasks, cosine=0.5, rate=0.0, shares=None, affinity=None, stages
             "affinity": Affinity(tasks, np.zeros((count, count)) if affinity is None else affinity).to_dict(),
             "losses_are_positive": positive,
             "measurements": 10,
-        }
+        },
+        None if similarity is None else {"similarity": Affinity(tasks, similarity).to_dict()},
     )
 
 
@@ -108,6 +109,20 @@ def test_groups_come_from_affinity():
     tree = chosen["groups a+b | c+d after stage 1"].options["branches"]
     assert tree == [[["a", "b", "c", "d"]], [["a", "b"], ["c", "d"]]]
     assert "1 %" in chosen["groups a+b | c+d"].reason
+
+
+def test_groups_come_from_features_of_columns():
+    similarity = np.full((4, 4), 0.2)
+    similarity[:2, :2] = similarity[2:, 2:] = 0.6
+    watched = make_watched("abcd", affinity=np.full((4, 4), -1e-3), similarity=similarity)
+    chosen = {c.name: c for c in choose(make_problem("abcd"), watched)}
+    assert "groups a+b | c+d" in chosen
+    assert "0.6 within" in chosen["groups a+b | c+d"].reason and "0.33 in all" in chosen["groups a+b | c+d"].reason
+
+
+def test_a_task_whose_features_are_its_own_is_left_alone():
+    similarity = np.array([[1, 0.6, 0.1], [0.6, 1, 0.1], [0.1, 0.1, 1]])
+    assert "groups a+b | c" in names(make_problem("abc", 1), make_watched("abc", stages=1, similarity=similarity))
 
 
 def test_a_task_that_helps_nobody_is_left_alone():
