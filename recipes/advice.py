@@ -135,7 +135,7 @@ def study(name, arguments, folder):
     for column in ("model", "parameters", *(f"{t} {m}" for t, m in metrics.items()), "delta_m, %"):
         table.add_column(column, justify="left" if column == "model" else "right")
     for label, of in scores.items():
-        cells = [mean_and_spread(of[task], digits=4) for task in metrics]
+        cells = [mean_and_spread(of[task], digits=3) for task in metrics]
         mark = "" if label == ALONE or not pairs_tell_apart(gains[label], gains[ALONE], len(gains) - 1) else " *"
         parameters = f"{report.runs[label][0]['parameters']:,}"
         table.add_row(label, parameters, *cells, mean_and_spread(gains[label], digits=2, signed=True) + mark)

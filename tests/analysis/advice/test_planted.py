@@ -68,6 +68,12 @@ def test_a_task_with_few_labels_shares():
 
 
 @pytest.mark.slow
+def test_two_groups_are_found():
+    advice = ask("groups")
+    assert advice.tree == [[["a", "b"], ["c", "d"]]]
+
+
+@pytest.mark.slow
 def test_scales_are_seen_and_standardized_on_request():
     said = {finding.kind: finding for finding in ask("starved", epochs=2, seeds=1).findings}
     assert said["starved"].tasks == ("b",) and "standardize=True" in said["scales"].text
