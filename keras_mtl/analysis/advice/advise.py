@@ -16,6 +16,7 @@ from keras_mtl.analysis.advice.halving import (
     halve,
     make_plan,
     needed_seconds,
+    rungs_of,
     standings_of,
 )
 from keras_mtl.analysis.advice.look import look
@@ -140,7 +141,7 @@ def advise(
     kept = {"inputs": _shapes(inputs), "stages": problem.stages, "heads": problem.heads, "parameters": parameters}
     settings = {"what": "advice", **given, **options, **kept, "search": [seeds, epochs]}
     with RunStore(directory, **settings) as store:
-        trials = Trials(problem, store, epochs, deadline=begun + _TESTED * seconds)
+        trials = Trials(problem, store, rungs_of(epochs), deadline=begun + _TESTED * seconds)
         advice = _advise(problem, trials, seconds, epochs, seeds, parameters, progress, begun)
         advice.origin = store.said() if store.keeps else None
     return advice

@@ -115,7 +115,7 @@ def _plan(points, early, late, final, size, trial):
         for candidate in range(rung.candidates):
             for seed in range(rung.seeds):
                 trained[candidate, seed] = rung.epochs
-    parts = sum(rung.candidates * rung.seeds for rung in rungs)
+    parts = sum(point <= epochs for epochs in trained.values() for point in points)
     search = sum(trained.values()) * trial.epoch_seconds + parts * _OVERHEAD + size * _tracing(trial)
     return Plan(rungs, final, search, _final(trial, points[-1], final))
 

@@ -76,7 +76,9 @@ class Trials:
     Args:
         problem: `Problem`.
         store: `RunStore`.
-        epochs: Integer. Epochs of a whole training.
+        points: List of integers. At how many epochs candidates are compared;
+            the last is a whole training. Each training is made of these parts,
+            whatever the plan, so that its result does not depend on the time.
         deadline: Float. The time by `time.perf_counter` after which nothing
             is trained any more.
 
@@ -86,8 +88,8 @@ class Trials:
             the same.
     """
 
-    def __init__(self, problem, store, epochs, deadline):
-        self._problem, self._store, self._epochs, self.deadline = problem, store, epochs, deadline
+    def __init__(self, problem, store, points, deadline):
+        self._problem, self._store, self._points, self.deadline = problem, store, points, deadline
         self._traced = TracedModels(64)
         self._trials, self._states = {}, {}
         self.spent = 0.0
@@ -99,7 +101,7 @@ class Trials:
             candidate: `Candidate`.
             seed: Integer. Of its initial weights and the order of its data.
             epochs: Integer. Epochs altogether.
-            watch: `Watch`. Defaults to `None`.
+            watch: `Watch`, of a training in one part. Defaults to `None`.
             check: Function of the seconds of the first epoch and of a later
                 one (`None` until there is one), which raises where there is no
                 time. Defaults to `None`.
@@ -110,6 +112,9 @@ class Trials:
         Raises:
             OutOfTimeError: If the deadline came first.
         """
+        for point in self._points if watch is None else ():
+            if point < epochs:
+                self.run(candidate, seed, point)
         before = self._trials.get((candidate.name, seed))
         if before is not None and (before.epochs >= epochs or before.failed):
             return before
@@ -246,7 +251,7 @@ class Trials:
         unknown = any(not math.isfinite(each.get(log, math.nan)) for each in values for log in counted)
         if validation is not None and unknown:
             failed = failed or "a loss or metric that counts is no number"
-        whole = validation is not None and epochs == self._epochs and not failed and seed in _CHANCE_SEEDS
+        whole = validation is not None and epochs == self._points[-1] and not failed and seed in _CHANCE_SEEDS
         resampled = _resampled(model, validation) if whole else []
         return Trial(
             candidate,

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from keras_mtl.analysis.advice import trials
 from keras_mtl.analysis.advice.decide import Standing, decide, example_variance, outcome_of, verdict
 from keras_mtl.analysis.advice.halving import make_plan, rungs_of
 from keras_mtl.analysis.advice.problem import Candidate
+from keras_mtl.analysis.advice.trials import Trial, Trials
 from keras_mtl.analysis.statistics import confidence_interval
+from keras_mtl.analysis.store import RunStore
 
 
 class TwoTasks:
@@ -140,6 +143,30 @@ def test_do_not_share_is_a_verdict():
 @pytest.mark.parametrize(("epochs", "rungs"), [(1, [1]), (3, [3]), (4, [2, 4]), (20, [5, 10, 20])])
 def test_rungs(epochs, rungs):
     assert rungs_of(epochs) == rungs
+
+
+def test_a_training_has_the_same_parts_whatever_the_plan(monkeypatch):
+    """The order of its data, and so its result, does not depend on how much time there was."""
+    calls = []
+
+    def train(model, candidate, seed, epochs, before, *_):
+        calls.append((seed, 0 if before is None else before.epochs, epochs))
+        return Trial(candidate, seed, epochs, [], {}, [], 0, 0.0, 0.0, 0.0, 1.0)
+
+    monkeypatch.setattr(trials, "_state", lambda model: None)
+    runs = Trials(types.SimpleNamespace(train=None, validation=None), RunStore(None), [5, 10, 20], math.inf)
+    for name, function in {
+        "_model": lambda candidate, seed, before: (None, before),
+        "_train": train,
+        "_keep": lambda *_: None,
+        "_traced": types.SimpleNamespace(keep=lambda model: None),
+    }.items():
+        monkeypatch.setattr(runs, name, function)
+    candidate = Candidate("all shared", "")
+    for seed, rungs in ((0, [20]), (1, [5, 10, 20]), (2, [10, 20])):
+        for epochs in rungs:
+            assert runs.run(candidate, seed, epochs).epochs == epochs
+    assert calls == [(seed, *part) for seed in range(3) for part in ((0, 5), (5, 10), (10, 20))]
 
 
 def test_a_plan_fits_its_time():
