@@ -49,6 +49,7 @@ __all__ = [
     "MultiTaskModel",
     "OmniTask",
     "adashare",
+    "advise",
     "analysis",
     "branch_by_affinity",
     "branched_sharing",
@@ -99,4 +100,6 @@ _WHEN_ASKED_FOR = ("analysis", "data", "tuning")  # they take their time, and no
 def __getattr__(name):
     if name in _WHEN_ASKED_FOR:
         return importlib.import_module(f"keras_mtl.{name}")
+    if name == "advise":
+        return importlib.import_module("keras_mtl.analysis").advise
     raise AttributeError(f"module 'keras_mtl' has no attribute {name!r}")

@@ -1,5 +1,7 @@
 """Did sharing help, and why: comparisons with single-task models, and which tasks belong together."""
 
+from keras_mtl.analysis.advice.advice import Advice
+from keras_mtl.analysis.advice.advise import advise
 from keras_mtl.analysis.affinity import Affinity
 from keras_mtl.analysis.compare import compare
 from keras_mtl.analysis.group_and_compare import GroupStudy, group_and_compare
@@ -20,6 +22,7 @@ from keras_mtl.analysis.transfer.result import TransferMap
 from keras_mtl.analysis.transfer.transfer_map import transfer_map
 
 __all__ = [
+    "Advice",
     "Affinity",
     "GroupStudy",
     "GroupedModel",
@@ -29,6 +32,7 @@ __all__ = [
     "TaskRelations",
     "TransferMap",
     "TransferPolicy",
+    "advise",
     "ahp",
     "build_groups",
     "compare",

@@ -198,7 +198,7 @@ class Fingerprint:
             self._not_read(name)(f"get_config of {type(value).__name__} raises {type(error).__name__}")
             self._put("shapes", [tuple(w.shape) for w in getattr(value, "weights", ())])
         else:
-            config = _without_automatic_names(config)
+            config = without_automatic_names(config)
             try:
                 self._put("config", json.dumps(config, sort_keys=True))
             except (TypeError, ValueError):
@@ -402,7 +402,7 @@ def _name_of(thing):
     return f"{getattr(thing, '__module__', None)}.{getattr(thing, '__qualname__', thing)}"
 
 
-def _without_automatic_names(config):
+def without_automatic_names(config):
     """A config in which `dense_7` is the first `dense`, however many were made before it in this process."""
     new, counts = {}, {}
 

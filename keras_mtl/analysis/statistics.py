@@ -11,7 +11,7 @@ def mean_and_spread(values):
     return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
 
 
-def confidence_interval(values, others=None, level=0.95):
+def confidence_interval(values, others=None, level=0.95, more=0.0):
     """Interval of the difference of two means, or of one mean.
 
     Welch's: the two need not spread alike. What the mean of the others is not
@@ -22,6 +22,9 @@ def confidence_interval(values, others=None, level=0.95):
         others: Sequence of numbers that the values are compared with. Defaults
             to `None`: with 0, as if it were known exactly.
         level: Float. Coverage. Defaults to `0.95`.
+        more: Float. Variance of the difference that seeds do not show, such as
+            that of the choice of the examples, as if known exactly. Defaults to
+            `0.0`.
 
     Returns:
         Tuple `(low, high)`, or `None` where there are fewer than two values.
@@ -33,10 +36,11 @@ def confidence_interval(values, others=None, level=0.95):
         return None
     parts = [sample.var(ddof=1) / len(sample) for sample in samples]
     difference = samples[0].mean() - (samples[1].mean() if others is not None else 0.0)
-    if sum(parts) == 0:
+    if sum(parts) + more == 0:
         return float(difference), float(difference)
-    freedom = sum(parts) ** 2 / sum(part**2 / (len(s) - 1) for part, s in zip(parts, samples, strict=True))
-    half = float(stats.t.ppf(0.5 + level / 2, freedom)) * math.sqrt(sum(parts))
+    unsure = sum(part**2 / (len(s) - 1) for part, s in zip(parts, samples, strict=True))
+    freedom = (sum(parts) + more) ** 2 / unsure if unsure else math.inf
+    half = float(stats.t.ppf(0.5 + level / 2, freedom)) * math.sqrt(sum(parts) + more)
     return float(difference - half), float(difference + half)
 
 

@@ -1,6 +1,5 @@
 """The search spaces as one `HyperModel`, ready for keras-tuner's tuners."""
 
-import copy
 import inspect
 
 import keras
@@ -11,7 +10,8 @@ from keras_mtl import models
 from keras_mtl import weighting as weightings
 from keras_mtl.analysis.runs import StepClock
 from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models.copies import as_initialized, built_copy, check_copy_weights
+from keras_mtl.models.copies import as_initialized, check_copy_weights
+from keras_mtl.models.fresh import fresh_inputs, fresh_layer, fresh_metrics
 from keras_mtl.numbers import check_boolean
 from keras_mtl.tuning.sharing_space import sharing_space
 from keras_mtl.tuning.traced_models import TracedModels
@@ -189,7 +189,7 @@ class SharingHyperModel(keras_tuner.HyperModel):
         sharing, weighting, training = self.choices_quietly(hp)
         given = check_stages(self._stages(hp)) if callable(self._stages) else self._stages
         model = sharing.build(
-            _fresh_inputs(self.inputs),
+            fresh_inputs(self.inputs),
             _fresh_stages(given, training),
             self._fresh_heads(hp),
             **self._copying(given, sharing),
@@ -284,10 +284,10 @@ class SharingHyperModel(keras_tuner.HyperModel):
 
     def _fresh_heads(self, hp):
         given = check_heads(self._heads(hp)) if callable(self._heads) else self._heads
-        return {task: [_fresh_layer(layer) for layer in stack] for task, stack in given.items()}
+        return {task: [fresh_layer(layer) for layer in stack] for task, stack in given.items()}
 
     def _compile_arguments(self, model, weighting, training):
-        options = {name: _fresh_metrics(value) for name, value in self.compile_options.items()}
+        options = {name: fresh_metrics(value) for name, value in self.compile_options.items()}
         if isinstance(options.get("optimizer"), keras.optimizers.Optimizer):
             optimizer = options["optimizer"]
             options["optimizer"] = type(optimizer).from_config(optimizer.get_config())
@@ -373,22 +373,5 @@ def _fresh_stages(given, training):
     return stages
 
 
-def _fresh_inputs(inputs):
-    return keras.tree.map_structure(
-        lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name, sparse=x.sparse), inputs
-    )
-
-
-def _fresh_layer(layer, training=None):
-    config = copy.deepcopy(layer.get_config())
-    fresh = type(layer).from_config(config if training is None else training.regularize(config))
-    return built_copy(layer, fresh)
-
-
-def _fresh_metrics(value):
-    """The same, with metrics that have no state of an earlier trial."""
-    if isinstance(value, keras.metrics.Metric):
-        return type(value).from_config(value.get_config())
-    if isinstance(value, dict):
-        return {key: _fresh_metrics(item) for key, item in value.items()}
-    return [_fresh_metrics(item) for item in value] if isinstance(value, (list, tuple)) else value
+def _fresh_layer(layer, training):
+    return fresh_layer(layer, None if training is None else training.regularize)

@@ -6,6 +6,7 @@ import json
 import numpy as np
 
 from keras_mtl._keras_private import layers_of
+from keras_mtl.analysis.fingerprint import without_automatic_names
 
 
 class TracedModels:
@@ -58,13 +59,13 @@ class TracedModels:
 
 
 def structure_of(model):
-    """Text that is equal for models whose graphs can stand for each other."""
+    """Text that is equal for models whose graphs can stand for each other, whatever Keras has called their parts."""
     config = model.get_config()
     config.pop("name", None)
     settings = dict(model.get_compile_config())
     settings["optimizer"] = _without_rates(settings["optimizer"])
     settings.pop("loss_weights", None)
-    return json.dumps([config, settings], sort_keys=True, default=str)
+    return json.dumps(without_automatic_names([config, settings]), sort_keys=True, default=str)
 
 
 def _without_rates(config):

@@ -1,0 +1,268 @@
+"""Data and heads in, an answer out: share or not, how much, with which weighting, and what it wins."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any
+
+import keras
+
+from keras_mtl.analysis.advice.advice import Advice
+from keras_mtl.analysis.advice.candidates import ALL, ALONE, choose
+from keras_mtl.analysis.advice.decide import decide, outcome_of, verdict
+from keras_mtl.analysis.advice.halving import (
+    Rung,
+    halve,
+    make_plan,
+    needed_seconds,
+    rungs_of,
+    standings_of,
+)
+from keras_mtl.analysis.advice.look import look
+from keras_mtl.analysis.advice.problem import Candidate, Problem, fit_width
+from keras_mtl.analysis.advice.trials import FINAL_SEED, OutOfTimeError, Trials
+from keras_mtl.analysis.advice.watch import Watch, WatchColumns, Watched
+from keras_mtl.analysis.progress import run_bar
+from keras_mtl.analysis.store import RunStore
+from keras_mtl.numbers import check_boolean, check_integer, check_number
+
+_SEARCHED, _TESTED = 1.0, 1.08  # parts of the given time after which no search and no test goes on
+
+
+def advise(
+    inputs: Any,
+    stages: Sequence,
+    heads: Mapping[str, Any],
+    *,
+    train: tuple,
+    test: tuple,
+    compile: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    validation: tuple | None = None,
+    minutes: float = 10,
+    epochs: int = 20,
+    seeds: int = 3,
+    batch_size: int = 32,
+    parameters: int | None = None,
+    standardize: bool = False,
+    directions: Mapping[str, str] | None = None,
+    directory: str | PathLike | None = None,
+    progress: bool = True,
+) -> Advice:
+    """Finds out whether tasks should share, how much and with which weighting.
+
+    It looks at the data, watches one ordinary training of the fully shared
+    model, chooses a few candidates for reasons that it has seen, and spends
+    the given time on them: all for a part of the epochs, the better ones for
+    more, each with the same seeds, on validation examples alone (successive
+    halving). The simplest candidate within one standard error of the best is
+    trained anew, on all training examples with fresh seeds, and tested once,
+    beside single-task columns.
+
+    Args:
+        inputs: `keras.Input`, or a list or dict of them.
+        stages: List of stages, as builders take them. Every candidate gets
+            copies.
+        heads: Dict from task to a Keras layer or a list of layers.
+        train: Training data, a tuple `(x, y)` or `(x, y, sample_weight)` of
+            arrays, with `y` a dict from task to labels.
+        test: Test data, as `train`. They choose nothing.
+        compile: Dict of arguments of `MultiTaskModel.compile`: `loss` at least.
+            Where it has a `weighting`, no other one is tried.
+        metrics: Dict from task to the metric that counts, a string or a
+            `keras.metrics.Metric`; `"loss"` is one too. Tasks that are left
+            out, such as auxiliary ones, do not count.
+        validation: Validation data, as `train`. Defaults to `None`: a fifth of
+            the training examples, which the last trainings have back.
+        minutes: Float. The time there is; a tenth more is the most that it
+            takes. Defaults to `10`.
+        epochs: Integer. Epochs of a whole training. Defaults to `20`.
+        seeds: Integer. The most seeds of a comparison. Defaults to `3`.
+        batch_size: Integer. Defaults to `32`.
+        parameters: Integer. Trainable parameters of every candidate's trunk,
+            for which the widths of its stages (`units` and `filters`) are
+            fitted. Defaults to `None`: stages are as they are given, and what
+            shares less has more.
+        standardize: Boolean. Whether labels that are numbers are brought to
+            mean 0 and standard deviation 1, by the training examples. The
+            model predicts and metrics count in these units;
+            `Advice.scales` has what was done. Defaults to `False`.
+        directions: Dict from metric to `"max"` or `"min"`, for metrics whose
+            name does not tell.
+        directory: Path of a folder that keeps every training, so that a call
+            that was killed goes on where it was. Defaults to `None`.
+        progress: Boolean. Whether the plan and progress are shown. Defaults
+            to `True`.
+
+    Returns:
+        An `Advice`.
+
+    Raises:
+        ValueError: If there is one task only, data lack labels of a task,
+            stages, heads or `compile` do not fit, a metric's direction is
+            unknown, the time is too short for two trainings, or single-task
+            columns cannot be trained.
+
+    Example:
+
+    >>> x = np.random.default_rng(0).normal(size=(80, 4)).astype("float32")
+    >>> y = {"a": x[:, :1] + x[:, 1:2], "b": x[:, :1] - x[:, 2:3]}
+    >>> advice = keras_mtl.advise(  # doctest: +SKIP
+    ...     keras.Input((4,)),
+    ...     stages=[keras.layers.Dense(8, activation="relu")],
+    ...     heads={task: keras.layers.Dense(1) for task in y},
+    ...     train=(x[:60], {task: labels[:60] for task, labels in y.items()}),
+    ...     test=(x[60:], {task: labels[60:] for task, labels in y.items()}),
+    ...     compile={"optimizer": "adam", "loss": "mse"},
+    ...     metrics={"a": "loss", "b": "loss"},
+    ... )
+    >>> advice.print()  # doctest: +SKIP
+
+    References:
+
+    - K. Jamieson, A. Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter Optimization", AISTATS 2016
+      (successive halving).
+    - L. Breiman et al., "Classification and Regression Trees", 1984 (the rule of one standard error).
+    """
+    begun = time.perf_counter()
+    check_boolean(progress, "progress")
+    seconds = 60 * check_number(minutes, "minutes", above=0)
+    epochs, seeds = check_integer(epochs, "epochs", 1), check_integer(seeds, "seeds", 1)
+    batch_size = check_integer(batch_size, "batch_size", 1)
+    parameters = check_integer(parameters, "parameters", 1, or_none=True)
+    given = {"train": train, "validation": validation, "test": test, "compile": compile, "metrics": metrics}
+    options = {
+        "directions": directions,
+        "batch_size": batch_size,
+        "standardize": check_boolean(standardize, "standardize"),
+    }
+    problem = Problem(inputs, stages, heads, **given, **options)
+    kept = {"inputs": _shapes(inputs), "stages": problem.stages, "heads": problem.heads, "parameters": parameters}
+    settings = {"what": "advice", **given, **options, **kept, "search": [seeds, epochs]}
+    with RunStore(directory, **settings) as store:
+        trials = Trials(problem, store, rungs_of(epochs), deadline=begun + _TESTED * seconds)
+        advice = _advise(problem, trials, seconds, epochs, seeds, parameters, progress, begun)
+        advice.origin = store.said() if store.keeps else None
+    return advice
+
+
+def _advise(problem, trials, seconds, epochs, seeds, parameters, progress, begun):
+    findings = look(problem)
+
+    def fitted(candidate):
+        return candidate if parameters is None else fit_width(problem, candidate, parameters)
+
+    def enough(first, later):
+        """Raises where two trainings and their test cannot be done in time."""
+        if later is None and epochs > 1:
+            return
+        needed = needed_seconds(first, later or first, epochs)
+        if needed > seconds:
+            raise ValueError(
+                f"`minutes` should be enough for two models of {epochs} epochs and their test, here about "
+                f"{math.ceil(needed / 6) / 10:g}. Received: minutes={seconds / 60:g}"
+            )
+
+    alone = fitted(Candidate(ALONE, "", options={"shared_depth": 0}))
+    together = fitted(Candidate(ALL, ""))
+    with run_bar("advise", 2, progress) as begin:
+        begin("single-task columns")
+        first = trials.run(alone, 0, epochs, watch=WatchColumns(problem), check=enough)
+        if first.failed:
+            raise ValueError(f"Single-task columns should be able to train. Received: {first.failed}")
+        begin("everything shared, watched")
+        watched_trial = trials.run(together, 0, epochs, watch=Watch(problem, epochs))
+        begin()
+    if watched_trial.watched is None:
+        raise ValueError(f"The fully shared model should be able to train. Received: {watched_trial.failed}")
+    watched = Watched(watched_trial.watched, first.watched)
+    findings += watched.findings()
+    candidates, left_out = _fitted(choose(problem, watched), {ALONE: alone, ALL: together}, fitted)
+    plan = make_plan(len(candidates), epochs, seeds, 0.97 * seconds - trials.spent, first)
+    if not plan.rungs:
+        plan.rungs.append(Rung(epochs, 1, 2))
+    trials.deadline = begun + _SEARCHED * seconds - plan.final_seconds
+    if progress:
+        print(f"{plan}. Given: {seconds / 60:g} minutes.", flush=True)
+    with run_bar("advise", plan.trainings, progress) as begin:
+
+        def step(what):
+            begin(f"{what}; {max(0.0, seconds - (time.perf_counter() - begun)):.0f} s left of the given time")
+
+        runs = {ALONE: {0: first}, ALL: {0: watched_trial}}
+        halve(problem, candidates, runs, plan, trials, seconds - plan.final_seconds, step)
+        standings = standings_of(problem, candidates, runs)
+        whole = [each for each in standings if each.epochs == epochs and each.delta_m]
+        chosen, _, _ = decide(whole)
+        _say_outcomes(standings, whole)
+        trials.deadline = begun + _TESTED * seconds
+        against = alone if chosen.candidate.name != ALONE else together
+        finals = _finish(trials, chosen.candidate, against, plan.final_seeds, epochs, step)
+        begin()
+    result = outcome_of(problem, *finals) if finals[0] else None
+    said = verdict(problem, chosen, standings, result, against.name)
+    part, seed = ("final", FINAL_SEED) if finals[0] else ("search", 0)
+    model = trials.trained(chosen.candidate, seed, epochs, part)
+    return Advice(
+        problem=problem,
+        verdict=said,
+        findings=findings,
+        standings=standings,
+        chosen=chosen.candidate,
+        against=against,
+        result=result,
+        watched=watched,
+        curves={name: runs[name][0].values for name in runs if 0 in runs[name]},
+        left_out=left_out,
+        plan=str(plan),
+        epochs=epochs,
+        seed=seed if finals[0] else 0,
+        seconds=time.perf_counter() - begun,
+        model=model,
+    )
+
+
+def _fitted(candidates, done, fitted):
+    """Candidates with fitted widths, and those that cannot be built, with the reason."""
+    found, left_out = [], {}
+    for candidate in candidates:
+        if candidate.name in done:
+            # The same as was trained already, with its reason.
+            found.append(_with_reason(done[candidate.name], candidate.reason))
+            continue
+        try:
+            found.append(fitted(candidate))
+        except ValueError as error:  # such as stitches on stages that end in several tensors
+            left_out[candidate.name] = str(error).split("\n")[0]
+    return found, left_out
+
+
+def _with_reason(candidate, reason):
+    return Candidate(candidate.name, reason, candidate.builder, candidate.options, width=candidate.width)
+
+
+def _say_outcomes(standings, whole):
+    for each in standings:
+        if each not in whole and not each.outcome:
+            each.outcome = f"out after {each.epochs} epochs, at {each.mean:+.2f} %"
+
+
+def _finish(trials, chosen, against, seeds, epochs, step):
+    """The last trainings of two candidates, paired by seed."""
+    pairs = []
+    try:
+        for seed in range(FINAL_SEED, FINAL_SEED + seeds):
+            of_seed = []
+            for candidate in (chosen, against):
+                step(f"{candidate.name} anew, seed {seed}")
+                of_seed.append(trials.finish(candidate, seed, epochs))
+            if not any(trial.failed for trial in of_seed):
+                pairs.append(of_seed)
+    except OutOfTimeError:
+        pass
+    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+
+def _shapes(inputs):
+    return keras.tree.map_structure(lambda x: [list(x.shape), str(x.dtype)], inputs)

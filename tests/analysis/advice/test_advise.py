@@ -1,0 +1,192 @@
+"""The whole: a small call from data to the answer, its page, code and model, and going on after a kill."""
+
+import html.parser
+import json
+import os
+import re
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import keras_mtl
+from keras_mtl.analysis.advice import candidates
+from keras_mtl.analysis.advice.trials import FINAL_SEED, Trials
+
+
+def make_data():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(180, 6)).astype("float32")
+    y = {
+        "price": (x[:, :1] + x[:, 1:2] + 0.1 * rng.normal(size=(180, 1))).astype("float32"),
+        "sold": (x[:, :1] + x[:, 1:2] > 0).astype("int32"),
+    }
+    y["price"][:20] = np.nan
+    return (x[:120], {t: v[:120] for t, v in y.items()}), (x[120:], {t: v[120:] for t, v in y.items()})
+
+
+def advise(directory=None, **options):
+    train, test = make_data()
+    arguments = {
+        "train": train,
+        "test": test,
+        "compile": {
+            "optimizer": keras.optimizers.Adam(1e-2),
+            "loss": {"price": "mse", "sold": keras.losses.BinaryCrossentropy()},
+            "missing": {"price": "nan"},
+        },
+        "metrics": {"price": "mae", "sold": "auc"},
+        "epochs": 4,
+        "seeds": 2,
+        "batch_size": 24,
+        "directory": directory,
+        "progress": False,
+    }
+    return keras_mtl.advise(
+        keras.Input((6,)),
+        stages=[layers.Dense(8, activation="relu", name="hidden")],
+        heads={"price": layers.Dense(1), "sold": layers.Dense(1, activation="sigmoid")},
+        **{**arguments, **options},
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("advice")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _two_candidates():
+    """As if gradients always agreed: two candidates show how the parts work together, in less time than five."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(candidates, "AGREE", -1.0)
+        patch.setattr(candidates, "CONFLICT", 2.0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def advice(folder):
+    return advise(folder)
+
+
+def test_the_answer(advice):
+    assert advice.verdict.startswith(("Share", "Do not share"))
+    names = [each["name"] for each in advice.candidates]
+    assert {"nothing shared", "all shared"} <= set(names) and advice.name in names
+    alone = next(each for each in advice.candidates if each["name"] == "nothing shared")
+    assert np.mean(alone["delta_m"]) == pytest.approx(0, abs=1e-6)  # it is relative to itself
+    assert all(each["reason"] and each["outcome"] for each in advice.candidates)
+    assert sum("chosen" in each["outcome"] and "apart" not in each["outcome"] for each in advice.candidates) == 1
+    low, high = advice.test["interval"]
+    assert low < advice.test["delta_m"] < high and set(advice.test["gains"]) == {"price", "sold"}
+    assert {finding.kind for finding in advice.findings} & {"update", "starved"}
+    assert advice.origin.startswith("0 runs read")
+
+
+def test_gains_are_those_of_the_logs(advice, folder):
+    """delta_m of a candidate, worked out from the kept runs."""
+    runs = [json.loads(path.read_text()) for path in folder.glob("*.json")]
+    final = {(run["label"].split("-seed")[0], run["seed"]): run for run in runs if run["seed"] >= FINAL_SEED}
+    values = {name: [run["values"][-1] for (n, _), run in sorted(final.items()) if n == name] for name, _ in final}
+    other = advice.test["against"]
+    single = {log: np.mean([v[log] for v in values[other]]) for log in ("price_mae", "sold_auc")}
+    gains = [
+        50 * ((single["price_mae"] - v["price_mae"]) / single["price_mae"] + v["sold_auc"] / single["sold_auc"] - 1)
+        for v in values[advice.name]
+    ]
+    assert advice.test["delta_m"] == pytest.approx(np.mean(gains)) and len(gains) == 2
+
+
+def test_a_call_again_trains_nothing(advice, folder, monkeypatch):
+    monkeypatch.setattr(Trials, "_train", lambda *args: pytest.fail("something was trained"))
+    again = advise(folder)
+    trained = int(re.match(r"0 runs read from .*, (\d+) trained", advice.origin)[1])
+    assert again.origin.startswith(f"{trained} runs read") and again.origin.endswith(" 0 trained.")
+    assert (again.verdict, again.name, again.candidates) == (advice.verdict, advice.name, advice.candidates)
+    x, _ = make_data()[1]
+    for task, predicted in advice.model.predict(x, verbose=0).items():
+        np.testing.assert_array_equal(again.model.predict(x, verbose=0)[task], predicted)
+
+
+def test_a_call_that_was_killed_goes_on(advice, folder, tmp_path):
+    """With half of the files, the rest is trained, and the verdict is the same."""
+    kept = sorted(folder.glob("*.json"), key=os.path.getmtime)
+    kept = kept[: len(kept) // 2]
+    for path in kept:
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+        weights = json.loads(path.read_text())["weights"]["file"]
+        (tmp_path / weights).write_bytes((folder / weights).read_bytes())
+    again = advise(tmp_path)
+    assert again.origin.startswith(f"{len(kept)} runs read")
+    assert again.verdict == advice.verdict
+    assert [each["delta_m"] for each in again.candidates] == [each["delta_m"] for each in advice.candidates]
+
+
+def test_the_code_makes_the_same_model(advice):
+    code = advice.code()
+    namespace = {}
+    exec(code, namespace)
+    x, y = make_data()[0]
+    model = namespace["train"](x, y)
+    test_x, _ = make_data()[1]
+    for task, predicted in advice.model.predict(test_x, verbose=0).items():
+        np.testing.assert_allclose(model.predict(test_x, verbose=0)[task], predicted, rtol=1e-5, atol=1e-6)
+
+
+def test_the_model_is_saved_and_trains_on(advice, tmp_path):
+    advice.model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    (x, y), _ = make_data()
+    for task, predicted in advice.model.predict(x, verbose=0).items():
+        np.testing.assert_allclose(loaded.predict(x, verbose=0)[task], predicted, rtol=1e-6)
+    assert np.isfinite(loaded.fit(x, y, verbose=0).history["loss"][0])
+
+
+class Page(html.parser.HTMLParser):
+    """Notes tags that do not close, text, and addresses of anything outside."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.text, self.links, self.tags = [], "", [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "br", "line", "rect", "circle", "polyline"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if self.tags[-1:] != [tag] or tag in self.open:
+            assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_page_needs_nothing_else(advice, tmp_path):
+    advice.to_html(tmp_path / "advice.html")
+    content = (tmp_path / "advice.html").read_text(encoding="utf-8")
+    page = Page()
+    page.feed(content)
+    assert not page.open and not page.links and "url(" not in content and "@import" not in content
+    assert advice.verdict in page.text and advice.code() in page.text
+    for each in advice.candidates:
+        assert each["name"] in page.text and each["reason"] in page.text
+    assert page.tags.count("svg") >= 3  # the test's gains, what is shared, a curve for each task
+
+
+def test_json_and_text(advice, tmp_path, capsys):
+    content = json.loads(advice.to_json(tmp_path / "advice.json"))
+    assert content == json.loads((tmp_path / "advice.json").read_text())
+    assert content["verdict"] == advice.verdict and content["chosen"] == advice.name
+    advice.print()
+    assert advice.verdict in capsys.readouterr().out
+
+
+def test_too_little_time():
+    with pytest.raises(ValueError, match=r"`minutes` should be enough .* about [\d.]+\. Received: minutes=0.001"):
+        advise(minutes=0.001)

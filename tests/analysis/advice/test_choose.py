@@ -1,0 +1,149 @@
+"""Candidates by what was seen: each rule on numbers that were made up for it."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from keras_mtl.analysis.advice.candidates import choose
+from keras_mtl.analysis.advice.problem import Problem
+from keras_mtl.analysis.advice.watch import Watched
+from keras_mtl.analysis.affinity import Affinity
+
+
+def make_problem(tasks, stages=2, **compile):
+    x = np.zeros((10, 3), "float32")
+    y = {task: np.zeros((10, 1), "float32") for task in tasks}
+    return Problem(
+        keras.Input((3,)),
+        [layers.Dense(4, name=f"s{i}") for i in range(stages)],
+        {task: layers.Dense(1) for task in tasks},
+        train=(x, y),
+        validation=(x, y),
+        test=(x, y),
+        compile={"loss": "mse", **compile},
+        metrics=dict.fromkeys(tasks, "loss"),
+        directions=None,
+        batch_size=5,
+        standardize=False,
+    )
+
+
+def make_watched(tasks, cosine=0.5, rate=0.0, shares=None, affinity=None, stages=2, positive=True, similarity=None):
+    count = len(tasks)
+    pairs = np.full((count, count), cosine)
+    return Watched(
+        {
+            "tasks": list(tasks),
+            "layers": [f"shared_s{i}" for i in range(stages)],
+            "stage_of_layer": list(range(stages)),
+            "cosine": [pairs.tolist()] * stages,
+            "total_cosine": pairs.tolist(),
+            "conflict_rate": np.full((count, count), rate).tolist(),
+            "grad_norm": [1.0] * count,
+            "grad_share": shares or [1 / count] * count,
+            "affinity": Affinity(tasks, np.zeros((count, count)) if affinity is None else affinity).to_dict(),
+            "losses_are_positive": positive,
+            "measurements": 10,
+        },
+        None if similarity is None else {"similarity": Affinity(tasks, similarity).to_dict()},
+    )
+
+
+def names(problem, watched):
+    return [candidate.name for candidate in choose(problem, watched)]
+
+
+def test_tasks_that_agree_need_depths_alone():
+    problem = make_problem("ab", stages=3)
+    chosen = choose(problem, make_watched("ab", stages=3))
+    assert [candidate.name for candidate in chosen] == [
+        "nothing shared",
+        "all shared",
+        "1 of 3 stages shared",
+        "2 of 3 stages shared",
+    ]
+    assert all(candidate.reason and candidate.weighting == "equal" for candidate in chosen)
+    assert "+0.50" in chosen[2].reason
+
+
+def test_many_stages_give_three_depths():
+    watched = make_watched("ab", stages=9)
+    depths = [c.options["shared_depth"] for c in choose(make_problem("ab", stages=9), watched) if "of 9" in c.name]
+    assert depths == [1, 4, 8]
+
+
+def test_a_starved_task_gets_a_weighting_that_sees_no_scales():
+    chosen = choose(make_problem("ab"), make_watched("ab", shares=[0.99, 0.01]))
+    weighted = {candidate.name: candidate.weighting for candidate in chosen}
+    assert weighted["all shared, scale_invariant"] == "scale_invariant"
+    assert weighted["1 of 2 stages shared"] == "scale_invariant"
+    assert weighted["nothing shared"] == weighted["all shared"] == "equal"
+    assert "'b' 1 %" in next(c.reason for c in chosen if c.name == "all shared, scale_invariant")
+    negative = choose(make_problem("ab"), make_watched("ab", shares=[0.99, 0.01], positive=False))
+    assert "all shared, imtl_l" in [candidate.name for candidate in negative]
+
+
+def test_conflict_brings_mixtures_and_a_method_on_gradients():
+    found = names(make_problem("ab"), make_watched("ab", cosine=-0.2, rate=0.8))
+    assert {"cross-stitch", "CGC", "all shared, upgrad"} <= set(found)
+    both = names(make_problem("ab"), make_watched("ab", cosine=-0.2, rate=0.8, shares=[0.99, 0.01]))
+    assert "all shared, imtl_g" in both
+
+
+def test_a_weighting_of_the_user_stays():
+    found = choose(
+        make_problem("ab", weighting="uncertainty"), make_watched("ab", cosine=-0.2, rate=0.8, shares=[1, 0])
+    )
+    assert {candidate.weighting for candidate in found} == {"equal"}
+    assert not [candidate for candidate in found if "all shared," in candidate.name]
+    options = make_problem("ab", weighting="uncertainty").compile_arguments(found[1])
+    assert options["weighting"] == "uncertainty"
+
+
+def test_groups_come_from_affinity():
+    affinity = np.full((4, 4), 1e-4)
+    affinity[:2, :2] = affinity[2:, 2:] = 1e-2
+    chosen = {c.name: c for c in choose(make_problem("abcd"), make_watched("abcd", affinity=affinity))}
+    assert chosen["groups a+b | c+d"].options["branches"] == [[["a", "b"], ["c", "d"]]] * 2
+    tree = chosen["groups a+b | c+d after stage 1"].options["branches"]
+    assert tree == [[["a", "b", "c", "d"]], [["a", "b"], ["c", "d"]]]
+    assert "1 %" in chosen["groups a+b | c+d"].reason
+
+
+def test_groups_come_from_features_of_columns():
+    similarity = np.full((4, 4), 0.2)
+    similarity[:2, :2] = similarity[2:, 2:] = 0.6
+    watched = make_watched("abcd", affinity=np.full((4, 4), -1e-3), similarity=similarity)
+    chosen = {c.name: c for c in choose(make_problem("abcd"), watched)}
+    assert "groups a+b | c+d" in chosen
+    assert "0.6 within" in chosen["groups a+b | c+d"].reason and "0.33 in all" in chosen["groups a+b | c+d"].reason
+
+
+def test_a_task_whose_features_are_its_own_is_left_alone():
+    similarity = np.array([[1, 0.6, 0.1], [0.6, 1, 0.1], [0.1, 0.1, 1]])
+    assert "groups a+b | c" in names(make_problem("abc", 1), make_watched("abc", stages=1, similarity=similarity))
+
+
+def test_a_task_that_helps_nobody_is_left_alone():
+    affinity = np.full((3, 3), 1e-2)
+    affinity[2], affinity[:, 2] = -1e-3, -1e-3
+    assert "groups a+b | c" in names(make_problem("abc", 1), make_watched("abc", affinity=affinity, stages=1))
+
+
+def test_equal_affinities_make_no_groups():
+    found = names(make_problem("abc"), make_watched("abc", affinity=np.full((3, 3), 1e-2)))
+    assert not [name for name in found if name.startswith("groups")]
+
+
+def test_findings_have_numbers():
+    watched = make_watched("ab", cosine=-0.2, rate=0.8, shares=[0.95, 0.05], affinity=[[0, 0.02], [-0.01, 0]])
+    seen = {finding.kind: finding for finding in watched.findings()}
+    assert seen["starved"].tasks == ("b",) and "'a' 95 %" in seen["starved"].text
+    assert "80 %" in seen["conflict"].text and "-0.20" in seen["conflict"].text
+    assert "+2 %" in seen["affinity"].text and "-1 %" in seen["affinity"].text
+
+
+@pytest.mark.parametrize(("cosine", "kind"), [(0.5, "agreement"), (0.02, "orthogonal")])
+def test_findings_on_agreement(cosine, kind):
+    assert kind in {finding.kind for finding in make_watched("ab", cosine=cosine).findings()}
