@@ -104,6 +104,7 @@ def launched(folder, **options):
     if child == 0:
         try:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which is ignored where the tests run under `nohup`
             launch([sys.executable, "-c", STAYS, str(folder)], poll=0.02, **options)
         except KeyboardInterrupt:
             os._exit(130)
