@@ -8,7 +8,12 @@ import time
 import numpy as np
 
 CHOICES = ("plain sum", "UPGrad", "UPGrad, one task at a time", "MGDA", "PCGrad", "FairGrad", "CAGrad", "NashMTL")
-NEEDS = {"CAGrad": ("cvxpy",), "NashMTL": ("cvxpy", "ecos")}
+NEEDS = {
+    "UPGrad": ("quadprog",),
+    "UPGrad, one task at a time": ("quadprog",),
+    "CAGrad": ("cvxpy",),
+    "NashMTL": ("cvxpy", "ecos"),
+}
 
 
 def available():
