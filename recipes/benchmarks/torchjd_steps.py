@@ -9,8 +9,8 @@ import numpy as np
 
 CHOICES = ("plain sum", "UPGrad", "UPGrad, one task at a time", "MGDA", "PCGrad", "FairGrad", "CAGrad", "NashMTL")
 NEEDS = {
-    "UPGrad": ("quadprog",),
-    "UPGrad, one task at a time": ("quadprog",),
+    "UPGrad": ("qpsolvers", "quadprog"),
+    "UPGrad, one task at a time": ("qpsolvers", "quadprog"),
     "CAGrad": ("cvxpy",),
     "NashMTL": ("cvxpy", "ecos"),
 }
