@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import keras_mtl
+from keras_mtl.multimodal import OmniTask, omninet
 
 NO_INTEGERS = (-1, True, 1.5, 2.0, float("nan"), "2", [2], np.float32(2), np.int64(-3), np.bool_(True), np.array([1]))
 NO_NUMBERS = (float("nan"), float("inf"), -float("inf"), "1", True, None, [1.0], 1j, np.float32("nan"), 10**400, 1e300)
@@ -120,9 +121,9 @@ def test_one_task_trains(builder):
 def test_omninet_takes_integers(option, least):
     def omninet(**options):
         inputs = {"image": keras.Input((1, 4, 6), name="image")}
-        task = keras_mtl.OmniTask({"image": "eye"}, keras.layers.Dense(1))
+        task = OmniTask({"image": "eye"}, keras.layers.Dense(1))
         small = {"encoder_blocks": 1, "decoder_blocks": 1, "heads": 2, "hidden": 4, "control": 3, **options}
-        return keras_mtl.omninet(inputs, {"eye": keras.layers.Dense(4)}, {"a": task}, **small)
+        return omninet(inputs, {"eye": keras.layers.Dense(4)}, {"a": task}, **small)
 
     for value in (*NO_INTEGERS, None, least - 1):
         with pytest.raises(ValueError, match=rf"`{option}` should be an integer of at least {least}. Received"):
@@ -141,11 +142,11 @@ def test_omninet_takes_integers(option, least):
 def test_tokens_and_lengths_are_integers():
     inputs = {"image": keras.Input((1, 4, 6), name="image")}
     for key, value in (("tokens", 0), ("tokens", True), ("length", -1), ("length", 2.0)):
-        task = keras_mtl.OmniTask({"image": "eye"}, keras.layers.Dense(3), **{"tokens": 3, "length": 2, key: value})
+        task = OmniTask({"image": "eye"}, keras.layers.Dense(3), **{"tokens": 3, "length": 2, key: value})
         with pytest.raises(
             ValueError, match=rf"`tasks\['a'\]\.{key}` should be `None` or an integer of at least 1. Received"
         ):
-            keras_mtl.omninet(inputs, {"eye": keras.layers.Dense(4)}, {"a": task})
+            omninet(inputs, {"eye": keras.layers.Dense(4)}, {"a": task})
 
 
 def test_depths_are_integers():
