@@ -1,11 +1,11 @@
-"""What functions around learned sharing, module networks and trigrams refuse, by the argument's name."""
+"""What functions of the rooms refuse, by the argument's name."""
 
 import keras
 import numpy as np
 import pytest
 
 import keras_mtl
-from keras_mtl.learned import adashare, branch_by_affinity, branches_of, sample_policies
+from keras_mtl.learned import adashare, branch_by_affinity, branches_of, fit_policy, sample_policies
 
 X = np.ones((8, 5), "float32")
 Y = {task: np.ones((8, 1), "float32") for task in "ab"}
@@ -27,7 +27,7 @@ def policy(compiled=True):
     return model
 
 
-def fit_policy(data=(X, Y), policy_data=(X, Y), epochs=1):
+def trained(data=(X, Y), policy_data=(X, Y), epochs=1):
     return fit_policy(policy(), data, policy_data, epochs=epochs)
 
 
@@ -49,10 +49,10 @@ CASES = {
     "tree of no model": (lambda: branches_of(3), "`model`"),
     "no policies": (lambda: sample_policies(policy(False), 0), "`count`"),
     "policies as text": (lambda: sample_policies(policy(False), "3"), "`count`"),
-    "no epochs": (lambda: fit_policy(epochs=0), "`epochs`"),
-    "epochs as text": (lambda: fit_policy(epochs="2"), "`epochs`"),
-    "no data": (lambda: fit_policy(data=None), "`data`"),
-    "no labels": (lambda: fit_policy(policy_data=(X,)), "`policy_data`"),
+    "no epochs": (lambda: trained(epochs=0), "`epochs`"),
+    "epochs as text": (lambda: trained(epochs="2"), "`epochs`"),
+    "no data": (lambda: trained(data=None), "`data`"),
+    "no labels": (lambda: trained(policy_data=(X,)), "`policy_data`"),
     "a word twice": (lambda: modules(["red", "red", "blue"]), r"`vocabulary`.*\['red'\]"),
     "no columns": (lambda: keras_mtl.retrieval.hashed_trigrams(["cat"], 0), "`size`"),
     "no text": (lambda: keras_mtl.retrieval.hashed_trigrams(["cat", None], 8), r"texts\[1\]=None"),
