@@ -2,23 +2,8 @@
 
 import numpy as np
 
+from keras_mtl._pyplot import pyplot
 from keras_mtl.analysis._statistics import mean_and_spread
-
-
-def pyplot():
-    """Pyplot without a display.
-
-    Raises:
-        ImportError: If matplotlib is not installed, with how to install it.
-    """
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ImportError("Plots need matplotlib: pip install matplotlib") from error
-    matplotlib.use("Agg", force=False)
-    import matplotlib.pyplot as plt
-
-    return plt
 
 
 def plot_report(report, path):

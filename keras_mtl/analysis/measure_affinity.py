@@ -7,8 +7,9 @@ from keras_mtl._checks import check_boolean
 from keras_mtl._keras_private import global_seed
 from keras_mtl.analysis._progress import EpochBar
 from keras_mtl.analysis._store import RunStore
-from keras_mtl.analysis.affinity import Affinity
 from keras_mtl.analysis.representation_similarity import representation_similarity
+from keras_mtl.callbacks import TaskAffinity
+from keras_mtl.metrics._affinity import Affinity
 
 METHODS = ("look_ahead", "cosine", "representation")
 
@@ -98,8 +99,6 @@ def measure_affinity(
 
 
 def _measured(model, data, *, method, epochs, every, batch_size, momentum, examples, progress, fit_options):
-    from keras_mtl.callbacks.task_affinity import TaskAffinity
-
     of_arrays = isinstance(data, tuple)
     callbacks = [*(fit_options.pop("callbacks", ()) or ())]
     watch = None

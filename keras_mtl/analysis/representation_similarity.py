@@ -4,8 +4,8 @@ import keras
 import numpy as np
 
 from keras_mtl.analysis._baselines import network_of
-from keras_mtl.analysis.affinity import Affinity
 from keras_mtl.layers import Stage
+from keras_mtl.metrics._affinity import Affinity
 
 
 def representation_similarity(model, x, *, stages=None, batch_size=256):

@@ -5,6 +5,7 @@ import numpy as np
 
 from keras_mtl._checks import check_boolean, is_integer
 from keras_mtl.callbacks._copied import CopiedCallback
+from keras_mtl.metrics._affinity import Affinity
 
 
 class TaskAffinity(CopiedCallback):
@@ -136,8 +137,6 @@ class TaskAffinity(CopiedCallback):
         Returns:
             A `keras_mtl.analysis.Affinity`: rows are sources, columns targets.
         """
-        from keras_mtl.analysis.affinity import Affinity
-
         if kind not in ("affinity", "cosine"):
             raise ValueError(f"`kind` should be 'affinity' or 'cosine'. Received: kind={kind!r}")
         values = np.array([entry[kind] for entry in self.history[skip:]])

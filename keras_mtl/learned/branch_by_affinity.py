@@ -11,6 +11,7 @@ from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models._columns import copy_name
 from keras_mtl.models._copies import built_copy, check_copy_weights, copy_layer, keep_state
 from keras_mtl.models.branched_sharing import branched_sharing
+from keras_mtl.models.plot_sharing import plot_sharing
 
 
 def branch_by_affinity(
@@ -128,8 +129,6 @@ def branch_by_affinity(
         model = _widened(model, stacks, heads, tree, name)
         train(model)
     if picture is not None:
-        from keras_mtl.models.plot_sharing import plot_sharing
-
         plot_sharing(model, picture)
     return model, tree
 

@@ -21,7 +21,7 @@ def learning_to_branch(
     stages,
     heads,
     *,
-    branches=None,
+    num_branches=None,
     warmup_steps=0,
     temperature=10.0,
     decay=0.999,
@@ -45,7 +45,7 @@ def learning_to_branch(
             tensor. Every branch gets copies made from their configs, with
             seeds of their own.
         heads: Dict from task name to a Keras layer or a list of layers.
-        branches: Integer. B. Defaults to `None`: the number of tasks.
+        num_branches: Integer. B. Defaults to `None`: the number of tasks.
         warmup_steps: Integer. Training steps in which each child takes the
             mean of all parents. Defaults to 0.
         temperature: Float. Of the Gumbel-softmax, at first. Defaults to 10.
@@ -94,7 +94,7 @@ def learning_to_branch(
     check_inputs(inputs)
     stacks, heads = check_stages(stages), check_heads(heads)
     copy_weights = check_copy_weights(copy_weights, stacks)
-    count = check_integer(branches, "branches", 1, or_none=True) or len(heads)
+    count = check_integer(num_branches, "num_branches", 1, or_none=True) or len(heads)
     make_gate = functools.partial(
         GumbelGate,
         temperature=temperature,

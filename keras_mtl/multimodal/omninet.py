@@ -49,7 +49,7 @@ def omninet(
     *,
     encoder_blocks=2,
     decoder_blocks=2,
-    heads=4,
+    num_heads=4,
     hidden=128,
     control=16,
     dropout=0.0,
@@ -78,7 +78,7 @@ def omninet(
         tasks: Dict from task to `keras_mtl.multimodal.OmniTask`.
         encoder_blocks: Integer. Transformer blocks over time. Defaults to `2`.
         decoder_blocks: Integer. Blocks of the decoder. Defaults to `2`.
-        heads: Integer. Attention heads of each block. Defaults to `4`.
+        num_heads: Integer. Attention heads of each block. Defaults to `4`.
         hidden: Integer. Width of the feed-forward parts. Defaults to `128`.
         control: Integer. Length of control vectors. Defaults to `16`.
         dropout: Float. In each part of each block. Defaults to `0`.
@@ -122,7 +122,7 @@ def omninet(
     core = _Core(
         check_integer(encoder_blocks, "encoder_blocks"),
         check_integer(decoder_blocks, "decoder_blocks", 1),
-        check_integer(heads, "heads", 1),
+        check_integer(num_heads, "num_heads", 1),
         check_integer(hidden, "hidden", 1),
         check_integer(control, "control", 1),
         check_number(dropout, "dropout", least=0, below=1),
@@ -157,16 +157,16 @@ def omninet(
 class _Core:
     """The central processor: stages that all tasks share, made once."""
 
-    def __init__(self, encoder_blocks, decoder_blocks, heads, hidden, control, dropout, spatial):
+    def __init__(self, encoder_blocks, decoder_blocks, num_heads, hidden, control, dropout, spatial):
         self._spatial, self._control = spatial, control
         self._made = {}
         self._decoder_blocks = decoder_blocks
         self._layers = {
             "control": ControlledFeatures,
-            "temporal": lambda **kw: TemporalEncoder(encoder_blocks, heads, hidden, dropout, **kw),
+            "temporal": lambda **kw: TemporalEncoder(encoder_blocks, num_heads, hidden, dropout, **kw),
             "spatial": SpatialCache,
-            "look": lambda **kw: TemporalDecoder(heads, dropout, **kw),
-            "place": lambda **kw: SpatialDecoder(heads, dropout, **kw),
+            "look": lambda **kw: TemporalDecoder(num_heads, dropout, **kw),
+            "place": lambda **kw: SpatialDecoder(num_heads, dropout, **kw),
             "think": lambda **kw: FeedForward(hidden, dropout, **kw),
         }
 

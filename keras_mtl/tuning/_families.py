@@ -109,9 +109,7 @@ def _soft_sharing(family, tasks, depths, count):
 
 
 def _cross_stitch(family, tasks, depths, count):
-    return family.options(
-        units=("Choice", (["channel", "layer"],)), self_weight=("Float", (0.5, 1.0), {"default": 0.9})
-    )
+    return family.options(per=("Choice", (["channel", "layer"],)), self_weight=("Float", (0.5, 1.0), {"default": 0.9}))
 
 
 def _sluice(family, tasks, depths, count):

@@ -2,7 +2,7 @@
 
 import itertools
 
-from keras_mtl.analysis._plots import pyplot
+from keras_mtl._pyplot import pyplot
 
 
 def plot_front(front, path):

@@ -33,7 +33,7 @@ def make_data(count, seed, tasks=TASKS):
 
 def small(directory=None, **options):
     tasks = ["a1", "a2", "b1"]
-    arguments = {"validation": make_data(40, 1, tasks), "tasks": tasks, "part": 0.5, "epochs": 1, "transfer_epochs": 1}
+    arguments = {"validation": make_data(40, 1, tasks), "tasks": tasks, "fraction": 0.5, "epochs": 1, "transfer_epochs": 1}
     arguments |= {"order": 2, "beam": 2, "directory": directory, "progress": False}
     return transfer_map(builder, make_data(64, 0, tasks), **{**arguments, **options})
 
@@ -80,7 +80,7 @@ def test_bad_input():
     data = make_data(8, 0)
     for options, words in (
         ({"tasks": ["a1"]}, "two different tasks"),
-        ({"part": 0.0}, "`part`"),
+        ({"fraction": 0.0}, "`fraction`"),
         ({"order": 0}, "`order` should be an integer"),
         ({"order": 3, "beam": 2}, "at most `beam`"),
     ):
@@ -93,7 +93,7 @@ def test_bad_input():
 def test_a_source_of_each_planted_group_is_chosen(seed):
     """Two sources for six targets: readouts from 2 percent of the examples."""
     transfers = transfer_map(
-        builder, make_data(2000, seed), validation=make_data(500, 50 + seed), tasks=TASKS, part=0.02, epochs=20,
+        builder, make_data(2000, seed), validation=make_data(500, 50 + seed), tasks=TASKS, fraction=0.02, epochs=20,
         transfer_epochs=100, seed=seed, progress=False,
     )  # fmt: skip
     policy = transfers.plan(2)

@@ -25,7 +25,7 @@ LOSS_ROWS = [
     ("stch", {"warmup_epochs": 0}, True),
     ("stch", {"form": "plain", "mu": 0.3, "preference": [0.25] * K, "reference": 0.1}, True),
     ("famo", {}, True),
-    ("famo", {"form": "next_batch", "min_losses": [0.01] * K, "learning_rate": 0.1}, True),
+    ("famo", {"form": "next_batch", "reference": [0.01] * K, "learning_rate": 0.1}, True),
     ("dtp", {"gamma": 2.0}, True),
     ("softadapt", {"beta": 0.5}, True),
     ("softadapt", {"beta": -2.0, "form": "normalized"}, True),
@@ -37,11 +37,11 @@ LOSS_ROWS = [
 JACOBIAN_ROWS = [
     ("graddrop", {"seed": 1, "leak": 0.2}, True),  # its draws are per coordinate, not per task
     ("dbmtl", {"beta_sigma": 0.5, "debias": True}, True),
-    ("excess", {"robust_step_size": 0.5}, True),
+    ("excess", {"learning_rate": 0.5}, True),
     ("excess", {"baseline": False, "warmup_steps": 1}, True),
     ("moco", {"rho": 0.1}, True),
-    ("moco", {"projection": "softmax", "normalize": False}, True),
-    ("modo", {"gamma": 0.1}, True),
+    ("moco", {"projection": "softmax", "match_losses": False}, True),
+    ("modo", {"learning_rate": 0.1}, True),
     ("modo", {"sub_batches": 2}, True),
     ("sdmgrad", {"learning_rate": 1.0}, True),
 ]

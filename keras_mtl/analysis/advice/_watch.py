@@ -5,10 +5,10 @@ import numpy as np
 from keras_mtl.analysis.advice._candidates import AGREE, CONFLICT, LOPSIDED, pairs_of
 from keras_mtl.analysis.advice._look import Finding
 from keras_mtl.analysis.advice._problem import size_of, take
-from keras_mtl.analysis.affinity import Affinity
 from keras_mtl.analysis.representation_similarity import representation_similarity
 from keras_mtl.callbacks.conflict_monitor import ConflictMonitor
 from keras_mtl.callbacks.task_affinity import TaskAffinity
+from keras_mtl.metrics._affinity import Affinity
 from keras_mtl.models._columns import stage_label
 
 _MEASUREMENTS = 30  # of a whole training

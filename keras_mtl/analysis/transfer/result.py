@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from keras_mtl.analysis.affinity import Affinity
 from keras_mtl.analysis.transfer.plan_transfers import plan_transfers
+from keras_mtl.metrics._affinity import Affinity
 
 
 class TransferMap:

@@ -24,7 +24,7 @@ def transfer_map(
     *,
     validation,
     tasks,
-    part=0.05,
+    fraction=0.05,
     order=1,
     beam=3,
     readout=None,
@@ -52,7 +52,7 @@ def transfer_map(
         data: Training data: arrays `(x, y)`.
         validation: Data to compare transfers on, as `data`.
         tasks: List of tasks, sources and targets alike.
-        part: Float above 0, at most 1. The part of the training examples that
+        fraction: Float above 0, at most 1. The part of the training examples that
             readouts learn from. Defaults to `0.05`.
         order: Integer. The most sources of a transfer. Defaults to `1`.
         beam: Integer. How many sources of a target are combined. Defaults to
@@ -87,14 +87,14 @@ def transfer_map(
     """
     check_boolean(progress, "progress")
     tasks = list(tasks)
-    _check(tasks, part, order, beam)
+    _check(tasks, fraction, order, beam)
     (x, y), (val_x, val_y) = data, validation
     keras.utils.set_random_seed(seed)
     sources = build_groups([[task] for task in tasks], builder)
     kept = None if directory is None else f"{directory}/sources"
     sources.fit(x, y, epochs=epochs, batch_size=batch_size, verbose=int(progress), directory=kept, **fit_options)
     size = len(keras.tree.flatten(x)[0])
-    few = np.random.default_rng(seed).permutation(size)[: max(1, round(part * size))]
+    few = np.random.default_rng(seed).permutation(size)[: max(1, round(fraction * size))]
     few_x = keras.tree.map_structure(lambda a: np.asarray(a)[few], x)
     features, val_features = {}, {}
     for task in tasks:
@@ -152,11 +152,11 @@ def _layers(made):
     return list(made) if isinstance(made, (list, tuple)) else [made]
 
 
-def _check(tasks, part, order, beam):
+def _check(tasks, fraction, order, beam):
     if len(tasks) < 2 or len(set(tasks)) != len(tasks):
         raise ValueError(f"`tasks` should be two different tasks or more. Received: tasks={tasks}")
-    if not 0 < part <= 1:
-        raise ValueError(f"`part` should be above 0 and at most 1. Received: part={part!r}")
+    if not 0 < fraction <= 1:
+        raise ValueError(f"`fraction` should be above 0 and at most 1. Received: fraction={fraction!r}")
     order = check_integer(order, "order", least=1)
     if order > min(beam, len(tasks)):
         raise ValueError(

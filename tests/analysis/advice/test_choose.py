@@ -8,7 +8,7 @@ from keras import layers
 from keras_mtl.analysis.advice._candidates import choose
 from keras_mtl.analysis.advice._problem import Problem
 from keras_mtl.analysis.advice._watch import Watched
-from keras_mtl.analysis.affinity import Affinity
+from keras_mtl.metrics._affinity import Affinity
 
 
 def make_problem(tasks, stages=2, **compile):
