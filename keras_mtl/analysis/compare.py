@@ -5,7 +5,7 @@ import numbers
 import keras
 
 from keras_mtl._checks import check_boolean, check_integer
-from keras_mtl.analysis._baselines import alone, check, check_model, network_of
+from keras_mtl.analysis._baselines import alone, check, check_candidate, network_of
 from keras_mtl.analysis._new_models import NewModels
 from keras_mtl.analysis._progress import run_bar
 from keras_mtl.analysis._runs import RUN, has_values, labels_of, train_and_evaluate
@@ -146,6 +146,6 @@ def seeds_of(seeds):
 def _build(name, build, seed, metrics, new):
     keras.utils.set_random_seed(seed)
     model = build()
-    check_model(name, model, metrics)
+    check_candidate(name, model, metrics)
     new.check(f"Candidate '{name}'", model)
     return model

@@ -11,8 +11,8 @@ from keras_mtl.layers import ExpertMixture, Stage
 from keras_mtl.learned.gumbel_gate import GumbelGate
 from keras_mtl.learned.policy_stage import PolicyStage
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models._columns import call_stage, place_unit, stage_label
-from keras_mtl.models.dependency import place_heads
+from keras_mtl.models._stages import add_unit, call_stage, stage_label
+from keras_mtl.models.dependency import add_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
@@ -145,8 +145,8 @@ def adashare(
                 scope = f"{task}/policy/{label}"
                 gate = PolicyStage([make_gate()], scope, names, **place, name=stage_name)(before[task])
                 mixture = ExpertMixture(name="mixture")
-                tensors[task] = place_unit(mixture, [gate, tensors[task], before[task]], f"{task}/chosen/{label}")
-    outputs = place_heads(heads, tensors, depends_on)
+                tensors[task] = add_unit(mixture, [gate, tensors[task], before[task]], f"{task}/chosen/{label}")
+    outputs = add_heads(heads, tensors, depends_on)
     return MultiTaskModel(inputs, outputs, name=name)
 
 

@@ -8,8 +8,8 @@ from keras_mtl._checks import check_number
 from keras_mtl.layers.stage import name_scope
 from keras_mtl.learned._difficulty import best_split, branch_affinity, difficulty_affinity, sample_errors
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models._columns import copy_name
 from keras_mtl.models._copies import built_copy, check_copy_weights, copy_layer, keep_state
+from keras_mtl.models._stages import copy_name
 from keras_mtl.models.branched_sharing import branched_sharing
 from keras_mtl.models.plot_sharing import plot_sharing
 

@@ -8,11 +8,11 @@ import keras
 from keras_mtl._checks import check_integer
 from keras_mtl.learned.gumbel_gate import GumbelGate
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models._columns import copy_name, place_column, stage_label
 from keras_mtl.models._copies import check_copy_weights, copy_layer, keep_state
-from keras_mtl.models._experts import place_gate, place_mixture
+from keras_mtl.models._experts import add_gate, add_mixture
+from keras_mtl.models._stages import add_column, copy_name, stage_label
 from keras_mtl.models.branched_sharing import branched_sharing
-from keras_mtl.models.dependency import place_heads
+from keras_mtl.models.dependency import add_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
@@ -109,8 +109,8 @@ def learning_to_branch(
     def chosen(parents, owner, label):
         if len(parents) == 1:
             return parents[0]
-        gate = place_gate(make_gate, keras.tree.flatten(inputs)[0], len(parents), owner, gate=[], label=label)
-        return place_mixture(gate, parents, owner, f"{label}_mixture")
+        gate = add_gate(make_gate, keras.tree.flatten(inputs)[0], len(parents), owner, gate=[], label=label)
+        return add_mixture(gate, parents, owner, f"{label}_mixture")
 
     scopes = [_branch(i) for i in range(count)]
     tensors = [inputs] * count
@@ -119,9 +119,9 @@ def learning_to_branch(
         if index:
             tensors = [chosen(tensors, scope, label) for scope in scopes]
         pairs = zip(tensors, scopes, strict=True)
-        tensors = [place_column([stack], tensor, scope, copy_weights, index) for tensor, scope in pairs]
+        tensors = [add_column([stack], tensor, scope, copy_weights, index) for tensor, scope in pairs]
     mixed = {task: chosen(tensors, task, "parent") for task in heads}
-    outputs = place_heads(heads, mixed, depends_on)
+    outputs = add_heads(heads, mixed, depends_on)
     return MultiTaskModel(inputs, outputs, name=name)
 
 

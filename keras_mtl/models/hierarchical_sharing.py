@@ -3,8 +3,8 @@
 from keras_mtl._checks import check_integer
 from keras_mtl.layers import Stage
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models._columns import call_stage, stage_label
-from keras_mtl.models.dependency import place_heads
+from keras_mtl.models._stages import call_stage, stage_label
+from keras_mtl.models.dependency import add_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
@@ -73,7 +73,7 @@ def hierarchical_sharing(inputs, stages, heads, *, depths, depends_on=None, name
         stage = Stage(stack, scope=scope, name=f"{scope.replace('/', '_')}_{stage_label(stack, index)}")
         tensor = call_stage(stage, tensor, f"`stages[{index}]`")
         features.update({task: tensor for task in served if depths[task] == index + 1})
-    return MultiTaskModel(inputs, place_heads(heads, features, depends_on), name=name)
+    return MultiTaskModel(inputs, add_heads(heads, features, depends_on), name=name)
 
 
 def _check_depths(depths, tasks, count):

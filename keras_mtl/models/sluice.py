@@ -4,7 +4,7 @@ import functools
 
 from keras_mtl._checks import check_boolean, check_integer, check_number
 from keras_mtl.layers import LayerStitch, OrthogonalStage, Stage, SubspaceStitch
-from keras_mtl.models._columns import place_unit
+from keras_mtl.models._stages import add_unit
 from keras_mtl.models._stitched_columns import stitched
 
 
@@ -112,7 +112,7 @@ def sluice(
                 "With `layer_stitch=True` all stages should return tensors of one shape. Received: shapes "
                 f"{[tuple(x.shape) for x in features]}. Set `layer_stitch=False`, or give stages of one shape."
             )
-        return place_unit(LayerStitch(last_weight, name="stitch"), features, f"{task}/units/layers")
+        return add_unit(LayerStitch(last_weight, name="stitch"), features, f"{task}/units/layers")
 
     return stitched(
         inputs,

@@ -5,9 +5,9 @@ import functools
 from keras_mtl._checks import check_number
 from keras_mtl.layers import Stage, TiedStage
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models._columns import copy_name, place_column
 from keras_mtl.models._copies import check_copy_weights
-from keras_mtl.models.dependency import place_heads
+from keras_mtl.models._stages import add_column, copy_name
+from keras_mtl.models.dependency import add_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
@@ -111,9 +111,9 @@ def soft_sharing(
                     strength=strengths[index],
                     normalization=normalization,
                 )
-            tensor = place_column([stack], tensor, task, copy_weights, index, make)
+            tensor = add_column([stack], tensor, task, copy_weights, index, make)
         features[task] = tensor
-    return MultiTaskModel(inputs, place_heads(heads, features, depends_on), name=name)
+    return MultiTaskModel(inputs, add_heads(heads, features, depends_on), name=name)
 
 
 def _strengths(strength, count):

@@ -8,7 +8,7 @@ from keras import layers
 from keras_mtl._checks import check_boolean, check_integer, check_number
 from keras_mtl.layers import Stage
 from keras_mtl.models._arguments import check_stages, check_task_names
-from keras_mtl.models._columns import call_stage, place_head
+from keras_mtl.models._stages import add_head, call_stage
 from keras_mtl.models.multi_task_model import MultiTaskModel
 from keras_mtl.multimodal.control_vector import ControlVector
 from keras_mtl.multimodal.controlled_features import ControlledFeatures
@@ -148,7 +148,7 @@ def omninet(
         features = core.decode(task, caches, tokens, next(iter(width)))
         if what.tokens is None:
             features = features[:, 0]
-        outputs[task] = place_head(_stack(what.head), features, task)
+        outputs[task] = add_head(_stack(what.head), features, task)
     used = {key for what in tasks.values() for key in what.reads}
     given = {key: tensor for key, tensor in given.items() if key in used or key not in inputs}
     return MultiTaskModel(given, outputs, name=name)

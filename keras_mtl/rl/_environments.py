@@ -31,7 +31,7 @@ def make(environment):
     return made
 
 
-def check_model(model, environments):
+def check_policies(model, environments):
     """Raises where a task has no environment, an environment no task, or a task no loss of a policy.
 
     Returns:

@@ -75,10 +75,10 @@ def _branched_sharing(family, tasks, depths, count):
         joints.append((task, beside, depth))
     if any(depth is None for *_, depth in joints):
         return {}
-    return {"branches": branches_of(tasks, joints, count)}
+    return {"branches": tree_of(tasks, joints, count)}
 
 
-def branches_of(tasks, joints, count):
+def tree_of(tasks, joints, count):
     """The groups of tasks at each stage.
 
     Args:

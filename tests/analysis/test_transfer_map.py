@@ -33,7 +33,13 @@ def make_data(count, seed, tasks=TASKS):
 
 def small(directory=None, **options):
     tasks = ["a1", "a2", "b1"]
-    arguments = {"validation": make_data(40, 1, tasks), "tasks": tasks, "fraction": 0.5, "epochs": 1, "transfer_epochs": 1}
+    arguments = {
+        "validation": make_data(40, 1, tasks),
+        "tasks": tasks,
+        "fraction": 0.5,
+        "epochs": 1,
+        "transfer_epochs": 1,
+    }
     arguments |= {"order": 2, "beam": 2, "directory": directory, "progress": False}
     return transfer_map(builder, make_data(64, 0, tasks), **{**arguments, **options})
 

@@ -15,7 +15,7 @@ SPLIT = 1.25  # groups are tried where they are expected to help by this factor 
 _MOST_DEPTHS = 3
 
 
-def choose(problem, watched):
+def choose_candidates(problem, watched):
     """The candidates, simplest first.
 
     Args:

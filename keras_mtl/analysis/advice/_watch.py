@@ -9,7 +9,7 @@ from keras_mtl.analysis.representation_similarity import representation_similari
 from keras_mtl.callbacks.conflict_monitor import ConflictMonitor
 from keras_mtl.callbacks.task_affinity import TaskAffinity
 from keras_mtl.metrics._affinity import Affinity
-from keras_mtl.models._columns import stage_label
+from keras_mtl.models._stages import stage_label
 
 _MEASUREMENTS = 30  # of a whole training
 # The part of the training by which gradients are judged: before it heads have not settled with which sign they take a

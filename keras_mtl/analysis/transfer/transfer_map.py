@@ -13,8 +13,8 @@ from keras_mtl.analysis.grouping.grouped_model import build_groups
 from keras_mtl.analysis.representation_similarity import stages_to
 from keras_mtl.analysis.transfer.ahp import ahp, win_rates
 from keras_mtl.analysis.transfer.result import TransferMap
-from keras_mtl.models._columns import place_head
 from keras_mtl.models._copies import copy_layer, keep_state
+from keras_mtl.models._stages import add_head
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
@@ -190,7 +190,7 @@ def _readout_of(network, target, sources, features, readout):
         stack = [copy_layer(layer, tag="+".join(sources)) for layer in given]
     else:
         stack = _layers(readout(target))
-    model = MultiTaskModel(inputs, {target: place_head(stack, inputs, target)})
+    model = MultiTaskModel(inputs, {target: add_head(stack, inputs, target)})
     if readout is None and len(sources) == 1:  # features of several are wider than those the head was made for
         keep_state(given, stack)
     optimizer = type(network.optimizer).from_config(network.optimizer.get_config())
