@@ -26,11 +26,11 @@ def adashare(
     sparsity=0.05,
     sharing=0.05,
     form="paper",
-    warmup_steps=0,
-    curriculum_steps=0,
     temperature=5.0,
     decay=0.965 ** (1 / 100),
     min_temperature=0.1,
+    warmup_steps=0,
+    curriculum_steps=0,
     depends_on=None,
     name=None,
 ):
@@ -63,14 +63,16 @@ def adashare(
             Defaults to 0.05.
         form: `"paper"` or `"code"`. The two terms as published or as in the
             official code. Defaults to `"paper"`.
+        temperature: Float. Temperature of the Gumbel-softmax at the first step.
+            Defaults to 5.
+        decay: Float. The temperature is multiplied by it at each step.
+            Defaults to `0.965 ** (1 / 100)`, 0.965 over 100 steps.
+        min_temperature: Float. The temperature falls no further. Defaults to
+            0.1.
         warmup_steps: Integer. Training steps in which all tasks run all
             blocks. Defaults to 0.
         curriculum_steps: Integer. Steps by which each block's choice begins
             later than that of the block above it. Defaults to 0.
-        temperature: Float. Of the Gumbel-softmax, at first. Defaults to 5.
-        decay: Float. What it is multiplied with at each step. Defaults to
-            0.965 for 100 steps.
-        min_temperature: Float. Where it stops. Defaults to 0.1.
         depends_on: `None` or a dict from task to another task, a
             `keras_mtl.Dependency` or a list of them: what the task's head takes
             beside its own features. Defaults to `None`.

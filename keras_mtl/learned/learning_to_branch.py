@@ -22,10 +22,10 @@ def learning_to_branch(
     heads,
     *,
     num_branches=None,
-    warmup_steps=0,
     temperature=10.0,
     decay=0.999,
     min_temperature=0.5,
+    warmup_steps=0,
     copy_weights=None,
     depends_on=None,
     name=None,
@@ -46,12 +46,14 @@ def learning_to_branch(
             seeds of their own.
         heads: Dict from task name to a Keras layer or a list of layers.
         num_branches: Integer. B. Defaults to `None`: the number of tasks.
+        temperature: Float. Temperature of the Gumbel-softmax at the first step.
+            Defaults to 10.
+        decay: Float. The temperature is multiplied by it at each step.
+            Defaults to 0.999.
+        min_temperature: Float. The temperature falls no further. Defaults to
+            0.5.
         warmup_steps: Integer. Training steps in which each child takes the
             mean of all parents. Defaults to 0.
-        temperature: Float. Of the Gumbel-softmax, at first. Defaults to 10.
-        decay: Float. What the temperature is multiplied with at each step.
-            Defaults to 0.999.
-        min_temperature: Float. Where it stops. Defaults to 0.5.
         copy_weights: `None` or boolean. Whether all branches start from the
             given stages' weights, which have to be built. Defaults to `None`:
             every copy starts anew, and weights that would be lost are refused

@@ -40,7 +40,7 @@ def small(directory=None, **options):
         "epochs": 1,
         "transfer_epochs": 1,
     }
-    arguments |= {"order": 2, "beam": 2, "directory": directory, "progress": False}
+    arguments |= {"max_sources": 2, "beam": 2, "directory": directory, "progress": False}
     return transfer_map(builder, make_data(64, 0, tasks), **{**arguments, **options})
 
 
@@ -57,7 +57,7 @@ def test_every_transfer_is_there(found):
         of_target = [p for (_, t), p in transfers.affinities.items() if t == target]
         assert sum(of_target) == pytest.approx(1.0)
     assert np.isfinite(transfers.affinity().values).all()
-    assert set(transfers.plan(1, order=1).transfers) == set(transfers.tasks)
+    assert set(transfers.plan(1, max_sources=1).transfers) == set(transfers.tasks)
 
 
 def test_finished_transfers_are_used_again(found):
@@ -87,7 +87,7 @@ def test_bad_input():
     for options, words in (
         ({"tasks": ["a1"]}, "two different tasks"),
         ({"fraction": 0.0}, "`fraction`"),
-        ({"order": 0}, "`order` should be an integer"),
+        ({"max_sources": 0}, "`max_sources` should be an integer"),
         ({"order": 3, "beam": 2}, "at most `beam`"),
     ):
         with pytest.raises(ValueError, match=words):

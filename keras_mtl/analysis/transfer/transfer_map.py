@@ -25,7 +25,7 @@ def transfer_map(
     validation,
     tasks,
     fraction=0.05,
-    order=1,
+    max_sources=1,
     beam=3,
     readout=None,
     epochs=10,
@@ -54,7 +54,7 @@ def transfer_map(
         tasks: List of tasks, sources and targets alike.
         fraction: Float above 0, at most 1. The part of the training examples that
             readouts learn from. Defaults to `0.05`.
-        order: Integer. The most sources of a transfer. Defaults to `1`.
+        max_sources: Integer. The most sources of a transfer. Defaults to `1`.
         beam: Integer. How many sources of a target are combined. Defaults to
             `3`.
         readout: Function from a target to a Keras layer or list of layers, on
@@ -87,7 +87,7 @@ def transfer_map(
     """
     check_boolean(progress, "progress")
     tasks = list(tasks)
-    _check(tasks, fraction, order, beam)
+    _check(tasks, fraction, max_sources, beam)
     (x, y), (val_x, val_y) = data, validation
     keras.utils.set_random_seed(seed)
     sources = build_groups([[task] for task in tasks], builder)
@@ -127,13 +127,13 @@ def transfer_map(
     with store, run_bar("transfers", len(singles), progress) as begin:
         transfer(singles, begin)
         begin()
-    if order > 1:
+    if max_sources > 1:
         first = _affinities(losses, tasks)
         combined = []
         for target in tasks:
             alone = {source: first[(source,), target] for source in tasks}
             best = sorted(tasks, key=alone.__getitem__, reverse=True)[:beam]
-            for count in range(2, order + 1):
+            for count in range(2, max_sources + 1):
                 combined += [(tuple(sorted(c, key=tasks.index)), target) for c in itertools.combinations(best, count)]
         with run_bar("transfers of several", len(combined), progress) as begin:
             transfer(combined, begin)
@@ -152,16 +152,16 @@ def _layers(made):
     return list(made) if isinstance(made, (list, tuple)) else [made]
 
 
-def _check(tasks, fraction, order, beam):
+def _check(tasks, fraction, max_sources, beam):
     if len(tasks) < 2 or len(set(tasks)) != len(tasks):
         raise ValueError(f"`tasks` should be two different tasks or more. Received: tasks={tasks}")
     if not 0 < fraction <= 1:
         raise ValueError(f"`fraction` should be above 0 and at most 1. Received: fraction={fraction!r}")
-    order = check_integer(order, "order", least=1)
-    if order > min(beam, len(tasks)):
+    max_sources = check_integer(max_sources, "max_sources", least=1)
+    if max_sources > min(beam, len(tasks)):
         raise ValueError(
-            f"`order` should be at most `beam` and the number of tasks. Received: order={order!r}, beam={beam!r}, "
-            f"{len(tasks)} tasks"
+            "`max_sources` should be at most `beam` and the number of tasks. "
+            f"Received: max_sources={max_sources!r}, beam={beam!r}, {len(tasks)} tasks"
         )
 
 
