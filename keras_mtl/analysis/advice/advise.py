@@ -8,10 +8,12 @@ from typing import Any
 
 import keras
 
-from keras_mtl.analysis.advice.advice import Advice
-from keras_mtl.analysis.advice.candidates import ALL, ALONE, choose
-from keras_mtl.analysis.advice.decide import decide, outcome_of, verdict
-from keras_mtl.analysis.advice.halving import (
+from keras_mtl._checks import check_boolean, check_integer, check_number
+from keras_mtl.analysis._progress import run_bar
+from keras_mtl.analysis._store import RunStore
+from keras_mtl.analysis.advice._candidates import ALL, ALONE, choose
+from keras_mtl.analysis.advice._decide import decide, outcome_of, verdict
+from keras_mtl.analysis.advice._halving import (
     Rung,
     halve,
     make_plan,
@@ -19,13 +21,11 @@ from keras_mtl.analysis.advice.halving import (
     rungs_of,
     standings_of,
 )
-from keras_mtl.analysis.advice.look import look
-from keras_mtl.analysis.advice.problem import Candidate, Problem, fit_width
-from keras_mtl.analysis.advice.trials import FINAL_SEED, OutOfTimeError, Trials
-from keras_mtl.analysis.advice.watch import Watch, WatchColumns, Watched
-from keras_mtl.analysis.progress import run_bar
-from keras_mtl.analysis.store import RunStore
-from keras_mtl.numbers import check_boolean, check_integer, check_number
+from keras_mtl.analysis.advice._look import look
+from keras_mtl.analysis.advice._problem import Candidate, Problem, fit_width
+from keras_mtl.analysis.advice._trials import FINAL_SEED, OutOfTimeError, Trials
+from keras_mtl.analysis.advice._watch import Watch, WatchColumns, Watched
+from keras_mtl.analysis.advice.advice import Advice
 
 _SEARCHED, _TESTED = 1.0, 1.08  # parts of the given time after which no search and no test goes on
 

@@ -11,8 +11,8 @@ import pytest
 from keras import layers
 
 import keras_mtl
-from keras_mtl.analysis.advice import candidates
-from keras_mtl.analysis.advice.trials import FINAL_SEED, Trials
+from keras_mtl.analysis.advice import _candidates as candidates
+from keras_mtl.analysis.advice._trials import FINAL_SEED, Trials
 
 
 def make_data():
