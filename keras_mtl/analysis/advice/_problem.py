@@ -17,6 +17,7 @@ from keras_mtl.models._fresh import fresh_inputs, fresh_layer, fresh_metrics
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 _HELD_OUT = 0.2  # the part of the training examples that validates, where no others are given
+_SEEDS = 200_003  # global seeds of a call lie within so many: those of the search and of the last trainings
 _WIDTHS = ("units", "filters")
 
 
@@ -67,7 +68,20 @@ class Problem:
     """
 
     def __init__(
-        self, inputs, stages, heads, *, train, validation, test, compile, metrics, directions, batch_size, standardize
+        self,
+        inputs,
+        stages,
+        heads,
+        *,
+        train,
+        validation,
+        test,
+        compile,
+        metrics,
+        directions,
+        batch_size,
+        standardize,
+        seed=0,
     ):
         self.inputs = check_inputs(inputs)
         self.stages, self.heads = check_stages(stages), check_heads(heads)
@@ -78,14 +92,14 @@ class Problem:
             )
         if not self.stages:
             raise ValueError("`stages` should have at least one stage, or there is nothing to share. Received: none")
-        self.batch_size, self.directions = batch_size, directions
+        self.batch_size, self.directions, self.seed = batch_size, directions, seed
         self.compile_options = _check_compile(compile)
         self.metrics = self._check_metrics(metrics)
         self.all_training = self._check_data(train, "train")
         self.test = self._check_data(test, "test")
         self.held_out = validation is None
         if self.held_out:
-            self.train, self.validation = _split(self.all_training)
+            self.train, self.validation = _split(self.all_training, seed)
         else:
             self.train, self.validation = self.all_training, self._check_data(validation, "validation")
         self._check_labels()
@@ -104,6 +118,10 @@ class Problem:
     def parameters(self):
         """Trainable parameters of the fully shared model."""
         return parameters_of(self._base)
+
+    def global_seed(self, seed):
+        """Keras' global seed of a training that counts its seeds from 0."""
+        return _SEEDS * self.seed + seed
 
     def missing_of(self, task):
         """What marks a missing label of a task, or `None`."""
@@ -339,8 +357,8 @@ def size_of(data):
     return len(next(iter(data[1].values())))
 
 
-def _split(data):
-    order = np.random.default_rng(0).permutation(size_of(data))
+def _split(data, seed):
+    order = np.random.default_rng(seed).permutation(size_of(data))
     count = max(1, round(_HELD_OUT * len(order)))
     return take(data, np.sort(order[count:])), take(data, np.sort(order[:count]))
 

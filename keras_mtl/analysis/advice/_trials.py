@@ -177,7 +177,7 @@ class Trials:
         Returns:
             A compiled `MultiTaskModel`.
         """
-        model = seeded(seed, lambda: self._problem.build(candidate))
+        model = self._seeded(seed, lambda: self._problem.build(candidate))
         state = self._states.get((candidate.name, seed))
         if state is not None:
             _set_state(model, state)
@@ -202,16 +202,20 @@ class Trials:
         content.pop("candidate")
         self._store.save(key, f"{trial.candidate.name}-seed{trial.seed}-{trial.epochs}epochs", content, network=model)
 
+    def _seeded(self, seed, build):
+        keras.utils.set_random_seed(self._problem.global_seed(seed))
+        return build()
+
     def _model(self, candidate, seed, before):
         """A model of a candidate as an earlier part of its training left it, and that part if there is one."""
-        model = seeded(seed, lambda: self._traced.exchange(self._problem.build(candidate)))
+        model = self._seeded(seed, lambda: self._traced.exchange(self._problem.build(candidate)))
         if before is None:
             return model, None
         state = self._states.get((candidate.name, seed))
         if state is not None:
             _set_state(model, state)
         elif self._load(model, candidate, seed, before.epochs, "search") is None:
-            return seeded(seed, lambda: self._problem.build(candidate)), None  # its weights are gone
+            return self._seeded(seed, lambda: self._problem.build(candidate)), None  # its weights are gone
         return model, before
 
     def _load(self, model, candidate, seed, epochs, part):
@@ -229,7 +233,7 @@ class Trials:
             arguments.update(validation_data=validation, validation_batch_size=_at_once(validation))
         failed, history = "", {}
         # The order of a part's data is its own, so that what goes on after a kill is what would have been.
-        keras.utils.set_random_seed(seed + 1_000_003 * first)
+        keras.utils.set_random_seed(self._problem.global_seed(seed) + 1_000_003 * first)
         try:
             history = model.fit(
                 **arguments,
@@ -296,12 +300,6 @@ class _Clock(keras.callbacks.Callback):
         self.later = float(np.median(self._all[1:])) if len(self._all) > 1 else None
         if self._check is not None:
             self._check(self.first, self.later)
-
-
-def seeded(seed, build):
-    """What a function returns after the global seed is set."""
-    keras.utils.set_random_seed(seed)
-    return build()
 
 
 def _check(run):

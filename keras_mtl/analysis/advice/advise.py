@@ -46,6 +46,7 @@ def advise(
     batch_size: int = 32,
     parameters: int | None = None,
     standardize: bool = False,
+    seed: int = 0,
     directions: Mapping[str, str] | None = None,
     directory: str | PathLike | None = None,
     progress: bool = True,
@@ -88,6 +89,8 @@ def advise(
             mean 0 and standard deviation 1, by the training examples. The
             model predicts and metrics count in these units;
             `Advice.scales` has what was done. Defaults to `False`.
+        seed: Integer. Which training examples validate where they are split off,
+            initial weights and the order of the data. Defaults to `0`.
         directions: Dict from metric to `"max"` or `"min"`, for metrics whose
             name does not tell.
         directory: Path of a folder that keeps every training, so that a call
@@ -136,6 +139,7 @@ def advise(
         "directions": directions,
         "batch_size": batch_size,
         "standardize": check_boolean(standardize, "standardize"),
+        "seed": check_integer(seed, "seed", 0),
     }
     problem = Problem(inputs, stages, heads, **given, **options)
     kept = {"inputs": _shapes(inputs), "stages": problem.stages, "heads": problem.heads, "parameters": parameters}
@@ -217,7 +221,7 @@ def _advise(problem, trials, seconds, epochs, seeds, parameters, progress, begun
         left_out=left_out,
         plan=str(plan),
         epochs=epochs,
-        seed=seed if finals[0] else 0,
+        seed=problem.global_seed(seed),
         seconds=time.perf_counter() - begun,
         model=model,
     )
