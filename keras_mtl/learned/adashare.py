@@ -73,9 +73,8 @@ def adashare(
             blocks. Defaults to 0.
         curriculum_steps: Integer. Steps by which each block's choice begins
             later than that of the block above it. Defaults to 0.
-        depends_on: `None` or a dict from task to another task, a
-            `keras_mtl.Dependency` or a list of them: what the task's head takes
-            beside its own features. Defaults to `None`.
+        depends_on: `None` or a dict from task to what its head takes of other
+            tasks: see `keras_mtl.Dependency`. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:

@@ -4,7 +4,7 @@ import functools
 
 import keras
 
-from keras_mtl._checks import check_integer, check_number
+from keras_mtl._checks import as_list, check_integer, check_number
 from keras_mtl.layers import ExpertMixture, Gate
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models._copies import check_copy_weights, copy_stack, keep_state
@@ -63,7 +63,7 @@ def add_gate(make_gate, tensor, count, owner, gate=None, label="gate"):
         The gate's output.
     """
     if gate is not None:
-        given = gate if isinstance(gate, (list, tuple)) else [gate]
+        given = as_list(gate)
         before = copy_stack(given, f"{owner}/{label}", "`gate`")
     else:
         given = before = _flattening(tensor)
@@ -103,37 +103,31 @@ def gated(make_gate, tensor, experts, owner, gate=None, suffix=""):
 
 def extraction(
     inputs,
-    tensor,
-    levels,
+    stages,
     heads,
-    shared,
-    own,
+    levels,
+    *,
+    shared_experts,
+    task_experts,
+    shared_depth,
     make_gate,
-    gate=None,
-    copy_weights=False,
-    first_index=0,
-    depends_on=None,
-    name=None,
+    gate,
+    copy_weights,
+    depends_on,
+    name,
 ):
-    """Builds levels of shared and task experts, each with its gates.
+    """Builds levels of shared and task experts, each with its gates: one level is `cgc`, several are `ple`.
 
-    Args:
-        inputs: Keras tensor, or a structure of them.
-        tensor: What the experts of the first level take.
-        levels: List; for each level the stacks of one expert.
-        heads: Dict from task to stack.
-        shared: Integer. Shared experts of each level.
-        own: Integer or dict from task to integer. Task experts of each level.
-        make_gate: Function from the number of experts to the gate's layer.
-        gate: As `add_gate` takes it.
-        copy_weights: Boolean. Whether experts start from the given weights.
-        first_index: Integer. Place of the experts' first stage in the trunk.
-        depends_on: As every builder takes it.
-        name: String. Name of the model.
+    `levels` is a function from the stacks of the stages above `shared_depth`
+    to a list with the stacks of one expert for each level, `make_gate` one from
+    the number of experts to the gate's layer. The other arguments are those of
+    `ple`.
 
     Returns:
         A `MultiTaskModel`.
     """
+    tensor, stacks, heads, copy_weights = expert_stages(inputs, stages, heads, shared_depth, copy_weights)
+    levels, shared, own = levels(stacks), shared_experts, task_experts
     own = own if isinstance(own, dict) else dict.fromkeys(heads, own)
     if set(own) != set(heads):
         raise ValueError(f"The keys of `task_experts` should be the tasks {list(heads)}. Received: {list(own)}")
@@ -142,7 +136,7 @@ def extraction(
     for task, count in own.items():
         if count + shared == 0:
             raise ValueError(f"Task '{task}' should have at least one expert. Received: no shared and no task experts")
-    paths, common, index = dict.fromkeys(heads, tensor), tensor, first_index
+    paths, common, index = dict.fromkeys(heads, tensor), tensor, shared_depth
     for level, stacks in enumerate(levels):
         suffix = f"_{level + 1}" if len(levels) > 1 else ""
         for_all = add_experts(stacks, common, "shared", shared, copy_weights, index)

@@ -5,7 +5,7 @@ import dataclasses
 import keras
 from keras import ops
 
-from keras_mtl._checks import check_boolean
+from keras_mtl._checks import as_list, check_boolean
 from keras_mtl.layers import Join, Stage
 from keras_mtl.models._arguments import as_stack
 from keras_mtl.models._copies import copy_stack, keep_state
@@ -16,8 +16,9 @@ from keras_mtl.models._stages import add_head, add_unit, call_stage
 class Dependency:
     """What a task's head takes from another task, beside its own features.
 
-    Builders take it in `depends_on={task: Dependency(other)}`; the name of the
-    other task alone stands for `Dependency(other)`.
+    Builders take it in `depends_on={task: Dependency(other)}`, or a list of
+    them for a task; the name of the other task alone stands for
+    `Dependency(other)`. The head takes it beside its own features.
 
     Args:
         task: String. The other task.
@@ -105,7 +106,7 @@ def check_dependencies(depends_on, tasks):
     for task, given in depends_on.items():
         if task not in tasks:
             raise ValueError(f"The keys of `depends_on` should be tasks: {list(tasks)}. Received: {task!r}")
-        given = list(given) if isinstance(given, (list, tuple)) else [given]
+        given = as_list(given)
         found[task] = [Dependency(one) if isinstance(one, str) else one for one in given]
         names = [getattr(one, "task", None) for one in found[task]]
         if not all(isinstance(one, Dependency) for one in found[task]) or not set(names) <= {*tasks} - {task}:

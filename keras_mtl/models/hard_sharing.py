@@ -29,9 +29,8 @@ def hard_sharing(inputs, stages, heads, *, shared_depth=None, copy_weights=None,
             the given stages' weights, as pretrained columns do; the stages must
             be built. Defaults to `None`: every copy starts anew, and weights
             that would be lost are refused (see the guide, "What copies keep").
-        depends_on: `None` or a dict from task to another task, a
-            `keras_mtl.Dependency` or a list of them: what the task's head takes
-            beside its own features. Defaults to `None`.
+        depends_on: `None` or a dict from task to what its head takes of other
+            tasks: see `keras_mtl.Dependency`. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:

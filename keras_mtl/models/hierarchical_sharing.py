@@ -25,9 +25,8 @@ def hierarchical_sharing(inputs, stages, heads, *, depths, depends_on=None, name
         depths: Dict from task to an integer from 1 to `len(stages)`: after how
             many stages its head stands. Tasks that are left out stand after
             the last one.
-        depends_on: `None` or a dict from task to another task, a
-            `keras_mtl.Dependency` or a list of them: what the task's head takes
-            beside its own features. Defaults to `None`.
+        depends_on: `None` or a dict from task to what its head takes of other
+            tasks: see `keras_mtl.Dependency`. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:

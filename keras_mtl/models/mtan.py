@@ -45,9 +45,8 @@ def mtan(inputs, stages, heads, *, hidden=None, batch_normalization=True, task_s
         task_stage: `None`, a Keras layer or a list of layers in the place of
             `C`, batch normalization and relu; every task and stage gets its
             own copies. Defaults to `None`.
-        depends_on: `None` or a dict from task to another task, a
-            `keras_mtl.Dependency` or a list of them: what the task's head takes
-            beside its own features. Defaults to `None`.
+        depends_on: `None` or a dict from task to what its head takes of other
+            tasks: see `keras_mtl.Dependency`. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:

@@ -5,7 +5,7 @@ import dataclasses
 import keras
 from keras import layers
 
-from keras_mtl._checks import check_boolean, check_integer, check_number
+from keras_mtl._checks import as_list, check_boolean, check_integer, check_number
 from keras_mtl.layers import Stage
 from keras_mtl.models._arguments import check_stages, check_task_names
 from keras_mtl.models._stages import add_head, call_stage
@@ -128,7 +128,7 @@ def omninet(
         check_number(dropout, "dropout", least=0, below=1),
         spatial,
     )
-    placed = {key: Stage(_stack(layer), scope="shared", name=f"shared_{key}") for key, layer in peripherals.items()}
+    placed = {key: Stage(as_list(layer), scope="shared", name=f"shared_{key}") for key, layer in peripherals.items()}
     given, outputs, encoded, width = dict(inputs), {}, {}, {}
     for task, what in tasks.items():
         caches = []
@@ -148,7 +148,7 @@ def omninet(
         features = core.decode(task, caches, tokens, next(iter(width)))
         if what.tokens is None:
             features = features[:, 0]
-        outputs[task] = add_head(_stack(what.head), features, task)
+        outputs[task] = add_head(as_list(what.head), features, task)
     used = {key for what in tasks.values() for key in what.reads}
     given = {key: tensor for key, tensor in given.items() if key in used or key not in inputs}
     return MultiTaskModel(given, outputs, name=name)
@@ -233,10 +233,6 @@ def decode(model, task, x, batch_size=None):
         told = single.predict({**given, key: tokens}, batch_size=batch_size, verbose=0)
         tokens[:, place] = told[:, place].argmax(-1)
     return tokens
-
-
-def _stack(layer):
-    return list(layer) if isinstance(layer, (list, tuple)) else [layer]
 
 
 def _check(inputs, peripherals, tasks):

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mtl._checks import check_boolean, check_integer
+from keras_mtl._checks import as_list, check_boolean, check_integer
 from keras_mtl.analysis._progress import run_bar
 from keras_mtl.analysis._store import RunStore
 from keras_mtl.analysis.grouping.grouped_model import build_groups
@@ -102,7 +102,7 @@ def transfer_map(
         encoder = keras.Model(network.input, stages_to(network, task)[-1].output)
         features[task] = encoder.predict(few_x, batch_size=256, verbose=0)
         val_features[task] = encoder.predict(val_x, batch_size=256, verbose=0)
-    stacks = {task: None if readout is None else _layers(readout(task)) for task in tasks}
+    stacks = {task: None if readout is None else as_list(readout(task)) for task in tasks}
     settings = {"few": few, "labels": (y, val_x, val_y), "epochs": transfer_epochs, "batch_size": batch_size}
     store = RunStore(directory, seed=seed, **settings)
     known = {task: _known_by(store, sources.network_of(task), features[task], stacks[task]) for task in tasks}
@@ -148,10 +148,6 @@ def _known_by(store, network, features, stack):
     return store.digest(network=network, features=features, readout=stack) if store.keeps else None
 
 
-def _layers(made):
-    return list(made) if isinstance(made, (list, tuple)) else [made]
-
-
 def _check(tasks, fraction, max_sources, beam):
     if len(tasks) < 2 or len(set(tasks)) != len(tasks):
         raise ValueError(f"`tasks` should be two different tasks or more. Received: tasks={tasks}")
@@ -189,7 +185,7 @@ def _readout_of(network, target, sources, features, readout):
         given = network.get_layer(target).stack
         stack = [copy_layer(layer, tag="+".join(sources)) for layer in given]
     else:
-        stack = _layers(readout(target))
+        stack = as_list(readout(target))
     model = MultiTaskModel(inputs, {target: add_head(stack, inputs, target)})
     if readout is None and len(sources) == 1:  # features of several are wider than those the head was made for
         keep_state(given, stack)
