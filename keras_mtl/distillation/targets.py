@@ -4,7 +4,7 @@ from keras import losses as keras_losses
 from keras import ops
 
 from keras_mtl._checks import check_boolean
-from keras_mtl.layers._softmax import softmax
+from keras_mtl.layers.gate import softmax
 from keras_mtl.losses.names import FunctionLoss, is_elementwise
 
 _CATEGORICAL = (keras_losses.CategoricalCrossentropy, keras_losses.SparseCategoricalCrossentropy)

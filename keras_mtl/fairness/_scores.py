@@ -4,7 +4,7 @@ import numpy as np
 from keras import ops
 
 from keras_mtl._checks import check_integer
-from keras_mtl.layers._softmax import softmax
+from keras_mtl.layers.gate import softmax
 from keras_mtl.losses.names import loss_kind
 
 AMONG = (None, "positives", "negatives")

@@ -3,7 +3,7 @@
 import keras
 from keras import layers, ops
 
-from keras_mtl.multimodal._sinusoids import sinusoids
+from keras_mtl.multimodal.temporal_encoder import sinusoids
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")

@@ -1,9 +1,9 @@
 """What was seen over time, as a cache."""
 
 import keras
+import numpy as np
 from keras import layers, ops
 
-from keras_mtl.multimodal._sinusoids import sinusoids
 from keras_mtl.multimodal.cache_attention import CacheAttention
 from keras_mtl.multimodal.feed_forward import FeedForward
 
@@ -75,3 +75,20 @@ class TemporalEncoder(layers.Layer):
     def get_config(self):
         config = {"blocks": self.blocks, "num_heads": self.num_heads, "hidden": self.hidden, "dropout": self.dropout}
         return {**super().get_config(), **config}
+
+
+def sinusoids(x):
+    """Sines and cosines of the places along the second axis, from 1.
+
+    Args:
+        x: Tensor of shape `(batch, t, features)`, to which they can be added.
+
+    Returns:
+        Tensor of shape `(1, t, features)`.
+    """
+    half = (x.shape[-1] + 1) // 2
+    rates = np.exp(-np.log(1e4) * np.arange(half) / half).astype("float32")
+    places = ops.cast(ops.arange(ops.shape(x)[1]), "float32") + 1.0
+    angles = places[:, None] * rates[None, :]
+    waves = ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=-1)[:, : x.shape[-1]]
+    return ops.cast(waves[None], x.dtype)
