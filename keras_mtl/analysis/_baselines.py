@@ -1,4 +1,4 @@
-"""Single-task models to compare with."""
+"""Single-task models: the baselines of a comparison."""
 
 from keras_mtl.analysis._new_models import networks_of
 from keras_mtl.analysis.grouping.grouped_model import GroupedModel

@@ -1,4 +1,4 @@
-"""One honest comparison: candidates against single-task models, over seeds."""
+"""Comparison of candidates with single-task models, over seeds."""
 
 import numbers
 

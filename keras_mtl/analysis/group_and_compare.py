@@ -1,4 +1,4 @@
-"""From tasks to groups to trained models to a report, in one call."""
+"""Affinities, groups, training and report in one call."""
 
 import math
 from typing import NamedTuple

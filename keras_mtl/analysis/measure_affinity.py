@@ -1,4 +1,4 @@
-"""Affinities in one call: one ordinary training run, watched."""
+"""Measuring affinities between tasks in one training run."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""The report of a comparison: who gained, by how much, and at what cost."""
+"""The report of a comparison: gains over single-task models and costs."""
 
 import json
 

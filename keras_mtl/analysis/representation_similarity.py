@@ -1,4 +1,4 @@
-"""How alike the features are that tasks learn by themselves."""
+"""Similarity of the features that single-task models learn."""
 
 import keras
 import numpy as np

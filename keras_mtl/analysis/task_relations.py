@@ -1,4 +1,4 @@
-"""What labels alone say about tasks, before any training."""
+"""Relations between tasks that labels alone show, before any training."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What a step for one task does to the others' losses."""
+"""Look ahead: the effect of a step for one task on the losses of the others."""
 
 from typing import NamedTuple
 

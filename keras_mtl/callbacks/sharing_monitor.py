@@ -1,4 +1,4 @@
-"""What gates and units do, epoch by epoch, in the logs."""
+"""Gates and units, logged every epoch."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Whether a model and the data of a mixture fit."""
+"""Checks that a model fits the data of a mixture."""
 
 import keras
 

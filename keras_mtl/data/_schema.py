@@ -1,4 +1,4 @@
-"""How batches of several data sets become one batch for the model."""
+"""The schema of a mixture: names, shapes and rows of its batches."""
 
 import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""Tasks released one after the other."""
+"""Curricula over tasks."""
 
 import numpy as np
 

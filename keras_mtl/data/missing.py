@@ -1,4 +1,4 @@
-"""A look at which labels are missing, before anything is trained."""
+"""Counting missing labels before training."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What samplers can read: sizes, counts, and how training goes."""
+"""Statistics for samplers: sizes, counts and logs of training."""
 
 import collections
 

@@ -1,4 +1,4 @@
-"""The teachers of a student: who teaches which task, and what they say on a batch."""
+"""The teachers of a student."""
 
 import keras
 from keras import ops

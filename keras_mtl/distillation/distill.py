@@ -1,4 +1,4 @@
-"""From teachers to one student."""
+"""Building a student from its teachers."""
 
 import numbers
 

@@ -1,4 +1,4 @@
-"""Soft targets: what teachers say, at a temperature, and how the student is compared with it."""
+"""Soft targets: outputs at a temperature, and the loss on them."""
 
 from keras import losses as keras_losses
 from keras import ops

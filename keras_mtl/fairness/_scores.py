@@ -1,4 +1,4 @@
-"""What fairness reads from a batch: scores, which of them count, and groups."""
+"""Reading scores and groups from a batch."""
 
 import numpy as np
 from keras import ops

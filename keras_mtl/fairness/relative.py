@@ -1,4 +1,4 @@
-"""Fairness and error of several tasks in one number each, against single-task models."""
+"""Average fairness and error of several tasks, relative to single-task models."""
 
 
 def average_relative_gap(gaps, single_task):

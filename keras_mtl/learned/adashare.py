@@ -42,9 +42,9 @@ def adashare(
     `x_k = v_lk1 (x_k + f_l(x_k)) + v_lk2 x_k`
 
     All tasks that run a block share its weights. Other stages are always run.
-    What the logits add to the loss is told by `keras_mtl.learned.PolicyStage`.
-    `fit` trains weights and logits together; `fit_policy` trains them by turns
-    on data of their own, as the paper does. `policy_of` and `sample_policies`
+    `keras_mtl.learned.PolicyStage` has the terms that the logits add to the loss.
+    `fit` trains weights and logits together; `fit_policy` trains them in
+    alternation on data of their own, as the paper does. `policy_of` and `sample_policies`
     read what was found, and `policy=` builds the network that it stands for,
     to be trained anew.
 

@@ -1,4 +1,4 @@
-"""A tree of sharing grown from the top by which examples tasks find difficult."""
+"""A tree of branches, grown from the top by the examples that tasks find difficult."""
 
 import keras
 import numpy as np
@@ -99,7 +99,7 @@ def branch_by_affinity(
       Classification", CVPR 2017.
 
     Deviations: L_s is a mean over branches, not over groups, since groups of
-    one branch are of one mind by themselves. An example is difficult where its
+    one branch agree with themselves. An example is difficult where its
     error is at least the task's mean.
     """
     check_inputs(inputs)

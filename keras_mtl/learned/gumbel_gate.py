@@ -1,4 +1,4 @@
-"""A gate that draws one of several options, and learns which."""
+"""A gate that draws one of several options by a Gumbel-softmax."""
 
 import keras
 from keras import layers, ops

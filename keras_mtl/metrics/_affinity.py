@@ -147,7 +147,7 @@ class Affinity:
 
         Args:
             path: Path of a PNG, PDF or SVG file.
-            groups: Integer. Number of groups to tell apart by color.
+            groups: Integer. Number of groups, each in a color of its own.
 
         Raises:
             ValueError: If the affinities are not symmetric.

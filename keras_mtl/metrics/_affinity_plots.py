@@ -45,7 +45,7 @@ def plot_dendrogram(affinity, path, groups=None):
     Args:
         affinity: Symmetric `keras_mtl.analysis.Affinity`.
         path: Path of the picture.
-        groups: Integer. Number of groups to tell apart by color.
+        groups: Integer. Number of groups, each in a color of its own.
     """
     from scipy.cluster.hierarchy import dendrogram
 

@@ -1,4 +1,4 @@
-"""How gates use their experts."""
+"""Utilization of experts by gates."""
 
 import numpy as np
 

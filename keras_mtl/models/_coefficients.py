@@ -1,4 +1,4 @@
-"""Reading what mixes the tasks' features, and what ties their weights.
+"""Reading sharing coefficients, and the distances of tied weights.
 
 A layer that mixes has `coefficients(output=None)`: an array, or `None` where it
 needs what it returned for examples, and `by_source`, which makes one number of them

@@ -1,4 +1,4 @@
-"""Placing stages and heads: shared ones as they are, columns as fresh copies."""
+"""Calling stages and heads: shared ones as they are, columns as fresh copies."""
 
 import keras
 

@@ -90,7 +90,7 @@ def sluice(
     Deviations: the official code starts `alpha` either all equal or, with two
     subspaces, with 0.95 in places that depend on the order of its rows; here a
     subspace starts with `self_weight` on itself, as in cross-stitch networks.
-    Private and shared subspaces are not told apart: `alpha` learns it. The
+    Private and shared subspaces are not distinguished: `alpha` learns it. The
     last stage is stitched too.
     """
     check_boolean(layer_stitch, "layer_stitch")

@@ -1,4 +1,4 @@
-"""Attention over a cache, whose logits another attention may gate."""
+"""Attention over a cache, optionally gated by another attention."""
 
 import keras
 from keras import layers, ops

@@ -1,4 +1,4 @@
-"""What a decoder starts from: what is to be done, and the tokens so far."""
+"""The input of a decoder: a control vector and the tokens so far."""
 
 import keras
 from keras import layers, ops

@@ -1,4 +1,4 @@
-"""Tokens that look at places, when they look at their time."""
+"""Attention of tokens over spatial caches, gated by temporal attention."""
 
 import keras
 from keras import layers, ops

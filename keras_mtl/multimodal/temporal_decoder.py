@@ -1,4 +1,4 @@
-"""Tokens that look at each other and back over time."""
+"""Attention of tokens over each other and over temporal caches."""
 
 import keras
 from keras import layers, ops

@@ -1,4 +1,4 @@
-"""What was seen over time, as a cache."""
+"""The temporal cache: features encoded over time."""
 
 import keras
 import numpy as np

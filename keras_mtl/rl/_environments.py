@@ -1,4 +1,4 @@
-"""Environments: made, checked against the model, and stepped side by side."""
+"""Making, checking and stepping environments in parallel."""
 
 import keras
 import numpy as np

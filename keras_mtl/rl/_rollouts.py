@@ -1,4 +1,4 @@
-"""What the policies did in their environments, as batches to learn from."""
+"""Rollouts of policies, as batches to train on."""
 
 import keras
 import numpy as np

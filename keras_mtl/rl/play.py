@@ -1,4 +1,4 @@
-"""Policies at work: their returns, and pictures of them."""
+"""Evaluating and recording policies."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""What `compile` was asked: its options, checked and keyed by task."""
+"""The options of `compile`, checked and keyed by task."""
 
 import numbers
 

@@ -1,4 +1,4 @@
-"""How long a search will take, said before it starts."""
+"""Estimates of how long a search takes, before it starts."""
 
 import dataclasses
 import math

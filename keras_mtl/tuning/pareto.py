@@ -1,4 +1,4 @@
-"""All trade-offs that a search has found, so that another than the objective's can be chosen."""
+"""The Pareto front of the trials of a search."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""How much to share: the search space of architectures."""
+"""The search space of architectures: what to share, and how much."""
 
 import dataclasses
 

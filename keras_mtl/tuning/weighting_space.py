@@ -1,4 +1,4 @@
-"""How tasks are weighed: the search space of weightings."""
+"""The search space of weightings."""
 
 from keras_mtl import weighting as weightings
 from keras_mtl.models._arguments import check_task_names

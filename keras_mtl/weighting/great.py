@@ -1,4 +1,4 @@
-"""GREAT: task gradients that an adversary cannot tell apart."""
+"""GREAT: gradient adversarial training."""
 
 import keras
 from keras import layers, ops

@@ -1,4 +1,4 @@
-"""Weightings one after the other."""
+"""Composition of weightings."""
 
 import keras
 from keras import ops

@@ -1,4 +1,4 @@
-"""Which ways of sharing are worth a trial, each for a reason that was seen."""
+"""The candidates of `advise`: ways of sharing that are worth a trial, each for a stated reason."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""What `advise` was given: checked, split, and ready to be trained in any way of sharing."""
+"""The problem that `advise` is given: arguments checked, data split, models built."""
 
 import copy
 import dataclasses

@@ -1,4 +1,4 @@
-"""Trainings of candidates, each of which goes on from where it was, in this process or an earlier one."""
+"""Training runs of candidates, each of which continues where it stopped, in this process or an earlier one."""
 
 import dataclasses
 import math

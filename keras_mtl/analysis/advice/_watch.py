@@ -1,4 +1,4 @@
-"""One ordinary training, watched: whose update it is, which gradients agree, which task helps which."""
+"""One ordinary training run, monitored: update sizes, conflicts of gradients, affinities."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The answer: a table, a page, code to paste and the trained model."""
+"""The result of `advise`: a table, a page, code to paste and the trained model."""
 
 import dataclasses
 import json

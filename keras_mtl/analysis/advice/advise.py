@@ -1,4 +1,4 @@
-"""Data and heads in, an answer out: share or not, how much, with which weighting, and what it wins."""
+"""`advise`: share or not, how much, with which weighting, and what it gains."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""The logs of several networks as those of one."""
+"""Merging the logs of several networks."""
 
 
 def merge_histories(histories, grouping, weights):

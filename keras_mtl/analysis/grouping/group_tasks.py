@@ -1,4 +1,4 @@
-"""One call: scores and a budget in, groups of tasks out."""
+"""Choosing groups of tasks from scores, within a budget."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The networks of a grouping, behind one `fit` and `predict`."""
+"""The networks of a grouping, trained and evaluated as one model."""
 
 import pathlib
 

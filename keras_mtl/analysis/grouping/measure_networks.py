@@ -1,4 +1,4 @@
-"""Networks of few tasks, trained to know what they give: for grouping by losses."""
+"""Training networks of few tasks, to know how well groups do."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""A picture of what a budget buys."""
+"""A plot of the objective against the budget."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What transfers gave, and plans made from it."""
+"""A transfer map: the measured transfers between tasks."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The result: which tasks to learn from data, and from which the others are transferred."""
+"""A transfer policy: which tasks to learn from data, and from which the others are transferred."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What samplers have in common that read how training goes."""
+"""The base of samplers that read the logs of training."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Softmax of how far tasks are from their targets."""
+"""A5C: a softmax of how far tasks are from their targets."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What a sampler is."""
+"""The base class of samplers."""
 
 
 class Sampler:

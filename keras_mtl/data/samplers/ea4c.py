@@ -1,4 +1,4 @@
-"""A policy that learns which task to train."""
+"""EA4C: a policy that learns which task to train."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""By what is left of the losses."""
+"""Sampling by the ratio of the loss to its first value."""
 
 import numpy as np
 
