@@ -93,7 +93,7 @@ class PlacedGraph(StageGraph):
         return (owner,) if owner in self.model.tasks else self.model.sharing.feeds(stage) or tuple(self.model.tasks)
 
     def _place(self):
-        depth = {name: 0 for name in self.inputs}
+        depth = dict.fromkeys(self.inputs, 0)
         for stage in self.stages:  # in the order in which data passes them
             # What a shared stage takes from a later one, or from itself in another call, goes back.
             before = [depth[s] for s, target, _ in self.arrows if target == stage.name and s in depth]

@@ -92,7 +92,9 @@ def _draw_lane(axes, graph, lane, top, bottom, colors, shaded):
 
     wide, _ = graph.size
     if shaded:
-        axes.add_patch(Rectangle((-0.45 * STEP, bottom), wide + 0.25 * STEP, top - bottom, color="0.955", zorder=0, linewidth=0))
+        band = Rectangle((-0.45 * STEP, bottom), wide + 0.25 * STEP, top - bottom, color="0.955")
+        band.set(zorder=0, linewidth=0)
+        axes.add_patch(band)
     middle, shown = (top + bottom) / 2, [task for task in lane if task in colors]
     text = "shared by all" if lane == tuple(graph.model.tasks) and len(lane) > 1 else " + ".join(lane)
     text = text if len(text) <= 22 else f"{len(lane)} tasks" if len(lane) > 1 else text[:21] + "…"
@@ -107,7 +109,7 @@ def _draw_arrow(axes, graph, source, target, weight):
     (x0, y0), (x1, y1) = graph.places[source], graph.places[target]
     color = "0.45" if weight is None else "black" if weight >= 0 else "firebrick"
     width = 0.9 if weight is None else 0.3 + 3.7 * min(1.0, abs(weight))
-    style = {"arrowstyle": f"-|>,head_length={0.3 + 0.04 * width},head_width={0.13 + 0.04 * width}"}
+    style: dict[str, object] = {"arrowstyle": f"-|>,head_length={0.3 + 0.04 * width},head_width={0.13 + 0.04 * width}"}
     style.update(color=color, linewidth=width, shrinkA=0, shrinkB=0, alpha=0.8, zorder=1)
     if x0 >= x1:  # back, over the boxes
         style.update(connectionstyle=f"arc3,rad={0.7 if source == target else 0.4}", linestyle="--", color="0.45")
@@ -134,8 +136,9 @@ def _draw_box(axes, place, text, served, colors):
         band.set_clip_path(box)
     *lines, count = text
     middle = place[1] + (_BAND / 2 if served else 0)
-    axes.text(place[0], middle + 0.09, "\n".join(lines), ha="center", va="center", fontsize=6.8, zorder=4, linespacing=1)
-    axes.text(place[0], middle - 0.2, count, ha="center", va="center", fontsize=5.8, color="0.35", zorder=4)
+    style = {"ha": "center", "va": "center", "zorder": 4}
+    axes.text(place[0], middle + 0.09, "\n".join(lines), fontsize=6.8, linespacing=1, **style)
+    axes.text(place[0], middle - 0.2, count, fontsize=5.8, color="0.35", **style)
 
 
 def _draw_widths(axes, high, negative):
