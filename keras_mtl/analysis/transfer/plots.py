@@ -47,7 +47,7 @@ def plot_transfers(policy, path):
         axis.text(-0.01, y, source, ha="right", va="center", fontsize=10, color="white", weight="bold", bbox=style)
     heading: dict = {"fontsize": 9, "color": "0.3", "va": "bottom"}
     axis.text(
-        -0.01, 0.6, f"trained from labels\n({len(sources)} source{'s' * (len(sources) > 1)})", ha="right", **style
+        -0.01, 0.6, f"trained from labels\n({len(sources)} source{'s' * (len(sources) > 1)})", ha="right", **heading
     )
     axis.text(1.01, 0.6, f"gets features\n({len(targets)} targets; bold: a source too)", **heading)
     axis.text(1.62, 0.6, "affinity", ha="right", **heading)
