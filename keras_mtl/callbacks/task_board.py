@@ -5,13 +5,14 @@ import os
 
 import numpy as np
 
-from keras_mtl.callbacks.board_layout import layout, split_log
+from keras_mtl.callbacks.board_layout import layout
 from keras_mtl.callbacks.board_text import compile_card, sharing_card
 from keras_mtl.callbacks.board_writer import BoardWriter
 from keras_mtl.callbacks.conflict_monitor import ConflictMonitor
 from keras_mtl.callbacks.copied import CopiedCallback
 from keras_mtl.callbacks.heat_map import heat_map
 from keras_mtl.files import writable_folder
+from keras_mtl.metrics._trackers import split_log
 from keras_mtl.numbers import is_integer
 
 

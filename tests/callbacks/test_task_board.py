@@ -29,9 +29,9 @@ from keras_mtl.callbacks import (
     TaskEarlyStopping,
 )
 from keras_mtl.callbacks.board_graph import graph_def
-from keras_mtl.callbacks.board_layout import split_log
 from keras_mtl.callbacks.board_text import as_it_is, sharing_card
 from keras_mtl.callbacks.heat_map import heat_map
+from keras_mtl.metrics._trackers import split_log
 
 TASKS = ("a", "a_b")  # one name begins like the other
 
