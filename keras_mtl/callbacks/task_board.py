@@ -103,7 +103,8 @@ class TaskBoard(CopiedCallback):
             for title, pixels in pictures(self.model.compiled_tasks.tasks, self._epochs).items():
                 self._writer.image("tasks", title, pixels)
             for title, table in self._tables(logs).items():
-                self._writer.image("tasks", title, heat_map(*table, much_is_bad="conflict" in title))
+                rows, columns, values = table
+                self._writer.image("tasks", title, heat_map(rows, columns, values, "conflict" in title))
         self._writer.write(epoch)
 
     def on_train_end(self, logs=None):
