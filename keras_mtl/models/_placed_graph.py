@@ -2,8 +2,8 @@
 
 import keras
 
-from keras_mtl.models.coefficients import tied_stages
-from keras_mtl.models.stage_graph import StageGraph
+from keras_mtl.models._coefficients import tied_stages
+from keras_mtl.models._stage_graph import StageGraph
 
 STEP, BOX = 1.85, 1.3  # from one box to the next, and the width of one, in the units of the drawing
 

@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_mtl.weighting._masked import equal_shares
+from keras_mtl.weighting._present import equal_shares
 from keras_mtl.weighting._quadratic import nonnegative_qp, semidefinite_part
 from keras_mtl.weighting._scaling import unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting

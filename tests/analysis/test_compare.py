@@ -16,8 +16,8 @@ from scipy import stats
 
 import keras_mtl
 from keras_mtl.analysis import Report, compare
-from keras_mtl.analysis.plots import _limits
-from keras_mtl.analysis.statistics import confidence_interval, sign_test
+from keras_mtl.analysis._plots import _limits
+from keras_mtl.analysis._statistics import confidence_interval, sign_test
 
 
 def build(depth=None, weighting="equal"):

@@ -8,7 +8,7 @@ import pytest
 from keras_tuner.engine.trial import Trial
 
 from keras_mtl.tuning import objective, pareto_front
-from keras_mtl.tuning.plots import _steps
+from keras_mtl.tuning._plots import _steps
 
 # Accuracy of a (more is better), error of b (less is better), parameters, milliseconds, and whether it is on the front.
 POINTS = {
