@@ -1,6 +1,7 @@
 """The Keras layers that the builders are made of."""
 
 from keras_mtl.layers.attention_mask import AttentionMask
+from keras_mtl.layers.bottleneck_adapter import BottleneckAdapter
 from keras_mtl.layers.cache_attention import CacheAttention
 from keras_mtl.layers.combine_module import CombineModule
 from keras_mtl.layers.control_vector import ControlVector
@@ -18,6 +19,7 @@ from keras_mtl.layers.gradient_reversal import GradientReversal
 from keras_mtl.layers.gumbel_gate import GumbelGate
 from keras_mtl.layers.join import Join
 from keras_mtl.layers.layout_word import LayoutWord
+from keras_mtl.layers.lora import LoRAKernels, LoRAStage
 from keras_mtl.layers.measure_module import MeasureModule
 from keras_mtl.layers.nddr import NDDR
 from keras_mtl.layers.neural_module import NeuralModule
@@ -36,6 +38,7 @@ from keras_mtl.layers.transform_module import TransformModule
 __all__ = [
     "NDDR",
     "AttentionMask",
+    "BottleneckAdapter",
     "CacheAttention",
     "CombineModule",
     "ControlVector",
@@ -55,6 +58,8 @@ __all__ = [
     "Join",
     "LayerStitch",
     "LayoutWord",
+    "LoRAKernels",
+    "LoRAStage",
     "MeasureModule",
     "NeuralModule",
     "OrthogonalStage",

@@ -1,5 +1,6 @@
 """The multi-task model and its builders."""
 
+from keras_mtl.models.adapter_sharing import adapter_sharing
 from keras_mtl.models.adashare import adashare, policy_of, sample_policies
 from keras_mtl.models.branch_by_affinity import branch_by_affinity
 from keras_mtl.models.branched_sharing import branched_sharing
@@ -15,6 +16,7 @@ from keras_mtl.models.hard_sharing import hard_sharing
 from keras_mtl.models.hierarchical_sharing import hierarchical_sharing
 from keras_mtl.models.layouts import query_layout
 from keras_mtl.models.learning_to_branch import branches_of, extract_branches, learning_to_branch
+from keras_mtl.models.merge import merge, merge_conflicts
 from keras_mtl.models.mmoe import mmoe
 from keras_mtl.models.mtan import mtan
 from keras_mtl.models.multi_task_model import MultiTaskModel
@@ -34,6 +36,7 @@ __all__ = [
     "Dependency",
     "MultiTaskModel",
     "OmniTask",
+    "adapter_sharing",
     "adashare",
     "branch_by_affinity",
     "branched_sharing",
@@ -50,6 +53,8 @@ __all__ = [
     "hard_sharing",
     "hierarchical_sharing",
     "learning_to_branch",
+    "merge",
+    "merge_conflicts",
     "mmoe",
     "mtan",
     "nddr",

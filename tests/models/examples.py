@@ -38,6 +38,8 @@ BUILDERS = {
     "adashare": (keras_mtl.adashare, {}),
     "hierarchical_sharing": (keras_mtl.hierarchical_sharing, {"depths": {"left": 1}}),
     "esmm": (keras_mtl.esmm, {"shared_depth": 1}),
+    "adapters": (keras_mtl.adapter_sharing, {"rank": 2, "shared": 1}),
+    "adapters_bottleneck": (keras_mtl.adapter_sharing, {"kind": "bottleneck", "rank": 2, "shared": 2}),
     "depends_on_output": (keras_mtl.hard_sharing, {"depends_on": {"right": "left"}}),
     "depends_on_stopped": (keras_mtl.mmoe, {"experts": 2, "depends_on": {"left": Dependency("right", **STOPPED)}}),
 }
@@ -86,7 +88,7 @@ EVERY = (*BUILDERS, *ASSEMBLED)
 # Their columns have no shared variables, so nothing can be weighted by task gradients.
 WITHOUT_SHARED = ("soft_sharing", "soft_sharing_trace")
 # Each task calls shared layers on data of its own: task gradients are those of parameters.
-WITHOUT_FEATURES = ("modules", "omninet", "own_inputs")
+WITHOUT_FEATURES = ("modules", "omninet", "own_inputs", "adapters", "adapters_bottleneck")
 
 
 def build(name):
