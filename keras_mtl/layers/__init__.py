@@ -17,13 +17,16 @@ from keras_mtl.layers.find_module import FindModule
 from keras_mtl.layers.gate import ExpertMixture, Gate
 from keras_mtl.layers.gradient_reversal import GradientReversal
 from keras_mtl.layers.gumbel_gate import GumbelGate
+from keras_mtl.layers.information_transfer import FunnelOrder, InformationTransfer
 from keras_mtl.layers.join import Join
 from keras_mtl.layers.layout_word import LayoutWord
 from keras_mtl.layers.lora import LoRAKernels, LoRAStage
 from keras_mtl.layers.measure_module import MeasureModule
+from keras_mtl.layers.native_experts import NativeExperts
 from keras_mtl.layers.nddr import NDDR
 from keras_mtl.layers.neural_module import NeuralModule
 from keras_mtl.layers.orthogonal_stage import OrthogonalStage
+from keras_mtl.layers.personal_gate import PersonalGate
 from keras_mtl.layers.policy_stage import PolicyStage
 from keras_mtl.layers.safe_batch_normalization import SafeBatchNormalization
 from keras_mtl.layers.spatial_cache import SpatialCache
@@ -52,17 +55,21 @@ __all__ = [
     "ExpertMixture",
     "FeedForward",
     "FindModule",
+    "FunnelOrder",
     "Gate",
     "GradientReversal",
     "GumbelGate",
+    "InformationTransfer",
     "Join",
     "LayerStitch",
     "LayoutWord",
     "LoRAKernels",
     "LoRAStage",
     "MeasureModule",
+    "NativeExperts",
     "NeuralModule",
     "OrthogonalStage",
+    "PersonalGate",
     "PolicyStage",
     "SafeBatchNormalization",
     "SpatialCache",

@@ -2,6 +2,8 @@
 
 from keras_mtl.models.adapter_sharing import adapter_sharing
 from keras_mtl.models.adashare import adashare, policy_of, sample_policies
+from keras_mtl.models.adatt import adatt
+from keras_mtl.models.aitm import aitm
 from keras_mtl.models.branch_by_affinity import branch_by_affinity
 from keras_mtl.models.branched_sharing import branched_sharing
 from keras_mtl.models.by_layout import group_by_layout, predict_by_layout
@@ -25,11 +27,13 @@ from keras_mtl.models.neural_module_network import neural_module_network
 from keras_mtl.models.omninet import OmniTask, decode, omninet
 from keras_mtl.models.omoe import omoe
 from keras_mtl.models.own_inputs import own_inputs
+from keras_mtl.models.pepnet import pepnet
 from keras_mtl.models.ple import ple
 from keras_mtl.models.plot import plot_sharing
 from keras_mtl.models.sluice import sluice
 from keras_mtl.models.soft_sharing import soft_sharing
 from keras_mtl.models.stages_of import stages_of
+from keras_mtl.models.stem import stem
 from keras_mtl.models.thin_stages import thin_stages
 
 __all__ = [
@@ -38,6 +42,8 @@ __all__ = [
     "OmniTask",
     "adapter_sharing",
     "adashare",
+    "adatt",
+    "aitm",
     "branch_by_affinity",
     "branched_sharing",
     "branches_of",
@@ -62,6 +68,7 @@ __all__ = [
     "omninet",
     "omoe",
     "own_inputs",
+    "pepnet",
     "ple",
     "plot_sharing",
     "policy_of",
@@ -71,5 +78,6 @@ __all__ = [
     "sluice",
     "soft_sharing",
     "stages_of",
+    "stem",
     "thin_stages",
 ]
