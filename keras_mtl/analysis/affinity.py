@@ -5,8 +5,8 @@ import pathlib
 
 import numpy as np
 
-from keras_mtl.files import read_json, readable, whole_file
-from keras_mtl.tables import table_text
+from keras_mtl._files import read_json, readable, whole_file
+from keras_mtl._tables import table_text
 
 
 class Affinity:

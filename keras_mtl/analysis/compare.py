@@ -4,14 +4,14 @@ import numbers
 
 import keras
 
-from keras_mtl.analysis.baselines import alone, check, check_model, network_of
-from keras_mtl.analysis.new_models import NewModels
-from keras_mtl.analysis.progress import run_bar
+from keras_mtl._checks import check_boolean, check_integer
+from keras_mtl.analysis._baselines import alone, check, check_model, network_of
+from keras_mtl.analysis._new_models import NewModels
+from keras_mtl.analysis._progress import run_bar
+from keras_mtl.analysis._runs import RUN, has_values, labels_of, train_and_evaluate
+from keras_mtl.analysis._store import RunStore
 from keras_mtl.analysis.report import Report
-from keras_mtl.analysis.runs import RUN, has_values, labels_of, train_and_evaluate
-from keras_mtl.analysis.store import RunStore
 from keras_mtl.metrics.directions import higher_is_better
-from keras_mtl.numbers import check_boolean, check_integer
 
 SINGLE_TASK = "single-task"
 

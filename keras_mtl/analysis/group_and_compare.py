@@ -5,20 +5,20 @@ from typing import NamedTuple
 
 import keras
 
+from keras_mtl._checks import check_boolean
+from keras_mtl._files import writable_folder
 from keras_mtl.analysis.compare import compare, seeds_of
+from keras_mtl.analysis.grouping._pairwise import ALL_GROUPS_UP_TO
+from keras_mtl.analysis.grouping._select import labels_of_tasks
 from keras_mtl.analysis.grouping.group_tasks import METHODS as GROUPINGS
 from keras_mtl.analysis.grouping.group_tasks import group_tasks
 from keras_mtl.analysis.grouping.grouped_model import build_groups
+from keras_mtl.analysis.grouping.grouping import Grouping
 from keras_mtl.analysis.grouping.measure_networks import measure_networks
 from keras_mtl.analysis.grouping.network import Network
-from keras_mtl.analysis.grouping.pairwise import ALL_GROUPS_UP_TO
-from keras_mtl.analysis.grouping.result import Grouping
-from keras_mtl.analysis.grouping.select import labels_of_tasks
 from keras_mtl.analysis.measure_affinity import METHODS, measure_affinity
 from keras_mtl.analysis.report import Report
 from keras_mtl.analysis.task_relations import task_relations
-from keras_mtl.files import writable_folder
-from keras_mtl.numbers import check_boolean
 
 MEASURES = (*METHODS, "labels", "networks")
 TOGETHER, CHOSEN, RANDOM = "all together", "chosen groups", "random groups"

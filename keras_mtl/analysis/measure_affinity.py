@@ -3,12 +3,12 @@
 import keras
 import numpy as np
 
+from keras_mtl._checks import check_boolean
 from keras_mtl._keras_private import global_seed
+from keras_mtl.analysis._progress import EpochBar
+from keras_mtl.analysis._store import RunStore
 from keras_mtl.analysis.affinity import Affinity
-from keras_mtl.analysis.progress import EpochBar
 from keras_mtl.analysis.representation_similarity import representation_similarity
-from keras_mtl.analysis.store import RunStore
-from keras_mtl.numbers import check_boolean
 
 METHODS = ("look_ahead", "cosine", "representation")
 

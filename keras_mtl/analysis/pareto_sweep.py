@@ -5,16 +5,16 @@ import json
 
 import keras
 
-from keras_mtl.analysis.baselines import check_model
-from keras_mtl.analysis.fronts import beats, hypervolume
-from keras_mtl.analysis.new_models import NewModels
-from keras_mtl.analysis.progress import run_bar
-from keras_mtl.analysis.runs import RUN, has_values, train_and_evaluate
-from keras_mtl.analysis.store import RunStore
-from keras_mtl.files import whole_file
+from keras_mtl._checks import check_boolean, check_integer, check_numbers, is_integer
+from keras_mtl._files import whole_file
+from keras_mtl._tables import markdown_table, table_text
+from keras_mtl.analysis._baselines import check_model
+from keras_mtl.analysis._fronts import beats, hypervolume
+from keras_mtl.analysis._new_models import NewModels
+from keras_mtl.analysis._progress import run_bar
+from keras_mtl.analysis._runs import RUN, has_values, train_and_evaluate
+from keras_mtl.analysis._store import RunStore
 from keras_mtl.metrics.directions import higher_is_better
-from keras_mtl.numbers import check_boolean, check_integer, check_numbers, is_integer
-from keras_mtl.tables import markdown_table, table_text
 
 
 def pareto_sweep(
@@ -239,7 +239,7 @@ class ParetoSweep:
         Args:
             path: Path of a PNG, PDF or SVG file.
         """
-        from keras_mtl.analysis.plots import plot_sweep
+        from keras_mtl.analysis._plots import plot_sweep
 
         plot_sweep(self, path)
 

@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 
+from keras_mtl.analysis._baselines import network_of
 from keras_mtl.analysis.affinity import Affinity
-from keras_mtl.analysis.baselines import network_of
 from keras_mtl.layers import Stage
 
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from keras_mtl._checks import check_boolean
+from keras_mtl._tables import table_text
 from keras_mtl.analysis.affinity import Affinity
-from keras_mtl.numbers import check_boolean
-from keras_mtl.tables import table_text
 
 KINDS = ("number", "class", "vector")
 

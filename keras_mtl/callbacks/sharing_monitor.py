@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_mtl.callbacks.copied import CopiedCallback
+from keras_mtl.callbacks._copied import CopiedCallback
 from keras_mtl.metrics.gates import dead_experts, gate_utilization
 from keras_mtl.metrics.unit_drift import unit_drift
 
@@ -64,7 +64,7 @@ class SharingMonitor(CopiedCallback):
         self.history = []
 
     def on_train_begin(self, logs=None):
-        from keras_mtl.models.stage_graph import StageGraph
+        from keras_mtl.models._stage_graph import StageGraph
 
         self._graph = StageGraph(self.model)
         self.history = []

@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 
-from keras_mtl.callbacks.copied import CopiedCallback
-from keras_mtl.numbers import check_boolean, is_integer
+from keras_mtl._checks import check_boolean, is_integer
+from keras_mtl.callbacks._copied import CopiedCallback
 
 
 class TaskAffinity(CopiedCallback):

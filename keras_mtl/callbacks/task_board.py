@@ -5,14 +5,14 @@ import os
 
 import numpy as np
 
-from keras_mtl.callbacks.board_layout import layout, split_log
-from keras_mtl.callbacks.board_text import compile_card, sharing_card
-from keras_mtl.callbacks.board_writer import BoardWriter
+from keras_mtl._checks import is_integer
+from keras_mtl._files import writable_folder
+from keras_mtl.callbacks._board_layout import layout, split_log
+from keras_mtl.callbacks._board_text import compile_card, sharing_card
+from keras_mtl.callbacks._board_writer import BoardWriter
+from keras_mtl.callbacks._copied import CopiedCallback
+from keras_mtl.callbacks._heat_map import heat_map
 from keras_mtl.callbacks.conflict_monitor import ConflictMonitor
-from keras_mtl.callbacks.copied import CopiedCallback
-from keras_mtl.callbacks.heat_map import heat_map
-from keras_mtl.files import writable_folder
-from keras_mtl.numbers import is_integer
 
 
 class TaskBoard(CopiedCallback):
@@ -65,8 +65,8 @@ class TaskBoard(CopiedCallback):
         writable_folder(self.log_dir, "log_dir")
 
     def on_train_begin(self, logs=None):
-        from keras_mtl.callbacks.board_graph import graph_def
-        from keras_mtl.models.stage_graph import StageGraph
+        from keras_mtl.callbacks._board_graph import graph_def
+        from keras_mtl.models._stage_graph import StageGraph
 
         if self.monitor is not None and not self.monitor.layers:
             raise ValueError(

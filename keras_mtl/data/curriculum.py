@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from keras_mtl._checks import check_boolean, is_integer
+from keras_mtl.data.samplers._registry import get_sampler
 from keras_mtl.data.samplers.base import Sampler
-from keras_mtl.data.samplers.registry import get_sampler
-from keras_mtl.numbers import check_boolean, is_integer
 
 
 class Curriculum(Sampler):
@@ -106,7 +106,7 @@ class Curriculum(Sampler):
         return self._order is not None
 
     def probabilities(self, step, stats):
-        from keras_mtl.data.chooser import checked
+        from keras_mtl.data._chooser import checked
 
         inner = checked(self.sampler.probabilities(step, stats), stats.tasks, self.sampler)
         released = self.released(step, stats)

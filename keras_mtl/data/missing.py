@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from keras_mtl.data._labelled import Labelled, check_lengths
 from keras_mtl.data.label_report import MissingReport
-from keras_mtl.data.labelled import Labelled, check_lengths
 
 
 def missing_report(y, *, missing=None, sample_weight=None, sample_space=None, tasks=None, batch_size=32, steps=None):

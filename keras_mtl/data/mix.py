@@ -7,12 +7,12 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from keras_mtl.data.chooser import Chooser, checked
-from keras_mtl.data.layout import Layout
+from keras_mtl.data._chooser import Chooser, checked
+from keras_mtl.data._layout import Layout
+from keras_mtl.data._pipeline import as_batches
 from keras_mtl.data.mixture import Mixture
-from keras_mtl.data.pipeline import as_batches
-from keras_mtl.data.samplers.registry import get_sampler
-from keras_mtl.data.stats import TaskStats
+from keras_mtl.data.samplers._registry import get_sampler
+from keras_mtl.data.task_stats import TaskStats
 
 
 def mix(

@@ -6,10 +6,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mtl._tensorflow_private import DatasetOf
-from keras_mtl.data import pipeline
-from keras_mtl.data.feedback import Feedback
-from keras_mtl.data.model_check import check_model
-from keras_mtl.data.position import Position, read_position
+from keras_mtl.data import _pipeline as pipeline
+from keras_mtl.data._feedback import Feedback
+from keras_mtl.data._model_check import check_model
+from keras_mtl.data.backup_position import Position, read_position
 
 
 class Mixture(DatasetOf):

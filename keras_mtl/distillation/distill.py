@@ -4,12 +4,12 @@ import numbers
 
 import keras
 
+from keras_mtl._checks import check_integer
+from keras_mtl.distillation._teachers import Teachers, inputs_for
 from keras_mtl.distillation.distiller import Distiller
-from keras_mtl.distillation.teachers import Teachers, inputs_for
-from keras_mtl.models.arguments import check_task_names
-from keras_mtl.models.columns import place_head
+from keras_mtl.models._arguments import check_task_names
+from keras_mtl.models._columns import place_head
 from keras_mtl.models.multi_task_model import MultiTaskModel
-from keras_mtl.numbers import check_integer
 
 
 def distill(student, teachers, *, temperature=1.0, annealing="linear", steps=None, from_logits=None, hints=None):

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_mtl.distillation.distillation_losses import DistillationLosses, column_of
+from keras_mtl.distillation._distillation_losses import DistillationLosses, column_of
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 

@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_mtl.fairness.group_metric import GroupMetric, gap
+from keras_mtl.fairness._group_metric import GroupMetric, gap
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")

@@ -3,9 +3,9 @@
 import keras
 from keras import layers, ops
 
-from keras_mtl.layers.shapes import check_same_shape, first_mask
-from keras_mtl.layers.softmax import softmax
-from keras_mtl.numbers import check_integer, check_number
+from keras_mtl._checks import check_integer, check_number
+from keras_mtl.layers._shapes import check_same_shape, first_mask
+from keras_mtl.layers._softmax import softmax
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")

@@ -3,8 +3,8 @@
 import keras
 from keras import layers, ops
 
-from keras_mtl.layers.shapes import check_same_shape
-from keras_mtl.numbers import check_number
+from keras_mtl._checks import check_number
+from keras_mtl.layers._shapes import check_same_shape
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")

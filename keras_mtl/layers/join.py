@@ -3,7 +3,7 @@
 import keras
 from keras import layers, ops
 
-from keras_mtl.layers.shapes import first_mask
+from keras_mtl.layers._shapes import first_mask
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")

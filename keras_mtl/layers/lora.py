@@ -3,8 +3,8 @@
 import keras
 from keras import layers, ops
 
+from keras_mtl._checks import check_integer, check_number
 from keras_mtl.layers.stage import Stage
-from keras_mtl.numbers import check_integer, check_number
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")

@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from keras_mtl.layers.shapes import check_same_shape
+from keras_mtl.layers._shapes import check_same_shape
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")

@@ -3,9 +3,9 @@
 import keras
 from keras import ops
 
-from keras_mtl.layers.distances import NORMALIZATIONS, l2_distance, tensor_trace_norm
+from keras_mtl._checks import check_number
+from keras_mtl.layers._distances import NORMALIZATIONS, l2_distance, tensor_trace_norm
 from keras_mtl.layers.stage import Stage
-from keras_mtl.numbers import check_number
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")

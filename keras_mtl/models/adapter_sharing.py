@@ -2,12 +2,12 @@
 
 import keras
 
+from keras_mtl._checks import check_integer
 from keras_mtl.layers import BottleneckAdapter, LoRAKernels, LoRAStage, Stage
-from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models.columns import call_stage, place_unit, stage_label
-from keras_mtl.models.dependencies import place_heads
+from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
+from keras_mtl.models._columns import call_stage, place_unit, stage_label
+from keras_mtl.models.dependency import place_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
-from keras_mtl.numbers import check_integer
 
 KINDS = ("lora", "bottleneck")
 

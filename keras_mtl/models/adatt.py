@@ -1,11 +1,11 @@
 """AdaTT: at every level each task mixes all tasks' experts, and adds its own."""
 
+from keras_mtl._checks import check_integer
 from keras_mtl.layers import NativeExperts
-from keras_mtl.models.columns import place_unit
-from keras_mtl.models.dependencies import place_heads
-from keras_mtl.models.experts import expert_stages, gated, place_experts, softmax_gate
+from keras_mtl.models._columns import place_unit
+from keras_mtl.models._experts import expert_stages, gated, place_experts, softmax_gate
+from keras_mtl.models.dependency import place_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
-from keras_mtl.numbers import check_integer
 
 
 def adatt(

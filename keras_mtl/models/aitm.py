@@ -2,13 +2,13 @@
 
 import keras
 
+from keras_mtl._checks import check_integer, check_number
 from keras_mtl.layers import FunnelOrder, InformationTransfer
-from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models.columns import place_column, place_shared, place_unit
-from keras_mtl.models.copies import check_copy_weights
-from keras_mtl.models.dependencies import place_heads
+from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
+from keras_mtl.models._columns import place_column, place_shared, place_unit
+from keras_mtl.models._copies import check_copy_weights
+from keras_mtl.models.dependency import place_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
-from keras_mtl.numbers import check_integer, check_number
 
 
 def aitm(inputs, stages, heads, *, shared_depth=1, order_strength=0.0, copy_weights=None, name=None):

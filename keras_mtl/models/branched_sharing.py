@@ -1,9 +1,9 @@
 """Branched sharing: a tree of stages, of which hard sharing is the special case."""
 
-from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models.columns import place_column, place_shared
-from keras_mtl.models.copies import check_copy_weights
-from keras_mtl.models.dependencies import place_heads
+from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
+from keras_mtl.models._columns import place_column, place_shared
+from keras_mtl.models._copies import check_copy_weights
+from keras_mtl.models.dependency import place_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 

@@ -1,6 +1,6 @@
 """Customized gate control: shared experts and each task's own, behind a gate."""
 
-from keras_mtl.models.experts import expert_stages, extraction, softmax_gate
+from keras_mtl.models._experts import expert_stages, extraction, softmax_gate
 
 
 def cgc(

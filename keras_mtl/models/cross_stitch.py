@@ -1,7 +1,7 @@
 """Cross-stitch networks: columns that mix their features after every stage."""
 
 from keras_mtl.layers import CrossStitch
-from keras_mtl.models.stitching import stitched
+from keras_mtl.models._stitched_columns import stitched
 
 
 def cross_stitch(

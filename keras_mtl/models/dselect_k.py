@@ -4,11 +4,11 @@ import functools
 
 import keras
 
+from keras_mtl._checks import check_boolean, check_integer
 from keras_mtl.layers import DSelectKGate
-from keras_mtl.models.dependencies import place_heads
-from keras_mtl.models.experts import expert_stages, gated, place_experts
+from keras_mtl.models._experts import expert_stages, gated, place_experts
+from keras_mtl.models.dependency import place_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
-from keras_mtl.numbers import check_boolean, check_integer
 
 
 def dselect_k(

@@ -1,11 +1,11 @@
 """Hard sharing: one trunk, a head for each task."""
 
-from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models.columns import place_column, place_shared
-from keras_mtl.models.copies import check_copy_weights
-from keras_mtl.models.dependencies import place_heads
+from keras_mtl._checks import check_integer
+from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
+from keras_mtl.models._columns import place_column, place_shared
+from keras_mtl.models._copies import check_copy_weights
+from keras_mtl.models.dependency import place_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
-from keras_mtl.numbers import check_integer
 
 
 def hard_sharing(inputs, stages, heads, *, shared_depth=None, copy_weights=None, depends_on=None, name=None):

@@ -1,11 +1,11 @@
 """Hierarchical sharing: low-level tasks stand at lower stages."""
 
+from keras_mtl._checks import check_integer
 from keras_mtl.layers import Stage
-from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models.columns import call_stage, stage_label
-from keras_mtl.models.dependencies import place_heads
+from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
+from keras_mtl.models._columns import call_stage, stage_label
+from keras_mtl.models.dependency import place_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
-from keras_mtl.numbers import check_integer
 
 
 def hierarchical_sharing(inputs, stages, heads, *, depths, depends_on=None, name=None):

@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 
-from keras_mtl.models.copies import built_copy, copy_layer
-from keras_mtl.numbers import check_number
+from keras_mtl._checks import check_number
+from keras_mtl.models._copies import built_copy, copy_layer
 
 METHODS = ("ties", "arithmetic")
 _SCALES = {"ties": 1.0, "arithmetic": 0.4}

@@ -3,13 +3,13 @@
 import keras
 from keras import layers
 
+from keras_mtl._checks import check_boolean, check_integer
 from keras_mtl.layers import AttentionMask, Stage
-from keras_mtl.models.arguments import as_stack, check_heads, check_inputs, check_stages
-from keras_mtl.models.columns import call_stage, place_unit, stage_label
-from keras_mtl.models.copies import copy_stack, keep_state
-from keras_mtl.models.dependencies import place_heads
+from keras_mtl.models._arguments import as_stack, check_heads, check_inputs, check_stages
+from keras_mtl.models._columns import call_stage, place_unit, stage_label
+from keras_mtl.models._copies import copy_stack, keep_state
+from keras_mtl.models.dependency import place_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
-from keras_mtl.numbers import check_boolean, check_integer
 
 _BY_RANK = {
     3: (layers.Conv1D, layers.MaxPooling1D, layers.UpSampling1D, layers.GlobalAveragePooling1D),

@@ -4,12 +4,12 @@ import os
 
 import keras
 
-from keras_mtl.files import is_one_file, whole_file
+from keras_mtl._files import is_one_file, whole_file
 from keras_mtl.layers import Stage
-from keras_mtl.models.arguments import check_outputs
-from keras_mtl.models.coefficients import joint_losses, read_coefficients
-from keras_mtl.models.sharing import Sharing
-from keras_mtl.models.summary import sharing_table
+from keras_mtl.models._arguments import check_outputs
+from keras_mtl.models._coefficients import joint_losses, read_coefficients
+from keras_mtl.models._sharing import Sharing
+from keras_mtl.models._summary import sharing_table
 from keras_mtl.training.trainer import TaskTrainer
 
 
@@ -145,8 +145,8 @@ class MultiTaskModel(TaskTrainer):
             ValueError: If the task exists, `at` is no layer, or it is not
                 given and the model has several such places.
         """
-        from keras_mtl.models.arguments import check_heads
-        from keras_mtl.models.columns import place_head
+        from keras_mtl.models._arguments import check_heads
+        from keras_mtl.models._columns import place_head
 
         (stack,) = check_heads({name: head}).values()
         if name in self.tasks:

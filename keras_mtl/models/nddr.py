@@ -1,8 +1,8 @@
 """NDDR-CNN: columns whose joined features are projected back after every stage."""
 
+from keras_mtl._checks import check_boolean
 from keras_mtl.layers import NDDR
-from keras_mtl.models.stitching import stitched
-from keras_mtl.numbers import check_boolean
+from keras_mtl.models._stitched_columns import stitched
 
 
 def nddr(

@@ -1,9 +1,9 @@
 """One-gate mixture-of-experts: tasks share experts and the gate."""
 
-from keras_mtl.models.dependencies import place_heads
-from keras_mtl.models.experts import expert_stages, gated, place_experts, softmax_gate
+from keras_mtl._checks import check_integer
+from keras_mtl.models._experts import expert_stages, gated, place_experts, softmax_gate
+from keras_mtl.models.dependency import place_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
-from keras_mtl.numbers import check_integer
 
 
 def omoe(

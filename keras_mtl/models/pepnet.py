@@ -2,13 +2,13 @@
 
 import keras
 
+from keras_mtl._checks import check_integer
 from keras_mtl.layers import PersonalGate
-from keras_mtl.models.arguments import as_stack, check_heads, check_inputs, check_stages
-from keras_mtl.models.columns import call_stage, copy_stage, place_shared, place_unit
-from keras_mtl.models.copies import check_copy_weights, keep_state
-from keras_mtl.models.dependencies import place_heads
+from keras_mtl.models._arguments import as_stack, check_heads, check_inputs, check_stages
+from keras_mtl.models._columns import call_stage, copy_stage, place_shared, place_unit
+from keras_mtl.models._copies import check_copy_weights, keep_state
+from keras_mtl.models.dependency import place_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
-from keras_mtl.numbers import check_integer
 
 
 def pepnet(

@@ -1,6 +1,6 @@
 """Progressive layered extraction: levels of shared and task experts."""
 
-from keras_mtl.models.experts import expert_stages, extraction, softmax_gate
+from keras_mtl.models._experts import expert_stages, extraction, softmax_gate
 
 
 def ple(

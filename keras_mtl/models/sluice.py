@@ -2,10 +2,10 @@
 
 import functools
 
+from keras_mtl._checks import check_boolean, check_integer, check_number
 from keras_mtl.layers import LayerStitch, OrthogonalStage, Stage, SubspaceStitch
-from keras_mtl.models.columns import place_unit
-from keras_mtl.models.stitching import stitched
-from keras_mtl.numbers import check_boolean, check_integer, check_number
+from keras_mtl.models._columns import place_unit
+from keras_mtl.models._stitched_columns import stitched
 
 
 def sluice(

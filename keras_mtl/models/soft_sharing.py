@@ -2,13 +2,13 @@
 
 import functools
 
+from keras_mtl._checks import check_number
 from keras_mtl.layers import Stage, TiedStage
-from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models.columns import copy_name, place_column
-from keras_mtl.models.copies import check_copy_weights
-from keras_mtl.models.dependencies import place_heads
+from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
+from keras_mtl.models._columns import copy_name, place_column
+from keras_mtl.models._copies import check_copy_weights
+from keras_mtl.models.dependency import place_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
-from keras_mtl.numbers import check_number
 
 
 def soft_sharing(

@@ -3,13 +3,13 @@
 import keras
 from keras import ops
 
-from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models.columns import place_column, place_shared
-from keras_mtl.models.copies import check_copy_weights
-from keras_mtl.models.dependencies import place_heads
-from keras_mtl.models.experts import gated, place_experts, place_gate, place_mixture, softmax_gate
+from keras_mtl._checks import check_integer
+from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
+from keras_mtl.models._columns import place_column, place_shared
+from keras_mtl.models._copies import check_copy_weights
+from keras_mtl.models._experts import gated, place_experts, place_gate, place_mixture, softmax_gate
+from keras_mtl.models.dependency import place_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
-from keras_mtl.numbers import check_integer
 
 
 def stem(

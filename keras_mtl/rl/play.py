@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 
-from keras_mtl.files import whole_file
-from keras_mtl.numbers import check_boolean
-from keras_mtl.rl.environments import Copies, check_environment, check_model, make
-from keras_mtl.rl.rollouts import draw
+from keras_mtl._checks import check_boolean
+from keras_mtl._files import whole_file
+from keras_mtl.rl._environments import Copies, check_environment, check_model, make
+from keras_mtl.rl._rollouts import draw
 
 
 def evaluate(model, environments, *, episodes=20, greedy=False, max_steps=10_000, seed=None):

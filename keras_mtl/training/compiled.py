@@ -8,11 +8,11 @@ import keras
 from keras import ops
 
 from keras_mtl import weighting as weightings
+from keras_mtl._checks import check_number
 from keras_mtl._keras_private import layers_of
 from keras_mtl.losses.names import loss_kind
 from keras_mtl.metrics._task_metric import make_task_metrics
 from keras_mtl.metrics._trackers import TaskMeans, TaskPairs, TotalLoss, check_log_names, names_of
-from keras_mtl.numbers import check_number
 from keras_mtl.penalties._of_model import Penalties
 from keras_mtl.training.faults import FaultyInputs, NonFiniteSteps
 from keras_mtl.training.static_weights import StaticWeights

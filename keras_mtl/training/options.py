@@ -6,9 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mtl._checks import check_boolean, check_number
 from keras_mtl.losses.names import get_loss
 from keras_mtl.metrics.delta_m import DeltaM
-from keras_mtl.numbers import check_boolean, check_number
 
 ON_NONFINITE = ("raise", "skip_task", "skip_step")
 

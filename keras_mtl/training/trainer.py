@@ -23,7 +23,7 @@ class TaskTrainer(ModelBuiltBefore):
     outputs are a dict keyed by task, and has two properties:
 
     - `tasks`: Tuple of the tasks' names, in the order of the outputs.
-    - `sharing`: `keras_mtl.models.sharing.Sharing`, which says which variables
+    - `sharing`: `keras_mtl.models._sharing.Sharing`, which says which variables
       serve which tasks and where the shared features are.
 
     Beside `compute_loss`, `compute_metrics`, `train_step` and `test_step`, it

@@ -2,10 +2,10 @@
 
 import json
 
-from keras_mtl.analysis.fronts import beats
-from keras_mtl.files import whole_file
+from keras_mtl._files import whole_file
+from keras_mtl._tables import markdown_table, table_text
+from keras_mtl.analysis._fronts import beats
 from keras_mtl.metrics.directions import higher_is_better
-from keras_mtl.tables import markdown_table, table_text
 from keras_mtl.tuning.weighting_space import trained_with
 
 COSTS = ("parameters", "step_ms")
@@ -149,7 +149,7 @@ class ParetoFront:
         Args:
             path: Path of a PNG, PDF or SVG file.
         """
-        from keras_mtl.tuning.plots import plot_front
+        from keras_mtl.tuning._plots import plot_front
 
         plot_front(self, path)
 

@@ -5,9 +5,9 @@ import dataclasses
 from keras import layers
 
 from keras_mtl import models
-from keras_mtl.models.arguments import check_task_names
-from keras_mtl.numbers import is_integer
-from keras_mtl.tuning.families import FAMILIES, Family
+from keras_mtl._checks import is_integer
+from keras_mtl.models._arguments import check_task_names
+from keras_mtl.tuning._families import FAMILIES, Family
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """How tasks are weighed: the search space of weightings."""
 
 from keras_mtl import weighting as weightings
-from keras_mtl.models.arguments import check_task_names
+from keras_mtl.models._arguments import check_task_names
 
 _LOG = {"sampling": "log"}
 # For each method, the parameters that are searched: a method of `hp`, its arguments, and a dict of further ones.

@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_mtl.weighting._masked import divide
+from keras_mtl.weighting._present import divide
 from keras_mtl.weighting.base import Weighting
 
 

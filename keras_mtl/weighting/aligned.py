@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_mtl.weighting._masked import equal_shares
+from keras_mtl.weighting._present import equal_shares
 from keras_mtl.weighting._scaling import RANK_TOLERANCE, unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
 from keras_mtl.weighting.registry import register

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_mtl._checks import check_integer, check_number
 from keras_mtl._keras_private import seed_generators_of
-from keras_mtl.numbers import check_integer, check_number
 
 REDUCTIONS = (None, "sum", "mean")
 NORMALIZATIONS = (None, "norm", "loss", "loss+")

@@ -2,8 +2,8 @@
 
 from keras import ops
 
-from keras_mtl.numbers import check_boolean, check_number
-from keras_mtl.weighting._masked import equal_shares
+from keras_mtl._checks import check_boolean, check_number
+from keras_mtl.weighting._present import equal_shares
 from keras_mtl.weighting._quadratic import BLOCK_TRIALS, SLACK, exchange, semidefinite_part, solve_free
 from keras_mtl.weighting._scaling import STATIONARY_TOLERANCE, is_stationary, unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting

@@ -2,9 +2,9 @@
 
 from keras import ops
 
-from keras_mtl.numbers import check_number
-from keras_mtl.weighting._masked import divide
+from keras_mtl._checks import check_number
 from keras_mtl.weighting._preference import Preference
+from keras_mtl.weighting._present import divide
 from keras_mtl.weighting.registry import register
 
 

@@ -2,9 +2,9 @@
 
 from keras import ops
 
-from keras_mtl.numbers import check_number
-from keras_mtl.weighting._masked import equal_shares
+from keras_mtl._checks import check_number
 from keras_mtl.weighting._newton import proportional_fair
+from keras_mtl.weighting._present import equal_shares
 from keras_mtl.weighting._scaling import is_stationary, unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
 from keras_mtl.weighting.registry import register

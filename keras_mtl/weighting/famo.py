@@ -3,8 +3,8 @@
 import numpy as np
 from keras import ops
 
-from keras_mtl.numbers import check_number, check_numbers
-from keras_mtl.weighting._masked import divide, masked_softmax
+from keras_mtl._checks import check_number, check_numbers
+from keras_mtl.weighting._present import divide, masked_softmax
 from keras_mtl.weighting.base import Weighting
 from keras_mtl.weighting.registry import register
 

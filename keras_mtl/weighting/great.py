@@ -3,8 +3,8 @@
 import keras
 from keras import layers, ops
 
+from keras_mtl._checks import check_integer, check_number
 from keras_mtl.layers.gradient_reversal import reverse_gradient
-from keras_mtl.numbers import check_integer, check_number
 from keras_mtl.weighting.base import FeatureWeighting
 from keras_mtl.weighting.registry import register
 

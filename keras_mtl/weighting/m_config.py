@@ -2,8 +2,8 @@
 
 from keras import ops
 
-from keras_mtl.numbers import check_boolean, check_number
-from keras_mtl.weighting._masked import divide
+from keras_mtl._checks import check_boolean, check_number
+from keras_mtl.weighting._present import divide
 from keras_mtl.weighting.base import JacobianWeighting, Update
 from keras_mtl.weighting.config import equal_angles
 from keras_mtl.weighting.registry import register

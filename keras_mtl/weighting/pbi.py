@@ -3,9 +3,9 @@
 import numpy as np
 from keras import ops
 
-from keras_mtl.numbers import check_number, check_numbers
-from keras_mtl.weighting._masked import divide
+from keras_mtl._checks import check_number, check_numbers
 from keras_mtl.weighting._preference import Preference
+from keras_mtl.weighting._present import divide
 from keras_mtl.weighting.registry import register
 
 # Of the length of the losses: where they are nearer to the ray than that, the penalty's slope goes to 0.

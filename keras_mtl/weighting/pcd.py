@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_mtl.numbers import check_number
+from keras_mtl._checks import check_number
 from keras_mtl.weighting._quadratic import solve_program
 from keras_mtl.weighting._scaling import is_stationary, unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_mtl.weighting._masked import masked_softmax
+from keras_mtl.weighting._present import masked_softmax
 from keras_mtl.weighting.base import Weighting
 from keras_mtl.weighting.registry import register
 

@@ -16,7 +16,7 @@ from scipy import stats
 
 import keras_mtl
 from keras_mtl.analysis import Report, compare
-from keras_mtl.analysis.statistics import confidence_interval, sign_test
+from keras_mtl.analysis._statistics import confidence_interval, sign_test
 
 
 def build(depth=None, weighting="equal"):

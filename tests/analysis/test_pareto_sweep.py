@@ -7,7 +7,7 @@ from keras import layers
 
 import keras_mtl
 from keras_mtl.analysis import ParetoSweep, pareto_sweep
-from keras_mtl.analysis.fronts import beats, hypervolume
+from keras_mtl.analysis._fronts import beats, hypervolume
 
 X = np.zeros((8, 1), "float32")
 Y = {"a": np.full((8, 1), -1.0, "float32"), "b": np.full((8, 1), 1.0, "float32")}

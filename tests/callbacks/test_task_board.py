@@ -28,10 +28,10 @@ from keras_mtl.callbacks import (
     TaskBoard,
     TaskEarlyStopping,
 )
-from keras_mtl.callbacks.board_graph import graph_def
-from keras_mtl.callbacks.board_layout import split_log
-from keras_mtl.callbacks.board_text import as_it_is, sharing_card
-from keras_mtl.callbacks.heat_map import heat_map
+from keras_mtl.callbacks._board_graph import graph_def
+from keras_mtl.callbacks._board_layout import split_log
+from keras_mtl.callbacks._board_text import as_it_is, sharing_card
+from keras_mtl.callbacks._heat_map import heat_map
 
 TASKS = ("a", "a_b")  # one name begins like the other
 

@@ -8,9 +8,9 @@ import pytest
 from scipy import stats as statistics
 
 from keras_mtl import data
-from keras_mtl.data import chooser as chooser_module
-from keras_mtl.data.chooser import Chooser
-from keras_mtl.data.samplers.meta_policy import MetaPolicy
+from keras_mtl.data import _chooser as chooser_module
+from keras_mtl.data._chooser import Chooser
+from keras_mtl.data.samplers._meta_policy import MetaPolicy
 
 # Training sizes of GLUE (CoLA, MNLI, MRPC, QNLI, QQP, SST, STS, RTE), with both orders of the pairs in MRPC and STS.
 GLUE = (8551, 392702, 7336, 108436, 363870, 67350, 11498, 2490)

@@ -6,7 +6,7 @@ import keras
 
 import keras_mtl
 from keras_mtl import Dependency, rl, weighting
-from keras_mtl.layers import CombineModule, FindModule, MeasureModule, TransformModule
+from keras_mtl.modular import CombineModule, FindModule, MeasureModule, TransformModule
 
 HEADS = ("left", "right")
 STOPPED = {"stop_gradient": True, "through": keras.layers.Dense(2, name="label")}
@@ -34,8 +34,8 @@ BUILDERS = {
     "ple": (keras_mtl.ple, {"shared_experts": 1, "task_experts": 1}),
     "dselect_k": (keras_mtl.dselect_k, {"experts": 3, "entropy_strength": 0.01}),
     "branched_sharing": (keras_mtl.branched_sharing, {"branches": [[["left", "right"]], [["left"], ["right"]]]}),
-    "learning_to_branch": (keras_mtl.learning_to_branch, {}),
-    "adashare": (keras_mtl.adashare, {}),
+    "learning_to_branch": (keras_mtl.learned.learning_to_branch, {}),
+    "adashare": (keras_mtl.learned.adashare, {}),
     "hierarchical_sharing": (keras_mtl.hierarchical_sharing, {"depths": {"left": 1}}),
     "esmm": (keras_mtl.esmm, {"shared_depth": 1}),
     "aitm": (keras_mtl.aitm, {"order_strength": 0.1}),
@@ -55,7 +55,7 @@ def distral():
 
 def modules():
     kinds = {"find": FindModule(), "transform": TransformModule(), "and": CombineModule(), "answer": MeasureModule()}
-    return keras_mtl.neural_module_network(
+    return keras_mtl.modular.neural_module_network(
         keras.Input((3, 3, 4), name="image"),
         [keras.layers.Dense(5, activation="relu")],
         kinds,
@@ -74,11 +74,11 @@ def omninet():
         "text": keras.layers.Embedding(9, 8, mask_zero=True),
     }
     tasks = {
-        "answer": keras_mtl.OmniTask({"image": "image", "text": "text"}, keras.layers.Dense(1)),
-        "tags": keras_mtl.OmniTask({"text": "text"}, keras.layers.Dense(4), tokens=4, length=5),
+        "answer": keras_mtl.multimodal.OmniTask({"image": "image", "text": "text"}, keras.layers.Dense(1)),
+        "tags": keras_mtl.multimodal.OmniTask({"text": "text"}, keras.layers.Dense(4), tokens=4, length=5),
     }
     options = {"encoder_blocks": 1, "decoder_blocks": 1, "heads": 2, "hidden": 8, "control": 3}
-    return keras_mtl.omninet(inputs, peripherals, tasks, **options)
+    return keras_mtl.multimodal.omninet(inputs, peripherals, tasks, **options)
 
 
 def pepnet():

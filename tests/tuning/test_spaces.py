@@ -9,8 +9,8 @@ import pytest
 import keras_mtl
 from keras_mtl.models.branched_sharing import _check_branches
 from keras_mtl.tuning import SharingChoice, TrainingChoice, sharing_space, training_space, weighting_space
+from keras_mtl.tuning._families import FAMILIES
 from keras_mtl.tuning.estimates import draw
-from keras_mtl.tuning.families import FAMILIES
 from keras_mtl.tuning.weighting_space import PARAMETERS
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_mtl import weighting as W
-from keras_mtl.weighting._masked import masked_softmax
+from keras_mtl.weighting._present import masked_softmax
 from keras_mtl.weighting._simplex import project_to_simplex
 
 GOLDENS = json.loads(pathlib.Path(__file__).with_name("scalarizer_goldens.json").read_text())["scalarizers"]

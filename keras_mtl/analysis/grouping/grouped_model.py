@@ -5,14 +5,14 @@ import pathlib
 import keras
 import numpy as np
 
+from keras_mtl._files import readable, writable_folder
 from keras_mtl._keras_private import global_seed
-from keras_mtl.analysis.grouping.histories import merged
-from keras_mtl.analysis.grouping.result import Grouping
-from keras_mtl.analysis.grouping.select import labels_of_tasks
-from keras_mtl.analysis.new_models import NewModels
-from keras_mtl.analysis.progress import run_bar
-from keras_mtl.analysis.store import RunStore
-from keras_mtl.files import readable, writable_folder
+from keras_mtl.analysis._new_models import NewModels
+from keras_mtl.analysis._progress import run_bar
+from keras_mtl.analysis._store import RunStore
+from keras_mtl.analysis.grouping._histories import merged
+from keras_mtl.analysis.grouping._select import labels_of_tasks
+from keras_mtl.analysis.grouping.grouping import Grouping
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 

@@ -4,15 +4,15 @@ import itertools
 
 import keras
 
+from keras_mtl._checks import check_boolean
+from keras_mtl.analysis._new_models import NewModels
+from keras_mtl.analysis._progress import run_bar
+from keras_mtl.analysis._runs import RUN, has_values, train_and_evaluate
+from keras_mtl.analysis._store import RunStore
 from keras_mtl.analysis.compare import seeds_of
+from keras_mtl.analysis.grouping._select import labels_of_tasks
 from keras_mtl.analysis.grouping.network import Network
-from keras_mtl.analysis.grouping.select import labels_of_tasks
-from keras_mtl.analysis.new_models import NewModels
-from keras_mtl.analysis.progress import run_bar
-from keras_mtl.analysis.runs import RUN, has_values, train_and_evaluate
-from keras_mtl.analysis.store import RunStore
 from keras_mtl.metrics.directions import higher_is_better
-from keras_mtl.numbers import check_boolean
 
 
 def measure_networks(

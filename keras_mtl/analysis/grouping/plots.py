@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from keras_mtl.analysis.grouping.clustering import tree
-from keras_mtl.analysis.plots import pyplot
+from keras_mtl.analysis._plots import pyplot
+from keras_mtl.analysis.grouping._clustering import tree
 
 VALUES_UP_TO = 12  # tasks; above, a heat map has no numbers in it
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_mtl.analysis.affinity import Affinity
-from keras_mtl.analysis.transfer.program import plan_transfers
+from keras_mtl.analysis.transfer.plan_transfers import plan_transfers
 
 
 class TransferMap:

@@ -6,16 +6,16 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mtl._checks import check_boolean, check_integer
+from keras_mtl.analysis._progress import run_bar
+from keras_mtl.analysis._store import RunStore
 from keras_mtl.analysis.grouping.grouped_model import build_groups
-from keras_mtl.analysis.progress import run_bar
 from keras_mtl.analysis.representation_similarity import stages_to
-from keras_mtl.analysis.store import RunStore
 from keras_mtl.analysis.transfer.ahp import ahp, win_rates
 from keras_mtl.analysis.transfer.result import TransferMap
-from keras_mtl.models.columns import place_head
-from keras_mtl.models.copies import copy_layer, keep_state
+from keras_mtl.models._columns import place_head
+from keras_mtl.models._copies import copy_layer, keep_state
 from keras_mtl.models.multi_task_model import MultiTaskModel
-from keras_mtl.numbers import check_boolean, check_integer
 
 
 def transfer_map(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_mtl.data.samplers.active import TargetSampler, uniform
+from keras_mtl.data.samplers._active import TargetSampler, uniform
 
 
 class A5C(TargetSampler):

@@ -1,7 +1,7 @@
 """From by size to nearly uniform."""
 
+from keras_mtl._checks import is_integer
 from keras_mtl.data.samplers.temperature import Temperature
-from keras_mtl.numbers import is_integer
 
 
 class Annealed(Temperature):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_mtl.data.samplers.active import ActiveSampler, uniform
+from keras_mtl.data.samplers._active import ActiveSampler, uniform
 
 
 class DynamicTaskPrioritization(ActiveSampler):

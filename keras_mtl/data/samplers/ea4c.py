@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from keras_mtl.data.samplers.active import TargetSampler, one_hot, uniform
-from keras_mtl.data.samplers.meta_policy import MetaPolicy
+from keras_mtl.data.samplers._active import TargetSampler, one_hot, uniform
+from keras_mtl.data.samplers._meta_policy import MetaPolicy
 
 
 class EA4C(TargetSampler):

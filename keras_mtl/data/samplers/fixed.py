@@ -1,6 +1,6 @@
 """By hand."""
 
-from keras_mtl.data.chooser import checked
+from keras_mtl.data._chooser import checked
 from keras_mtl.data.samplers.base import Sampler
 
 

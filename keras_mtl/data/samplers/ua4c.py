@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_mtl.data.samplers.active import TargetSampler, one_hot
+from keras_mtl.data.samplers._active import TargetSampler, one_hot
 
 
 class UA4C(TargetSampler):

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_mtl.analysis.advice.candidates import choose
-from keras_mtl.analysis.advice.problem import Problem
-from keras_mtl.analysis.advice.watch import Watched
+from keras_mtl.analysis.advice._candidates import choose
+from keras_mtl.analysis.advice._problem import Problem
+from keras_mtl.analysis.advice._watch import Watched
 from keras_mtl.analysis.affinity import Affinity
 
 
