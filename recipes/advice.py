@@ -143,7 +143,8 @@ def study(name, arguments, folder):
     best = max(FIXED, key=lambda label: gains[label].mean())
     regret = gains[best].mean() - gains[f"advise: {advice.name}"].mean()
     console.print(
-        f"* told apart from {ALONE!r} (paired t-tests at 5 %, shared out). Behind the best fixed choice, {best!r}, by "
+        f"* significantly different from {ALONE!r} (paired t-tests at 5 %, shared out). "
+        f"Behind the best fixed choice, {best!r}, by "
         f"{regret:+.2f} points; page: {folder / f'{name}.html'}"
     )
     return gains

@@ -158,7 +158,7 @@ def report(results, seeds):
         f"(expected: 95). The louder the loss the smaller the scales: so in {ordered} of {len(seeds)} seeds."
     )
     known = seeds_tell_apart(*([found["error"] for found in runs] for runs in (plain, great)))
-    console.print(f"The errors are {'told apart' if known else 'not told apart'} by Welch's test.")
+    console.print(f"The errors are {'' if known else 'not '}significantly different by Welch's test.")
 
 
 def draw(results, path):

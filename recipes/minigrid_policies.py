@@ -116,7 +116,11 @@ def report(scores, learning, seeds):
         return
     means = {arm: np.mean([learning[arm][task] for task in NAMES], axis=0) for arm in learning}
     for arm, control in (("hard sharing", "single-task"), ("Distral", "single-task"), ("A5C", "drawn")):
-        known = "told apart" if seeds_tell_apart(means[arm], means[control], 3) else "not told apart"
+        known = (
+            "significantly different"
+            if seeds_tell_apart(means[arm], means[control], 3)
+            else "not significantly different"
+        )
         console.print(
             f"{arm} against {control}, all environments over training: {mean_and_spread(means[arm], 2)} and "
             f"{mean_and_spread(means[control], 2)}, {known} by Welch's test"

@@ -166,7 +166,7 @@ def report(found, title):
     for other in OTHERS:
         differences = chosen - found.delta_m(other)
         low, high = confidence_interval(differences)
-        verdict = "better than" if low > 0 else "worse than" if high < 0 else "not told apart from"
+        verdict = "better than" if low > 0 else "worse than" if high < 0 else "not significantly different from"
         console.print(
             f"Chosen groups less {other}, seed by seed: {differences.mean():+.2f} ({low:+.2f} to {high:+.2f}); chosen "
             f"groups are {verdict} {other}."

@@ -159,7 +159,11 @@ def report(found, before, same, seeds):
         words = []
         for count in LABELS:
             pair = found[NEW][arm][count], found[NEW][SCRATCH][count]
-            known = "told apart" if pairs_tell_apart(*pair, comparisons=len(LABELS)) else "not told apart"
+            known = (
+                "significantly different"
+                if pairs_tell_apart(*pair, comparisons=len(LABELS))
+                else "not significantly different"
+            )
             words.append(f"{count} labels {mean_and_spread(np.subtract(*pair), signed=True)} ({known})")
         console.print(f"{arm} against {SCRATCH}, by pairs: {', '.join(words)}")
 

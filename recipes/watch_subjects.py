@@ -177,7 +177,11 @@ def report(results, seeds):
         words = []
         for column in COLUMNS:
             pair = results[name][column], results[ALONE][column]
-            known = "told apart" if pairs_tell_apart(*pair, comparisons=len(COLUMNS)) else "not told apart"
+            known = (
+                "significantly different"
+                if pairs_tell_apart(*pair, comparisons=len(COLUMNS))
+                else "not significantly different"
+            )
             difference = np.subtract(*pair)
             words.append(f"{column} {mean_and_spread(difference, signed=True)} ({known})")
         console.print(f"{name} against {ALONE}, by pairs: {'; '.join(words)}")
