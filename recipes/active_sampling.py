@@ -20,10 +20,11 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
 
+from common import ProgressOfFit, console, mean_and_spread, output_folder, pairs_tell_apart, progress
+
 import keras
 import numpy as np
 import tensorflow as tf
-from common import ProgressOfFit, console, mean_and_spread, output_folder, pairs_tell_apart, progress
 from rich.table import Table
 from scipy.stats import hmean
 

@@ -19,10 +19,11 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
 
+from common import console, delta_m, mean_and_spread, output_folder, pairs_tell_apart
+
 import keras
 import numpy as np
 import tensorflow as tf
-from common import console, delta_m, mean_and_spread, output_folder, pairs_tell_apart
 from data import support2, yeast
 from rich.table import Table
 

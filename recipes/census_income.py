@@ -23,10 +23,11 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
 
+from common import ProgressOfFit, area_under_roc, console, mean_and_spread, output_folder, progress, seeds_tell_apart
+
 import keras
 import numpy as np
 import tensorflow as tf
-from common import ProgressOfFit, area_under_roc, console, mean_and_spread, output_folder, progress, seeds_tell_apart
 from data import census_income as census
 from rich.table import Table
 

@@ -25,10 +25,11 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
 
+from common import console, mean_and_spread, output_folder, progress
+
 import keras
 import numpy as np
 import tensorflow as tf
-from common import console, mean_and_spread, output_folder, progress
 from data.digits import load_digits
 from rich.box import SIMPLE_HEAD
 from rich.table import Table

@@ -30,11 +30,12 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
 
+from common import ProgressOfFit, area_under_roc, console, mean_and_spread, output_folder, progress
+
 import keras
 import numpy as np
 import tensorflow as tf
 from census_income import EMBEDDING, batches, columns_input, names_from
-from common import ProgressOfFit, area_under_roc, console, mean_and_spread, output_folder, progress
 from data import census_income as census
 from rich.box import SIMPLE_HEAD
 from rich.table import Table

@@ -23,10 +23,11 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
 
+from common import console, mean_and_spread, output_folder, seeds_tell_apart
+
 import keras
 import numpy as np
 import tensorflow as tf
-from common import console, mean_and_spread, output_folder, seeds_tell_apart
 from rich.box import SIMPLE_HEAD
 from rich.progress import track
 from rich.table import Table

@@ -20,9 +20,10 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
 
+from common import console, mean_and_spread, output_folder, pairs_tell_apart, progress
+
 import keras
 import numpy as np
-from common import console, mean_and_spread, output_folder, pairs_tell_apart, progress
 from data import minilm
 from data.home_commands import NOT_LABELLED, commands
 from keras import layers

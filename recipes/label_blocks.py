@@ -21,9 +21,6 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
 
-import keras
-import numpy as np
-import tensorflow as tf
 from common import (
     ProgressOfFit,
     area_under_roc,
@@ -33,6 +30,10 @@ from common import (
     pairs_tell_apart,
     progress,
 )
+
+import keras
+import numpy as np
+import tensorflow as tf
 from data import yeast
 from rich import box
 from rich.table import Table

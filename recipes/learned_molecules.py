@@ -21,10 +21,11 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
 
+from common import console, delta_m, mean_and_spread, output_folder, pairs_tell_apart, progress
+
 import keras
 import numpy as np
 import tensorflow as tf
-from common import console, delta_m, mean_and_spread, output_folder, pairs_tell_apart, progress
 from data import qm9
 from keras import layers
 from rich.table import Table

@@ -23,9 +23,10 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
 
+from common import console, mean_and_spread, output_folder, progress
+
 import keras
 import numpy as np
-from common import console, mean_and_spread, output_folder, progress
 from keras import layers
 from rich.table import Table
 

@@ -23,10 +23,11 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
 
+from common import ProgressOfFit, console, mean_and_spread, output_folder, progress, seeds_tell_apart
+
 import gymnasium
 import keras
 import numpy as np
-from common import ProgressOfFit, console, mean_and_spread, output_folder, progress, seeds_tell_apart
 from rich.table import Table
 
 import keras_mtl

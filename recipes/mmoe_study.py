@@ -18,9 +18,10 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
 
+from common import ProgressOfFit, beyond_noise, console, mean_and_spread, output_folder, progress
+
 import keras
 import numpy as np
-from common import ProgressOfFit, beyond_noise, console, mean_and_spread, output_folder, progress
 from rich.table import Table
 
 import keras_mtl

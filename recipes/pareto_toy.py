@@ -21,10 +21,11 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
 
+from common import console, output_folder
+
 import keras
 import numpy as np
 import tensorflow as tf
-from common import console, output_folder
 from rich.progress import track
 from rich.table import Table
 

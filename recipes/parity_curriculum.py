@@ -19,10 +19,11 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
 
+from common import ProgressOfFit, console, mean_and_spread, output_folder, progress
+
 import keras
 import numpy as np
 import tensorflow as tf
-from common import ProgressOfFit, console, mean_and_spread, output_folder, progress
 from rich.table import Table
 
 import keras_mtl

@@ -26,11 +26,12 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
 
+from common import console, fitting_width, output_folder
+
 import keras
 import keras_tuner
 import numpy as np
 import tensorflow as tf
-from common import console, fitting_width, output_folder
 from data.faces import SPLITS, faces
 from rich.progress import track
 from search_sharing import TrialProgress, choice, progress

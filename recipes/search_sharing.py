@@ -26,11 +26,12 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
 
+from common import console, fitting_width, output_folder
+
 import keras
 import keras_tuner
 import numpy as np
 import tensorflow as tf
-from common import console, fitting_width, output_folder
 from data.faces import SIDE, SPLITS, faces
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, track
 from rich.table import Table

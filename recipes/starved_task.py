@@ -29,9 +29,10 @@ import shutil
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
 
+from common import ProgressOfFit, console, output_folder, progress
+
 import keras
 import tensorflow as tf
-from common import ProgressOfFit, console, output_folder, progress
 from data.faces import SIDE, SPLITS, faces
 from rich.progress import track
 from rich.table import Table

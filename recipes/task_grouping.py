@@ -22,10 +22,11 @@ from typing import NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
 
+from common import console, output_folder
+
 import keras
 import numpy as np
 import tensorflow as tf
-from common import console, output_folder
 from data import faces, qm9, yeast
 from rich.progress import track
 from rich.table import Table

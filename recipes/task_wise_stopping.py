@@ -28,10 +28,11 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
 
+from common import ProgressOfFit, console, mean_and_spread, output_folder, progress, seeds_tell_apart
+
 import keras
 import numpy as np
 import tensorflow as tf
-from common import ProgressOfFit, console, mean_and_spread, output_folder, progress, seeds_tell_apart
 from data.generated_faces import ATTRIBUTES, SIDE, generated_faces
 from rich.table import Table
 

@@ -20,9 +20,10 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
 
+from common import console, mean_and_spread, output_folder, progress
+
 import gymnasium
 import numpy as np
-from common import console, mean_and_spread, output_folder, progress
 from rich.table import Table
 
 from keras_mtl import rl

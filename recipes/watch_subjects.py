@@ -25,10 +25,11 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
 
+from common import ProgressOfFit, console, mean_and_spread, output_folder, pairs_tell_apart, progress
+
 import keras
 import numpy as np
 import tensorflow as tf
-from common import ProgressOfFit, console, mean_and_spread, output_folder, pairs_tell_apart, progress
 from data import watch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table

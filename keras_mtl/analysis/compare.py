@@ -69,6 +69,9 @@ def compare(
             differ. The report says how many were read. Defaults to `None`.
         progress: Boolean. Whether to show progress. Defaults to `True`.
         **fit_options: Further arguments of `fit`, such as `batch_size`.
+            `callbacks` may be a function from a run's name and seed to a list
+            of callbacks that only look on, such as a `TaskBoard` with a folder
+            for each run: it does not count as what could change a run.
 
     Returns:
         A `Report`.
@@ -99,15 +102,17 @@ def compare(
     check(baselines, metrics, candidates, new)
     whole = (data, validation, test)
     from_first = next(iter(candidates.values())) if baselines == "single_task" else baselines
+    watching = fit_options.pop("callbacks") if callable(fit_options.get("callbacks")) else None
 
-    def train(model, task):
+    def train(model, name, seed, task):
+        options = fit_options if watching is None else {**fit_options, "callbacks": watching(name, seed)}
         if task is None:
-            return train_and_evaluate(model, *whole, epochs, fit_options)
+            return train_and_evaluate(model, *whole, epochs, options)
         condition = network_of(model, task).compiled_tasks.task_losses.sample_space.get(task)
         single = alone(model, task)
         columns = single.compiled_tasks.task_losses.columns
         train_part, val_part, test_part = (labels_of(part, task, condition, columns) for part in whole)
-        return train_and_evaluate(single, train_part, val_part, test_part, epochs, fit_options)
+        return train_and_evaluate(single, train_part, val_part, test_part, epochs, options)
 
     jobs = []
     for seed in seeds:
@@ -127,7 +132,7 @@ def compare(
             needed = [f"{t}_{m}" for t in metrics for m in metrics[t] if task in (None, t)]
             run = store.load(key, RUN, check=has_values(needed))
             if run is None:
-                run = train(model or _build(name, build, seed, metrics, new), task)
+                run = train(model or _build(name, build, seed, metrics, new), name, seed, task)
                 store.save(key, f"{name}-seed{seed}", run)
             of_name = runs.setdefault(name, []) if task is None else alone_runs.setdefault(task, [])
             of_name.append(run)

@@ -31,10 +31,11 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from common import console, delta_m, mean_and_spread, seeds_tell_apart
+
 import keras
 import numpy as np
 import tensorflow as tf
-from common import console, delta_m, mean_and_spread, seeds_tell_apart
 from data import census_income, digits, faces, home_commands, movielens, qm9, support2, yeast
 from data.planted import KINDS, WIDTHS, planted
 from keras import layers
