@@ -44,7 +44,9 @@ COSTS = ("parameters", "seconds")
 # ---------------------------------------------------------------------------------------------------- command line
 
 
-def command_line(file, text, *, models=(), default=None, quick_models=None, seeds=5, epochs=None, **further):
+def command_line(
+    file, text, *, models=(), default=None, quick_models=None, seeds=5, epochs=None, fresh=True, **further
+):
     """The options of a recipe.
 
     Args:
@@ -55,6 +57,7 @@ def command_line(file, text, *, models=(), default=None, quick_models=None, seed
         quick_models: The same under `--quick`.
         seeds: String, as `--seeds` takes it, or a number of seeds. Under `--quick` the first of them. Defaults to `5`.
         epochs: Tuple of the number of epochs, and that under `--quick`. Defaults to `None`: no such option.
+        fresh: Boolean. Whether logs of an earlier run go.
         **further: More options: name to a tuple of default and help. `False` makes a flag, a tuple a choice.
 
     Returns:
@@ -84,7 +87,7 @@ def command_line(file, text, *, models=(), default=None, quick_models=None, seed
             parser.error(f"--models takes some of: {','.join(models)}. Received: {','.join(unknown)}")
     if epochs:
         options.epochs = options.epochs or epochs[options.quick]
-    options.folder = output_folder(Path(file).stem + "-quick" * options.quick)
+    options.folder = output_folder(Path(file).stem + "-quick" * options.quick, fresh)
     return options
 
 
@@ -100,10 +103,11 @@ def seeds_of(text):
     return found
 
 
-def output_folder(name):
-    """The folder runs/<name> in the working directory, without the logs of an earlier run."""
+def output_folder(name, fresh=True):
+    """The folder runs/<name> in the working directory; if fresh, without the logs of an earlier run."""
     folder = Path("runs") / name
-    shutil.rmtree(folder / "logs", ignore_errors=True)
+    if fresh:
+        shutil.rmtree(folder / "logs", ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -191,7 +195,7 @@ def trained(function, options, names=None, logs=True):
     return results
 
 
-def compared(candidates, options, data, metrics, scale=100, **settings):
+def compared(candidates, options, data, metrics, scales=None, **settings):
     """Candidates beside single-task models, by `keras_mtl.analysis.compare`; what was trained before is read.
 
     Args:
@@ -199,7 +203,7 @@ def compared(candidates, options, data, metrics, scale=100, **settings):
         options: As of `command_line`.
         data: Training data.
         metrics: Dict from task to the metric that counts.
-        scale: Number that every score is multiplied by. Defaults to `100`.
+        scales: Dict from task to the number that its score is multiplied by. Defaults to 100 for all.
         **settings: Further arguments of `compare`.
 
     Returns:
@@ -217,7 +221,7 @@ def compared(candidates, options, data, metrics, scale=100, **settings):
     )
 
     def column(runs, task):
-        return [scale * run["values"][f"{task}_{metrics[task]}"] for run in runs]
+        return [(scales or {}).get(task, 100) * run["values"][f"{task}_{metrics[task]}"] for run in runs]
 
     alone = {task: column(runs, task) for task, runs in report.baselines.items()}
     for cost in COSTS:
@@ -301,7 +305,18 @@ def may_state(options):
 
 
 def report(
-    results, options, scores, *, title="", reference=None, lower=(), digits=1, paired=False, comparisons=None, gain=True
+    results,
+    options,
+    scores,
+    *,
+    title="",
+    reference=None,
+    lower=(),
+    digits=1,
+    paired=False,
+    comparisons=None,
+    gain=True,
+    verdict=True,
 ):
     """Prints means over seeds, and which models the seeds tell apart from a reference.
 
@@ -317,12 +332,13 @@ def report(
             Defaults to `False`: Welch's.
         comparisons: Integer. How many tests share the 5 %. Defaults to all of the table.
         gain: Boolean. Whether delta_m over the reference is shown.
+        verdict: Boolean. Whether anything is tested.
     """
     scores = scores if isinstance(scores, dict) else {score: score for score in scores}
     lower = scores if lower is True else lower
     others = [name for name in results if name != reference] if reference in results else []
     comparisons = comparisons or len(others) * len(scores)
-    stated = bool(others) and may_state(options)
+    stated = bool(others) and verdict and may_state(options)
     apart = {
         (name, score): stated
         and tell_apart(results[name][score], results[reference][score], comparisons=comparisons, paired=paired)

@@ -181,9 +181,10 @@ def main():
         if {name, NONE} <= results.keys() and may_state(options):
             means = {model: {k: np.mean(results[model][f"income {k}"]) for k in (gap, "AUC")} for model in (name, NONE)}
             share, lost = means[name][gap] / means[NONE][gap], means[NONE]["AUC"] - means[name]["AUC"]
+            word = "as expected" if share <= ratio and lost <= points else "NOT as expected"
             console.print(
                 f"{name}: {gap} gap {share:.2f} of that without (expected: at most {ratio}), AUC {lost:.2f} points "
-                f"lower (at most {points:g}): {'as expected' if share <= ratio and lost <= points else 'NOT as expected'}"
+                f"lower (at most {points:g}): {word}"
             )
 
 

@@ -1,5 +1,8 @@
 """Query classification and document ranking share letter trigrams, as in Liu et al. (NAACL 2015).
 
+Ten minutes on two cores, half a minute with --quick; downloads nothing, unless --corpus wordnet, whose data come with a
+package (see requirements-data.txt).
+
 Texts become counts of hashed letter trigrams. One shared layer (tanh) reads queries and documents; each task has a
 layer of its own on it. Classification says which domain a query is from; ranking scores a query's documents by cosines,
 the clicked one against four others. Steps alternate: a sampler draws whose batch comes next. Each task alone, with the
@@ -8,27 +11,26 @@ same number of batches of its own, is the comparison.
 - `--corpus made-up` (default): four domains of 150 made-up words on 20 stems each and 8 intents; few labelled queries.
 - `--corpus wordnet`: nouns of nine domains. A query is a word; its document is its gloss.
 
-    python recipes/queries.py [--quick] [--corpus wordnet] [--seeds 5]
+    python recipes/studies/queries.py [--quick] [--corpus wordnet] [--seeds 5]
 
-The picture goes to runs/queries/.
+The picture and logs for TensorBoard go to runs/queries/.
 """
 
-import argparse
-import os
+from functools import lru_cache
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
-
-from common import console, mean_and_spread, output_folder, pairs_tell_apart, progress
+import parent  # noqa: F401
+from common import command_line, study
 
 import keras
 import numpy as np
+import tensorflow as tf
 from data import wordnet
 from keras import layers
-from rich.table import Table
 
 import keras_mtl
 from keras_mtl.retrieval import hashed_trigrams
 
+ALONE, TOGETHER = MODELS = ("alone", "together")
 TRIGRAMS, SHARED, OWN, NEGATIVES, BATCH = 3000, 100, 48, 4, 32
 SIZES = {"made-up": (160, 3000, 1000), "wordnet": (900, 6000, 2000)}  # labelled queries, clicks, test queries
 SYLLABLES = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"]
@@ -132,10 +134,8 @@ def compile_model(model):
     )
 
 
-def train_and_test(tasks, train, test, steps, seed):
+def train_and_test(tasks, train, test, steps, seed, callbacks=()):
     """Scores of a model of one or both tasks after `steps[task]` batches of each."""
-    import tensorflow as tf
-
     keras.utils.set_random_seed(seed)
     domains = int(max(y.max() for y in (train["domain"][1], test[1]["domain"]))) + 1
     model = build(domains)
@@ -147,60 +147,27 @@ def train_and_test(tasks, train, test, steps, seed):
     total = sum(steps[task] for task in tasks)
     sampler = {task: steps[task] / total for task in tasks}
     data = keras_mtl.data.mix(sets, sampler, batch="interleave", batch_size=BATCH, stop=total, seed=seed)
-    model.fit(data, shuffle=False, verbose=0)
+    model.fit(data, shuffle=False, callbacks=list(callbacks), verbose=0)
     x = {name: test[0][name] for name in keras.tree.map_structure(lambda t: t.name, model.input)}
     logs = model.evaluate(x, {t: test[1][t] for t in tasks}, batch_size=200, verbose=0, return_dict=True)
     return {name: logs[f"{task}_{metric}"] for name, (task, metric) in MEASURES.items() if task in tasks}
 
 
-def draw(scores, path):
-    """A panel for each measure: alone and together, a line for each seed."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
-    for axis, name in zip(figure.subplots(1, 3), MEASURES, strict=True):
-        alone, together = scores["alone"][name], scores["together"][name]
-        for pair in zip(alone, together, strict=True):
-            axis.plot([0, 1], pair, "o-", color="C0", alpha=0.4)
-        axis.plot([0, 1], [np.mean(alone), np.mean(together)], "ko-", linewidth=2)
-        axis.set_xticks([0, 1], ["alone", "together"])
-        axis.set_xlim(-0.3, 1.3)
-        axis.set_title(name)
-    figure.savefig(path, dpi=120)
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one seed, few steps: shows that it runs, nothing else")
-    parser.add_argument("--corpus", choices=SIZES, default="made-up")
-    parser.add_argument("--seeds", type=int, default=5)
-    options = parser.parse_args()
-    seeds = range(1 if options.quick else options.seeds)
+    corpus = (tuple(SIZES), "texts")
+    options = command_line(__file__, __doc__, models=MODELS, corpus=corpus)
     sizes = (60, 100, 100) if options.quick else SIZES[options.corpus]
     steps = {"domain": 10, "ranking": 20} if options.quick else {"domain": 500, "ranking": 1200}
-    scores = {kind: {name: [] for name in MEASURES} for kind in ("alone", "together")}
-    with progress("models") as bar:
-        row = bar.add_task("", total=3 * len(seeds))
-        for seed in seeds:
-            train, test = make_data(options.corpus, seed, sizes)
-            for kind, tasks in (("alone", ["domain"]), ("alone", ["ranking"]), ("together", ["domain", "ranking"])):
-                bar.update(row, description=f"seed {seed}, {kind}: {', '.join(tasks)}")
-                keras.utils.clear_session()
-                for name, value in train_and_test(tasks, train, test, steps, seed).items():
-                    scores[kind][name].append(value)
-                bar.advance(row)
-    table = Table(title=f"{options.corpus}, {len(seeds)} seeds, × 100", title_justify="left")
-    for column in ("", "alone", "together", "difference"):
-        table.add_column(column, justify="right" if column else "left")
-    for name in MEASURES:
-        alone, together = (100 * np.array(scores[kind][name]) for kind in ("alone", "together"))
-        sure = len(seeds) > 2 and pairs_tell_apart(together, alone, len(MEASURES))
-        shown = mean_and_spread(together - alone, signed=True) + ("" if sure else " (within noise)")
-        table.add_row(name, mean_and_spread(alone), mean_and_spread(together), shown)
-    console.print(table)
-    path = output_folder("queries") / f"{options.corpus}.png"
-    draw(scores, path)
-    console.print(f"Picture: {path}", soft_wrap=True)
+    data_of = lru_cache(1)(lambda seed: make_data(options.corpus, seed, sizes))
+
+    def run(name, seed, callbacks):
+        found = {}
+        for tasks in (["domain"], ["ranking"]) if name == ALONE else (["domain", "ranking"],):
+            found |= train_and_test(tasks, *data_of(seed), steps, seed, callbacks)
+        return {measure: 100 * value for measure, value in found.items()}
+
+    title = f"{options.corpus}, x 100"
+    study(run, options, tuple(MEASURES), title=title, reference=ALONE, paired=True, gain=False)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Sharing that is learned: do the methods find which tasks were made to belong together?
 
+Twenty minutes on two cores, a minute with --quick; downloads nothing.
+
 Regressions in two planted groups. For trees, tasks of a group are made of the same six tanh features of 20 inputs and,
 to a smaller part, of features of their own; the same examples of a group have wrong labels. The last stage is too
 narrow for both groups. For policies, tasks of a group are made of the same three layers of tanh. Each seed has tasks,
@@ -13,22 +15,17 @@ data and initial weights of its own:
 What it shows: how often the groups part, and what error the parameters or blocks buy, on test labels without noise.
 What it does not: that learned sharing beats a good guess on data that nobody planted.
 
-    python recipes/learned_sharing.py [--quick] [--seeds 5]
+    python recipes/studies/learned_sharing.py [--quick] [--seeds 5] [--epochs 16]
 
-The picture goes to runs/learned_sharing/.
+Pictures go to runs/learned_sharing/.
 """
 
-import argparse
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
-
-from common import console, mean_and_spread, output_folder, progress
+import parent  # noqa: F401
+from common import command_line, console, dots, may_state, new_figure, report, trained
 
 import keras
 import numpy as np
 from keras import layers
-from rich.table import Table
 
 import keras_mtl
 
@@ -238,64 +235,40 @@ def jobs(epochs):
 
 def draw(results, path):
     """Error against parameters for trees, against blocks for policies."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = new_figure(10, 4)
     for axis, (title, rows) in zip(figure.subplots(1, 2), results.items(), strict=True):
-        learned = []
-        for index, (name, runs) in enumerate(rows.items()):
-            sizes, errors = np.array([run[1] for run in runs]), np.array([run[2] for run in runs])
-            axis.plot(sizes, errors, ".", color=f"C{index}", alpha=0.4)
-            axis.plot(
-                sizes.mean(), errors.mean(), "s" if name.startswith("given") else "o", color=f"C{index}", label=name
-            )
-            if name.startswith((PRICE, "sparsity")):
-                learned.append((sizes.mean(), errors.mean()))
-        axis.plot(*zip(*learned, strict=True), color="gray", linewidth=1, zorder=0)
-        axis.set_title(title)
-        axis.set_xlabel("parameters" if title == "Trees" else "blocks that a task runs")
-        axis.set_ylabel("test MSE (large: means; small: seeds)")
+        for index, (name, found) in enumerate(rows.items()):
+            mark, means = "s" if name.startswith("given") else "o", (np.mean(found["size"]), np.mean(found["MSE"]))
+            axis.plot(found["size"], found["MSE"], ".", color=f"C{index}", alpha=0.4)
+            axis.plot(*means, mark, color=f"C{index}", label=name)
+        xlabel = "parameters" if title == "Trees" else "blocks that a task runs"
+        axis.set(title=title, xlabel=xlabel, ylabel="test MSE (large: means; small: seeds)")
         axis.legend(fontsize=8)
     figure.savefig(path, dpi=120)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one seed, one epoch: shows that it runs, nothing else")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=16, help="of a tree between two splits")
-    options = parser.parse_args()
-    seeds = range(1 if options.quick else options.seeds)
-    tables = jobs(1 if options.quick else options.epochs)
-    results = {title: {name: [] for name in rows} for title, rows in tables.items()}
-    with progress() as bar:
-        row = bar.add_task("", total=len(seeds) * sum(len(rows) for rows in tables.values()))
-        for title, rows in tables.items():
-            for name, run in rows.items():
-                for seed in seeds:
-                    bar.update(row, description=f"{name}, seed {seed}")
-                    keras.utils.clear_session()
-                    results[title][name].append(run(seed))
-                    bar.advance(row)
-    for title, rows in results.items():
-        size = "parameters" if title == "Trees" else "blocks of a task"
-        table = Table(title=f"{title}, {len(seeds)} seeds", title_justify="left")
-        for column in ("sharing", "groups part", size, "test MSE"):
-            table.add_column(column, justify="left" if column == "sharing" else "right")
-        for name, runs in rows.items():
-            apart, sizes, errors = zip(*runs, strict=True)
-            digits = 0 if title == "Trees" else 1
-            cells = [f"{sum(apart)} of {len(apart)}", mean_and_spread(sizes, digits), mean_and_spread(errors, 3)]
-            table.add_row(name, *cells)
-        console.print(table)
-    curves = np.array([[run[2] for run in results["Trees"][f"{PRICE} {price:g}"]] for price in PRICES])
-    for high, low, change in zip(PRICES, PRICES[1:], np.diff(curves, axis=0), strict=False):
-        console.print(
-            f"Less error at {low:g} a branch than at {high:g} with {(change < 0).sum()} of {len(change)} seeds."
-        )
-    path = output_folder("learned_sharing-quick" if options.quick else "learned_sharing") / "results.png"
-    draw(results, path)
-    console.print(f"Picture: {path}", soft_wrap=True)
+    options = command_line(__file__, __doc__, epochs=(16, 1))  # of a tree between two splits
+    rows = {(title, name): job for title, of_title in jobs(options.epochs).items() for name, job in of_title.items()}
+
+    def run(name, seed, callbacks):
+        return dict(zip(("apart", "size", "MSE"), rows[name](seed), strict=True))
+
+    found = trained(run, options, list(rows), logs=False)
+    results = {}
+    for title, size in (("Trees", "parameters"), ("Policies", "blocks of a task")):
+        results[title] = {name: runs for (of_title, name), runs in found.items() if of_title == title}
+        scores = {"apart": "groups part", "size": size, "MSE": "test MSE"}
+        digits = {"apart": 1, "size": 0 if title == "Trees" else 1, "MSE": 3}
+        report(results[title], options, scores, title=title, digits=digits)
+    if may_state(options):
+        curves = np.array([results["Trees"][f"{PRICE} {price:g}"]["MSE"] for price in PRICES])
+        for high, low, change in zip(PRICES, PRICES[1:], np.diff(curves, axis=0), strict=False):
+            fewer = (change < 0).sum()
+            console.print(f"Less error at {low:g} a branch than at {high:g} with {fewer} of {len(change)} seeds.")
+    draw(results, options.folder / "costs.png")
+    dots(results, {"size": "parameters, or blocks", "MSE": "test MSE"}, options.folder / "results.png")
+    console.print(f"Pictures: {options.folder}", soft_wrap=True)
 
 
 if __name__ == "__main__":
