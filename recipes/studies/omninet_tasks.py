@@ -103,12 +103,8 @@ def main():
         if MODELS[name] and seed == options.seeds[0]:
             keras_mtl.plot_sharing(model, options.folder / "sharing.png")
         right = {task: 100 * values[-1] for task, values in found.items()}
-        return {
-            **right,
-            "until": steps_until(found["answer"], steps),
-            "curves": found,
-            "parameters": model.count_params(),
-        }
+        until = steps_until(found["answer"], steps)
+        return {**right, "until": until, "curves": found, "parameters": model.count_params()}
 
     results = study(run, options, TASKS, title=f"Right after {steps} steps, %", reference="with places", gain=False)
     for name, found in results.items():

@@ -141,9 +141,8 @@ def main():
     scores = {"first": "first 10 episodes", "last": "last 10 episodes"}
     how = {"reference": ARMS[0], "lower": True, "digits": 0, "gain": False, "logs": False}
     results = study(run, options, scores, title="Steps until the goal, by Q-learning", **how)
-    panels = {
-        f"Q-learning: steps until the goal, at most {CAP:,}": {arm: np.array(f["steps"]) for arm, f in results.items()}
-    }
+    steps = {arm: np.array(found["steps"]) for arm, found in results.items()}
+    panels = {f"Q-learning: steps until the goal, at most {CAP:,}": steps}
     curves(panels, options.folder / "steps.png", "episode", middle=np.ma.median, yscale="log")
 
 

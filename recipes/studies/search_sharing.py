@@ -1,5 +1,7 @@
 """How much should the tasks share? A search, on a problem whose answer is known and on drawn faces.
 
+Half an hour on two cores, three minutes with --quick; downloads nothing, but draws 9,000 faces once.
+
 planted: five regressions from 200 noisy examples read the same 4 of 40 directions of their inputs; each needs two
 combinations of these four, of its own. Stages are 4 linear units, 2 units and 4 units. So one shared stage is right by
 construction: with it everything can be represented and the directions are learned from all labels; a shared second
@@ -15,31 +17,25 @@ What it can show: whether search finds what was planted, and on faces whether th
 extremes at one budget of parameters, epochs and learning rate. What it cannot: that it would with another budget, or
 that a model found with one seed of the search is the best there is.
 
-    python recipes/search_sharing.py [--quick] [--problems planted,faces] [--seeds 5] [--trials 20] [--workers 2]
+    python recipes/studies/search_sharing.py [--quick] [--problems planted,faces] [--seeds 5] [--trials 20] [--workers 2]
 
 Logs for TensorBoard (with HParams), the trials and pictures go to runs/search_sharing/.
 """
 
-import argparse
 import os
 import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
-
-from common import console, fitting_width, output_folder
+import parent  # noqa: F401
+from common import command_line, console, dots, fitting_width, print_table, rendering
 
 import keras
 import keras_tuner
 import numpy as np
 import tensorflow as tf
 from data.faces import SIDE, SPLITS, faces
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, track
-from rich.table import Table
+from search_faces import baseline_means, run_trials, test_found
 
-import keras_mtl
 from keras_mtl import tuning
-
-tf.get_logger().setLevel("ERROR")  # TensorFlow warns of models that are compiled one after the other
 
 TRIALS = {"planted": 20, "faces": 15}
 PLANTED = 1  # the depth that is right
@@ -47,28 +43,10 @@ TASKS, INPUTS, DIRECTIONS, UNITS, NOISE = 5, 40, 4, 2, 0.2
 EXAMPLES = {"train": 200, "validation": 400}
 STEPS = 300
 FACES = {"skin": 7, "glasses": 2, "smile": 2}
+METRICS = dict.fromkeys(FACES, "accuracy")
 PARAMETERS = 40_000
 BATCH, EPOCHS = 64, 6
-
-
-class TrialProgress(keras.callbacks.Callback):
-    """Moves a progress bar by one with every trial."""
-
-    def __init__(self, bar, row):
-        super().__init__()
-        self.bar, self.row = bar, row
-
-    def __deepcopy__(self, memo):
-        return self  # tuners copy callbacks, and a bar is one
-
-    def on_train_end(self, logs=None):
-        self.bar.advance(self.row)
-
-
-def progress():
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
-    )
+WIDTHS: dict = {}
 
 
 def planted_data(seed):
@@ -113,68 +91,42 @@ def planted_tuner(seed, trials, folder):
 def planted(seeds, trials, folder):
     """Searches with every seed. Returns a dict from seed to the completed trials as (depth, rate, score)."""
     found = {}
-    with progress() as bar:
-        row = bar.add_task("planted", total=len(seeds) * trials)
-        for seed in seeds:
-            data = planted_data(seed)
-            tuner = planted_tuner(seed, trials, folder / "planted")
-            examples = tf.data.Dataset.from_tensor_slices(data["train"]).cache()
-            examples = examples.shuffle(EXAMPLES["train"], seed=seed).repeat().batch(50)
-            options = {
-                "steps_per_epoch": STEPS,
-                "epochs": 1,
-                "shuffle": False,
-                "validation_data": data["validation"],
-                "validation_batch_size": EXAMPLES["validation"],
-            }
-            if seed == seeds[0]:
-                bar.console.print(f"Each seed: {tuning.estimate(tuner, examples, **options)}")
-            board = keras.callbacks.TensorBoard(folder / "logs" / "planted" / f"seed{seed}", write_graph=False)
-            tuner.search(examples, callbacks=[board, TrialProgress(bar, row)], verbose=0, **options)
-            values = [(t.hyperparameters.values, t.score) for t in tuner.oracle.get_best_trials(trials)]
-            found[seed] = [(v["hard_sharing/shared_depth"], v["learning_rate"], score) for v, score in values]
-            bar.console.print(f"seed {seed}: the best of {len(values)} trials shares {found[seed][0][0]} of 3 stages")
+    for seed in seeds:
+        data = planted_data(seed)
+        tuner = planted_tuner(seed, trials, folder / "planted")
+        examples = tf.data.Dataset.from_tensor_slices(data["train"]).cache()
+        examples = examples.shuffle(EXAMPLES["train"], seed=seed).repeat().batch(50)
+        options = {
+            "steps_per_epoch": STEPS,
+            "epochs": 1,
+            "shuffle": False,
+            "validation_data": data["validation"],
+            "validation_batch_size": EXAMPLES["validation"],
+        }
+        if seed == seeds[0]:
+            console.print(f"Each seed: {tuning.estimate(tuner, examples, **options)}")
+        run_trials(tuner, trials, folder / "logs" / f"planted-seed{seed}", [examples], **options)
+        values = [(t.hyperparameters.values, t.score) for t in tuner.oracle.get_best_trials(trials)]
+        found[seed] = [(v["hard_sharing/shared_depth"], v["learning_rate"], score) for v, score in values]
     return found
 
 
 def report_planted(found):
-    table = Table(title="Best score of each depth (1 is perfect, 0 a constant)", title_justify="left")
-    table.add_column("seed")
-    for depth in range(4):
-        table.add_column(f"{depth} shared" + (" (right)" if depth == PLANTED else ""), justify="right")
-    table.add_column("found", justify="right")
+    rows = []
     for seed, trials in found.items():
-        best = {depth: max((s for d, _, s in trials if d == depth), default=None) for depth in range(4)}
-        cells = ["not tried" if score is None else f"{score:.3f}" for score in best.values()]
-        table.add_row(str(seed), *cells, str(trials[0][0]))
-    console.print(table)
+        best = [max((s for d, _, s in trials if d == depth), default=None) for depth in range(4)]
+        cells = ["not tried" if score is None else f"{score:.3f}" for score in best]
+        rows.append([str(seed), *cells, str(trials[0][0])])
+    depths = [f"{depth} shared" + " (right)" * (depth == PLANTED) for depth in range(4)]
+    print_table("Best score of each depth (1 is perfect, 0 a constant)", ["seed", *depths, "found"], rows)
     right = sum(trials[0][0] == PLANTED for trials in found.values())
     console.print(f"The planted depth was found with {right} of {len(found)} seeds.")
     return right
 
 
-def draw_planted(found, path):
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(1.2 + 2.5 * len(found), 3.2), layout="constrained")
-    for axis, (seed, trials) in zip(
-        figure.subplots(1, len(found), sharey=True, squeeze=False)[0], found.items(), strict=True
-    ):
-        depths, rates, scores = map(np.array, zip(*trials, strict=True))
-        dots = axis.scatter(depths, scores, c=np.log10(rates), cmap="viridis", s=22, vmin=-2.5, vmax=-1.5)
-        axis.plot(depths[0], scores[0], "o", markersize=12, markeredgecolor="tab:red", color="none")
-        axis.axvline(PLANTED, color="black", linewidth=0.8, linestyle=":")
-        axis.set_xticks(range(4))
-        axis.set_xlabel("shared stages")
-        axis.set_title(f"seed {seed}")
-    figure.axes[0].set_ylabel("score on validation examples")
-    figure.colorbar(dots, ax=figure.axes, label="log10 of the learning rate")
-    figure.savefig(path, dpi=120)
-
-
 def small_faces(quick):
     splits = {"train": 400, "validation": 100, "test": 100} if quick else SPLITS
-    data = faces(FACES, splits, track=lambda s, total: track(s, "rendering faces, once", total, console=console))
+    data = faces(FACES, splits, track=rendering)
     half = SIDE // 2
 
     def reduced(pictures):
@@ -202,13 +154,6 @@ def face_heads():
 
 def face_input():
     return keras.Input((SIDE // 2, SIDE // 2, 3))
-
-
-def choice(depth):
-    return tuning.SharingChoice("hard_sharing", {"shared_depth": depth})
-
-
-WIDTHS: dict = {}
 
 
 def width_of(chosen):
@@ -250,24 +195,9 @@ def face_tuner(baselines, trials, folder):
     )
 
 
-def face_baselines(data, epochs, folder):
-    """Accuracies of columns that share nothing, kept in a file: a search that goes on does not train them again."""
-    return keras_mtl.analysis.compare(
-        {"all shared": lambda: face_model(choice(4))},
-        data["train"],
-        baselines=lambda: face_model(choice(0)),
-        metrics=dict.fromkeys(FACES, "accuracy"),
-        test=data["validation"],
-        epochs=epochs,
-        seeds=1,
-        directory=folder / "baselines",
-        batch_size=BATCH,
-    ).baseline_means
-
-
 def search_faces(data, epochs, trials, folder, workers, arguments):
     """The search, in this process or in those that this one starts."""
-    baselines = face_baselines(data, epochs, folder)
+    baselines = baseline_means(face_model, data, METRICS, folder, epochs=epochs)
     options = {"epochs": epochs, "batch_size": BATCH, "validation_data": data["validation"]}
     tuner = face_tuner(baselines, trials, folder)
     if "KERASTUNER_ORACLE_IP" not in os.environ:
@@ -276,76 +206,39 @@ def search_faces(data, epochs, trials, folder, workers, arguments):
             tuning.launch([sys.executable, __file__, *arguments], workers, logs=folder / "workers")
             tuner.oracle.reload()  # what the chief has left in the folder
             return tuner
-    board = keras.callbacks.TensorBoard(folder / "logs" / "faces", write_graph=False)
-    with progress() as bar:
-        row = bar.add_task("faces", total=trials - len(getattr(tuner.oracle, "end_order", ())))
-        tuner.search(*data["train"], callbacks=[board, TrialProgress(bar, row)], verbose=0, **options)
+    left = trials - len(getattr(tuner.oracle, "end_order", ()))
+    run_trials(tuner, left, folder / "logs" / "faces", data["train"], **options)
     return tuner
 
 
-def report_faces(tuner, data, epochs, seeds, folder):
-    front = tuning.pareto_front(tuner)
-    front.print()
-    front.plot(folder / "front.png")
-    (best,) = tuner.get_best_hyperparameters()
-    found = face_sharing(best)
-    console.print(f"Found: {found.family}, {found.options}")
-    report = keras_mtl.analysis.compare(
-        {"found": lambda: face_model(found), "all shared": lambda: face_model(choice(4))},
-        data["train"],
-        baselines=lambda: face_model(choice(0)),
-        metrics=dict.fromkeys(FACES, "accuracy"),
-        test=data["test"],
-        epochs=epochs,
-        seeds=[100 + seed for seed in range(seeds)],  # none that the search has seen
-        directory=folder / "tests" / f"trial_{front.trials[0]['trial']}",
-        batch_size=BATCH,
-    )
-    report.print()
-    report.plot(folder / "faces.png")
-    report.to_json(folder / "faces.json")
-    if not face_model(found).shared_variables:
-        console.print("What was found shares nothing: it is the single-task models, and cannot beat them.")
-        return
-    gains = {name: report.delta_m(name) for name in ("found", "all shared")}
-    beats = [own > 0 and own > other for own, other in zip(*gains.values(), strict=True)]
-    console.print(
-        f"What was found beats all sharing, and the mean of no sharing, with {sum(beats)} of {seeds} seeds; "
-        f"models have {PARAMETERS:,} parameters, up to rounding."
-    )
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="few trials and faces, one seed and epoch: that it runs")
-    parser.add_argument("--problems", default="planted,faces", help="some of: %(default)s (default: both)")
-    parser.add_argument("--seeds", type=int, help="number of seeds (default: 5 planted problems, 3 tests on faces)")
-    parser.add_argument("--trials", type=int, help="trials of each search (default: 20 planted, 15 faces)")
-    parser.add_argument("--workers", type=int, default=0, help="search faces with a chief and so many workers")
-    options = parser.parse_args()
+    asked = {
+        "problems": ("planted,faces", "one of them or both"),
+        "trials": (0, "trials of each search; 0: 20 planted, 15 faces"),
+        "workers": (0, "search faces with a chief and so many workers"),
+    }
+    started = "KERASTUNER_ORACLE_IP" in os.environ  # by another of this script, whose folder stays as it is
+    options = command_line(__file__, __doc__, epochs=(EPOCHS, 1), fresh=not started, **asked)
     problems = options.problems.split(",")
-    if unknown := [name for name in problems if name not in ("planted", "faces")]:
-        parser.error(f"--problems takes some of: planted, faces. Received: {', '.join(unknown)}")
     trials = {name: options.trials or (4 if options.quick else TRIALS[name]) for name in problems}
-    epochs = 1 if options.quick else EPOCHS
-    name = "search_sharing-quick" if options.quick else "search_sharing"
-    if "KERASTUNER_ORACLE_IP" in os.environ:  # one of the processes that another of this script started
-        from pathlib import Path
-
-        search_faces(small_faces(options.quick), epochs, trials["faces"], Path("runs") / name, 0, ())
+    if started:
+        search_faces(small_faces(options.quick), options.epochs, trials["faces"], options.folder, 0, ())
         return
-
-    folder = output_folder(name)
     if "planted" in problems:
-        found = planted(range(options.seeds or (1 if options.quick else 5)), trials["planted"], folder)
-        report_planted(found)
-        draw_planted(found, folder / "planted.png")
+        report_planted(found := planted(options.seeds, trials["planted"], options.folder))
+        scores = {
+            f"{depth} shared": {"score": [s for trial in found.values() for d, _, s in trial if d == depth] or [np.nan]}
+            for depth in range(4)
+        }
+        dots({"": scores}, {"score": "score of every trial"}, options.folder / "planted.png")
     if "faces" in problems:
         data = small_faces(options.quick)
-        tuner = search_faces(data, epochs, trials["faces"], folder, options.workers, sys.argv[1:])
-        report_faces(tuner, data, epochs, options.seeds or (1 if options.quick else 3), folder)
-    console.print(f"Pictures: {folder}/*.png", soft_wrap=True)
-    console.print(f"Trials:   tensorboard --logdir {folder / 'logs'}", soft_wrap=True)
+        tuner = search_faces(data, options.epochs, trials["faces"], options.folder, options.workers, sys.argv[1:])
+        (best,) = tuner.get_best_hyperparameters()
+        found = face_sharing(best)
+        console.print(f"Found: {found.family}, {found.options}; models have {PARAMETERS:,} parameters, up to rounding.")
+        options.seeds = [100 + seed for seed in options.seeds]  # none that the search has seen
+        test_found(found, face_model, tuning.pareto_front(tuner), data, METRICS, options, options.epochs)
 
 
 if __name__ == "__main__":
