@@ -195,7 +195,7 @@ def baseline_means(model_of, data, metrics, folder, **options):
 
 
 def test_found(found, model_of, front, data, metrics, options, epochs):
-    """Trains what was found, all sharing and no sharing with seeds that the search has not seen, and tests them once."""
+    """Trains and tests what was found, all sharing and no sharing, with seeds that the search has not seen."""
     front.print()
     front.plot(options.folder / "front.png")
     report = keras_mtl.analysis.compare(

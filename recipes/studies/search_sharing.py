@@ -17,7 +17,7 @@ What it can show: whether search finds what was planted, and on faces whether th
 extremes at one budget of parameters, epochs and learning rate. What it cannot: that it would with another budget, or
 that a model found with one seed of the search is the best there is.
 
-    python recipes/studies/search_sharing.py [--quick] [--problems planted,faces] [--seeds 5] [--trials 20] [--workers 2]
+    python recipes/studies/search_sharing.py [--quick] [--problems planted,faces] [--trials 20] [--workers 2]
 
 Logs for TensorBoard (with HParams), the trials and pictures go to runs/search_sharing/.
 """
