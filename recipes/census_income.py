@@ -112,6 +112,7 @@ def main():
         __file__,
         __doc__,
         models=MODELS,
+        quick_models=[SINGLE, "MMoE"],
         epochs=(3, 1),
         pairs=("income,education", "one of them or both"),
         rows=(0, "training rows, drawn at random; 0: all 199,523, or 20,000 under --quick"),

@@ -355,8 +355,9 @@ def report(
             places = digits.get(score, 1) if isinstance(digits, dict) else digits
             cells.append(mean_and_spread(found[score], places) + (" *" if apart.get((name, score)) else ""))
         if others and gain:
-            of_both = ({score: model[score] for score in scores} for model in (found, results[reference]))
-            cells.append(mean_and_spread(delta_m(*of_both, lower), signed=True))
+            own, of_reference = ({score: model[score] for score in scores} for model in (found, results[reference]))
+            relative = all(np.mean(values) for values in of_reference.values())  # to 0, nothing is
+            cells.append(mean_and_spread(delta_m(own, of_reference, lower), signed=True) if relative else "")
         rows.append([label(name), *cells])
     if len(scores) > 6:  # more scores than fit beside each other: a column for each model
         header, *rows = map(list, zip(header, *rows, strict=True))

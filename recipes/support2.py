@@ -115,7 +115,7 @@ def scores(predictions, labels):
 
 
 def main():
-    options = command_line(__file__, __doc__, models=MODELS, epochs=(20, 2))
+    options = command_line(__file__, __doc__, models=MODELS, quick_models=[SINGLE, "MMoE"], epochs=(20, 2))
     arrays = support2.load()
     labels = {task: arrays[f"labels/{task}"] for task in support2.TASKS}
     console.print(str(keras_mtl.data.missing_report(labels, missing="nan", batch_size=BATCH)))

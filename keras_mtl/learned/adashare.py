@@ -25,7 +25,7 @@ def adashare(
     residual=True,
     sparsity=0.05,
     sharing=0.05,
-    form="paper",
+    form="code",
     warmup_steps=0,
     curriculum_steps=0,
     temperature=5.0,
@@ -61,8 +61,14 @@ def adashare(
             Defaults to 0.05.
         sharing: Float. Strength of the term that makes tasks choose alike.
             Defaults to 0.05.
-        form: `"paper"` or `"code"`. The two terms as published or as in the
-            official code. Defaults to `"paper"`.
+        form: `"code"` or `"paper"`. The two terms as in the official code or
+            as published. The published one adds `sparsity log p`, which has no
+            lower bound: once a task leans towards skipping a block, nothing
+            but the task's loss holds it, and policies collapse to all blocks
+            of all tasks skipped, with 0.05 already on the planted groups of
+            `recipes/studies/learned_sharing.py`. With `"code"` the term is 0
+            where a block is skipped; a large `sparsity` skips everything, too.
+            Defaults to `"code"`.
         warmup_steps: Integer. Training steps in which all tasks run all
             blocks. Defaults to 0.
         curriculum_steps: Integer. Steps by which each block's choice begins

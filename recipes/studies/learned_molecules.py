@@ -101,7 +101,6 @@ def learn(name, data, epochs, picture=None):
             heads(),
             sparsity=SPARSITY,
             sharing=0.005,
-            form="code",
             warmup_steps=steps // 4,
             decay=0.05 ** (1 / steps),
         )

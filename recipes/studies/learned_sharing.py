@@ -141,7 +141,6 @@ def select(seed, sparsity, epochs):
             heads(train[1]),
             sparsity=sparsity,
             sharing=0.005,
-            form="code",
             warmup_steps=10 * epochs,
             decay=0.99,
         )

@@ -17,7 +17,7 @@ how good they would be if they were tuned, or trained for longer. Weightings tha
 to go from one weight to 10⁸ times as much; "uncertainty x 100" learns its weights 100 times as fast as the model its
 own.
 
-    python recipes/molecules.py [--quick] [--models equal,mgda] [--all] [--seeds 5] [--epochs 8]
+    python recipes/studies/molecules.py [--quick] [--models equal,mgda] [--all] [--seeds 5] [--epochs 8]
 
 Logs for TensorBoard and a picture of the results go to runs/molecules/.
 """
@@ -88,6 +88,7 @@ def main():
         __doc__,
         models=MODELS,
         default=DEFAULT,
+        quick_models=[STANDARDIZED, "uncertainty x 100", "mgda"],
         epochs=(8, 2),
         all=(False, "all of the models"),
     )

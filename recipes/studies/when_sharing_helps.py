@@ -71,7 +71,8 @@ def train(name, data, steps, callbacks=()):
 
 def main():
     steps = (1500, "of each training; 100 under --quick")
-    options = command_line(__file__, __doc__, models=MODELS, steps=steps)
+    few = [SINGLE, "hard", "cross-stitch, fast"]
+    options = command_line(__file__, __doc__, models=MODELS, quick_models=few, steps=steps)
     data_of = lru_cache(1)(make_data)
 
     def run(name, seed, callbacks):
