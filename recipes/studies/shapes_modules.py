@@ -9,9 +9,9 @@ gets the same examples.
 
 What it shows: accuracy on the original validation split, real pictures and 16 queries none of which is a training
 query, beside that on new pictures for the training queries. What it does not: layouts are given, by the queries' own
-brackets; nothing here reads English. And these are not the modules of the paper, which reports
-about 91 %: transform is a convolution here, and measure another layer. `--models "the paper's modules"` trains those,
-which were right in 63 to 69 % here.
+brackets; nothing here reads English. And these are not the modules of the paper, which reports about 91 %: transform is
+a convolution here, and measure another layer. `--models "the paper's modules"` trains modules like the paper's; such
+modules were right in 63 to 69 % here.
 
     python recipes/studies/shapes_modules.py [--quick] [--seeds 5] [--epochs 8]
 
@@ -106,10 +106,8 @@ def module_network(paper=False):
     """A network for each layout, all of the same modules."""
     ours = keras_mtl.modular
     kinds = (Perceptron, Stacked, Dense) if paper else (ours.TransformModule, ours.CombineModule, ours.MeasureModule)
-    modules = {
-        "find": ours.FindModule(),
-        **{name: kind() for name, kind in zip(("transform", "and", "answer"), kinds, strict=True)},
-    }
+    modules = {"find": ours.FindModule()}
+    modules |= {name: kind() for name, kind in zip(("transform", "and", "answer"), kinds, strict=True)}
     inputs = keras.Input((30, 30, 3), name="image")
     return keras_mtl.modular.neural_module_network(inputs, [look()], modules, LAYOUTS, vocabulary=shapes.VOCABULARY)
 
