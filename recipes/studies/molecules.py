@@ -25,6 +25,7 @@ Logs for TensorBoard and a picture of the results go to runs/molecules/.
 import time
 from functools import lru_cache
 
+import parent  # noqa: F401
 from common import SINGLE, command_line, console, study
 
 import keras
