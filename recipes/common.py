@@ -424,6 +424,13 @@ def area_under_roc(labels, scores):
     return (ranks[positive].sum() - count * (count + 1) / 2) / (count * (len(ranks) - count))
 
 
+def convolutions(*filters, units):
+    """Stages for pictures: a convolution that halves them for each number of filters, and a dense layer."""
+    layers = keras.layers
+    halving = [[layers.Conv2D(n, 3, padding="same", activation="relu"), layers.MaxPooling2D()] for n in filters]
+    return [*halving, [layers.Flatten(), layers.Dense(units, activation="relu")]]
+
+
 def fitting_width(count, size, width, rounds):
     """The width whose number of parameters, which grows with its square, comes closest to a size.
 

@@ -24,7 +24,7 @@ Logs for TensorBoard and a picture of the results go to runs/distill_digits/.
 
 from functools import lru_cache
 
-from common import command_line, console, may_state, study
+from common import command_line, console, convolutions, may_state, study
 
 import keras
 import numpy as np
@@ -56,16 +56,8 @@ def split(images, classes, seed):
 
 
 def build(tasks):
-    layers = keras.layers
-    return keras_mtl.hard_sharing(
-        inputs=keras.Input((28, 28, 1)),
-        stages=[
-            [layers.Conv2D(8, 3, padding="same", activation="relu"), layers.MaxPooling2D()],
-            [layers.Conv2D(16, 3, padding="same", activation="relu"), layers.MaxPooling2D()],
-            [layers.Flatten(), layers.Dense(32, activation="relu")],
-        ],
-        heads={task: layers.Dense(CLASSES[task]) for task in tasks},
-    )
+    heads = {task: keras.layers.Dense(CLASSES[task]) for task in tasks}
+    return keras_mtl.hard_sharing(keras.Input((28, 28, 1)), convolutions(8, 16, units=32), heads)
 
 
 def shifted(picture, *labels):

@@ -18,7 +18,7 @@ the smiles, with three others 95.1, 91.3 and 85.9. So fewer than 5 seeds state n
 What was trained, logs for TensorBoard and pictures of faces and results go to runs/faces/.
 """
 
-from common import SINGLE, command_line, compared, console, may_state, new_figure, rendering, summarize
+from common import SINGLE, command_line, compared, console, convolutions, may_state, new_figure, rendering, summarize
 
 import keras
 import numpy as np
@@ -52,18 +52,8 @@ MORE = {
 
 def build(builder, options, tasks):
     """Three convolutions and a dense layer, each a stage, and a linear head for each task."""
-    layers = keras.layers
-    return builder(
-        inputs=keras.Input((SIDE, SIDE, 3)),
-        stages=[
-            [layers.Conv2D(8, 3, padding="same", activation="relu"), layers.MaxPooling2D()],
-            [layers.Conv2D(16, 3, padding="same", activation="relu"), layers.MaxPooling2D()],
-            [layers.Conv2D(32, 3, padding="same", activation="relu"), layers.MaxPooling2D()],
-            [layers.Flatten(), layers.Dense(64, activation="relu")],
-        ],
-        heads={task: layers.Dense(CLASSES.get(task, 10)) for task in tasks},
-        **options,
-    )
+    heads = {task: keras.layers.Dense(CLASSES.get(task, 10)) for task in tasks}
+    return builder(keras.Input((SIDE, SIDE, 3)), convolutions(8, 16, 32, units=64), heads, **options)
 
 
 def compile_options(tasks, pictures, epochs):

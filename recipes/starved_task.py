@@ -27,7 +27,7 @@ The dashboards go to runs/starved_task/board/, the comparison and its picture to
 
 import shutil
 
-from common import SINGLE, command_line, compared, console, print_table, progress, rendering, summarize
+from common import SINGLE, command_line, compared, console, convolutions, print_table, progress, rendering, summarize
 
 import keras
 from data.faces import SIDE, SPLITS, faces
@@ -56,12 +56,6 @@ def halved(data):
 def build(landmarks, shared_depth, weighting="equal", standardized=False, delta_m=None):
     """One of `MODELS`; `landmarks` are those to train on, whose mean and variance "standardized" takes."""
     layers = keras.layers
-    stages = [
-        [layers.Conv2D(8, 3, padding="same", activation="relu"), layers.MaxPooling2D()],
-        [layers.Conv2D(16, 3, padding="same", activation="relu"), layers.MaxPooling2D()],
-        [layers.Conv2D(32, 3, padding="same", activation="relu"), layers.MaxPooling2D()],
-        [layers.Flatten(), layers.Dense(64, activation="relu")],
-    ]
     heads = {task: [layers.Dense(size)] for task, size in TASKS.items()}
     weights = dict.fromkeys(TASKS, 1.0)
     if standardized:
@@ -69,7 +63,8 @@ def build(landmarks, shared_depth, weighting="equal", standardized=False, delta_
         mean, variance = landmarks.mean(0).tolist(), landmarks.var(0).tolist()
         heads["landmarks"].append(layers.Normalization(mean=mean, variance=variance, invert=True))
         weights["landmarks"] = 1.0 / float(landmarks.var(0).mean())
-    model = keras_mtl.hard_sharing(keras.Input((SIDE // 2, SIDE // 2, 3)), stages, heads, shared_depth=shared_depth)
+    inputs, stages = keras.Input((SIDE // 2, SIDE // 2, 3)), convolutions(8, 16, 32, units=64)
+    model = keras_mtl.hard_sharing(inputs, stages, heads, shared_depth=shared_depth)
     classes = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(
         optimizer=keras.optimizers.Adam(1e-3),

@@ -21,7 +21,7 @@ Pictures and the report go to runs/task_grouping/; a call that was stopped goes 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from common import SINGLE, command_line, console, dots, may_state, mean_and_spread, print_table, rendering
+from common import SINGLE, command_line, console, convolutions, dots, may_state, mean_and_spread, print_table, rendering
 
 import keras
 import numpy as np
@@ -109,17 +109,8 @@ def face_tasks(quick=False):
     classes = {task: int(labels.max()) + 1 for task, labels in splits["train"][1].items() if task != "landmarks"}
 
     def build(tasks):
-        layers = keras.layers
-        model = keras_mtl.hard_sharing(
-            inputs=keras.Input((side, side, 3)),
-            stages=[
-                [layers.Conv2D(8, 3, padding="same", activation="relu"), layers.MaxPooling2D()],
-                [layers.Conv2D(16, 3, padding="same", activation="relu"), layers.MaxPooling2D()],
-                [layers.Conv2D(32, 3, padding="same", activation="relu"), layers.MaxPooling2D()],
-                [layers.Flatten(), layers.Dense(64, activation="relu")],
-            ],
-            heads={task: layers.Dense(classes.get(task, 10)) for task in tasks},
-        )
+        heads = {task: keras.layers.Dense(classes.get(task, 10)) for task in tasks}
+        model = keras_mtl.hard_sharing(keras.Input((side, side, 3)), convolutions(8, 16, 32, units=64), heads)
         attributes = [task for task in tasks if task in classes]
         model.compile(
             keras.optimizers.Adam(2e-3),
