@@ -16,7 +16,7 @@ What it can show: how far the pick is from the best fixed choice, which nobody k
 The pages of `advise` and what was trained go to runs/advice/; a call that was stopped goes on there.
 """
 
-from common import command_line, console, delta_m, may_state, summarize
+from common import command_line, console, delta_m, dots, may_state, report
 
 import keras
 import numpy as np
@@ -133,7 +133,8 @@ def main():
         scores = {**{task: task for task in tasks}, "gain": "delta_m, %"}
         how = {"reference": ALONE, "lower": lower, "digits": dict.fromkeys(tasks, 3) | {"gain": 2}, "gain": False}
         comparisons = len(results) - 1
-        summarize(results, options, scores, title=f"{name}: test", paired=True, comparisons=comparisons, **how)
+        report(results, options, scores, title=f"{name}: test", paired=True, comparisons=comparisons, **how)
+        dots({"": results}, scores, options.folder / f"{name}.png", ALONE)
         if may_state(options):
             best = max(FIXED, key=lambda label: gains[label].mean())
             regret = gains[best].mean() - gains[pick].mean()

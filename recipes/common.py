@@ -283,7 +283,7 @@ def print_table(title, header, rows):
     """A table, its first column to the left."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for place, column in enumerate(header):
-        table.add_column(column, justify="right" if place else "left", no_wrap=place == 0)
+        table.add_column(column, justify="right" if place else "left", no_wrap=place == 0, overflow="fold")
     for row in rows:
         table.add_row(*row)
     console.print(table)

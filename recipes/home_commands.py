@@ -100,7 +100,7 @@ def main():
         how = {"epochs": 1 if options.quick else epochs, "callbacks": callbacks, "verbose": 0}
         model.fit(x[kind][train], y, batch_size=32, **how)
         if name == FROZEN:
-            learned.update({task: [np.array(v) for v in model.task_variables(task)] for task in TASKS})
+            learned.update({task: [v.numpy() for v in model.task_variables(task)] for task in TASKS})
         return {"parameters": model.count_params(), **test(model, x[kind][tested], y_test)}
 
     scores = (*TASKS, "command")
