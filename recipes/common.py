@@ -224,10 +224,8 @@ def compared(candidates, options, data, metrics, scales=None, **settings):
         return [(scales or {}).get(task, 100) * run["values"][f"{task}_{metrics[task]}"] for run in runs]
 
     alone = {task: column(runs, task) for task, runs in report.baselines.items()}
-    for cost in COSTS:
-        alone[cost] = [
-            sum(one) for one in zip(*([r[cost] for r in runs] for runs in report.baselines.values()), strict=True)
-        ]
+    for cost in COSTS:  # of all networks of one seed
+        alone[cost] = list(np.sum([[run[cost] for run in runs] for runs in report.baselines.values()], axis=0))
     results = {SINGLE: alone}
     for name, runs in report.runs.items():
         results[name] = {task: column(runs, task) for task in metrics}
@@ -236,7 +234,7 @@ def compared(candidates, options, data, metrics, scales=None, **settings):
     return results, report
 
 
-def study(function, options, scores, *, groups=None, title="Test", more=(), logs=True, **how):
+def study(function, options, scores, *, groups=None, title="Test", logs=True, **how):
     """Trains, tests, prints a table and a verdict, and draws a picture: results.png in the recipe's folder.
 
     Args:
@@ -245,7 +243,6 @@ def study(function, options, scores, *, groups=None, title="Test", more=(), logs
         scores: Dict from score to its title, or a tuple of scores.
         groups: Dict from what is varied beside the model to its title. Defaults to `None`.
         title: String. What the scores are.
-        more: Functions of the results that print or draw more.
         logs: As of `trained`.
         **how: Further arguments of `report`.
 
@@ -255,8 +252,6 @@ def study(function, options, scores, *, groups=None, title="Test", more=(), logs
     names = [(group, name) for group in groups for name in options.models] if groups else None
     results = trained(function, options, names, logs)
     summarize(results, options, scores, groups=groups, title=title, **how)
-    for one in more:
-        one(results)
     return results
 
 

@@ -21,7 +21,7 @@ Curves, animations of the policies with one trunk, and logs for TensorBoard go t
 """
 
 import parent  # noqa: F401
-from common import command_line, curves, label, new_figure, report, study
+from common import command_line, curves, new_figure, report, study
 
 import gymnasium
 import keras
@@ -137,7 +137,7 @@ def main():
     results = study(learn, options, scores, title="Mean return", digits=2)
     for arm, control in (("hard sharing", "single-task"), ("Distral", "single-task"), ("A5C", "drawn")):
         pair = {name: results[name] for name in (control, arm) if name in results}
-        title, how = f"{label(arm)} against {control}", {"digits": 2, "comparisons": 3, "gain": False}
+        title, how = f"{arm} against {control}", {"digits": 2, "comparisons": 3, "gain": False}
         report(pair, options, ["all"], title=title, reference=control, **how)
     # Where environments are drawn, seeds differ in how often: what is the same is the number of all steps.
     first = next(iter(results.values()))["history"][0]
