@@ -269,7 +269,7 @@ class Fingerprint:
         self._read(compiled.options.given, "compile")
         self._read([optimizer, steps], "optimizer")
         self._read(compiled.static_weights, name)
-        replicas = getattr(model.distribute_strategy, "num_replicas_in_sync", 1)
+        replicas = getattr(getattr(model, "distribute_strategy", None), "num_replicas_in_sync", 1)
         self._read([model.run_eagerly, model.jit_compile, model.steps_per_execution, replicas], name)
 
     def _function(self, function, name):

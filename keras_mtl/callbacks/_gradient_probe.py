@@ -26,7 +26,7 @@ class GradientProbe:
         if not self._layers:
             raise ValueError(f"Model '{model.name}' should have trainable layers that two tasks share. Received: none")
         self.layers = [layer.name for layer in self._layers]
-        self._run = core.traced(self._gramians)
+        self._run = core.traced(self._gramians, model)
 
     def __call__(self, x, y, sample_weight=None):
         """Gramians on one batch.

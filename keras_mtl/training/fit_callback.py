@@ -67,8 +67,10 @@ class FitCallback(keras.callbacks.Callback):
         self._freezing.follow()
         # Steps that are not finite change nothing, so there is no hurry: a look now and then does not slow training.
         # Several workers read a count together, so they wait for the end of the epoch, not for a clock of their own.
-        alone = getattr(self.model.distribute_strategy, "cluster_resolver", None) is None
-        if alone and time.monotonic() - self._looked > _SECONDS:
+        from keras_mtl.training.backends import core
+
+        if not core.several_workers(self.model) and time.monotonic() - self._looked > _SECONDS:
+            core.synchronize(self.model)
             raise_faulty_inputs(self.model, "a training step")
             raise_nonfinite(self.model)
             self._looked = time.monotonic()

@@ -133,7 +133,8 @@ class TaskTrainer(ModelBuiltBefore):
                 same name, a weighting needs shared trainable variables and
                 there are none, or `diagnostics` is asked of a weighting that
                 sees no task gradients.
-            RuntimeError: If Keras runs on another backend than TensorFlow.
+            RuntimeError: If Keras runs on another backend than TensorFlow and
+                JAX.
         """
         check_backend()
         given = {
@@ -208,7 +209,7 @@ class TaskTrainer(ModelBuiltBefore):
         }
 
     def compile_from_config(self, config):
-        if keras.backend.backend() != TRAINS_ON:
+        if keras.backend.backend() not in TRAINS_ON:
             warnings.warn(f"Model '{self.name}' is not compiled, since {_where_it_trains()}", stacklevel=2)
             return
         config = {key: keras.saving.deserialize_keras_object(value) for key, value in config.items()}
@@ -308,15 +309,23 @@ class TaskTrainer(ModelBuiltBefore):
         del x, training
         return {}
 
-    def train_step(self, data):
+    # On JAX, Keras hands the values of variables before the data and takes the new ones beside the logs.
+
+    def train_step(self, *state_and_data):
         from keras_mtl.training import step
 
-        return step.train_step(self, self._with_targets(data, training=True))
+        def train_step(model, data):
+            return step.train_step(model, model._with_targets(data, training=True))
 
-    def test_step(self, data):
+        return step.core.run(train_step, self, *state_and_data)
+
+    def test_step(self, *state_and_data):
         from keras_mtl.training import step
 
-        return step.test_step(self, self._with_targets(data, training=False))
+        def test_step(model, data):
+            return step.test_step(model, model._with_targets(data, training=False))
+
+        return step.core.run(test_step, self, *state_and_data)
 
     def _with_targets(self, data, training):
         if not self.overrides("further_targets"):
@@ -347,7 +356,9 @@ class TaskTrainer(ModelBuiltBefore):
     def build_optimizer(self):
         """Makes the optimizer's variables for what is trainable now, if it has none yet."""
         if not self.optimizer.built:
-            with self.distribute_strategy.scope():
+            from keras_mtl.training.backends import core
+
+            with core.strategy_scope(self):
                 self.optimizer.build(self.trainable_variables)
             self.compiled_tasks.keep_optimized(self.trainable_variables)
 
@@ -502,19 +513,19 @@ class TaskTrainer(ModelBuiltBefore):
         return (data, None, []) if prepare is None else prepare(self, steps_per_epoch, training)
 
 
-TRAINS_ON = "tensorflow"
+TRAINS_ON = ("tensorflow", "jax")
 
 
 def check_backend():
     """Raises where Keras runs on a backend on which models do not train."""
-    if keras.backend.backend() != TRAINS_ON:
+    if keras.backend.backend() not in TRAINS_ON:
         raise RuntimeError(_where_it_trains())
 
 
 def _where_it_trains():
     return (
-        "keras_mtl trains on the TensorFlow backend of Keras: models should be compiled, fitted and evaluated where "
-        f"`KERAS_BACKEND` is 'tensorflow'. Received: the backend {keras.backend.backend()!r}"
+        "keras_mtl trains on the backends TensorFlow and JAX of Keras: models should be compiled, fitted and evaluated "
+        f"where `KERAS_BACKEND` is 'tensorflow' or 'jax'. Received: the backend {keras.backend.backend()!r}"
     )
 
 

@@ -8,6 +8,8 @@ from keras_mtl._tensorflow_private import replicas_meet_in_branches
 from keras_mtl.training.backends._dense_kernels import factored
 
 __all__ = [
+    "LOSSES_STAY",
+    "READS_VARIABLES",
     "Pullback",
     "add",
     "all_reduce",
@@ -16,6 +18,7 @@ __all__ = [
     "branches_are_free",
     "build_optimizer",
     "choose",
+    "cond",
     "dense",
     "entries",
     "factored",
@@ -25,10 +28,32 @@ __all__ = [
     "outside_of_traces",
     "replicas",
     "rows_apart",
+    "run",
     "scale",
+    "scope",
+    "several_workers",
+    "strategy_scope",
+    "synchronize",
     "traced",
     "without_logits",
 ]
+
+
+READS_VARIABLES = True
+LOSSES_STAY = True
+
+
+def run(step, model, data):
+    """Runs a step as Keras' trainer calls it, on what the data set yields. Returns the logs."""
+    return step(model, data)
+
+
+scope = keras.StatelessScope
+cond = keras.ops.cond
+
+
+def synchronize(model):
+    """Gives the variables the values that they have in the middle of `fit`: they have them."""
 
 
 class Pullback:
@@ -197,10 +222,20 @@ def all_reduce(tensors):
 
 def as_logs(model, logs):
     """Logs as Keras reduces them over replicas."""
-    if getattr(model.distribute_strategy, "cluster_resolver", None) is None:
+    if not several_workers(model):
         return logs
     # Over several workers Keras 3.15 takes a mean along the first axis, which numbers do not have.
     return {name: tf.reshape(value, [1]) for name, value in logs.items()}
+
+
+def several_workers(model):
+    """Whether other processes take the same steps."""
+    return getattr(model.distribute_strategy, "cluster_resolver", None) is not None
+
+
+def strategy_scope(model):
+    """The context in which variables are made."""
+    return model.distribute_strategy.scope()
 
 
 # Batches of dense, ragged and sparse tensors
@@ -211,16 +246,17 @@ def number_of_rows(x):
     return tf.shape(keras.tree.flatten(x)[0])[0]
 
 
-def first_rows(data, size):
+def first_rows(data, fraction):
     """The first examples of a batch.
 
     Args:
         data: Structure of tensors or `None`.
-        size: Integer scalar.
+        fraction: Float. The part of the batch that they are.
 
     Returns:
         The same structure.
     """
+    size = tf.cast(tf.math.ceil(fraction * tf.cast(number_of_rows(data), tf.float32)), tf.int32)
 
     def take(t):
         if isinstance(t, tf.SparseTensor):
@@ -236,12 +272,14 @@ def rows_apart(data, first, distance):
 
     Args:
         data: Structure of tensors or `None`.
-        first: Integer scalar. The first of them.
+        first: Integer. The first of them; in batches that are not as large,
+            one of the others.
         distance: Integer. From one to the next.
 
     Returns:
         The same structure.
     """
+    first = first % tf.maximum(number_of_rows(data), 1)
 
     def take(t):
         if isinstance(t, tf.SparseTensor):
@@ -273,8 +311,9 @@ def floats_in(x):
 # Graphs
 
 
-def traced(function):
-    """A function that runs as one graph. Its results are numbers."""
+def traced(function, model):
+    """A function of a model's variables that runs as one graph. Its results are numbers."""
+    del model  # a graph reads variables as they are
     run = tf.function(function, autograph=False, reduce_retracing=True)
     return lambda *args: tf.nest.map_structure(lambda t: t.numpy(), run(*args))
 
