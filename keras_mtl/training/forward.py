@@ -4,7 +4,6 @@ import contextlib
 import inspect
 from typing import NamedTuple
 
-import keras
 from keras import ops
 
 from keras_mtl.losses.task_losses import TaskBatch
