@@ -263,7 +263,7 @@ class Fingerprint:
             self._own_parts(layer, f"layer '{layer.name}'")
             self._state(layer)
         optimizer = model.optimizer
-        steps = int(keras.ops.convert_to_numpy(optimizer.iterations)) if optimizer.built else 0
+        steps = int(keras.ops.convert_to_numpy(optimizer.iterations.value)) if optimizer.built else 0
         self._weights(model.weights if self._initial_weights or steps else model.non_trainable_weights)
         compiled = model.compiled_tasks
         self._read(compiled.options.given, "compile")

@@ -66,6 +66,7 @@ class LookAhead:
         Returns:
             A `Glance`.
         """
+        core.synchronize(self._model)
         learning_rate = self._model.optimizer.learning_rate if learning_rate is None else learning_rate
         return Glance(*self._run(x, y, sample_weight, ops.cast(learning_rate, "float32")))
 

@@ -65,6 +65,7 @@ class FitCallback(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         self._freezing.follow()
+        self.model.compiled_tasks.static_weights.follow(self.model)
         # Steps that are not finite change nothing, so there is no hurry: a look now and then does not slow training.
         # Several workers read a count together, so they wait for the end of the epoch, not for a clock of their own.
         from keras_mtl.training.backends import core

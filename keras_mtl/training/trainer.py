@@ -27,7 +27,8 @@ class TaskTrainer(ModelBuiltBefore):
       serve which tasks and where the shared features are.
 
     Beside `compute_loss`, `compute_metrics`, `train_step` and `test_step`, it
-    may override `make_task_losses`, `further_targets` and `own_callbacks`.
+    may override `make_task_losses`, `further_targets`, `after_train_step` and
+    `own_callbacks`.
     """
 
     def __init__(self, *args, **kwargs):
@@ -196,7 +197,7 @@ class TaskTrainer(ModelBuiltBefore):
             weights: Dict from task to number; other tasks keep theirs.
         """
         compiled = self.compiled_tasks
-        compiled.static_weights.assign(compiled.options.checked_loss_weights({**self.task_weights(), **weights}))
+        compiled.static_weights.assign(compiled.options.checked_loss_weights({**self.task_weights(), **weights}), self)
 
     def get_compile_config(self):
         if self._compiled_tasks is None:
@@ -235,6 +236,12 @@ class TaskTrainer(ModelBuiltBefore):
         compiled = self.compiled_tasks
         own = compiled.evaluation_metrics if compiled.evaluating else compiled.metrics
         return [*own, *self.further_metrics]
+
+    @property
+    def metrics_variables(self):
+        # On JAX a step sees the values of these and of the model's and the optimizer's variables, and of no others.
+        further = keras.config.backend() == "jax" and self._compiled_tasks is not None
+        return [*super().metrics_variables, *(self._compiled_tasks.static_weights.state if further else ())]
 
     @property
     def metrics_names(self):
@@ -309,13 +316,18 @@ class TaskTrainer(ModelBuiltBefore):
         del x, training
         return {}
 
+    def after_train_step(self):
+        """Ends each training step. Subclasses may change state of their own."""
+
     # On JAX, Keras hands the values of variables before the data and takes the new ones beside the logs.
 
     def train_step(self, *state_and_data):
         from keras_mtl.training import step
 
         def train_step(model, data):
-            return step.train_step(model, model._with_targets(data, training=True))
+            logs = step.train_step(model, model._with_targets(data, training=True))
+            model.after_train_step()
+            return logs
 
         return step.core.run(train_step, self, *state_and_data)
 
@@ -415,6 +427,7 @@ class TaskTrainer(ModelBuiltBefore):
         self._check_ready("train_on_batch")
         self._check_class_weight(class_weight)
         y, sample_weight = self._arrays(x, y, sample_weight)
+        self.compiled_tasks.static_weights.follow(self)
         logs = super().train_on_batch(x, y, sample_weight, class_weight, return_dict=True)
         raise_faulty_inputs(self, "a training step")
         raise_nonfinite(self)
@@ -456,6 +469,7 @@ class TaskTrainer(ModelBuiltBefore):
     @contextlib.contextmanager
     def _evaluation(self):
         """The trackers of evaluation alone; ends with a look at the inputs."""
+        self.compiled_tasks.static_weights.follow(self)
         with self.compiled_tasks.evaluation():
             yield
         raise_faulty_inputs(self, "evaluation")
