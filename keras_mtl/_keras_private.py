@@ -157,6 +157,11 @@ class ModelBuiltBefore(keras.Model):
     def _symbolic_build(self, iterator=None, data_batch=None):
         del iterator, data_batch
 
+    def _purge_model_variables(self, **groups):
+        # On JAX Keras takes the variables' values away during `fit`, and where the first step is refused they are gone.
+        # Where the step is compiled, it takes them itself, when it runs.
+        del groups
+
 
 def current_scope() -> keras.StatelessScope | None:
     """The `keras.StatelessScope` that variables are read and assigned in, `None` outside of any."""

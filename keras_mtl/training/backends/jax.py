@@ -205,11 +205,9 @@ def _evaluate(jaxpr, values, moves):
         return known[atom] if _is_variable(atom) else atom.val
 
     for equation in jaxpr.eqns:
-        functions, params = equation.primitive.get_bind_params(equation.params)
-        found = equation.primitive.bind(*functions, *map(read, equation.invars), **params)
-        for variable, value in zip(
-            equation.outvars, found if equation.primitive.multiple_results else [found], strict=True
-        ):
+        primitive = equation.primitive
+        found = primitive.bind(*map(read, equation.invars), **primitive.get_bind_params(equation.params))
+        for variable, value in zip(equation.outvars, found if primitive.multiple_results else [found], strict=True):
             known[variable] = value + moves[variable] if variable in moves else value
     return [read(atom) for atom in jaxpr.outvars]
 
