@@ -77,7 +77,7 @@ def train(weighting="equal", place="parameters", *, model=None, optimizer=None, 
             between(model, step)
         logs.append(model.train_on_batch(x, y, return_dict=True))
     model.weighting.end_epoch({name: float(value) for name, value in logs[-1].items()})
-    names = [name for name in sorted(logs[0])]
+    names = sorted(logs[0])
     variables = [v for v in (*model.variables, *model.optimizer.variables) if "seed" not in v.path]
     values = [ops.convert_to_numpy(v.value).astype("float64").ravel() for v in variables]
     return np.concatenate([*values, *(np.array([float(log[name]) for name in names]) for log in logs)])
