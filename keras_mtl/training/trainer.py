@@ -325,7 +325,7 @@ class TaskTrainer(ModelBuiltBefore):
         from keras_mtl.training import step
 
         def train_step(model, data):
-            logs = step.train_step(model, model._with_targets(data, training=True))
+            logs = step.train_step(model, self._with_targets(data, training=True))
             model.after_train_step()
             return logs
 
@@ -335,7 +335,7 @@ class TaskTrainer(ModelBuiltBefore):
         from keras_mtl.training import step
 
         def test_step(model, data):
-            return step.test_step(model, model._with_targets(data, training=False))
+            return step.test_step(model, self._with_targets(data, training=False))
 
         return step.core.run(test_step, self, *state_and_data)
 

@@ -232,7 +232,7 @@ def mixtures(folder):
     parts = {task: tf.data.Dataset.from_tensor_slices((X, y)).batch(8) for task, y in Y.items()}
     model = make("upgrad", optimizer="sgd")
     sampler = keras_mtl.data.LossRatio()  # which reads how training goes after each step
-    data = keras_mtl.data.mix(parts, sampler, batch="interleave", seed=0)
+    data = keras_mtl.data.mix(parts, sampler, batch="interleave", stop=6, seed=0)
     logs = model.fit(data, epochs=2, verbose=0).history
     assert all(a + b == data.steps for a, b in zip(logs["a_batches"], logs["b_batches"], strict=True))
     assert np.isfinite(data.stats["a_loss"]) and np.isfinite(logs["loss"]).all()
@@ -341,6 +341,7 @@ def main(folder, *names):
     warnings.simplefilter("error")
     warnings.filterwarnings("ignore", message="The mean weight of ", category=UserWarning)
     warnings.filterwarnings("ignore", message="__array__ implementation doesn't accept a copy")  # Keras' variables
+    warnings.filterwarnings("ignore", message=r"(currentThread|getName)\(\) is deprecated")  # keras-tuner
     warnings.filterwarnings("ignore", message="`shuffle=True` was passed, but will be ignored", category=UserWarning)
     folder, found = pathlib.Path(folder), {}
     for name in sorted(names, key=lambda name: name != "a_model_is_saved_for_tensorflow"):

@@ -100,7 +100,7 @@ def test_options_are_checked(make, message):
 def test_solvers_refuse_other_backends_by_name(method, monkeypatch):
     weighting = METHODS[method]()
     monkeypatch.setattr(keras.config, "backend", lambda: "torch")
-    says = rf"`{type(weighting).__name__}.solve` should run on Keras' backend 'tensorflow' or 'jax'.* Received: backend 'torch'"
+    says = rf"`{type(weighting).__name__}.solve` should run on.* 'tensorflow' or 'jax'.* Received: backend 'torch'"
     for call in (weighting.solve, lambda gramian: weighting(np.ones(2, "float32"), gramian=gramian)):
         with pytest.raises(NotImplementedError, match=says):
             call(np.eye(2))
