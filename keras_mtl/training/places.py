@@ -360,8 +360,9 @@ class OfFirstExamples(Features):
         return super().forward(data)
 
     def gramian(self):
+        size = core.size_of_part(self._data[0], self._fraction)
         with SecondPasses(self.model).one():
-            self._part.collect(self._part.forward(core.first_rows(self._data, self._fraction)))
+            self._part.collect(self._part.forward(core.first_rows(self._data, size)))
         gramian, present = self._part.gramian()
         return gramian, ops.minimum(present, self.present)
 
@@ -387,8 +388,9 @@ class Parts(Heads):
         for i, part in enumerate(self._parts):
             # Every S-th example: parts are independent and as large as can be. None is empty: batches that are too
             # small for that give an example to several parts.
+            first = core.place_in(self._data[0], i)
             with passes.one():
-                steps.append(part.collect(part.forward(core.rows_apart(self._data, i, len(self._parts)))))
+                steps.append(part.collect(part.forward(core.rows_apart(self._data, first, len(self._parts)))))
         self.losses = ops.stack([of_part.losses for of_part in steps])
         finite = ops.all(ops.stack([step.finite, *(of_part.finite for of_part in steps)]), axis=0)
         return step._replace(finite=finite)

@@ -11,7 +11,8 @@ A core is one module with these names, all else of a step is written in `keras.o
 - `factored(gradients, target)`: task gradients of a dense kernel in a cheaper form, or `None`.
 - `apply_if(condition, optimizer, pairs)`, `branches_are_free(model)`, `build_optimizer(model)`.
 - `replicas()`, `all_reduce(tensors)`, `as_logs(model, logs)`, `several_workers(model)`, `strategy_scope(model)`.
-- `number_of_rows`, `first_rows`, `rows_apart`, `floats_in`: batches of dense, ragged and sparse tensors.
+- `number_of_rows`, `size_of_part`, `place_in`, `first_rows`, `rows_apart`, `floats_in`: batches of dense, ragged and
+  sparse tensors.
 - `traced(function, model)`, `outside_of_traces()`.
 """
 

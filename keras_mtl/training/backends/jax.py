@@ -30,12 +30,14 @@ __all__ = [
     "floats_in",
     "number_of_rows",
     "outside_of_traces",
+    "place_in",
     "replicas",
     "rows_apart",
     "run",
     "scale",
     "scope",
     "several_workers",
+    "size_of_part",
     "strategy_scope",
     "synchronize",
     "traced",
@@ -336,17 +338,26 @@ def number_of_rows(x):
     return keras.tree.flatten(x)[0].shape[0]
 
 
-def first_rows(data, fraction):
+def size_of_part(x, fraction):
+    """Number of examples in a part of a batch. An integer, as shapes are known here."""
+    return int(np.ceil(np.float32(fraction) * np.float32(number_of_rows(x))))
+
+
+def place_in(x, index):
+    """The place of an example in a batch; in one that is not as large, another's."""
+    return index % max(number_of_rows(x), 1)
+
+
+def first_rows(data, size):
     """The first examples of a batch.
 
     Args:
         data: Structure of tensors or `None`.
-        fraction: Float. The part of the batch that they are.
+        size: Integer.
 
     Returns:
         The same structure.
     """
-    size = int(np.ceil(np.float32(fraction) * np.float32(number_of_rows(data))))
     return keras.tree.map_structure(lambda t: None if t is None else t[:size], data)
 
 
@@ -355,14 +366,12 @@ def rows_apart(data, first, distance):
 
     Args:
         data: Structure of tensors or `None`.
-        first: Integer. The first of them; in batches that are not as large,
-            one of the others.
+        first: Integer. The first of them.
         distance: Integer. From one to the next.
 
     Returns:
         The same structure.
     """
-    first = first % max(number_of_rows(data), 1)
     return keras.tree.map_structure(lambda t: None if t is None else t[first::distance], data)
 
 

@@ -26,12 +26,14 @@ __all__ = [
     "floats_in",
     "number_of_rows",
     "outside_of_traces",
+    "place_in",
     "replicas",
     "rows_apart",
     "run",
     "scale",
     "scope",
     "several_workers",
+    "size_of_part",
     "strategy_scope",
     "synchronize",
     "traced",
@@ -246,17 +248,26 @@ def number_of_rows(x):
     return tf.shape(keras.tree.flatten(x)[0])[0]
 
 
-def first_rows(data, fraction):
+def size_of_part(x, fraction):
+    """Number of examples in a part of a batch, as an integer tensor."""
+    return tf.cast(tf.math.ceil(fraction * tf.cast(number_of_rows(x), tf.float32)), tf.int32)
+
+
+def place_in(x, index):
+    """The place of an example in a batch; in one that is not as large, another's."""
+    return index % tf.maximum(number_of_rows(x), 1)
+
+
+def first_rows(data, size):
     """The first examples of a batch.
 
     Args:
         data: Structure of tensors or `None`.
-        fraction: Float. The part of the batch that they are.
+        size: Integer scalar.
 
     Returns:
         The same structure.
     """
-    size = tf.cast(tf.math.ceil(fraction * tf.cast(number_of_rows(data), tf.float32)), tf.int32)
 
     def take(t):
         if isinstance(t, tf.SparseTensor):
@@ -272,14 +283,12 @@ def rows_apart(data, first, distance):
 
     Args:
         data: Structure of tensors or `None`.
-        first: Integer. The first of them; in batches that are not as large,
-            one of the others.
+        first: Integer scalar. The first of them.
         distance: Integer. From one to the next.
 
     Returns:
         The same structure.
     """
-    first = first % tf.maximum(number_of_rows(data), 1)
 
     def take(t):
         if isinstance(t, tf.SparseTensor):
