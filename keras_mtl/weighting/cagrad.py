@@ -89,7 +89,9 @@ class CAGrad(GramianWeighting):
         radius = self.c * ops.sqrt(ops.maximum(ops.sum(mean * slope0), 0.0))
         # Nothing is added up to `low`; `start` would be right if only the worst task mattered.
         ratios = ops.where(alive, slope0 / ops.where(alive, inverse, 1.0), 1e300)
-        first = ops.logical_and(ops.arange(size, dtype="int32") == ops.cast(ops.argmin(ratios), "int32"), alive)
+        # Not by `argmin`, whose index has 64 bits where JAX has float64, and which it then cannot compile.
+        places = ops.where(ratios == ops.min(ratios), ops.arange(size, 0, -1, dtype="int32"), 0)
+        first = ops.logical_and(places == ops.max(places), alive)
         share = ops.maximum(ops.sum(ops.where(first, inverse, 0.0)), 1e-300)
         low = ops.sum(ops.where(first, slope0, 0.0)) / share
         start = low + radius / share + radius * share

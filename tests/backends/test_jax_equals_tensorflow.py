@@ -1,5 +1,6 @@
 """Trainings on JAX, in one process of their own, lead where they lead on TensorFlow, in this one."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -20,6 +21,9 @@ QUICK = [
 ]
 # What half precision rounds differently; the steps of GradNorm go by the signs of differences that may be 0.
 TOLERANCES = {"float16": 5e-3, "bfloat16": 5e-2}
+
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
 
 
 def quick_or_slow(names, quick):
