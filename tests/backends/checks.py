@@ -15,6 +15,7 @@ import keras_mtl
 from keras_mtl import weighting as W
 from tests.backends import cells
 
+TENSORFLOW_CAME = "tensorflow" in sys.modules
 X = np.random.default_rng(0).normal(size=(24, 4)).astype("float32")
 Y = {"a": X[:, :1] + 1.0, "b": X[:, 1:2] * 2.0}
 CHECKS = {}
@@ -42,6 +43,11 @@ def assert_same(one, other, **tolerance):
     assert len(one) == len(other)
     for a, b in zip(one, other, strict=True):
         np.testing.assert_allclose(a, b, **tolerance)
+
+
+@check
+def tensorflow_is_not_imported_before_keras_does(folder):
+    assert not TENSORFLOW_CAME
 
 
 # Models that one backend saves and another loads
@@ -190,8 +196,34 @@ def steps_per_execution(folder):
 def steps_run_eagerly(folder):
     one, other = make("upgrad", run_eagerly=True), make("upgrad")
     for model in (one, other):
-        halfway(model, 0)
+        model.fit(X[:8], {task: y[:8] for task, y in Y.items()}, batch_size=8, shuffle=False, verbose=0)
     assert_same(values(one), values(other), atol=1e-6)
+
+
+@check
+def every_builder_trains_and_is_saved(folder):
+    from tests.models.examples import EVERY, build, draw_inputs, draw_labels, tasks_of
+
+    for name in EVERY:
+        model, rng = build(name), np.random.default_rng(0)
+        x, y = draw_inputs(model, 12, rng), draw_labels(model, tasks_of(name), 12, rng)
+        model.compile(keras.optimizers.Adam(0.01), loss="mse", weighting="uncertainty")
+        first, second = (model.train_on_batch(x, y, return_dict=True) for _ in range(2))
+        assert np.isfinite([first["loss"], second["loss"]]).all(), name
+        model.save(folder / f"{name}.keras")
+        loaded = keras.saving.load_model(folder / f"{name}.keras")
+        assert_same(loaded.predict_on_batch(x).values(), model.predict_on_batch(x).values(), atol=1e-6)
+
+
+@check
+def layers_are_released_and_training_stops(folder):
+    unfreeze = keras_mtl.callbacks.GradualUnfreezing(every=1)
+    stop = keras_mtl.callbacks.TaskEarlyStopping(patience=1)
+    model = make("uncertainty", optimizer="sgd")
+    logs = model.fit(
+        X, Y, batch_size=8, epochs=4, verbose=0, validation_data=(X, Y), callbacks=[unfreeze, stop]
+    ).history
+    assert np.isfinite(logs["loss"]).all()
 
 
 @check
@@ -324,6 +356,7 @@ def solvers_work_in_float64_at_every_scale(folder):
 
 
 QUICK = [
+    "tensorflow_is_not_imported_before_keras_does",
     "a_model_saved_on_tensorflow_goes_on",
     "a_model_is_saved_for_tensorflow",
     "a_step_that_is_not_finite_leaves_the_model",

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
+from jax.experimental.sparse import BCOO
 from jax.extend import core as jaxprs
 from jax.interpreters.partial_eval import dce_jaxpr
 
@@ -377,8 +378,8 @@ def rows_apart(data, first, distance):
 
 def floats_in(x):
     """List of the dense tensors of floats within a structure."""
-    parts = [getattr(part, "data", part) if not _is_array(part) else part for part in keras.tree.flatten(x)]
-    return [jnp.asarray(part) for part in parts if part is not None and jnp.issubdtype(part.dtype, jnp.floating)]
+    parts = [part.data if isinstance(part, BCOO) else part for part in keras.tree.flatten(x) if part is not None]
+    return [jnp.asarray(part) for part in parts if jnp.issubdtype(part.dtype, jnp.floating)]
 
 
 # Programs
