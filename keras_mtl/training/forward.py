@@ -41,7 +41,10 @@ class Forward(NamedTuple):
     scale: object
     y_pred: dict
 
-    cond = staticmethod(core.cond)
+    @staticmethod
+    def cond(condition, true, false):
+        """Calls one of two functions, which may assign variables. Returns what it gives."""
+        return core.cond(condition, true, false)
 
     def differentiate(self, objective, variables, losses=None, in_parts=False):
         """Takes the derivatives of what a weighting minimizes.

@@ -471,7 +471,13 @@ class TaskTrainer(ModelBuiltBefore):
         """The trackers of evaluation alone; ends with a look at the inputs."""
         self.compiled_tasks.static_weights.follow(self)
         with self.compiled_tasks.evaluation():
-            yield
+            try:
+                yield
+            except BaseException:
+                from keras_mtl.training.backends import core
+
+                core.synchronize(self)  # Keras does where all goes well
+                raise
         raise_faulty_inputs(self, "evaluation")
 
     def _as_list(self, logs):

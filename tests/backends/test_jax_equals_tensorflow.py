@@ -11,11 +11,9 @@ import pytest
 from tests.backends import cells, checks
 
 QUICK = [
-    "equal/parameters/missing",
     "uncertainty/parameters/absent",
     "upgrad/parameters/plain",
     "nash/features/added",
-    "pcgrad/last_shared/plain",
     "dbmtl/parameters/accumulated",
     "mgda/features/every",
 ]

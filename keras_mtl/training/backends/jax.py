@@ -191,7 +191,10 @@ class Pullback:
         def moved(*shifts):
             by_output = {out: move for out, move in zip(outputs, shifts, strict=True) if _is_variable(out)}
             found = _evaluate(jaxpr, [*self._linear.consts, *zeros], by_output)
-            return [value for value, used in zip(found, wanted, strict=True) if used]
+            found = [value for value, used in zip(found, wanted, strict=True) if used]
+            # What no variable reaches, such as inputs, is a constant of the program.
+            pairs = zip(outputs, found, shifts, strict=True)
+            return [value if out in by_output else value + shift for out, value, shift in pairs]
 
         return list(jax.linear_transpose(moved, *cotangents)(list(cotangents)))
 
