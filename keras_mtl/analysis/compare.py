@@ -69,6 +69,9 @@ def compare(
             differ. The report says how many were read. Defaults to `None`.
         progress: Boolean. Whether to show progress. Defaults to `True`.
         **fit_options: Further arguments of `fit`, such as `batch_size`.
+            `callbacks` may be a function from a run's name and seed to a list
+            of callbacks that only look on, such as a `TaskBoard` with a folder
+            for each run: it does not count as what could change a run.
 
     Returns:
         A `Report`.
@@ -83,6 +86,7 @@ def compare(
     new = NewModels()
     check(baselines, metrics, candidates, new)
     whole = (data, validation, test)
+    watching = fit_options.pop("callbacks") if callable(fit_options.get("callbacks")) else None
     runs, alone_runs, built = {}, {}, {}
     jobs = _jobs(candidates, baselines, metrics, seeds)
     settings = {"data": whole, "epochs": epochs, "fit": fit_options}
@@ -97,7 +101,8 @@ def compare(
             needed = [f"{t}_{m}" for t in metrics for m in metrics[t] if task in (None, t)]
             run = store.load(key, RUN, check=has_values(needed))
             if run is None:
-                run = _train(model or _build(name, build, seed, metrics, new), task, whole, epochs, fit_options)
+                options = fit_options if watching is None else {**fit_options, "callbacks": watching(name, seed)}
+                run = _train(model or _build(name, build, seed, metrics, new), task, whole, epochs, options)
                 store.save(key, f"{name}-seed{seed}", run)
             of_name = runs.setdefault(name, []) if task is None else alone_runs.setdefault(task, [])
             of_name.append(run)

@@ -70,7 +70,7 @@ def plot_dendrogram(affinity, path, groups=None):
     Args:
         affinity: Symmetric `keras_mtl.analysis.Affinity`.
         path: Path of the picture.
-        groups: Integer. Number of groups, each in a color of its own.
+        groups: Integer. Number of groups to tell apart by color.
     """
     from matplotlib.ticker import MaxNLocator
     from scipy.cluster.hierarchy import dendrogram, fcluster

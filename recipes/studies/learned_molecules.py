@@ -1,5 +1,8 @@
 """Learned sharing on twelve properties of molecules, at equal numbers of parameters.
 
+A quarter of an hour on two cores, a minute with --quick; the data come with the package qm9pack (see
+requirements-data.txt).
+
 QM9's properties, standardized, of 3,000 molecules (inputs as in molecules.py). Three methods learn on thin networks
 what to share; what they find is trained anew, as wide as the budget of parameters allows, and so are hard sharing and
 a column for each property:
@@ -11,34 +14,29 @@ What it shows: mean absolute error on test molecules, each seed with molecules a
 does not: what learning to share costs, which comes on top; nor which price of a branch or sparsity is best: they were
 chosen once, with a seed that is not in the table.
 
-    python recipes/learned_molecules.py [--quick] [--seeds 5] [--epochs 20]
+    python recipes/studies/learned_molecules.py [--quick] [--seeds 5] [--epochs 20]
 
 Pictures and logs for TensorBoard go to runs/learned_molecules/.
 """
 
-import argparse
-import os
+from functools import lru_cache
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
+import parent  # noqa: F401
+from common import command_line, console, report, study
 
 import keras
 import numpy as np
-import tensorflow as tf
-from common import console, delta_m, mean_and_spread, output_folder, pairs_tell_apart, progress
 from data import qm9
 from keras import layers
-from rich.table import Table
 
 import keras_mtl
-
-tf.get_logger().setLevel("ERROR")  # TensorFlow warns of models that are compiled one after the other
 
 PARAMETERS = 29_000
 ROWS = {"train": 3000, "validation": 1000, "test": 5000}
 THIN, PRICE, BRANCHES, BLOCKS, SPARSITY = 16, 0.03, 3, 3, 0.02
 TREE, DRAWN, POLICY = "tree by affinity", "tree by drawn parents", "policy"
-SINGLE, HARD, ALL_BLOCKS = "a column for each", "hard sharing", "hard sharing, blocks"
-MODELS = (SINGLE, HARD, TREE, DRAWN, ALL_BLOCKS, POLICY)
+COLUMNS, HARD, ALL_BLOCKS = "a column for each", "hard sharing", "hard sharing, blocks"
+MODELS = (COLUMNS, HARD, TREE, DRAWN, ALL_BLOCKS, POLICY)
 
 
 def make_data(seed, rows):
@@ -103,7 +101,6 @@ def learn(name, data, epochs, picture=None):
             heads(),
             sparsity=SPARSITY,
             sharing=0.005,
-            form="code",
             warmup_steps=steps // 4,
             decay=0.05 ** (1 / steps),
         )
@@ -139,92 +136,33 @@ def described(found):
     return "; ".join(f"{len(groups)} branches of " + ", ".join("+".join(group) for group in groups) for groups in found)
 
 
-def run(name, seed, data, epochs, folder):
-    """Learns what to share, trains it anew: `(parameters, dict from property to mean absolute error)`."""
-    keras.utils.set_random_seed(seed)
-    found = learn(name, data, epochs, str(folder / "tree.png") if name == TREE else None)
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(seed)
-    size = data["train"][0].shape[1]
-    model = build(found, size, width_of(found, size))
-    logs = folder / "logs" / name.replace(" ", "_").replace(",", "") / f"seed{seed}"
-    fit(model, data["train"], epochs, [keras.callbacks.TensorBoard(logs, write_graph=False)])
-    tested = model.evaluate(*data["test"], batch_size=1000, verbose=0, return_dict=True)
-    errors = {task: tested[f"{task}_loss"] for task in model.tasks}
-    learned = f" ({described(found)})" if name in (TREE, DRAWN, POLICY) else ""
-    console.print(f"seed {seed}, {name}: {np.mean(list(errors.values())):.3f}{learned}", soft_wrap=True)
-    return model.count_params(), errors
-
-
-def report(results, seeds):
-    """The table, and what the seeds tell apart."""
-    table = Table(title=f"Mean absolute error x 100, {len(seeds)} seeds", title_justify="left")
-    for column in (
-        "sharing",
-        "parameters",
-        "mean of 12",
-        "delta_m, %",
-        "below a column each, pairs",
-        "below hard sharing",
-    ):
-        table.add_column(column, justify="left" if column == "sharing" else "right")
-    errors = {
-        name: {task: np.array([found[task] for _, found in runs]) for task in qm9.TASKS}
-        for name, runs in results.items()
-    }
-    means = {name: 100 * np.mean(list(by_task.values()), axis=0) for name, by_task in errors.items()}
-    for name, runs in results.items():
-        other = ALL_BLOCKS if name == POLICY else HARD
-        sizes = [size for size, _ in runs]
-        counts = f"{min(sizes):,}" + (f" to {max(sizes):,}" if min(sizes) != max(sizes) else "")
-        cells = [counts, mean_and_spread(means[name])]
-        cells.append(mean_and_spread(delta_m(errors[name], errors[SINGLE], qm9.TASKS), signed=True))
-        for reference, asked in ((SINGLE, name != SINGLE), (other, name in (TREE, DRAWN, POLICY))):
-            gain = means[reference] - means[name]
-            sure = len(seeds) > 2 and pairs_tell_apart(means[reference], means[name], 8) if asked else False
-            cells.append(mean_and_spread(gain, signed=True) + ("" if sure else " (noise)") if asked else "")
-        table.add_row(name, *cells)
-    console.print(table)
-    console.print("The policy is compared with hard sharing of the same blocks.")
-    return means
-
-
-def draw(means, path):
-    """Mean error of each model and seed."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 3.5), layout="constrained")
-    axis = figure.subplots()
-    for values in zip(*means.values(), strict=True):
-        axis.plot(values, ".-", color="C0", alpha=0.3)
-    axis.plot([values.mean() for values in means.values()], "ko")
-    axis.set_xticks(range(len(means)), [name.replace(" by ", "\nby ").replace(", ", ",\n") for name in means])
-    axis.set_ylabel("mean absolute error x 100\n(black: means; blue: seeds)")
-    figure.savefig(path, dpi=120)
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="300 molecules, one seed, three epochs: that it runs")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=20)
-    options = parser.parse_args()
-    seeds = range(1 if options.quick else options.seeds)
-    epochs = 3 if options.quick else options.epochs
+    options = command_line(__file__, __doc__, models=MODELS, epochs=(20, 3))
     rows = dict.fromkeys(ROWS, 300) if options.quick else ROWS
-    folder = output_folder("learned_molecules-quick" if options.quick else "learned_molecules")
-    results = {name: [] for name in MODELS}
-    with progress("models") as bar:
-        row = bar.add_task("", total=len(seeds) * len(MODELS))
-        for seed in seeds:
-            data = make_data(seed, rows)
-            for name in MODELS:
-                bar.update(row, description=f"seed {seed}, {name}")
-                keras.utils.clear_session()
-                results[name].append(run(name, seed, data, epochs, folder))
-                bar.advance(row)
-    draw(report(results, seeds), folder / "results.png")
-    console.print(f"Pictures: {folder}; logs: tensorboard --logdir {folder / 'logs'}", soft_wrap=True)
+    data_of = lru_cache(1)(lambda seed: make_data(seed, rows))
+
+    def run(name, seed, callbacks):
+        data = data_of(seed)
+        found = learn(name, data, options.epochs, str(options.folder / "tree.png") if name == TREE else None)
+        if name in (TREE, DRAWN, POLICY):
+            console.print(f"{name}, seed {seed}: {described(found)}", soft_wrap=True)
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(seed)
+        size = data["train"][0].shape[1]
+        model = build(found, size, width_of(found, size))
+        fit(model, data["train"], options.epochs, callbacks)
+        tested = model.evaluate(*data["test"], batch_size=1000, verbose=0, return_dict=True)
+        errors = {task: 100 * tested[f"{task}_loss"] for task in model.tasks}
+        return {"mean of 12": np.mean(list(errors.values())), **errors, "parameters": model.count_params()}
+
+    # Eight comparisons: five with columns, two with hard sharing, one with hard sharing of blocks.
+    scores = ["mean of 12"]
+    how = {"title": "Mean absolute error x 100", "lower": True, "paired": True, "comparisons": 8}
+    results = study(run, options, scores, reference=COLUMNS, gain=False, **how)
+    report(results, options, list(qm9.TASKS), title="By property", reference=COLUMNS, lower=True, verdict=False)
+    for reference, learned in ((HARD, (TREE, DRAWN)), (ALL_BLOCKS, (POLICY,))):
+        part = {name: results[name] for name in (reference, *learned) if name in results}
+        report(part, options, scores, reference=reference, gain=False, **how)
 
 
 if __name__ == "__main__":

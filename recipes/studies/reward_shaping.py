@@ -1,5 +1,7 @@
 """Shaping rewards by a potential: what it changes about learning, and what it leaves as it is.
 
+A minute on one core, ten seconds with --quick; needs the package gymnasium.
+
 The two rooms of `two_rooms.py`, with one goal in the far corner of the right room, worth 1, and no cost of steps: the
 first episodes find it by chance. Three rewards: the environment's own; with a potential, `gamma phi(s') - phi(s)`,
 where phi is how much the goal would be worth if there were no walls; and with a bonus that is no potential, 0.2 for
@@ -9,21 +11,17 @@ What it shows: with value iteration, which is exact, that the potential moves Q*
 best, and that the bonus does not; with Q-learning, what both do to the number of steps until the goal. What it does
 not: a potential that leads the wrong way would leave the best policy as it is, too, and slow down learning.
 
-    python recipes/reward_shaping.py [--quick] [--seeds 5]
+    python recipes/studies/reward_shaping.py [--quick] [--seeds 5]
 
 The picture goes to runs/reward_shaping/.
 """
 
-import argparse
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
+import parent  # noqa: F401
+from common import command_line, console, curves, study
 
 import gymnasium
 import numpy as np
-from common import console, mean_and_spread, output_folder, progress
-from rich.table import Table
-from two_rooms import TwoRooms
+from data.rooms import TwoRooms
 
 from keras_mtl import rl
 
@@ -127,57 +125,25 @@ def learn(arm, seed, episodes):
     return np.array(lengths)
 
 
-def draw(curves, path):
-    """Steps over episodes, median and range over seeds."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axis = figure.subplots()
-    for i, (arm, runs) in enumerate(curves.items()):
-        episodes = np.arange(1, runs.shape[1] + 1)
-        axis.plot(episodes, np.median(runs, axis=0), color=f"C{i}", label=arm)
-        axis.fill_between(episodes, runs.min(0), runs.max(0), color=f"C{i}", alpha=0.15)
-    axis.set_yscale("log")
-    axis.set_xlabel("episode")
-    axis.set_ylabel(f"steps until the goal, at most {CAP:,}")
-    axis.set_title("Q-learning: median and range over seeds")
-    axis.legend(title="rewards")
-    figure.savefig(path, dpi=120)
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--quick", action="store_true", help="one seed, five episodes: shows that it runs, nothing else"
-    )
-    parser.add_argument("--seeds", type=int, default=5)
-    options = parser.parse_args()
-    seeds, episodes = (1, 5) if options.quick else (options.seeds, EPISODES)
+    options = command_line(__file__, __doc__, models=ARMS)
+    episodes = 5 if options.quick else EPISODES
     for arm, numbers in exact().items():
         console.print(
             f"{arm}: Q* differs from Q* - phi by up to {numbers['moved']:.1e}; an action that is not best is called so "
             f"in {numbers['wrong']} cells; the goal is reached from {numbers['reached']:.0%} of them"
         )
-    curves = {}
-    with progress("runs") as bar:
-        row = bar.add_task("", total=len(ARMS) * seeds)
-        for arm in ARMS:
-            bar.update(row, description=f"Q-learning, {arm}")
-            runs = []
-            for seed in range(seeds):
-                runs.append(learn(arm, seed, episodes))
-                bar.advance(row)
-            curves[arm] = np.array(runs)
-    table = Table(title=f"Steps until the goal, {seeds} seeds", title_justify="left")
-    parts = {"first 10 episodes": np.s_[:, :10], "last 10 episodes": np.s_[:, -10:]}
-    for column in ("rewards", *parts):
-        table.add_column(column, justify="left" if column == "rewards" else "right")
-    for arm, runs in curves.items():
-        table.add_row(arm, *(mean_and_spread(runs[part].mean(-1), digits=0) for part in parts.values()))
-    console.print(table)
-    path = output_folder("reward_shaping-quick" if options.quick else "reward_shaping") / "steps.png"
-    draw(curves, path)
-    console.print(f"Picture: {path}", soft_wrap=True)
+
+    def run(arm, seed, callbacks):
+        steps = learn(arm, seed, episodes)
+        return {"first": steps[:10].mean(), "last": steps[-10:].mean(), "steps": steps}
+
+    scores = {"first": "first 10 episodes", "last": "last 10 episodes"}
+    how = {"reference": ARMS[0], "lower": True, "digits": 0, "gain": False, "logs": False}
+    results = study(run, options, scores, title="Steps until the goal, by Q-learning", **how)
+    steps = {arm: np.array(found["steps"]) for arm, found in results.items()}
+    panels = {f"Q-learning: steps until the goal, at most {CAP:,}": steps}
+    curves(panels, options.folder / "steps.png", "episode", middle=np.ma.median, yscale="log")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Which tasks belong together, where it is known: six regressions in two planted groups.
 
+An hour on two cores, two minutes with --quick; downloads nothing.
+
 The tasks of a group depend on the same three features of the inputs, `s_i = tanh(w_i x)`, those of the other group on
 three others, in directions at right angles to them. With "sums", task i is `s_i + s_(i+1)`, so tasks of a group are
 correlated, and the trunk's last stage has just room for all features (6 units). With "products" it is `s_i * s_(i+1)`:
@@ -10,28 +12,22 @@ by it. Training all pairs of tasks takes most of the time, and so is done with t
 What it can show: which measures find planted groups, and what each costs. What it cannot: that real tasks come in
 groups as clear as these, or that groups found in this way train better (recipes/task_grouping.py asks that).
 
-    python recipes/grouping_study.py [--quick] [--data sums] [--seeds 5] [--pairs 1]
+    python recipes/studies/grouping_study.py [--quick] [--data sums] [--seeds 5] [--pairs 1]
 
 A picture goes to runs/grouping_study/; a call that was stopped goes on from there.
 """
 
-import argparse
 import json
-import os
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
+import parent  # noqa: F401
+from common import command_line, console, mean_and_spread, new_figure, over_seeds, print_table, progress
 
 import keras
 import numpy as np
-import tensorflow as tf
-from common import console, mean_and_spread, output_folder, progress
-from rich.table import Table
 
 import keras_mtl
 from keras_mtl import analysis
-
-tf.get_logger().setLevel("ERROR")  # TensorFlow warns of models that are compiled one after the other
 
 GROUPS = (("a1", "a2", "a3"), ("b1", "b2", "b3"))
 TASKS = [task for group in GROUPS for task in group]
@@ -172,52 +168,40 @@ def measure_once(kind, seed, epochs, show, folder, with_pairs=True):
     return found
 
 
-def report(results, seeds):
+def report(results, options):
     """Prints, for each measure, how often the groups were found, how clearly, and at what cost."""
-    title = f"Two planted groups of three tasks, {len(seeds)} seeds"
-    table = Table(title=title, title_justify="left")
-    for name in ("data", "measure"):
-        table.add_column(name, no_wrap=True)
-    for name in ("groups found", "within / |between|", "CPU s", "of a training", "in steps"):
-        table.add_column(name, justify="right")
+    rows = []
     for kind, of_kind in results.items():
         for name in MEASURES:
             with_it = [r for r in of_kind if name in r]
-            if not with_it:
-                continue
             runs = [r[name] for r in with_it]
-            single, steps = (np.array([r["plain training"][key] for r in with_it]) for key in ("seconds", "steps"))
+            if not runs:
+                continue
+            seconds, steps = (
+                np.array([r[name][key] for r in with_it]) / [r["plain training"][key] for r in with_it]
+                for key in ("seconds", "steps")
+            )
             affinities = [r["scores"] for r in runs if r["scores"] is not None]
             clear = mean_and_spread([contrast(a) for a in affinities]) if affinities else ""
-            seconds = np.array([r["seconds"] for r in runs])
-            table.add_row(
-                kind if name == MEASURES[0] else "",
-                name,
-                f"{sum(r['found'] for r in runs)} of {len(runs)}",
-                clear,
-                mean_and_spread(seconds),
-                mean_and_spread(seconds / single, digits=2),
-                mean_and_spread(np.array([r["steps"] for r in runs]) / steps, digits=2),
-                end_section=name == MEASURES[-1],
-            )
-    console.print(table)
+            right = f"{sum(r['found'] for r in runs)} of {len(runs)}"
+            cpu = mean_and_spread([r["seconds"] for r in runs])
+            rows.append([f"{kind}, {name}", right, clear, cpu, mean_and_spread(seconds, 2), mean_and_spread(steps, 2)])
+    header = ["measure", "groups found", "within / |between|", "CPU s", "of a training", "in steps"]
+    print_table(f"Two planted groups of three tasks, {over_seeds(options)}", header, rows)
     console.print("'of a training': CPU time over that of training all six tasks in one network, unwatched")
     console.print("'in steps': the same without tracing, which takes most of the time where networks are so small")
 
 
 def draw(results, path):
     """Heat maps: affinities of the first four measures, means over the seeds."""
-    from matplotlib.figure import Figure
-
     names = MEASURES[:4]
-    figure = Figure(figsize=(3.1 * len(names), 3.0 * len(results) + 0.3), layout="constrained")
+    figure = new_figure(3.1 * len(names), 3.0 * len(results) + 0.3)
     panels = figure.subplots(len(results), len(names), squeeze=False)
     for row, (kind, of_kind) in zip(panels, results.items(), strict=True):
         for axis, name in zip(row, names, strict=True):
             values = np.mean([r[name]["scores"].values for r in of_kind], axis=0)
             values = np.where(np.eye(len(TASKS), dtype=bool), np.nan, values)
             limit = np.nanmax(np.abs(values))
-            axis.set_facecolor("0.85")
             image = axis.imshow(values, cmap="RdBu", vmin=-limit, vmax=limit)
             axis.set_xticks(range(len(TASKS)), TASKS)
             axis.set_yticks(range(len(TASKS)), TASKS)
@@ -230,32 +214,26 @@ def draw(results, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one seed and few steps, to see that it runs")
-    parser.add_argument("--data", choices=UNITS, help="one kind of tasks alone (default: both)")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--pairs", type=int, default=1, help="number of seeds for which all pairs are trained")
-    arguments = parser.parse_args()
-    seeds = range(1 if arguments.quick else arguments.seeds)
-    folder = output_folder("grouping_study-quick" if arguments.quick else "grouping_study")
-    results = {kind: [] for kind in ([arguments.data] if arguments.data else UNITS)}
+    pairs = (1, "number of seeds for which all pairs are trained")
+    options = command_line(__file__, __doc__, data=(("both", *UNITS), "kind of tasks"), pairs=pairs)
+    results = {kind: [] for kind in (UNITS if options.data == "both" else [options.data])}
     with progress("measures") as bar:
-        row = bar.add_task("", total=len(results) * len(seeds) * (len(MEASURES) + 1))
+        row = bar.add_task("", total=len(results) * len(options.seeds) * (len(MEASURES) + 1))
         done = 0
 
         def show(text, measured):
             bar.update(row, description=text, completed=done + measured)
 
-        for seed in seeds:
+        for place, seed in enumerate(options.seeds):
             for kind in results:
-                epochs = 2 if arguments.quick else EPOCHS[kind]
-                results[kind].append(measure_once(kind, seed, epochs, show, folder, seed < arguments.pairs))
+                epochs = 2 if options.quick else EPOCHS[kind]
+                with_pairs = place < options.pairs
+                results[kind].append(measure_once(kind, seed, epochs, show, options.folder, with_pairs))
                 done += len(MEASURES) + 1
         bar.update(row, completed=done)
-    report(results, seeds)
-    path = folder / "affinities.png"
-    draw(results, path)
-    console.print(f"Picture: {path}")
+    report(results, options)
+    draw(results, options.folder / "affinities.png")
+    console.print(f"Picture: {options.folder / 'affinities.png'}")
 
 
 if __name__ == "__main__":

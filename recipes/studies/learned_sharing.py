@@ -1,5 +1,7 @@
 """Sharing that is learned: do the methods find which tasks were made to belong together?
 
+Twenty minutes on two cores, a minute with --quick; downloads nothing.
+
 Regressions in two planted groups. For trees, tasks of a group are made of the same six tanh features of 20 inputs and,
 to a smaller part, of features of their own; the same examples of a group have wrong labels. The last stage is too
 narrow for both groups. For policies, tasks of a group are made of the same three layers of tanh. Each seed has tasks,
@@ -13,87 +15,25 @@ data and initial weights of its own:
 What it shows: how often the groups part, and what error the parameters or blocks buy, on test labels without noise.
 What it does not: that learned sharing beats a good guess on data that nobody planted.
 
-    python recipes/learned_sharing.py [--quick] [--seeds 5]
+    python recipes/studies/learned_sharing.py [--quick] [--seeds 5] [--epochs 16]
 
-The picture goes to runs/learned_sharing/.
+Pictures go to runs/learned_sharing/.
 """
 
-import argparse
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
+import parent  # noqa: F401
+from common import command_line, console, dots, may_state, new_figure, report, trained
 
 import keras
 import numpy as np
-from common import console, mean_and_spread, output_folder, progress
+from data.planted_groups import INPUTS, TRAIN, TREES, make_data, make_deep_data
 from keras import layers
-from rich.table import Table
 
 import keras_mtl
 
-INPUTS, WIDTH, TRAIN, TEST = 20, 6, 4000, 1000
-OWN = 0.4  # strength of a task's own features beside its group's
-TREES, POLICIES = {"a": 3, "b": 3}, {"a": 2, "b": 1}  # tasks of each group
 PRICES = (0.3, 0.07, 0.03, 0.01)
 SPARSITIES = (0.0, 0.02, 0.1)
 PRICE = "by affinity, a branch costs"
-LAYERS, BLOCKS = 3, 6
-
-
-def scaled(values):
-    """Values with mean 0 and standard deviation 1."""
-    return (values - values.mean()) / values.std()
-
-
-def features(x, count, rng):
-    """Random directions of the inputs, through tanh."""
-    return np.tanh(x @ rng.normal(size=(INPUTS, count)) * 1.5 / np.sqrt(INPUTS))
-
-
-def parts(x, noisy, clean):
-    """`(train, test)`, of which the test labels have no noise."""
-    cut = {
-        name: {task: y[:, None].astype("float32") for task, y in labels.items()}
-        for name, labels in (("train", noisy), ("test", clean))
-    }
-    return (
-        (x[:TRAIN], {task: y[:TRAIN] for task, y in cut["train"].items()}),
-        (x[TRAIN:], {task: y[TRAIN:] for task, y in cut["test"].items()}),
-    )
-
-
-def make_data(seed):
-    """Data of trees: `(train, test)`; tasks are named `<group>_<number>`.
-
-    Half of the training examples have labels that are wrong by about 1, for each group another half.
-    """
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(TRAIN + TEST, INPUTS)).astype("float32")
-    noisy, clean = {}, {}
-    for group, size in TREES.items():
-        common = features(x, WIDTH, rng)
-        noise = np.where(x @ rng.normal(size=INPUTS) > 0, 1.0, 0.1)
-        for task in (f"{group}_{number}" for number in range(size)):
-            of_group = scaled(common @ rng.normal(size=WIDTH))
-            clean[task] = scaled(of_group + OWN * scaled(features(x, 2, rng) @ rng.normal(size=2)))
-            wrong = rng.choice([-1, 1], len(x)) * rng.uniform(0.8, 1.2, len(x))
-            noisy[task] = clean[task] + noise * wrong
-    return parts(x, noisy, clean)
-
-
-def make_deep_data(seed):
-    """Data of policies: as `make_data`, of residual layers, with little noise."""
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(TRAIN + TEST, INPUTS)).astype("float32")
-    noisy, clean = {}, {}
-    for group, size in POLICIES.items():
-        found = x @ rng.normal(size=(INPUTS, WIDTH)) / np.sqrt(INPUTS)
-        for _ in range(LAYERS):
-            found = found + np.tanh(2.25 * found @ rng.normal(size=(WIDTH, WIDTH)) / np.sqrt(WIDTH))
-        for task in (f"{group}_{number}" for number in range(size)):
-            clean[task] = scaled(found @ rng.normal(size=WIDTH))
-            noisy[task] = clean[task] + 0.1 * rng.normal(size=len(x))
-    return parts(x, noisy, clean)
+BLOCKS = 6
 
 
 def heads(tasks):
@@ -201,7 +141,6 @@ def select(seed, sparsity, epochs):
             heads(train[1]),
             sparsity=sparsity,
             sharing=0.005,
-            form="code",
             warmup_steps=10 * epochs,
             decay=0.99,
         )
@@ -237,64 +176,40 @@ def jobs(epochs):
 
 def draw(results, path):
     """Error against parameters for trees, against blocks for policies."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = new_figure(10, 4)
     for axis, (title, rows) in zip(figure.subplots(1, 2), results.items(), strict=True):
-        learned = []
-        for index, (name, runs) in enumerate(rows.items()):
-            sizes, errors = np.array([run[1] for run in runs]), np.array([run[2] for run in runs])
-            axis.plot(sizes, errors, ".", color=f"C{index}", alpha=0.4)
-            axis.plot(
-                sizes.mean(), errors.mean(), "s" if name.startswith("given") else "o", color=f"C{index}", label=name
-            )
-            if name.startswith((PRICE, "sparsity")):
-                learned.append((sizes.mean(), errors.mean()))
-        axis.plot(*zip(*learned, strict=True), color="gray", linewidth=1, zorder=0)
-        axis.set_title(title)
-        axis.set_xlabel("parameters" if title == "Trees" else "blocks that a task runs")
-        axis.set_ylabel("test MSE (large: means; small: seeds)")
+        for index, (name, found) in enumerate(rows.items()):
+            mark, means = "s" if name.startswith("given") else "o", (np.mean(found["size"]), np.mean(found["MSE"]))
+            axis.plot(found["size"], found["MSE"], ".", color=f"C{index}", alpha=0.4)
+            axis.plot(*means, mark, color=f"C{index}", label=name)
+        xlabel = "parameters" if title == "Trees" else "blocks that a task runs"
+        axis.set(title=title, xlabel=xlabel, ylabel="test MSE (large: means; small: seeds)")
         axis.legend(fontsize=8)
     figure.savefig(path, dpi=120)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one seed, one epoch: shows that it runs, nothing else")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=16, help="of a tree between two splits")
-    options = parser.parse_args()
-    seeds = range(1 if options.quick else options.seeds)
-    tables = jobs(1 if options.quick else options.epochs)
-    results = {title: {name: [] for name in rows} for title, rows in tables.items()}
-    with progress() as bar:
-        row = bar.add_task("", total=len(seeds) * sum(len(rows) for rows in tables.values()))
-        for title, rows in tables.items():
-            for name, run in rows.items():
-                for seed in seeds:
-                    bar.update(row, description=f"{name}, seed {seed}")
-                    keras.utils.clear_session()
-                    results[title][name].append(run(seed))
-                    bar.advance(row)
-    for title, rows in results.items():
-        size = "parameters" if title == "Trees" else "blocks of a task"
-        table = Table(title=f"{title}, {len(seeds)} seeds", title_justify="left")
-        for column in ("sharing", "groups part", size, "test MSE"):
-            table.add_column(column, justify="left" if column == "sharing" else "right")
-        for name, runs in rows.items():
-            apart, sizes, errors = zip(*runs, strict=True)
-            digits = 0 if title == "Trees" else 1
-            cells = [f"{sum(apart)} of {len(apart)}", mean_and_spread(sizes, digits), mean_and_spread(errors, 3)]
-            table.add_row(name, *cells)
-        console.print(table)
-    curves = np.array([[run[2] for run in results["Trees"][f"{PRICE} {price:g}"]] for price in PRICES])
-    for high, low, change in zip(PRICES, PRICES[1:], np.diff(curves, axis=0), strict=False):
-        console.print(
-            f"Less error at {low:g} a branch than at {high:g} with {(change < 0).sum()} of {len(change)} seeds."
-        )
-    path = output_folder("learned_sharing-quick" if options.quick else "learned_sharing") / "results.png"
-    draw(results, path)
-    console.print(f"Picture: {path}", soft_wrap=True)
+    options = command_line(__file__, __doc__, epochs=(16, 1))  # of a tree between two splits
+    rows = {(title, name): job for title, of_title in jobs(options.epochs).items() for name, job in of_title.items()}
+
+    def run(name, seed, callbacks):
+        return dict(zip(("apart", "size", "MSE"), rows[name](seed), strict=True))
+
+    found = trained(run, options, list(rows), logs=False)
+    results = {}
+    for title, size in (("Trees", "parameters"), ("Policies", "blocks of a task")):
+        results[title] = {name: runs for (of_title, name), runs in found.items() if of_title == title}
+        scores = {"apart": "groups part", "size": size, "MSE": "test MSE"}
+        digits = {"apart": 1, "size": 0 if title == "Trees" else 1, "MSE": 3}
+        report(results[title], options, scores, title=title, digits=digits)
+    if may_state(options):
+        curves = np.array([results["Trees"][f"{PRICE} {price:g}"]["MSE"] for price in PRICES])
+        for high, low, change in zip(PRICES, PRICES[1:], np.diff(curves, axis=0), strict=False):
+            fewer = (change < 0).sum()
+            console.print(f"Less error at {low:g} a branch than at {high:g} with {fewer} of {len(change)} seeds.")
+    draw(results, options.folder / "costs.png")
+    dots(results, {"size": "parameters, or blocks", "MSE": "test MSE"}, options.folder / "results.png")
+    console.print(f"Pictures: {options.folder}", soft_wrap=True)
 
 
 if __name__ == "__main__":
