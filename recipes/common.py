@@ -369,7 +369,9 @@ def report(
         better, worse = (", ".join(found[kind]) or "nothing" for kind in (True, False))
         console.print(f"{label(name)}, beside {reference}: better in {better}; worse in {worse}.", soft_wrap=True)
     kind = "paired t-tests" if paired else "Welch's t-tests"
-    console.print(f"*: significantly different from {reference} by {kind} at 5 %, shared out over {comparisons} comparisons.")
+    console.print(
+        f"*: significantly different from {reference} by {kind} at 5 %, shared out over {comparisons} comparisons."
+    )
 
 
 def tell_apart(scores, others, comparisons=1, paired=False):

@@ -31,6 +31,7 @@ TENSORFLOW = {  # where it may be imported at all
     "tuning/_trial_board.py",
     "analysis/_checksums.py",
 }
+JAX = {"training/backends/jax.py", "_float64.py"}
 # Imported only where it is needed, so that `import keras_mtl` does without.
 HEAVY = {"scipy", "matplotlib", "rich", "tensorboard", "gymnasium", "pandas", "PIL"}
 
@@ -72,10 +73,11 @@ def test_a_package_takes_those_below_it(package):
                 assert taken == package or LEVELS[taken] < LEVELS[package], f"{path} imports {module}"
 
 
-def test_tensorflow_is_imported_in_few_files():
+def test_backends_are_imported_in_few_files():
     for path in FILES:
-        if path.parts[0] != "data" and path.as_posix() not in TENSORFLOW:
-            assert "tensorflow" not in {module.partition(".")[0] for module, _ in imported(path)}, path
+        tops = {module.partition(".")[0] for module, _ in imported(path)}
+        assert "tensorflow" not in tops or path.parts[0] == "data" or path.as_posix() in TENSORFLOW, path
+        assert "jax" not in tops or path.as_posix() in JAX, path
 
 
 def test_what_is_heavy_is_imported_where_it_is_needed():

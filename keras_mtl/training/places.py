@@ -5,11 +5,11 @@ import math
 import keras
 from keras import ops
 
+from keras_mtl._float64 import float64
 from keras_mtl._keras_private import forget_losses, mask_of, with_mask
 from keras_mtl.training.backends import core
 from keras_mtl.training.forward import SecondPasses, key, losses_of_calls, scaled_losses
 from keras_mtl.training.task_gradients import TaskGradients, split
-from keras_mtl.weighting._float64 import float64
 
 _LARGE = 1e3  # entries of a gradient in half precision: a good way from its largest, 65504
 

@@ -9,8 +9,8 @@ import numpy as np
 from keras import layers, ops
 
 from keras_mtl._checks import check_integer, check_number
+from keras_mtl._float64 import float64
 from keras_mtl._keras_private import seed_generators_of
-from keras_mtl.weighting._float64 import float64
 
 REDUCTIONS = (None, "sum", "mean")
 NORMALIZATIONS = (None, "norm", "loss", "loss+")
