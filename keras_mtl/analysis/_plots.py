@@ -1,5 +1,7 @@
 """Pictures of a comparison."""
 
+import itertools
+
 import numpy as np
 
 from keras_mtl._colors import color
@@ -150,3 +152,27 @@ def _plot_curves(axis, report, task, names):
     axis.grid(alpha=0.3)
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
+
+
+def plot_sweep(sweep, path):
+    """Draws the models of a sweep, for each pair of metrics.
+
+    Args:
+        sweep: A `keras_mtl.analysis.ParetoSweep`.
+        path: Path of the picture.
+    """
+    plt = pyplot()
+    pairs = list(itertools.combinations(sweep.signs, 2))
+    figure, axes = plt.subplots(1, len(pairs), figsize=(1 + 3.6 * len(pairs), 3.6), layout="constrained", squeeze=False)
+    for axis, (x, y) in zip(axes.flat, pairs, strict=True):
+        beaten = [point for point in sweep.points if not point["on_front"]]
+        front = sorted(sweep.front, key=lambda point: point[x])
+        axis.plot([p[x] for p in beaten], [p[y] for p in beaten], "o", color="0.7", label="beaten by another")
+        line = "o-" if len(pairs) == 1 else "o"
+        axis.plot([p[x] for p in front], [p[y] for p in front], line, color=color(0), label="on the front")
+        for name, label in ((x, axis.set_xlabel), (y, axis.set_ylabel)):
+            label(f"{name} ({'more' if sweep.signs[name] > 0 else 'less'} is better)")
+        axis.grid(alpha=0.3)
+    axes.flat[0].legend(fontsize="small")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
