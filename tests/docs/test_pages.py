@@ -51,7 +51,9 @@ def without_progress(text):
 
 def without_borders(text):
     """Text without the lines of tables that hold no words: how long they are depends on the numbers."""
-    return "\n".join(line.strip() for line in text.split("\n") if not re.fullmatch(r"\s*[┏┡├└┌╞][━┳╇┻┴┼─┬╪═┿┯╋┿]*.\s*", line))
+    return "\n".join(
+        line.strip() for line in text.split("\n") if not re.fullmatch(r"\s*[┏┡├└┌╞][━┳╇┻┴┼─┬╪═┿┯╋┿]*.\s*", line)
+    )
 
 
 def compare(wanted, got, where):
