@@ -87,4 +87,4 @@ def test_what_a_page_prints_is_compared():
     with pytest.raises(pytest.fail.Exception, match="prints something else"):
         compare(missing, run(third, "page", namespace), "page")  # it prints, and nothing says what
     with pytest.raises(pytest.fail.Exception, match="prints something else"):
-        compare("0.34 x\n", run(first, "page", namespace), "page")
+        compare("0.40 x\n", run(first, "page", namespace), "page")
