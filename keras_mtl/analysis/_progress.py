@@ -8,7 +8,7 @@ import keras
 
 @contextlib.contextmanager
 def _new_models_are_traced():
-    """Within it, TensorFlow does not warn of functions that are traced anew: each run of a study has a model of its own."""
+    """Within it, TensorFlow does not warn of functions that are traced anew: each run has a new model."""
 
     def other(record):
         return "triggered tf.function retracing" not in record.getMessage()
