@@ -47,7 +47,8 @@ def run_bar(title, total, show):
             progress.TimeElapsedColumn(),
             progress.TimeRemainingColumn(),
         )
-        with progress.Progress(*columns) as bar:
+        # All runs tell how long the rest takes: with the default, slow ones would leave it unknown.
+        with progress.Progress(*columns, speed_estimate_period=1e9) as bar:
             item = bar.add_task(title, total=total)
             begun = [False]
 

@@ -38,7 +38,7 @@ BUILDERS = {
     "adashare": (keras_mtl.learned.adashare, {}),
     "hierarchical_sharing": (keras_mtl.hierarchical_sharing, {"depths": {"left": 1}}),
     "esmm": (keras_mtl.esmm, {"shared_depth": 1}),
-    "aitm": (keras_mtl.aitm, {"order_strength": 0.1}),
+    "aitm": (keras_mtl.aitm, {}),
     "adatt": (keras_mtl.adatt, {"shared_experts": 1}),
     "stem": (keras_mtl.stem, {}),
     "adapters": (keras_mtl.adapter_sharing, {"rank": 2, "shared": 1}),
@@ -77,7 +77,7 @@ def omninet():
         "answer": keras_mtl.multimodal.OmniTask({"image": "image", "text": "text"}, keras.layers.Dense(1)),
         "tags": keras_mtl.multimodal.OmniTask({"text": "text"}, keras.layers.Dense(4), tokens=4, length=5),
     }
-    options = {"encoder_blocks": 1, "decoder_blocks": 1, "heads": 2, "hidden": 8, "control": 3}
+    options = {"encoder_blocks": 1, "decoder_blocks": 1, "num_heads": 2, "hidden": 8, "control": 3}
     return keras_mtl.multimodal.omninet(inputs, peripherals, tasks, **options)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_mtl._colors import task_colors
-from keras_mtl.analysis._plots import pyplot
+from keras_mtl._pyplot import pyplot
 
 
 def plot_transfers(policy, path):
