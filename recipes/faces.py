@@ -95,17 +95,17 @@ def main():
     data = faces(tasks, {"train": 400, "validation": 100, "test": 100} if options.quick else SPLITS, track=rendering)
     known = MODELS | MORE
 
-    def compiled(name):
-        builder, shape, how = known[name]
+    def compiled(builder, shape, how):
         model = build(builder, shape, tasks)
         model.compile(**compile_options(tasks, len(data["train"][0]), options.epochs), **how)
         return model
 
     results, _ = compared(
-        {name: lambda name=name: compiled(name) for name in (known if options.all else options.models)},
+        {name: lambda name=name: compiled(*known[name]) for name in (known if options.all else options.models)},
         options,
         data["train"],
         {task: "accuracy" if task in CLASSES else "mae" for task in tasks},
+        baselines=lambda: compiled(keras_mtl.hard_sharing, {"shared_depth": 0}, {}),  # each column is trained alone
         validation=data["validation"],
         test=data["test"],
         batch_size=BATCH,

@@ -3,13 +3,15 @@
 A quarter of an hour on two cores, half a minute with --quick; the data come with the package recbole (3 MB, see
 requirements-data.txt).
 
-Whether a film would be liked is known for the watched ones alone, but a recommender asks it of all films shown. Four
-ways to train it are compared, on the same inputs, layers and batches:
+Whether a film would be liked is known for the watched ones alone, but a recommender asks it of all films shown.
+Ways to train it are compared, on the same inputs, layers and batches:
 
 - single-task: a model for each task, `liked` on the watched films alone;
 - sample space: embeddings shared by the tasks, `liked` on the watched films alone;
 - ESMM: embeddings shared, and `liked` as P(watched) P(liked | watched), over all films that were shown;
-- fed by output: as sample space, and the head of `liked` sees the probability of `watched` (no gradient goes back).
+- fed by output: as sample space, and the head of `liked` sees the probability of `watched` (no gradient goes back);
+- MMoE, PLE, AdaTT, AITM, STEM, PEPNet: as sample space, with experts or towers of these kinds, and embeddings as narrow
+  as makes their parameters those of ESMM.
 
 The table shows areas under the ROC curve on everybody's last ratings, times 100: of `watched` and `liked` among the
 films shown, and of P(liked | watched) among those watched.
@@ -34,9 +36,17 @@ from data import movielens
 import keras_mtl
 
 ESMM = "ESMM"
-MODELS = (SINGLE, "sample space", ESMM, "fed by output")
+# Builders of recommender systems, with the embeddings' width that gives each about as many parameters as ESMM.
+BUILDERS = {
+    "MMoE": (keras_mtl.mmoe, {"experts": 4, "shared_depth": 1}, 12),
+    "PLE": (keras_mtl.ple, {"shared_experts": 1, "task_experts": 1, "shared_depth": 1}, 14),
+    "AdaTT": (keras_mtl.adatt, {"task_experts": 2, "shared_depth": 1}, 12),
+    "AITM": (keras_mtl.aitm, {}, 11),
+    "STEM": (keras_mtl.stem, {}, 6),
+    "PEPNet": (keras_mtl.pepnet, {}, 8),
+}
+MODELS = (SINGLE, "sample space", ESMM, "fed by output", *BUILDERS)
 SCORES = {"watched": "watched", "liked": "liked", "liked_given_watched": "liked | watched"}
-EMBEDDING = 16
 BATCH = 1024
 LEARNING_RATE = 1e-3
 
@@ -49,12 +59,12 @@ def funnel_inputs(about):
     }
 
 
-def embeddings(sizes, about):
+def embeddings(sizes, about, width=16):
     """The stage that makes one vector of a person and a film."""
     layers = keras.layers
     inputs = funnel_inputs(about)
     vectors = [
-        layers.Embedding(size, EMBEDDING, embeddings_regularizer=keras.regularizers.L2(1e-6), name=f"{name}_embedding")(
+        layers.Embedding(size, width, embeddings_regularizer=keras.regularizers.L2(1e-6), name=f"{name}_embedding")(
             inputs[name]
         )
         for name, size in sizes.items()
@@ -71,7 +81,8 @@ def build(name, sizes, about):
         about: Integer. Number of the films' columns.
     """
     layers = keras.layers
-    stages = [embeddings(sizes, about), layers.Dense(64, activation="relu", name="tower")]
+    builder, own, width = BUILDERS.get(name, (None, {}, 16))
+    stages = [embeddings(sizes, about, width), layers.Dense(64, activation="relu", name="tower")]
     end = None if name == ESMM else "sigmoid"
     heads = {
         task: [layers.Dense(32, activation="relu", name="hidden"), layers.Dense(1, activation=end, name="out")]
@@ -80,6 +91,12 @@ def build(name, sizes, about):
     options = {"inputs": funnel_inputs(about), "stages": stages, "heads": heads}
     if name == ESMM:
         return keras_mtl.esmm(**options, shared_depth=1)
+    if name == "PEPNet":  # who and what it is about
+        about_both = funnel_inputs(about)
+        known = [layers.Embedding(sizes[key], 4, name=f"{key}_prior")(about_both[key]) for key in ("person", "film")]
+        own = {"prior": keras.Model(about_both, layers.Concatenate()(known), name="who_and_what")}
+    if builder is not None:
+        return builder(**options, **own)
     feeds = {"liked": keras_mtl.Dependency("watched", stop_gradient=True)} if name == "fed by output" else None
     return keras_mtl.hard_sharing(**options, shared_depth=0 if name == SINGLE else 1, depends_on=feeds)
 

@@ -28,7 +28,7 @@ TASKS = ("left", "right")
 BATCH = 100
 
 
-def build(weighting, steps):
+def build(weighting, steps, shared_depth=None):
     """A LeNet of three stages and a head of ten classes for each digit, compiled with a weighting as `--weightings`."""
     layers = keras.layers
     model = keras_mtl.hard_sharing(
@@ -39,6 +39,7 @@ def build(weighting, steps):
             [layers.Flatten(), layers.Dense(50, activation="relu")],
         ],
         heads={task: layers.Dense(10) for task in TASKS},
+        shared_depth=shared_depth,
     )
     name, _, gradients = weighting.partition(":")
     model.compile(
@@ -57,12 +58,12 @@ def main():
     pairs = (2000, 500, 500) if options.quick else (8000, 2000, 4000)
     data = two_digits(dict(zip(("train", "validation", "test"), pairs, strict=True)))
     steps = options.epochs * pairs[0] // BATCH
-    # Single-task models are the columns of the first of these, each trained alone.
     results, _ = compared(
         {name: lambda name=name: build(name, steps) for name in options.weightings.split(",")},
         options,
         data["train"],
         dict.fromkeys(TASKS, "accuracy"),
+        baselines=lambda: build("equal", steps, shared_depth=0),  # each column is trained alone
         validation=data["validation"],
         test=data["test"],
         batch_size=BATCH,
