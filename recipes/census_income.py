@@ -2,8 +2,8 @@
 
 The paper (J. Ma et al., KDD 2018) trains two pairs of tasks on Census-Income: income over $50,000 with never married,
 and at least some college with never married. Here all its models are rebuilt, and CGC, PLE, AdaTT, STEM and AITM with
-them: same inputs, epochs, batches and optimizer, and the same number of parameters, but for the width of the layers. The
-table shows the area under the ROC curve (AUC) on the official 99,762 test rows, with several seeds.
+them: same inputs, epochs, batches and optimizer, and the same number of parameters, but for the width of the layers.
+The table shows the area under the ROC curve (AUC) on the official 99,762 test rows, with several seeds.
 
 What it can show: which differences between the models are larger than what the seeds do. What it cannot: more than this
 data, this size and this learning rate say. Columns that give a label away are not inputs (marital status, and for the
