@@ -25,10 +25,11 @@ import warnings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
 
+from common import console, mean_and_spread, output_folder
+
 import keras
 import numpy as np
 import tensorflow as tf
-from common import console, mean_and_spread, output_folder
 from keras import layers, ops
 from rich.progress import track
 from rich.table import Table

@@ -1,11 +1,11 @@
-"""One honest comparison: candidates against single-task models, over seeds."""
+"""Comparison of candidates with single-task models, over seeds."""
 
 import numbers
 
 import keras
 
 from keras_mtl._checks import check_boolean, check_integer
-from keras_mtl.analysis._baselines import alone, check, check_model, network_of
+from keras_mtl.analysis._baselines import alone, check, check_candidate, network_of
 from keras_mtl.analysis._new_models import NewModels
 from keras_mtl.analysis._progress import run_bar
 from keras_mtl.analysis._runs import RUN, has_values, labels_of, train_and_evaluate
@@ -20,9 +20,9 @@ def compare(
     candidates,
     data,
     *,
-    baselines="single_task",
-    metrics,
     test,
+    metrics,
+    baselines="single_task",
     validation=None,
     epochs=10,
     seeds=3,
@@ -43,6 +43,10 @@ def compare(
             a compiled `MultiTaskModel`, or a `GroupedModel` of several.
         data: Training data: a `tf.data.Dataset` or a `PyDataset`, or a tuple
             `(x, y)` or `(x, y, sample_weight)`.
+        test: Test data, as `data`.
+        metrics: Dict from task to the metric that counts (or a list of them),
+            named as in the logs after the task: `"accuracy"`, `"loss"`. Tasks
+            that are left out, such as auxiliary ones, do not count.
         baselines: What single-task models are. `"single_task"`: each task's
             layers in the first candidate, from its inputs to its output, built
             anew and trained alone; for hard sharing, a column of the trunk
@@ -52,10 +56,6 @@ def compare(
             alone. Or a dict from task to metric to a value that is known
             already, such as `report.baseline_means`; then nothing is trained
             for it. Defaults to `"single_task"`.
-        metrics: Dict from task to the metric that counts (or a list of them),
-            named as in the logs after the task: `"accuracy"`, `"loss"`. Tasks
-            that are left out, such as auxiliary ones, do not count.
-        test: Test data, as `data`.
         validation: Validation data for the curves, as `data`. Defaults to
             `None`.
         epochs: Integer. Defaults to `10`.
@@ -69,6 +69,9 @@ def compare(
             differ. The report says how many were read. Defaults to `None`.
         progress: Boolean. Whether to show progress. Defaults to `True`.
         **fit_options: Further arguments of `fit`, such as `batch_size`.
+            `callbacks` may be a function from a run's name and seed to a list
+            of callbacks that only look on, such as a `TaskBoard` with a folder
+            for each run: it does not count as what could change a run.
 
     Returns:
         A `Report`.
@@ -79,6 +82,37 @@ def compare(
             unknown, or a function gives a model that is not new.
     """
     check_boolean(progress, "progress")
+    metrics, seeds = _checked(candidates, metrics, seeds, directions)
+    new = NewModels()
+    check(baselines, metrics, candidates, new)
+    whole = (data, validation, test)
+    watching = fit_options.pop("callbacks") if callable(fit_options.get("callbacks")) else None
+    runs, alone_runs, built = {}, {}, {}
+    jobs = _jobs(candidates, baselines, metrics, seeds)
+    settings = {"data": whole, "epochs": epochs, "fit": fit_options}
+    with RunStore(directory, **settings) as store, run_bar("compare", len(jobs), progress) as begin:
+        for name, seed, build, task in jobs:
+            begin(f"{name}, seed {seed}")
+            model = None
+            if store.keeps and (id(build), seed) not in built:
+                model = _build(name, build, seed, metrics, new)
+                built[id(build), seed] = store.digest(model=model)
+            key = store.key(model=built.get((id(build), seed)), seed=seed, task=task)
+            needed = [f"{t}_{m}" for t in metrics for m in metrics[t] if task in (None, t)]
+            run = store.load(key, RUN, check=has_values(needed))
+            if run is None:
+                options = fit_options if watching is None else {**fit_options, "callbacks": watching(name, seed)}
+                run = _train(model or _build(name, build, seed, metrics, new), task, whole, epochs, options)
+                store.save(key, f"{name}-seed{seed}", run)
+            of_name = runs.setdefault(name, []) if task is None else alone_runs.setdefault(task, [])
+            of_name.append(run)
+        begin()
+    found = baselines if isinstance(baselines, dict) else alone_runs
+    return Report(runs, found, metrics, seeds, directions, store.said() if store.keeps else None)
+
+
+def _checked(candidates, metrics, seeds, directions):
+    """Metrics as a dict from task to a list, and seeds as a list."""
     metrics = {task: [m] if isinstance(m, str) else list(m) for task, m in metrics.items()}
     for of_task in metrics.values():
         for metric in of_task:
@@ -95,45 +129,30 @@ def compare(
             "`candidates`, `seeds` and `metrics` should not be empty. "
             f"Received: candidates={list(candidates)}, seeds={seeds}, metrics={metrics}"
         )
-    new = NewModels()
-    check(baselines, metrics, candidates, new)
-    whole = (data, validation, test)
-    from_first = next(iter(candidates.values())) if baselines == "single_task" else baselines
+    return metrics, seeds
 
-    def train(model, task):
-        if task is None:
-            return train_and_evaluate(model, *whole, epochs, fit_options)
-        condition = network_of(model, task).compiled_tasks.task_losses.sample_space.get(task)
-        single = alone(model, task)
-        columns = single.compiled_tasks.task_losses.columns
-        train_part, val_part, test_part = (labels_of(part, task, condition, columns) for part in whole)
-        return train_and_evaluate(single, train_part, val_part, test_part, epochs, fit_options)
 
+def _jobs(candidates, baselines, metrics, seeds):
+    """Tuples of a name, a seed, the function that builds, and the task that is trained alone, or `None`."""
     jobs = []
     for seed in seeds:
         if not isinstance(baselines, dict):
-            jobs += [(f"{SINGLE_TASK} {task}", seed, from_first, task) for task in metrics]
+            build = next(iter(candidates.values())) if baselines == "single_task" else baselines
+            jobs += [(f"{SINGLE_TASK} {task}", seed, build, task) for task in metrics]
         jobs += [(name, seed, build, None) for name, build in candidates.items()]
-    runs, alone_runs, built = {}, {}, {}
-    settings = {"data": whole, "epochs": epochs, "fit": fit_options}
-    with RunStore(directory, **settings) as store, run_bar("compare", len(jobs), progress) as begin:
-        for name, seed, build, task in jobs:
-            begin(f"{name}, seed {seed}")
-            model = None
-            if store.keeps and (id(build), seed) not in built:
-                model = _build(name, build, seed, metrics, new)
-                built[id(build), seed] = store.digest(model=model)
-            key = store.key(model=built.get((id(build), seed)), seed=seed, task=task)
-            needed = [f"{t}_{m}" for t in metrics for m in metrics[t] if task in (None, t)]
-            run = store.load(key, RUN, check=has_values(needed))
-            if run is None:
-                run = train(model or _build(name, build, seed, metrics, new), task)
-                store.save(key, f"{name}-seed{seed}", run)
-            of_name = runs.setdefault(name, []) if task is None else alone_runs.setdefault(task, [])
-            of_name.append(run)
-        begin()
-    found = baselines if isinstance(baselines, dict) else alone_runs
-    return Report(runs, found, metrics, seeds, directions, store.said() if store.keeps else None)
+    return jobs
+
+
+def _train(model, task, whole, epochs, fit_options):
+    """Trains and tests a candidate, or the part of a model that serves one task, alone."""
+    train, validation, test = whole
+    if task is None:
+        return train_and_evaluate(model, train, validation, test, epochs, fit_options)
+    condition = network_of(model, task).compiled_tasks.task_losses.sample_space.get(task)
+    single = alone(model, task)
+    columns = single.compiled_tasks.task_losses.columns
+    train, validation, test = (labels_of(part, task, condition, columns) for part in whole)
+    return train_and_evaluate(single, train, validation, test, epochs, fit_options)
 
 
 def seeds_of(seeds):
@@ -146,6 +165,6 @@ def seeds_of(seeds):
 def _build(name, build, seed, metrics, new):
     keras.utils.set_random_seed(seed)
     model = build()
-    check_model(name, model, metrics)
+    check_candidate(name, model, metrics)
     new.check(f"Candidate '{name}'", model)
     return model

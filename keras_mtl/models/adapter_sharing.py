@@ -5,8 +5,8 @@ import keras
 from keras_mtl._checks import check_integer
 from keras_mtl.layers import BottleneckAdapter, LoRAKernels, LoRAStage, Stage
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models._columns import call_stage, place_unit, stage_label
-from keras_mtl.models.dependency import place_heads
+from keras_mtl.models._stages import add_unit, call_stage, stage_label
+from keras_mtl.models.dependency import add_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 KINDS = ("lora", "bottleneck")
@@ -46,8 +46,8 @@ def adapter_sharing(
         shared: Integer. Rank, or hidden size, of the adapters that all tasks share; 0 for none. Defaults to 0.
         alpha: Float. Scale of the changes of low rank, times `rank`. Defaults to `None`: the rank.
         activation: f of bottleneck adapters. Defaults to `"gelu"`.
-        depends_on: `None` or a dict from task to another task, a `keras_mtl.Dependency` or a list of them: what
-            the task's head takes beside its own features. Defaults to `None`.
+        depends_on: `None` or a dict from task to what its head takes of other
+            tasks: see `keras_mtl.Dependency`. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:
@@ -94,7 +94,7 @@ def adapter_sharing(
             paths = _with_changes(stack, paths, label, index, ranks, alpha, keras.tree.flatten(inputs)[0])
         else:
             paths = _with_bottlenecks(stack, paths, label, index, ranks, activation)
-    return MultiTaskModel(inputs, place_heads(heads, paths, depends_on), name=name)
+    return MultiTaskModel(inputs, add_heads(heads, paths, depends_on), name=name)
 
 
 def _with_changes(stack, paths, label, index, ranks, alpha, root):
@@ -114,7 +114,7 @@ def _with_changes(stack, paths, label, index, ranks, alpha, root):
     def changes(owner, rank):
         # They stand behind the input, not behind features, which would be those of one task.
         layer = LoRAKernels(shapes, rank, alpha, name="lora")
-        return list(place_unit(layer, root, f"{owner}/{label}_lora"))
+        return list(add_unit(layer, root, f"{owner}/{label}_lora"))
 
     common = changes("shared", ranks["shared"]) if ranks["shared"] else []
     call, found = _once_each(stage, index), {}

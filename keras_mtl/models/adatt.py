@@ -2,9 +2,9 @@
 
 from keras_mtl._checks import check_integer
 from keras_mtl.layers import NativeExperts
-from keras_mtl.models._columns import place_unit
-from keras_mtl.models._experts import expert_stages, gated, place_experts, softmax_gate
-from keras_mtl.models.dependency import place_heads
+from keras_mtl.models._experts import add_experts, expert_stages, gated, softmax_gate
+from keras_mtl.models._stages import add_unit
+from keras_mtl.models.dependency import add_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
@@ -13,8 +13,8 @@ def adatt(
     stages,
     heads,
     *,
-    task_experts=2,
     shared_experts=0,
+    task_experts=2,
     shared_depth=0,
     gate=None,
     gate_temperature=1.0,
@@ -36,15 +36,15 @@ def adatt(
             embeddings are; then comes one for each level. Experts are copies made from their configs, with seeds of
             their own.
         heads: Dict from task name to a Keras layer or a list of layers.
-        task_experts: Integer. How many experts of each level a task has. Defaults to 2.
         shared_experts: Integer. How many experts of each level no task has for itself. Defaults to 0, AdaTT-sp.
+        task_experts: Integer. How many experts of each level a task has. Defaults to 2.
         shared_depth: Integer. How many stages are shared below the experts. Defaults to 0.
         gate: As with `ple`. Defaults to `None`.
         gate_temperature: Float. Defaults to 1.
         gate_dropout: Float. As with `mmoe`. Defaults to 0.
         copy_weights: As with `ple`. Defaults to `None`.
-        depends_on: `None` or a dict from task to another task, a `keras_mtl.Dependency` or a list of them: what the
-            task's head takes beside its own features. Defaults to `None`.
+        depends_on: `None` or a dict from task to what its head takes of other
+            tasks: see `keras_mtl.Dependency`. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:
@@ -82,13 +82,13 @@ def adatt(
         suffix = f"_{level + 1}" if len(stacks) > 1 else ""
         counts = {unit: shared if unit == "shared" else own for unit in units}
         index = shared_depth + level
-        experts = {u: place_experts([stack], paths[u], u, counts[u], copy_weights, index) for u in units}
+        experts = {u: add_experts([stack], paths[u], u, counts[u], copy_weights, index) for u in units}
         everything = [expert for unit in units for expert in experts[unit]]
         fused = {}
         for unit in units if level < len(stacks) - 1 else heads:
             mixed = gated(make_gate, paths[unit], everything, unit, gate, suffix)
             native = NativeExperts(name="native")
             lone = len(everything) == 1  # which is the mixture itself
-            fused[unit] = mixed if lone else place_unit(native, [mixed, *experts[unit]], f"{unit}/native{suffix}")
+            fused[unit] = mixed if lone else add_unit(native, [mixed, *experts[unit]], f"{unit}/native{suffix}")
         paths = fused
-    return MultiTaskModel(inputs, place_heads(heads, paths, depends_on), name=name)
+    return MultiTaskModel(inputs, add_heads(heads, paths, depends_on), name=name)

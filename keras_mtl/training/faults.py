@@ -1,4 +1,4 @@
-"""What goes wrong in training or evaluation: counted in the steps, then raised or warned of on the host."""
+"""Faults in training and evaluation: counted in the steps, raised or warned of on the host."""
 
 import warnings
 
@@ -78,7 +78,7 @@ class NonFiniteSteps(Tracker):
 
     def seen(self):
         """Dict from task to the number of its steps, and the number of steps left out."""
-        *counts, skipped = (round(n) for n in ops.convert_to_numpy(self.steps).tolist())
+        *counts, skipped = (round(n) for n in ops.convert_to_numpy(self.steps.value).tolist())
         return dict(zip(self.tasks, counts, strict=True)), skipped
 
     def result(self):

@@ -16,6 +16,7 @@ from scipy import stats
 
 import keras_mtl
 from keras_mtl.analysis import Report, compare
+from keras_mtl.analysis._plots import _limits
 from keras_mtl.analysis._statistics import confidence_interval, sign_test
 
 
@@ -222,6 +223,14 @@ def test_outputs(report, tmp_path, capsys):
     )
 
 
+def test_picture_of_gains_holds_all_means_and_cuts_what_is_many_times_as_wide():
+    low, high = _limits([-1.0, 3.0], [-2.0, 4.0])
+    assert -2.5 < low < -2.0 and 4.0 < high < 4.5
+    low, high = _limits([-1.0, 3.0], [-80.0, 90.0])  # two seeds: the means lie 4 apart, 6 more on both sides are shown
+    assert (low, high) == pytest.approx((-7 - 0.06 * 16, 9 + 0.06 * 16))
+    assert _limits([0.0], [])[0] < 0 < _limits([0.0], [])[1]  # nothing gained, one seed
+
+
 def test_statistics():
     assert sign_test([1, 2, 3, 4, 5, 6]) == pytest.approx(2 * 0.5**6)
     assert sign_test([0.0]) == 1.0
@@ -325,3 +334,22 @@ def test_functions_that_give_no_new_model_are_refused_before_any_training():
     check_frozen = {"eq": lambda: model(frozen)}
     with pytest.raises(pytest.fail.Exception):  # trained
         compare(check_frozen, data, **options, baselines={"a": {"loss": 1.0}})
+
+
+def test_callbacks_by_name_and_seed_look_on_and_are_no_part_of_a_run(tmp_path):
+    """Each training has its own; one that is read has none, and which they are does not make it another run."""
+    asked, began = [], []
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            began.append(self.model.tasks)
+
+    def watch(name, seed):
+        asked.append((name, seed))
+        return [Watch()]
+
+    first = run(tmp_path, callbacks=watch)
+    assert asked == [(name, seed) for seed in range(2) for name in ("single-task a", "single-task b", "equal")]
+    assert began == [("a",), ("b",), ("a", "b")] * 2
+    again = run(tmp_path, callbacks=lambda name, seed: asked.append(name))
+    assert len(asked) == 6 and again.to_dict() == first.to_dict()

@@ -7,6 +7,7 @@ from keras.layers import Dense
 
 import keras_mtl
 from keras_mtl.learned import (
+    PolicyStage,
     adashare,
     branches_of,
     extract_branches,
@@ -157,13 +158,27 @@ def test_weights_and_policy_train_by_turns():
     assert all(v.trainable for stage in gates(model).values() for v in stage.trainable_variables)
 
 
+def test_by_default_the_sparsity_of_a_skipped_block_is_bounded():
+    """The official code's term falls to 0 where all skip; the published one falls without end."""
+
+    def sparsity_of(**options):
+        model = adashare(keras.Input((5,)), blocks(1), heads(), sparsity=1.0, sharing=0.0, **options)
+        for gate in gates(model).values():
+            gate.logits.assign([-50.0, 0.0])
+        stages = {layer.name: layer for layer in model.layers if isinstance(layer, PolicyStage)}
+        return sum(float(loss) for stage in stages.values() if (loss := stage.joint_loss(stages)) is not None)
+
+    assert sparsity_of() == pytest.approx(0.0, abs=1e-6)
+    assert sparsity_of(form="paper") == pytest.approx(-150.0)  # three tasks
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="keep its input's shape"):
         adashare(keras.Input((5,)), [Dense(6), Dense(7)], heads())
     with pytest.raises(ValueError, match="each of the 3 blocks"):
         adashare(keras.Input((5,)), blocks(), heads(), policy={"a": [1, 1, 1], "b": [1], "c": [1, 1, 1]})
-    with pytest.raises(ValueError, match="`branches`"):
-        branching(branches=0)
+    with pytest.raises(ValueError, match="`num_branches`"):
+        branching(num_branches=0)
     model = adashare(keras.Input((5,)), blocks(), heads())
     with pytest.raises(ValueError, match="`gradients` should be 'parameters'"):
         model.compile("sgd", loss=LOSS, weighting="mgda", gradients="features")

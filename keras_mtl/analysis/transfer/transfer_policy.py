@@ -1,6 +1,7 @@
-"""The result: which tasks to learn from data, and from which the others are transferred."""
+"""A transfer policy: which tasks to learn from data, and from which the others are transferred."""
 
 from keras_mtl._tables import table_text
+from keras_mtl.analysis.transfer._plots import plot_transfers
 
 
 class TransferPolicy:
@@ -27,8 +28,6 @@ class TransferPolicy:
         Args:
             path: Path of a PNG, PDF or SVG file.
         """
-        from keras_mtl.analysis.transfer._plots import plot_transfers
-
         plot_transfers(self, path)
 
     def __str__(self):
