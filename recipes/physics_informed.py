@@ -223,7 +223,7 @@ def main():
         start_again(models[name], name, seed, steps)
         results.setdefault(name, []).append(train(models[name], steps))
     report(results)
-    path = output_folder("physics_informed") / "results.png"
+    path = output_folder("physics_informed-quick" if args.quick else "physics_informed") / "results.png"
     draw(results, path)
     console.print(f"Picture: {path}")
 
