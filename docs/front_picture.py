@@ -53,9 +53,10 @@ def interval(mean, spread, alone):
 def sharing():
     """The picture of faces' model with one shared stage."""
     sys.path.insert(0, str(HERE.parent / "recipes"))
-    from faces import build
+    from faces import MODELS, build
 
-    model = build("1 stage shared", {"skin": 7, "glasses": 2, "smile": 2})
+    builder, options, _ = MODELS["1 stage shared"]
+    model = build(builder, options, ["skin", "glasses", "smile"])
     buffer = io.BytesIO()
     keras_mtl.plot_sharing(model, buffer)
     return Image.open(buffer)

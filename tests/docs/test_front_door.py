@@ -1,0 +1,67 @@
+"""What README.md and the gallery claim of the package."""
+
+import configparser
+import importlib
+import inspect
+import pkgutil
+import re
+from pathlib import Path
+
+import keras_mtl
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def builders():
+    """Public functions that make a model of inputs, stages and heads."""
+    rooms = [m.name for m in pkgutil.iter_modules(keras_mtl.__path__) if m.ispkg and not m.name.startswith("_")]
+    for room in rooms:
+        module = importlib.import_module(f"keras_mtl.{room}")
+        for name in getattr(module, "__all__", ()):
+            made = getattr(module, name)
+            if inspect.isfunction(made) and {"inputs", "heads"} <= set(inspect.signature(made).parameters):
+                yield f"{room}.{name}"
+
+
+def test_counts():
+    ways, weightings = re.search(r"over (\d+) ways to share layers and over (\d+) ways to\s+weigh", README).groups()
+    assert len([name for name in builders() if not name.startswith(("analysis", "tuning"))]) > int(ways)
+    assert len(keras_mtl.weighting.names()) > int(weightings)
+
+
+def test_versions():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    needs = dict(re.findall(r"^(\w+)>=([\d.]+)$", config["options"]["install_requires"], re.MULTILINE))
+    python = config["options"]["python_requires"].removeprefix(">=")
+    assert f"Python ≥ {python} · Keras ≥ {needs['keras']} · TensorFlow ≥ {needs['tensorflow']}" in README
+    version = config["metadata"]["version"]
+    assert f"version = {{{version}}}" in README and f"version: {version}" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_links_of_the_readme_lead_somewhere():
+    for link in re.findall(r"\]\(([^)]+)\)", README):
+        path, _, place = link.partition("#")
+        target = ROOT / path
+        assert target.exists(), link
+        if place:
+            heads = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+            assert place in {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}, link
+
+
+def test_gains_of_the_readme_are_those_of_the_recipes():
+    numbers = (ROOT / "docs" / "guide" / "recipes.md").read_text().replace("−", "-")
+    rows = re.findall(r"^\|.*\| \**([+−-][\d.]+)\** \| (\S+) to (\S+) \|$", README, re.MULTILINE)
+    assert len(rows) == 5 and sum(gain.startswith("−") for gain, *_ in rows) == 1
+    for row in rows:
+        for number in row:
+            digits = number.replace("−", "-").lstrip("+")
+            assert re.search(rf"(?<![\d.]){re.escape(digits)}\d?(?![\d.])", numbers), number
+
+
+def test_every_recipe_has_a_card():
+    gallery = (ROOT / "docs" / "guide" / "gallery.md").read_text()
+    scripts = [*(ROOT / "recipes").glob("*.py"), *(ROOT / "recipes" / "studies").glob("*.py")]
+    names = {str(path.relative_to(ROOT / "recipes")) for path in scripts} - {"common.py", "studies/parent.py"}
+    assert names == set(re.findall(r"`((?:studies/)?\w+\.py)", gallery))
