@@ -26,7 +26,7 @@ from keras import layers
 from rich.table import Table
 
 import keras_mtl
-from keras_mtl.data import hashed_trigrams
+from keras_mtl.retrieval import hashed_trigrams
 
 TRIGRAMS, SIZE = 600, 20
 TASKS = ("group", "subgroup")

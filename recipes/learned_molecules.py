@@ -74,7 +74,7 @@ def learn(name, data, epochs, picture=None):
     tasks = list(qm9.TASKS)
     inputs = keras.Input(data["train"][0].shape[1:])
     if name == TREE:
-        return keras_mtl.branch_by_affinity(
+        return keras_mtl.learned.branch_by_affinity(
             inputs,
             stages(THIN),
             heads(),
@@ -85,11 +85,11 @@ def learn(name, data, epochs, picture=None):
         )[1]
     if name == DRAWN:
         steps = epochs * -(-len(data["train"][0]) // 64)
-        model = keras_mtl.learning_to_branch(
-            inputs, stages(THIN), heads(), branches=BRANCHES, warmup_steps=steps // 10, decay=0.05 ** (1 / steps)
+        model = keras_mtl.learned.learning_to_branch(
+            inputs, stages(THIN), heads(), num_branches=BRANCHES, warmup_steps=steps // 10, decay=0.05 ** (1 / steps)
         )
         fit(model, data["train"], epochs)
-        return keras_mtl.branches_of(model)
+        return keras_mtl.learned.branches_of(model)
     if name == POLICY:
         half = len(data["train"][0]) // 2
         first, second = (
@@ -97,7 +97,7 @@ def learn(name, data, epochs, picture=None):
             for part in (np.s_[:half], np.s_[half:])
         )
         steps = epochs * -(-half // 64)
-        model = keras_mtl.adashare(
+        model = keras_mtl.learned.adashare(
             inputs,
             blocks(THIN),
             heads(),
@@ -108,10 +108,10 @@ def learn(name, data, epochs, picture=None):
             decay=0.05 ** (1 / steps),
         )
         model.compile(keras.optimizers.Adam(2e-3), loss="mae", jit_compile=False, steps_per_execution=8)
-        keras_mtl.fit_policy(
+        keras_mtl.learned.fit_policy(
             model, first, second, epochs=epochs, policy_optimizer=keras.optimizers.Adam(0.03), verbose=0
         )
-        return keras_mtl.policy_of(model)
+        return keras_mtl.learned.policy_of(model)
     if name == ALL_BLOCKS:
         return {task: [True] * BLOCKS for task in tasks}
     return [[tasks] if name == HARD else [[task] for task in tasks]] * 2
@@ -121,7 +121,7 @@ def build(found, size, width):
     """The model of a tree or a policy."""
     inputs = keras.Input((size,))
     if isinstance(found, dict):
-        return keras_mtl.adashare(inputs, blocks(width), heads(), policy=found)
+        return keras_mtl.learned.adashare(inputs, blocks(width), heads(), policy=found)
     return keras_mtl.branched_sharing(inputs, stages(width), heads(), branches=found)
 
 

@@ -137,7 +137,7 @@ def grow(seed, price, epochs):
         left -= 1
         fit(model, rest, epochs)
 
-    model, tree = keras_mtl.branch_by_affinity(
+    model, tree = keras_mtl.learned.branch_by_affinity(
         keras.Input((INPUTS,)),
         trunk(),
         heads(train[1]),
@@ -154,12 +154,12 @@ def draw_branches(seed, epochs):
     """A tree by drawn parents, its weights as they are: `(parted, parameters, test error)`."""
     train, test = make_data(seed)
     keras.utils.set_random_seed(seed)
-    model = keras_mtl.learning_to_branch(
+    model = keras_mtl.learned.learning_to_branch(
         keras.Input((INPUTS,)), trunk(), heads(train[1]), warmup_steps=100, temperature=5.0, decay=0.998
     )
     fit(model, train, 3 * epochs)
-    tree = keras_mtl.branches_of(model)
-    model = keras_mtl.extract_branches(model)
+    tree = keras_mtl.learned.branches_of(model)
+    model = keras_mtl.learned.extract_branches(model)
     fit(model, train, epochs)
     return parted(tree), model.count_params(), error(model, test)
 
@@ -195,7 +195,7 @@ def select(seed, sparsity, epochs):
     policy = {task: [True] * BLOCKS for task in train[1]}
     if sparsity is not None:
         keras.utils.set_random_seed(seed)
-        model = keras_mtl.adashare(
+        model = keras_mtl.learned.adashare(
             keras.Input((INPUTS,)),
             residual_blocks(),
             heads(train[1]),
@@ -206,12 +206,12 @@ def select(seed, sparsity, epochs):
             decay=0.99,
         )
         model.compile(keras.optimizers.Adam(3e-3), loss="mse", jit_compile=False, steps_per_execution=10)
-        keras_mtl.fit_policy(
+        keras_mtl.learned.fit_policy(
             model, first, second, epochs=4 * epochs, policy_optimizer=keras.optimizers.Adam(0.03), verbose=0
         )
-        policy = keras_mtl.policy_of(model)
+        policy = keras_mtl.learned.policy_of(model)
     keras.utils.set_random_seed(seed)
-    again = keras_mtl.adashare(keras.Input((INPUTS,)), residual_blocks(), heads(train[1]), policy=policy)
+    again = keras_mtl.learned.adashare(keras.Input((INPUTS,)), residual_blocks(), heads(train[1]), policy=policy)
     fit(again, train, 2 * epochs)
     runs = {task: np.array(chosen) for task, chosen in policy.items()}
     apart = bool((runs["a_0"] != runs["b_0"]).any() and (runs["a_1"] != runs["b_0"]).any())

@@ -111,13 +111,13 @@ def build(spatial=True):
         "question": keras.layers.Embedding(2 + len(COLORS), FEATURES),
         "text": keras.layers.Embedding(1 + WORDS, FEATURES),
     }
-    task = keras_mtl.OmniTask
+    task = keras_mtl.multimodal.OmniTask
     tasks = {
         "answer": task({"image": "image", "question": "question"}, dense(len(SHAPES))),
         "motion": task({"film": "image"}, dense(len(MOVES))),
         "tags": task({"words": "text"}, dense(TAGS), tokens=TAGS, length=LENGTH),
     }
-    return keras_mtl.omninet(inputs, peripherals, tasks, spatial=spatial)
+    return keras_mtl.multimodal.omninet(inputs, peripherals, tasks, spatial=spatial)
 
 
 def train(seed, steps, spatial=True, sizes=(12000, 4000, 4000), callbacks=(), epochs=15):
@@ -147,7 +147,7 @@ def train(seed, steps, spatial=True, sizes=(12000, 4000, 4000), callbacks=(), ep
 def accuracy(model, task, x, y):
     """Share of right answers; tags are told one by one, each with those that were told before."""
     if task == "tags":
-        return float((keras_mtl.decode(model, task, x, batch_size=1800) == y).mean())
+        return float((keras_mtl.multimodal.decode(model, task, x, batch_size=1800) == y).mean())
     return float((model.task_model(task).predict(x, batch_size=1800, verbose=0).argmax(-1) == y).mean())
 
 

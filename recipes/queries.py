@@ -26,7 +26,7 @@ from keras import layers
 from rich.table import Table
 
 import keras_mtl
-from keras_mtl.data import hashed_trigrams
+from keras_mtl.retrieval import hashed_trigrams
 
 TRIGRAMS, SHARED, OWN, NEGATIVES, BATCH = 3000, 100, 48, 4, 32
 SIZES = {"made-up": (160, 3000, 1000), "wordnet": (900, 6000, 2000)}  # labelled queries, clicks, test queries
@@ -108,7 +108,7 @@ def build(domains):
         name: keras_mtl.layers.Stage([layers.Dense(OWN, activation="tanh", name=name)], "ranking", name=name)
         for name in ("query_tower", "document_tower")
     }
-    scores = keras_mtl.layers.CosineScores(gamma=10, name="ranking")
+    scores = keras_mtl.retrieval.CosineScores(gamma=10, name="ranking")
     outputs = {
         "domain": keras_mtl.layers.Stage(own, "domain", name="domain")(text),
         "ranking": scores([towers["query_tower"](query), towers["document_tower"](documents)]),

@@ -47,13 +47,13 @@ def look():
 def module_network():
     """A network for each layout, all of the same modules."""
     modules = {
-        "find": keras_mtl.layers.FindModule(),
-        "transform": keras_mtl.layers.TransformModule(),
-        "and": keras_mtl.layers.CombineModule(),
-        "answer": keras_mtl.layers.MeasureModule(),
+        "find": keras_mtl.modular.FindModule(),
+        "transform": keras_mtl.modular.TransformModule(),
+        "and": keras_mtl.modular.CombineModule(),
+        "answer": keras_mtl.modular.MeasureModule(),
     }
     inputs = keras.Input((30, 30, 3), name="image")
-    return keras_mtl.neural_module_network(inputs, [look()], modules, LAYOUTS, vocabulary=shapes.VOCABULARY)
+    return keras_mtl.modular.neural_module_network(inputs, [look()], modules, LAYOUTS, vocabulary=shapes.VOCABULARY)
 
 
 def one_network():
@@ -79,7 +79,7 @@ def as_words(queries):
 def by_signature(network, images, queries, answers, batch_size, seed):
     """Batches of one signature each, for the network with inputs of its own for each."""
     datasets = {}
-    for task, (rows, words) in keras_mtl.group_by_layout(network, queries).items():
+    for task, (rows, words) in keras_mtl.modular.group_by_layout(network, queries).items():
         examples = {"image": images[rows], "words": words}, answers[rows, None]
         datasets[task] = tf.data.Dataset.from_tensor_slices(examples).shuffle(len(rows), seed=seed)
     return keras_mtl.data.mix(datasets, "proportional", inputs="own", batch_size=batch_size, seed=seed)
@@ -97,7 +97,7 @@ def train(name, examples, tests, seed, epochs, callbacks=()):
         data = {"x": by_signature(network, *examples, batch_size=64, seed=seed), "shuffle": False}
 
         def predict(x, asked):
-            return keras_mtl.predict_by_layout(network, x, asked, batch_size=1024)
+            return keras_mtl.modular.predict_by_layout(network, x, asked, batch_size=1024)
     else:
         network = model = one_network()
         data = {"x": {"image": images, "words": as_words(queries)}, "y": answers[:, None], "batch_size": 64}

@@ -32,7 +32,7 @@ from rich.table import Table
 
 import keras_mtl
 from keras_mtl import analysis
-from keras_mtl.analysis.statistics import confidence_interval, mean_and_spread
+from keras_mtl.analysis._statistics import confidence_interval, mean_and_spread
 
 tf.get_logger().setLevel("ERROR")  # TensorFlow warns of models that are compiled one after the other
 

@@ -80,7 +80,7 @@ def extend(arm=None):
 def compiled(model, task, falling=False):
     optimizer = keras.optimizers.Adam(RATE)
     model.compile(
-        keras_mtl.discriminative_rates(model, optimizer, factor=0.5) if falling else optimizer,
+        keras_mtl.models.discriminative_rates(model, optimizer, factor=0.5) if falling else optimizer,
         loss={task: keras.losses.SparseCategoricalCrossentropy(from_logits=True)},
         steps_per_execution=AT_ONCE,
     )

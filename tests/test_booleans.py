@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import pkgutil
 
 import keras
 import numpy as np
@@ -9,14 +10,14 @@ import pytest
 from keras import layers
 
 import keras_mtl
-from keras_mtl.numbers import check_boolean
+from keras_mtl._checks import check_boolean
 
-MODULES = ("", "analysis", "callbacks", "data", "distillation", "fairness", "layers", "metrics", "rl", "tuning")
+MODULES = ("", *(name for _, name, package in pkgutil.iter_modules(keras_mtl.__path__) if package))
 # What a callable needs before it looks at the option; else `None` for each argument.
 NEEDED = {
     "Adversary": {"column": "group"},
     "AttentionMask": {"channels": 2},
-    "CacheAttention": {"heads": 1},
+    "CacheAttention": {"num_heads": 1},
     "CosineScores": {},
     "Curriculum": {"order": ["a", "b"]},
     "DSelectKGate": {"num_experts": 4, "k": 2},
@@ -32,9 +33,9 @@ KERAS = {"SafeBatchNormalization"}
 
 def public():
     found = {}
-    for module in [f"keras_mtl.{name}".rstrip(".") for name in (*MODULES, "weighting")]:
+    for module in [f"keras_mtl.{name}".rstrip(".") for name in MODULES]:
         module = importlib.import_module(module)
-        for name in getattr(module, "__all__", dir(module)):
+        for name in getattr(module, "__all__", ()):
             one = getattr(module, name)
             if callable(one) and one.__module__.startswith("keras_mtl") and name not in KERAS:
                 found[name] = one

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from keras_mtl.files import folder_lock, whole_file, writable_folder
+from keras_mtl._files import folder_lock, whole_file, writable_folder
 
 # Forks below run a few lines and end.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")

@@ -1,24 +1,24 @@
-"""From tasks to groups to trained models to a report, in one call."""
+"""Affinities, groups, training and report in one call."""
 
 import math
 from typing import NamedTuple
 
 import keras
 
+from keras_mtl._checks import check_boolean
+from keras_mtl._files import writable_folder
 from keras_mtl.analysis.compare import compare, seeds_of
+from keras_mtl.analysis.grouping._pairwise import ALL_GROUPS_UP_TO
+from keras_mtl.analysis.grouping._select import labels_of_tasks
 from keras_mtl.analysis.grouping.group_tasks import METHODS as GROUPINGS
 from keras_mtl.analysis.grouping.group_tasks import group_tasks
 from keras_mtl.analysis.grouping.grouped_model import build_groups
+from keras_mtl.analysis.grouping.grouping import Grouping
 from keras_mtl.analysis.grouping.measure_networks import measure_networks
 from keras_mtl.analysis.grouping.network import Network
-from keras_mtl.analysis.grouping.pairwise import ALL_GROUPS_UP_TO
-from keras_mtl.analysis.grouping.result import Grouping
-from keras_mtl.analysis.grouping.select import labels_of_tasks
 from keras_mtl.analysis.measure_affinity import METHODS, measure_affinity
 from keras_mtl.analysis.report import Report
 from keras_mtl.analysis.task_relations import task_relations
-from keras_mtl.files import writable_folder
-from keras_mtl.numbers import check_boolean
 
 MEASURES = (*METHODS, "labels", "networks")
 TOGETHER, CHOSEN, RANDOM = "all together", "chosen groups", "random groups"
@@ -45,11 +45,11 @@ def group_and_compare(
     *,
     test,
     metrics,
-    budget,
     scores="look_ahead",
+    budget,
     method=None,
-    overlap=True,
     alone=0.0,
+    overlap=True,
     validation=None,
     epochs=10,
     seeds=3,
@@ -79,19 +79,19 @@ def group_and_compare(
         metrics: Dict from task to the metric that counts, named as in the logs
             after the task: `"accuracy"`, `"loss"`. Its tasks are grouped;
             labels of others are left out.
-        budget: Integer. Number of networks.
         scores: What groups are chosen by: `"look_ahead"`, `"cosine"` or
             `"representation"` (see `measure_affinity`; for the last one,
             networks of one task each are trained), `"labels"` (the association of
             `task_relations`, without training), `"networks"` (networks of all
             single tasks and pairs, measured on `validation`), or an `Affinity`
             or list of `Network` from elsewhere. Defaults to `"look_ahead"`.
+        budget: Integer. Number of networks.
         method: As in `group_tasks`. `"clustering"` gets the mean of both
             directions of what is measured. Defaults to `"higher_order"` with
             networks, else `"integer"`.
+        alone: As in `group_tasks`. Defaults to `0.0`.
         overlap: Boolean. Whether a task may be trained in several networks.
             Defaults to `True`.
-        alone: As in `group_tasks`. Defaults to `0.0`.
         validation: Validation data, as `data`. Defaults to `None`.
         epochs: Integer. For every training. Defaults to `10`.
         seeds: Integer, or a list of integers. Defaults to `3`.

@@ -1,10 +1,10 @@
-"""Task gradients of each shared layer on a batch of one's choice."""
+"""Task gradients of each shared layer on one batch."""
 
 from keras import ops
 
+from keras_mtl._float64 import float64
 from keras_mtl.training.backends import core
 from keras_mtl.training.task_gradients import TaskGradients
-from keras_mtl.weighting._float64 import float64
 
 
 class GradientProbe:

@@ -1,11 +1,11 @@
-"""How much the tasks' gradients agree, stage by stage."""
+"""Cosines between task gradients, for each stage."""
 
 import itertools
 
 import numpy as np
 
-from keras_mtl.callbacks.copied import CopiedCallback
-from keras_mtl.numbers import is_integer
+from keras_mtl._checks import is_integer
+from keras_mtl.callbacks._copied import CopiedCallback
 
 
 class ConflictMonitor(CopiedCallback):

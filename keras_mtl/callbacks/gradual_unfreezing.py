@@ -1,8 +1,8 @@
-"""A pretrained trunk that is released from the top, level by level."""
+"""Gradual unfreezing of a pretrained trunk, from the top down."""
 
-from keras_mtl.callbacks.copied import CopiedCallback
-from keras_mtl.models.levels import levels_of
-from keras_mtl.numbers import check_integer
+from keras_mtl._checks import check_integer
+from keras_mtl.callbacks._copied import CopiedCallback
+from keras_mtl.models._layer_order import levels_of
 
 
 class GradualUnfreezing(CopiedCallback):

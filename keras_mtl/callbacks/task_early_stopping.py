@@ -1,10 +1,10 @@
-"""One task stops while the others go on."""
+"""Early stopping of single tasks."""
 
 import numpy as np
 
-from keras_mtl.callbacks.copied import CopiedCallback
+from keras_mtl._checks import check_boolean
+from keras_mtl.callbacks._copied import CopiedCallback
 from keras_mtl.metrics.directions import higher_is_better
-from keras_mtl.numbers import check_boolean
 
 
 class TaskEarlyStopping(CopiedCallback):

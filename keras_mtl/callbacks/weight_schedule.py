@@ -1,6 +1,6 @@
 """Static task weights that change from epoch to epoch."""
 
-from keras_mtl.callbacks.copied import CopiedCallback
+from keras_mtl.callbacks._copied import CopiedCallback
 
 
 class WeightSchedule(CopiedCallback):

@@ -1,4 +1,4 @@
-"""What `missing_report` found: rates, overlaps and warnings."""
+"""The result of `missing_report`: rates of labels, overlaps and warnings."""
 
 import io
 
@@ -29,7 +29,7 @@ class MissingReport:
         warnings: List of strings.
 
     Args:
-        counts: A `keras_mtl.data.labelled.Labelled`.
+        counts: A `keras_mtl.data._labelled.Labelled`.
         tasks: `None`, or a collection of tasks that should have labels.
         batch_size: `None` for data that came in batches, or an integer.
     """

@@ -1,9 +1,9 @@
-"""Easy examples first."""
+"""Curricula over examples: easy ones first."""
 
 import numpy as np
 import tensorflow as tf
 
-from keras_mtl.numbers import check_boolean, is_integer
+from keras_mtl._checks import check_boolean, is_integer
 
 
 def competence(step, steps, initial=0.01):

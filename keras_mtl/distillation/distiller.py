@@ -1,9 +1,9 @@
-"""The model in which a student is trained: its tasks, with teachers beside the labels."""
+"""The model in which a student is trained on labels and teachers."""
 
 import keras
 from keras import ops
 
-from keras_mtl.distillation.distillation_losses import DistillationLosses, column_of
+from keras_mtl.distillation._distillation_losses import DistillationLosses, column_of
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 

@@ -1,12 +1,12 @@
-"""An adversary that tells the group from the prediction."""
+"""An adversary that predicts the group from the prediction."""
 
 import keras
 from keras import ops
 
-from keras_mtl.fairness.group_penalty import GroupPenalty
-from keras_mtl.fairness.scores import check_scores
+from keras_mtl._checks import check_boolean, check_integer
+from keras_mtl.fairness._group_penalty import GroupPenalty
+from keras_mtl.fairness._scores import check_scores
 from keras_mtl.layers.gradient_reversal import reverse_gradient
-from keras_mtl.numbers import check_boolean, check_integer
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_mtl.fairness.group_penalty import GroupPenalty
+from keras_mtl.fairness._group_penalty import GroupPenalty
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")

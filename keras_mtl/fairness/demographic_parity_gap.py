@@ -1,8 +1,8 @@
-"""How unlike the groups' shares of positive decisions are."""
+"""The difference of the groups' rates of positive decisions."""
 
 import keras
 
-from keras_mtl.fairness.group_metric import GroupMetric, gap
+from keras_mtl.fairness._group_metric import GroupMetric, gap
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")

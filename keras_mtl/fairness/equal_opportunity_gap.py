@@ -1,8 +1,8 @@
-"""How unlike the groups' true positive rates are."""
+"""The difference of the groups' true positive rates."""
 
 import keras
 
-from keras_mtl.fairness.group_metric import GroupMetric, gap
+from keras_mtl.fairness._group_metric import GroupMetric, gap
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")

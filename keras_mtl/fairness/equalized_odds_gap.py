@@ -1,9 +1,9 @@
-"""How unlike the groups' true and false positive rates are."""
+"""The difference of the groups' true and false positive rates."""
 
 import keras
 from keras import ops
 
-from keras_mtl.fairness.group_metric import GroupMetric, gap
+from keras_mtl.fairness._group_metric import GroupMetric, gap
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")

@@ -3,8 +3,8 @@
 import keras
 from keras import layers, ops
 
-from keras_mtl.layers.shapes import first_mask
-from keras_mtl.numbers import check_boolean, check_integer
+from keras_mtl._checks import check_boolean, check_integer
+from keras_mtl.layers._shapes import first_mask
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")

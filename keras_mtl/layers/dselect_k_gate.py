@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_mtl.numbers import check_boolean, check_integer, check_number
+from keras_mtl._checks import check_boolean, check_integer, check_number
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")

@@ -1,9 +1,9 @@
-"""A task's features beside what other tasks give it."""
+"""Concatenation of a task's features and what other tasks give it."""
 
 import keras
 from keras import layers, ops
 
-from keras_mtl.layers.shapes import first_mask
+from keras_mtl.layers._shapes import first_mask
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_mtl.layers.shapes import check_same_shape, check_self_weight, first_mask, stitch_weights
-from keras_mtl.numbers import check_boolean
+from keras_mtl._checks import check_boolean
+from keras_mtl.layers._shapes import check_same_shape, check_self_weight, first_mask, stitch_weights
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")

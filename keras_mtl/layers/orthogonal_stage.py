@@ -1,10 +1,10 @@
-"""A stage whose subspaces are kept from learning the same."""
+"""A stage whose subspaces are pushed to be orthogonal."""
 
 import keras
 from keras import ops
 
+from keras_mtl._checks import check_integer, check_number
 from keras_mtl.layers.stage import Stage
-from keras_mtl.numbers import check_integer, check_number
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")

@@ -3,9 +3,9 @@
 import keras
 from keras import ops
 
-from keras_mtl.layers.distances import NORMALIZATIONS, l2_distance, tensor_trace_norm
+from keras_mtl._checks import check_number
+from keras_mtl.layers._distances import NORMALIZATIONS, l2_distance, tensor_trace_norm
 from keras_mtl.layers.stage import Stage
-from keras_mtl.numbers import check_number
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -59,7 +59,7 @@ class TiedStage(Stage):
             stages: Dict from name to layer of the model that holds them.
 
         Returns:
-            Scalar, or `None` where another stage speaks for all.
+            Scalar, or `None` where another stage adds the term.
         """
         columns = self._present(stages)
         if len(columns) < 2 or columns[0] is not self:
@@ -79,7 +79,7 @@ class TiedStage(Stage):
         Returns:
             Array of shape `(K, K)` of `||W_i - W_j|| / sqrt(||W_i|| ||W_j||)`
             over all weights of the stages, or `None` where another stage
-            speaks for all.
+            gives it.
         """
         columns = self._present(stages)
         if len(columns) < 2 or columns[0] is not self:

@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from keras_mtl.metrics.labelwise import LabelwiseMetric
-from keras_mtl.numbers import check_boolean, check_integer
+from keras_mtl._checks import check_boolean, check_integer
+from keras_mtl.metrics._labelwise import LabelwiseMetric
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")

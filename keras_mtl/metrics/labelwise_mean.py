@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_mtl._keras_private import function_of
-from keras_mtl.metrics.labelwise import LabelwiseMetric
+from keras_mtl.metrics._labelwise import LabelwiseMetric
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")

@@ -1,9 +1,9 @@
-"""How well the relevant documents are ranked."""
+"""Normalized discounted cumulative gain of a ranking."""
 
 import keras
 from keras import ops
 
-from keras_mtl.numbers import check_integer
+from keras_mtl._checks import check_integer
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")

@@ -1,70 +1,60 @@
 """The multi-task model and its builders."""
 
-from keras_mtl.models.adashare import adashare, policy_of, sample_policies
-from keras_mtl.models.branch_by_affinity import branch_by_affinity
+from keras_mtl.models.adapter_sharing import adapter_sharing
+from keras_mtl.models.adatt import adatt
+from keras_mtl.models.aitm import aitm
 from keras_mtl.models.branched_sharing import branched_sharing
-from keras_mtl.models.by_layout import group_by_layout, predict_by_layout
 from keras_mtl.models.cgc import cgc
 from keras_mtl.models.cross_stitch import cross_stitch
-from keras_mtl.models.dependencies import Dependency
+from keras_mtl.models.dependency import Dependency
 from keras_mtl.models.discriminative_rates import discriminative_rates
 from keras_mtl.models.dselect_k import dselect_k
 from keras_mtl.models.esmm import esmm
-from keras_mtl.models.fit_policy import fit_policy
 from keras_mtl.models.hard_sharing import hard_sharing
 from keras_mtl.models.hierarchical_sharing import hierarchical_sharing
-from keras_mtl.models.layouts import query_layout
-from keras_mtl.models.learning_to_branch import branches_of, extract_branches, learning_to_branch
+from keras_mtl.models.merge import merge, merge_conflicts
 from keras_mtl.models.mmoe import mmoe
 from keras_mtl.models.mtan import mtan
 from keras_mtl.models.multi_task_model import MultiTaskModel
 from keras_mtl.models.nddr import nddr
-from keras_mtl.models.neural_module_network import neural_module_network
-from keras_mtl.models.omninet import OmniTask, decode, omninet
 from keras_mtl.models.omoe import omoe
 from keras_mtl.models.own_inputs import own_inputs
+from keras_mtl.models.pepnet import pepnet
 from keras_mtl.models.ple import ple
-from keras_mtl.models.plot import plot_sharing
+from keras_mtl.models.plot_sharing import plot_sharing
 from keras_mtl.models.sluice import sluice
 from keras_mtl.models.soft_sharing import soft_sharing
 from keras_mtl.models.stages_of import stages_of
+from keras_mtl.models.stem import stem
 from keras_mtl.models.thin_stages import thin_stages
 
 __all__ = [
     "Dependency",
     "MultiTaskModel",
-    "OmniTask",
-    "adashare",
-    "branch_by_affinity",
+    "adapter_sharing",
+    "adatt",
+    "aitm",
     "branched_sharing",
-    "branches_of",
     "cgc",
     "cross_stitch",
-    "decode",
     "discriminative_rates",
     "dselect_k",
     "esmm",
-    "extract_branches",
-    "fit_policy",
-    "group_by_layout",
     "hard_sharing",
     "hierarchical_sharing",
-    "learning_to_branch",
+    "merge",
+    "merge_conflicts",
     "mmoe",
     "mtan",
     "nddr",
-    "neural_module_network",
-    "omninet",
     "omoe",
     "own_inputs",
+    "pepnet",
     "ple",
     "plot_sharing",
-    "policy_of",
-    "predict_by_layout",
-    "query_layout",
-    "sample_policies",
     "sluice",
     "soft_sharing",
     "stages_of",
+    "stem",
     "thin_stages",
 ]

@@ -1,10 +1,10 @@
-"""Learning rates that fall from the heads to the inputs."""
+"""Discriminative learning rates: lower towards the inputs."""
 
 import re
 
 import keras
 
-from keras_mtl.models.levels import levels_of
+from keras_mtl.models._layer_order import levels_of
 
 
 def discriminative_rates(model, optimizer, factor=1 / 2.6):
@@ -29,7 +29,7 @@ def discriminative_rates(model, optimizer, factor=1 / 2.6):
 
     Raises:
         ValueError: If `factor` is out of range, or variables on several levels
-            have one path, so that they cannot be told apart.
+            have one path, so that they cannot be distinguished.
 
     Example:
 
@@ -38,7 +38,7 @@ def discriminative_rates(model, optimizer, factor=1 / 2.6):
     ...     [keras.layers.Dense(8, name="low"), keras.layers.Dense(8, name="high")],
     ...     {"a": keras.layers.Dense(1)},
     ... )
-    >>> optimizer = keras_mtl.discriminative_rates(model, keras.optimizers.Adam(1e-3), factor=0.5)
+    >>> optimizer = keras_mtl.models.discriminative_rates(model, keras.optimizers.Adam(1e-3), factor=0.5)
     >>> [round(float(one.learning_rate), 6) for one in optimizer.optimizers]
     [0.00025, 0.0005, 0.001]
 

@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from keras_mtl.models.arguments import check_heads
+from keras_mtl.models._arguments import check_heads
 from keras_mtl.models.hard_sharing import hard_sharing
 from keras_mtl.models.multi_task_model import MultiTaskModel
 

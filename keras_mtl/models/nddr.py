@@ -1,8 +1,8 @@
 """NDDR-CNN: columns whose joined features are projected back after every stage."""
 
+from keras_mtl._checks import check_boolean
 from keras_mtl.layers import NDDR
-from keras_mtl.models.stitching import stitched
-from keras_mtl.numbers import check_boolean
+from keras_mtl.models._stitched_columns import stitched
 
 
 def nddr(
@@ -44,9 +44,8 @@ def nddr(
             given stages' weights, which have to be built. Defaults to `None`:
             every copy starts anew, and weights that would be lost are refused
             (see the guide, "What copies keep").
-        depends_on: `None` or a dict from task to another task, a
-            `keras_mtl.Dependency` or a list of them: what the task's head takes
-            beside its own features. Defaults to `None`.
+        depends_on: `None` or a dict from task to what its head takes of other
+            tasks: see `keras_mtl.Dependency`. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:

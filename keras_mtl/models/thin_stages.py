@@ -1,10 +1,10 @@
-"""A thin trunk that starts as the best selection from a wide, trained one."""
+"""Thin stages: the best selection of units from wide, trained ones."""
 
 import numpy as np
 from keras import layers
 
-from keras_mtl.models.arguments import check_inputs, check_stages
-from keras_mtl.models.copies import built_copy
+from keras_mtl.models._arguments import check_inputs, check_stages
+from keras_mtl.models._copies import built_copy
 
 
 def select_columns(matrix, count):
@@ -77,7 +77,7 @@ def thin_stages(inputs, stages, keep):
     Example:
 
     >>> wide = keras.Sequential([keras.Input((4,)), keras.layers.Dense(16, "relu"), keras.layers.Dense(8, "relu")])
-    >>> thin = keras_mtl.thin_stages(keras.Input((4,)), wide.layers, keep=0.5)
+    >>> thin = keras_mtl.models.thin_stages(keras.Input((4,)), wide.layers, keep=0.5)
     >>> [tuple(stack[0].kernel.shape) for stack in thin]
     [(4, 8), (8, 4)]
 

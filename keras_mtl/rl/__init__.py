@@ -1,7 +1,8 @@
 """Policies for several environments: actor-critics with shared trunks, Distral, shaping."""
 
 from keras_mtl.rl.actor_critic_loss import ActorCriticLoss
-from keras_mtl.rl.distral import distilled_policy, distral
+from keras_mtl.rl.distilled_policy import DistilledPolicy, distilled_policy
+from keras_mtl.rl.distral import distral
 from keras_mtl.rl.distral_loss import DistralLoss
 from keras_mtl.rl.play import evaluate, record
 from keras_mtl.rl.tabular import TabularDistral, soft_policy, soft_values
@@ -9,6 +10,7 @@ from keras_mtl.rl.train import train
 
 __all__ = [
     "ActorCriticLoss",
+    "DistilledPolicy",
     "DistralLoss",
     "PotentialShaping",
     "TabularDistral",

@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 
-from keras_mtl.rl.environments import Copies, check_environment, check_model, make
-from keras_mtl.rl.rollouts import Rollouts
-from keras_mtl.rl.run_logs import RunLogs
+from keras_mtl.rl._environments import Copies, check_environment, check_policies, make
+from keras_mtl.rl._rollouts import Rollouts
+from keras_mtl.rl._run_logs import RunLogs
 
 
 def train(
@@ -85,7 +85,7 @@ def train(
     [128.0]
     """
     # Imported here, since `import keras_mtl` has no time for what handles data sets.
-    from keras_mtl.data.stats import TaskStats
+    from keras_mtl.data.task_stats import TaskStats
 
     losses = _check(model, environments)
     rng = np.random.default_rng(seed)
@@ -124,7 +124,7 @@ def train(
 
 
 def _check(model, environments):
-    losses = check_model(model, environments)
+    losses = check_policies(model, environments)
     for task, environment in environments.items():
         one = make(environment)
         check_environment(task, one, model, losses[task])
@@ -133,8 +133,8 @@ def _check(model, environments):
 
 
 def _chooser(sampler, stats, rng):
-    from keras_mtl.data.chooser import Chooser
-    from keras_mtl.data.samplers.registry import get_sampler
+    from keras_mtl.data._chooser import Chooser
+    from keras_mtl.data.samplers._registry import get_sampler
 
     sampler = get_sampler(sampler)
     if hasattr(sampler, "prepare"):

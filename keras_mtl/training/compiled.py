@@ -8,15 +8,15 @@ import keras
 from keras import ops
 
 from keras_mtl import weighting as weightings
+from keras_mtl._checks import check_number
+from keras_mtl._float64 import float64
 from keras_mtl._keras_private import layers_of
 from keras_mtl.losses.names import loss_kind
 from keras_mtl.metrics._task_metric import make_task_metrics
 from keras_mtl.metrics._trackers import TaskMeans, TaskPairs, TotalLoss, check_log_names, names_of
-from keras_mtl.numbers import check_number
 from keras_mtl.penalties._of_model import Penalties
 from keras_mtl.training.faults import FaultyInputs, NonFiniteSteps
 from keras_mtl.training.static_weights import StaticWeights
-from keras_mtl.weighting._float64 import float64
 
 GRADIENTS = ("parameters", "last_shared", "features")
 _COLLECTED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)

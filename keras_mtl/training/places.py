@@ -5,11 +5,11 @@ import math
 import keras
 from keras import ops
 
+from keras_mtl._float64 import float64
 from keras_mtl._keras_private import forget_losses, mask_of, with_mask
 from keras_mtl.training.backends import core
 from keras_mtl.training.forward import SecondPasses, key, losses_of_calls, scaled_losses
 from keras_mtl.training.task_gradients import TaskGradients, split
-from keras_mtl.weighting._float64 import float64
 
 _LARGE = 1e3  # entries of a gradient in half precision: a good way from its largest, 65504
 
@@ -172,6 +172,10 @@ class Parameters(Together):
         """The task gradients themselves, without the loss scale, of shape `(K, P)`."""
         return self.gradients.jacobian() / self.scale
 
+    def of_shared(self, weights):
+        """Gradient of the shared variables, combined with task weights, without the loss scale, of shape `(P,)`."""
+        return ops.matmul(weights[None, :], self.jacobian())[0]
+
     def split(self, direction):
         """Gradients of the shared variables from a direction of shape `(P,)`, by variable."""
         return self._by_variable(self.gradients.split(direction * self.scale))
@@ -317,6 +321,20 @@ class Features(Parameters):
         return found
 
 
+class OneTask(Features):
+    """One task's gradient of the shared parameters: one backward pass of the trunk, and one of each head."""
+
+    def of_shared(self, weights):
+        found = self.combine(weights)
+        row = [found.get(key(variable)) for variable in self.shared]
+        return TaskGradients([row], self.shared).reduced().jacobian()[0] / self.scale
+
+    def split(self, direction):
+        # The optimizer sums over replicas what is a sum already.
+        parts = split(direction * (self.scale / core.replicas()), self.shared)
+        return dict(zip(map(key, self.shared), parts, strict=True))
+
+
 class LastShared(Features):
     """Task gradients of the last shared layers' variables.
 
@@ -413,7 +431,7 @@ PLACES_IN_TURNS = {**PLACES, "parameters": ParametersInTurns}
 
 
 def check_branches(weighting):
-    """Raises where steps that solve and steps in between cannot be told apart."""
+    """Raises where steps that solve and steps in between cannot be distinguished."""
     if core.replicas() > 1:
         raise ValueError(
             f"`every` should be 1 under a distribution strategy, whose replicas cannot branch. "

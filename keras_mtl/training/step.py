@@ -10,7 +10,7 @@ from keras_mtl.training import places
 from keras_mtl.training.apply import apply_gradients
 from keras_mtl.training.backends import core
 from keras_mtl.training.forward import SecondPasses, added_losses, mean_losses, overridden_loss, total_of
-from keras_mtl.training.guard import StepGuard
+from keras_mtl.training.nonfinite import StepGuard
 
 
 def train_step(model, data):

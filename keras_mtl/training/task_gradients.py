@@ -5,8 +5,8 @@ import math
 
 from keras import ops
 
+from keras_mtl._float64 import float64
 from keras_mtl.training.backends import core
-from keras_mtl.weighting._float64 import float64
 
 
 class TaskGradients:

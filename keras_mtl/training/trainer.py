@@ -1,4 +1,4 @@
-"""The compile/fit seam: what a multi-task model adds to Keras' trainer."""
+"""`compile`, `fit` and their kin: what a multi-task model adds to Keras' trainer."""
 
 import contextlib
 import warnings
@@ -14,6 +14,7 @@ from keras_mtl.training.compiled import Compiled
 from keras_mtl.training.faults import check_finite, raise_faulty_inputs, raise_nonfinite, warn_unlabelled
 from keras_mtl.training.fit_callback import FitCallback, with_callbacks
 from keras_mtl.training.options import Options
+from keras_mtl.training.progress import with_progress
 
 
 class TaskTrainer(ModelBuiltBefore):
@@ -23,7 +24,7 @@ class TaskTrainer(ModelBuiltBefore):
     outputs are a dict keyed by task, and has two properties:
 
     - `tasks`: Tuple of the tasks' names, in the order of the outputs.
-    - `sharing`: `keras_mtl.models.sharing.Sharing`, which says which variables
+    - `sharing`: `keras_mtl.models._sharing.Sharing`, which says which variables
       serve which tasks and where the shared features are.
 
     Beside `compute_loss`, `compute_metrics`, `train_step` and `test_step`, it
@@ -399,7 +400,7 @@ class TaskTrainer(ModelBuiltBefore):
         y, sample_weight = self._arrays(x, y, sample_weight)
         validation_data, val_steps, _ = self._prepared(validation_data, training=False)
         validation_data = self._validation_arrays(validation_data)
-        callbacks = with_callbacks([*self.own_callbacks(), *brought], callbacks)
+        callbacks = with_progress(with_callbacks([*self.own_callbacks(), *brought], callbacks))
         return super().fit(
             x,
             y,
@@ -451,6 +452,7 @@ class TaskTrainer(ModelBuiltBefore):
             x, prepared_steps, _ = self._prepared(x, training=False)
             steps = steps or prepared_steps
             y, sample_weight = self._arrays(x, y, sample_weight)
+            callbacks = with_progress(callbacks)
         with self._evaluation():
             logs = super().evaluate(
                 x, y, batch_size, verbose, sample_weight, steps, callbacks, return_dict=True, **kwargs

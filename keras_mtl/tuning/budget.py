@@ -1,4 +1,4 @@
-"""A search that fits the time there is, for small machines."""
+"""A search within a budget of minutes."""
 
 import contextlib
 import gc
@@ -8,9 +8,9 @@ import warnings
 
 import keras_tuner
 
-from keras_mtl.analysis.fingerprint import Fingerprint
-from keras_mtl.files import read_json, whole_file, writable_folder
-from keras_mtl.numbers import check_integer
+from keras_mtl._checks import check_integer
+from keras_mtl._files import read_json, whole_file, writable_folder
+from keras_mtl.analysis._fingerprint import Fingerprint
 from keras_mtl.tuning.estimates import estimate
 
 _SEED_0 = 2**31 - 1  # keras-tuner draws a seed where it is given 0

@@ -12,8 +12,8 @@ import sys
 import threading
 import time
 
-from keras_mtl.files import folder_lock, writable_folder
-from keras_mtl.numbers import check_integer, is_integer
+from keras_mtl._checks import check_integer, is_integer
+from keras_mtl._files import folder_lock, writable_folder
 
 # Runs a command in place of itself, which the kernel ends with the process that started it.
 _TIED = """

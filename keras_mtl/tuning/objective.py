@@ -1,4 +1,4 @@
-"""What a search over sharing and weights may choose by."""
+"""The objective of a search over sharing and weights."""
 
 from keras_mtl.metrics.delta_m import DeltaM, delta_m
 from keras_mtl.metrics.directions import higher_is_better
@@ -65,7 +65,7 @@ def objective(baselines=None, *, metrics=None, ranges=None, directions=None, pre
             "`objective` should be given either `baselines` or `metrics`. "
             f"Received: baselines={baselines!r}, metrics={metrics!r}"
         )
-    from keras_mtl.tuning.weight_free_objective import WeightFreeObjective
+    from keras_mtl.tuning._weight_free_objective import WeightFreeObjective
 
     if baselines is not None:
         given = baselines if isinstance(baselines, DeltaM) else DeltaM(baselines, directions)

@@ -8,18 +8,18 @@ import numpy as np
 
 from keras_mtl import models
 from keras_mtl import weighting as weightings
-from keras_mtl.analysis.runs import StepClock
-from keras_mtl.models.arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models.copies import as_initialized, check_copy_weights
-from keras_mtl.models.fresh import fresh_inputs, fresh_layer, fresh_metrics
-from keras_mtl.numbers import check_boolean
+from keras_mtl._checks import check_boolean
+from keras_mtl.analysis._runs import StepClock
+from keras_mtl.analysis._traced_models import TracedModels
+from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
+from keras_mtl.models._copies import as_initialized, check_copy_weights
+from keras_mtl.models._fresh import fresh_inputs, fresh_layer, fresh_metrics
+from keras_mtl.tuning._trial_board import TrialBoard
+from keras_mtl.tuning._weight_free_objective import LogObjective, WeightFreeObjective
+from keras_mtl.tuning._whole_files import keep_files_whole
 from keras_mtl.tuning.sharing_space import sharing_space
-from keras_mtl.tuning.traced_models import TracedModels
 from keras_mtl.tuning.training_space import training_space
-from keras_mtl.tuning.trial_board import TrialBoard
-from keras_mtl.tuning.weight_free_objective import LogObjective, WeightFreeObjective
 from keras_mtl.tuning.weighting_space import weighting_space
-from keras_mtl.tuning.whole_files import keep_files_whole
 
 
 class SharingHyperModel(keras_tuner.HyperModel):

@@ -1,8 +1,8 @@
-"""What the methods by epochs' losses share: each task's mean loss in its last two epochs."""
+"""Mean losses of the last two epochs, for methods that compare epochs."""
 
 from keras import ops
 
-from keras_mtl.weighting._masked import divide
+from keras_mtl.weighting._present import divide
 from keras_mtl.weighting.base import Weighting
 
 

@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_mtl.weighting._masked import divide, equal_shares
+from keras_mtl.weighting._present import divide, equal_shares
 
 
 def project_to_simplex(point, present):

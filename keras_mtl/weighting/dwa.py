@@ -2,9 +2,9 @@
 
 from keras import ops
 
-from keras_mtl.numbers import check_number
+from keras_mtl._checks import check_number
 from keras_mtl.weighting._epoch_means import EpochMeans
-from keras_mtl.weighting._masked import masked_softmax
+from keras_mtl.weighting._present import masked_softmax
 from keras_mtl.weighting.registry import register
 
 _FLOOR = 1e-8

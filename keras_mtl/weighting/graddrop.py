@@ -4,8 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mtl.numbers import check_numbers
-from keras_mtl.weighting._masked import divide
+from keras_mtl._checks import check_numbers
+from keras_mtl.weighting._present import divide
 from keras_mtl.weighting.base import JacobianWeighting
 from keras_mtl.weighting.registry import register
 

@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from keras_mtl.numbers import check_boolean, check_number, check_numbers
+from keras_mtl._checks import check_boolean, check_number, check_numbers
 from keras_mtl.weighting.base import GramianWeighting
 from keras_mtl.weighting.registry import register
 

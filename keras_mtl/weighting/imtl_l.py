@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_mtl.numbers import check_number
+from keras_mtl._checks import check_number
 from keras_mtl.weighting.base import Weighting
 from keras_mtl.weighting.registry import register
 

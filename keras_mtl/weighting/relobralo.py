@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from keras_mtl.numbers import check_number
-from keras_mtl.weighting._masked import masked_softmax
+from keras_mtl._checks import check_number
+from keras_mtl.weighting._present import masked_softmax
 from keras_mtl.weighting.base import Weighting
 from keras_mtl.weighting.registry import register
 

@@ -1,7 +1,7 @@
 """Scale-invariant loss: the sum of the log losses."""
 
-from keras_mtl.numbers import check_number
-from keras_mtl.weighting._masked import floored
+from keras_mtl._checks import check_number
+from keras_mtl.weighting._present import floored
 from keras_mtl.weighting.base import Weighting
 from keras_mtl.weighting.registry import register
 

@@ -1,10 +1,10 @@
-"""SoftAdapt."""
+"""SoftAdapt: weights by the rate of change of the losses."""
 
 from keras import ops
 
-from keras_mtl.numbers import check_number
+from keras_mtl._checks import check_number
 from keras_mtl.weighting._epoch_means import EpochMeans
-from keras_mtl.weighting._masked import divide, masked_softmax
+from keras_mtl.weighting._present import divide, masked_softmax
 from keras_mtl.weighting.registry import register
 
 _STEEPEST = 1e6

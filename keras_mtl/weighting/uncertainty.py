@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mtl.numbers import check_number
+from keras_mtl._checks import check_number
 from keras_mtl.weighting.base import Weighting
 from keras_mtl.weighting.registry import register
 

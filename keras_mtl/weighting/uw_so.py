@@ -1,7 +1,7 @@
 """Soft optimal uncertainty weighting (UW-SO)."""
 
-from keras_mtl.numbers import check_number
-from keras_mtl.weighting._masked import floored, masked_softmax
+from keras_mtl._checks import check_number
+from keras_mtl.weighting._present import floored, masked_softmax
 from keras_mtl.weighting.base import Weighting
 from keras_mtl.weighting.registry import register
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 import keras_mtl
-from keras_mtl.analysis.fingerprint import Fingerprint
+from keras_mtl.analysis._fingerprint import Fingerprint
 
 TASKS = 4
 

@@ -10,6 +10,7 @@ first below 1; the second says what is to come.
 import argparse
 import json
 import math
+import operator
 import os
 import pathlib
 import re
@@ -30,7 +31,7 @@ def measure(builder, weighting, tasks, stages, gradients):
 
     names = [f"t{k}" for k in range(tasks)]
     start = time.process_time()
-    model = getattr(keras_mtl, builder)(
+    model = operator.attrgetter(builder)(keras_mtl)(
         keras.Input((16,)),
         [layers.Dense(16, activation="relu") for _ in range(stages)],
         {name: layers.Dense(1) for name in names},

@@ -16,7 +16,7 @@ import tensorflow as tf
 from keras import layers
 
 import keras_mtl
-from keras_mtl.analysis.fingerprint import Fingerprint
+from keras_mtl.analysis._fingerprint import Fingerprint
 
 RATE = 0.1
 

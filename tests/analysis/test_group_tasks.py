@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from keras_mtl.analysis import Affinity, Grouping, Network, group_tasks
+from keras_mtl.analysis.grouping import _integer as integer
 
 GOLDENS = pathlib.Path(__file__).parent / "goldens"
 BUDGETS = np.arange(1, 5.5, 0.5)
@@ -173,7 +174,6 @@ def test_helpers_need_not_be_solved():
 
 def test_programs_in_parts_are_as_exact(monkeypatch):
     """Column by column, and at once."""
-    from keras_mtl.analysis.grouping import integer
 
     affinity = Affinity("abcdefgh", np.random.default_rng(1).normal(0.1, 0.3, (8, 8)))
     for overlap in (True, False):

@@ -14,6 +14,7 @@ from keras import layers
 
 import keras_mtl
 from keras_mtl.analysis import Affinity, GroupedModel, Grouping, build_groups, compare, measure_affinity, transfer_map
+from keras_mtl.analysis import _store as store
 
 
 def build(units=3, rate=0.1, **options):
@@ -256,7 +257,6 @@ def test_networks_whose_files_are_damaged_are_trained_anew(tmp_path, which, dama
 
 
 def test_a_kill_between_weights_and_record_leaves_the_network_as_it_was(tmp_path, monkeypatch):
-    from keras_mtl.analysis import store
 
     before, *_ = fit_groups(tmp_path)
     record = sorted(tmp_path.glob("network0*.json"))[0]
@@ -343,7 +343,7 @@ def test_affinities_are_kept_by_their_settings(tmp_path):
 def test_transfers_of_another_seed_are_others(tmp_path, capsys):
     def found(seed, directory, **options):
         return transfer_map(
-            groups_builder, make_data(), validation=make_data(8), tasks=["a", "b"], part=0.5, epochs=1,
+            groups_builder, make_data(), validation=make_data(8), tasks=["a", "b"], fraction=0.5, epochs=1,
             transfer_epochs=1, seed=seed, directory=directory, **options,
         ).losses  # fmt: skip
 

@@ -18,6 +18,7 @@ from keras import layers
 
 import keras_mtl
 from tests.contract.fuzz_cases import INPUTS, KINDS, MADE, cases
+from tests.models.examples import BUILDERS as EXAMPLES
 
 HOUSE = pathlib.Path(keras_mtl.__file__).parent
 OWN_ERRORS = (ValueError, TypeError, FloatingPointError)
@@ -35,7 +36,7 @@ def make_model(case):
     for name, head in case["heads"].items():
         activation = None if logits else KINDS[head["kind"]][0]
         given_heads[name] = [*map(make, head["before"]), layers.Dense(head["width"], activation=activation)]
-    builder = getattr(keras_mtl, case["builder"])
+    builder, _ = EXAMPLES[case["builder"]]
     return builder(inputs, [make(stage) for stage in case["stages"]], given_heads, **case["options"])
 
 

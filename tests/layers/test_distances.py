@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_mtl.layers.distances import l2_distance, tensor_trace_norm, trace_norm
+from keras_mtl.layers._distances import l2_distance, tensor_trace_norm, trace_norm
 
 
 @pytest.mark.oracle

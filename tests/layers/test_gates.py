@@ -2,7 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_mtl.layers import DSelectKGate, Gate, GumbelGate
+from keras_mtl.layers import DSelectKGate, Gate
+from keras_mtl.learned import GumbelGate
 
 
 def test_gate_dropout_leaves_probabilities():

@@ -6,7 +6,7 @@ import keras
 
 import keras_mtl
 from keras_mtl import Dependency, rl, weighting
-from keras_mtl.layers import CombineModule, FindModule, MeasureModule, TransformModule
+from keras_mtl.modular import CombineModule, FindModule, MeasureModule, TransformModule
 
 HEADS = ("left", "right")
 STOPPED = {"stop_gradient": True, "through": keras.layers.Dense(2, name="label")}
@@ -34,10 +34,15 @@ BUILDERS = {
     "ple": (keras_mtl.ple, {"shared_experts": 1, "task_experts": 1}),
     "dselect_k": (keras_mtl.dselect_k, {"experts": 3, "entropy_strength": 0.01}),
     "branched_sharing": (keras_mtl.branched_sharing, {"branches": [[["left", "right"]], [["left"], ["right"]]]}),
-    "learning_to_branch": (keras_mtl.learning_to_branch, {}),
-    "adashare": (keras_mtl.adashare, {}),
+    "learning_to_branch": (keras_mtl.learned.learning_to_branch, {}),
+    "adashare": (keras_mtl.learned.adashare, {}),
     "hierarchical_sharing": (keras_mtl.hierarchical_sharing, {"depths": {"left": 1}}),
     "esmm": (keras_mtl.esmm, {"shared_depth": 1}),
+    "aitm": (keras_mtl.aitm, {"order_strength": 0.1}),
+    "adatt": (keras_mtl.adatt, {"shared_experts": 1}),
+    "stem": (keras_mtl.stem, {}),
+    "adapters": (keras_mtl.adapter_sharing, {"rank": 2, "shared": 1}),
+    "adapters_bottleneck": (keras_mtl.adapter_sharing, {"kind": "bottleneck", "rank": 2, "shared": 2}),
     "depends_on_output": (keras_mtl.hard_sharing, {"depends_on": {"right": "left"}}),
     "depends_on_stopped": (keras_mtl.mmoe, {"experts": 2, "depends_on": {"left": Dependency("right", **STOPPED)}}),
 }
@@ -50,7 +55,7 @@ def distral():
 
 def modules():
     kinds = {"find": FindModule(), "transform": TransformModule(), "and": CombineModule(), "answer": MeasureModule()}
-    return keras_mtl.neural_module_network(
+    return keras_mtl.modular.neural_module_network(
         keras.Input((3, 3, 4), name="image"),
         [keras.layers.Dense(5, activation="relu")],
         kinds,
@@ -69,11 +74,16 @@ def omninet():
         "text": keras.layers.Embedding(9, 8, mask_zero=True),
     }
     tasks = {
-        "answer": keras_mtl.OmniTask({"image": "image", "text": "text"}, keras.layers.Dense(1)),
-        "tags": keras_mtl.OmniTask({"text": "text"}, keras.layers.Dense(4), tokens=4, length=5),
+        "answer": keras_mtl.multimodal.OmniTask({"image": "image", "text": "text"}, keras.layers.Dense(1)),
+        "tags": keras_mtl.multimodal.OmniTask({"text": "text"}, keras.layers.Dense(4), tokens=4, length=5),
     }
-    options = {"encoder_blocks": 1, "decoder_blocks": 1, "heads": 2, "hidden": 8, "control": 3}
-    return keras_mtl.omninet(inputs, peripherals, tasks, **options)
+    options = {"encoder_blocks": 1, "decoder_blocks": 1, "num_heads": 2, "hidden": 8, "control": 3}
+    return keras_mtl.multimodal.omninet(inputs, peripherals, tasks, **options)
+
+
+def pepnet():
+    known = {"prior": keras.layers.Dense(3, name="prior"), "domain": keras.layers.Dense(2, name="domain")}
+    return keras_mtl.pepnet(keras.Input((5,)), dense_stages(), heads(), **known)
 
 
 def own_inputs():
@@ -81,12 +91,14 @@ def own_inputs():
 
 
 # Those that are made of more than stages and heads.
-ASSEMBLED = {"distral": distral, "modules": modules, "omninet": omninet, "own_inputs": own_inputs}
+ASSEMBLED = {"distral": distral, "modules": modules, "omninet": omninet, "own_inputs": own_inputs, "pepnet": pepnet}
 EVERY = (*BUILDERS, *ASSEMBLED)
 # Their columns have no shared variables, so nothing can be weighted by task gradients.
 WITHOUT_SHARED = ("soft_sharing", "soft_sharing_trace")
 # Each task calls shared layers on data of its own: task gradients are those of parameters.
-WITHOUT_FEATURES = ("modules", "omninet", "own_inputs")
+WITHOUT_FEATURES = ("modules", "omninet", "own_inputs", "adapters_bottleneck")
+# Where tasks part, there is what all examples have in common.
+NOT_OF_EXAMPLES = ("adapters",)
 
 
 def build(name):
@@ -103,6 +115,8 @@ def refusal(name, method, place="parameters"):
         return "two tasks or more share"
     if (needs == "features" or place != "parameters") and name in WITHOUT_FEATURES:
         return "on inputs of their own"
+    if (needs == "features" or place != "parameters") and name in NOT_OF_EXAMPLES:
+        return "should be of examples"
     return None
 
 

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-import keras_mtl
+from keras_mtl.multimodal import OmniTask, omninet
+from tests.models.examples import BUILDERS as EXAMPLES
 
 NO_INTEGERS = (-1, True, 1.5, 2.0, float("nan"), "2", [2], np.float32(2), np.int64(-3), np.bool_(True), np.array([1]))
 NO_NUMBERS = (float("nan"), float("inf"), -float("inf"), "1", True, None, [1.0], 1j, np.float32("nan"), 10**400, 1e300)
@@ -54,7 +55,7 @@ OPTIONS = {
         "entropy_strength": STRENGTH,
     },
     "learning_to_branch": {
-        "branches": OR_NONE,
+        "num_branches": OR_NONE,
         "warmup_steps": STEPS,
         "temperature": POSITIVE,
         "decay": DECAY,
@@ -80,7 +81,7 @@ def build(builder, tasks=("a", "b"), **options):
         options = {"shared_experts": 1, "task_experts": 1, **options}
     stages = [keras.layers.Dense(4, activation="tanh", name=name) for name in ("low", "high")]
     heads = {task: keras.layers.Dense(1) for task in tasks}
-    return getattr(keras_mtl, builder)(keras.Input((4,)), stages, heads, **options)
+    return EXAMPLES[builder][0](keras.Input((4,)), stages, heads, **options)
 
 
 def trains(model):
@@ -115,23 +116,23 @@ def test_one_task_trains(builder):
 
 
 @pytest.mark.parametrize(
-    ("option", "least"), [("encoder_blocks", 0), ("decoder_blocks", 1), ("heads", 1), ("hidden", 1), ("control", 1)]
+    ("option", "least"), [("encoder_blocks", 0), ("decoder_blocks", 1), ("num_heads", 1), ("hidden", 1), ("control", 1)]
 )
 def test_omninet_takes_integers(option, least):
-    def omninet(**options):
+    def build_omninet(**options):
         inputs = {"image": keras.Input((1, 4, 6), name="image")}
-        task = keras_mtl.OmniTask({"image": "eye"}, keras.layers.Dense(1))
-        small = {"encoder_blocks": 1, "decoder_blocks": 1, "heads": 2, "hidden": 4, "control": 3, **options}
-        return keras_mtl.omninet(inputs, {"eye": keras.layers.Dense(4)}, {"a": task}, **small)
+        task = OmniTask({"image": "eye"}, keras.layers.Dense(1))
+        small = {"encoder_blocks": 1, "decoder_blocks": 1, "num_heads": 2, "hidden": 4, "control": 3, **options}
+        return omninet(inputs, {"eye": keras.layers.Dense(4)}, {"a": task}, **small)
 
     for value in (*NO_INTEGERS, None, least - 1):
         with pytest.raises(ValueError, match=rf"`{option}` should be an integer of at least {least}. Received"):
-            omninet(**{option: value})
+            build_omninet(**{option: value})
     for value in (*NO_NUMBERS, -0.1, 1.0):
         with pytest.raises(ValueError, match=r"`dropout` should be a finite number"):
-            omninet(dropout=value)
+            build_omninet(dropout=value)
     for value in (least, np.int64(least)):
-        model = omninet(**{option: value}, dropout=np.float32(0.1))
+        model = build_omninet(**{option: value}, dropout=np.float32(0.1))
         model.compile("sgd", loss="mse", run_eagerly=True)
         logs = model.train_on_batch({"image": np.ones((2, 1, 4, 6))}, {"a": np.ones((2, 1))}, return_dict=True)
         assert np.isfinite(logs["loss"])
@@ -141,11 +142,11 @@ def test_omninet_takes_integers(option, least):
 def test_tokens_and_lengths_are_integers():
     inputs = {"image": keras.Input((1, 4, 6), name="image")}
     for key, value in (("tokens", 0), ("tokens", True), ("length", -1), ("length", 2.0)):
-        task = keras_mtl.OmniTask({"image": "eye"}, keras.layers.Dense(3), **{"tokens": 3, "length": 2, key: value})
+        task = OmniTask({"image": "eye"}, keras.layers.Dense(3), **{"tokens": 3, "length": 2, key: value})
         with pytest.raises(
             ValueError, match=rf"`tasks\['a'\]\.{key}` should be `None` or an integer of at least 1. Received"
         ):
-            keras_mtl.omninet(inputs, {"eye": keras.layers.Dense(4)}, {"a": task})
+            omninet(inputs, {"eye": keras.layers.Dense(4)}, {"a": task})
 
 
 def test_depths_are_integers():

@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 
 import keras_mtl
-from keras_mtl.models.copies import as_initialized
+from keras_mtl.models._copies import as_initialized
 from keras_mtl.tuning import SharingHyperModel
 
 RNG = np.random.default_rng(0)
@@ -52,7 +52,7 @@ COPYING = {
     "dselect_k": (keras_mtl.dselect_k, {"experts": 4, "k": 2}, 4),
     "cgc": (keras_mtl.cgc, {"shared_experts": 1, "task_experts": 1}, 3),
     "ple": (keras_mtl.ple, {"shared_experts": 1, "task_experts": 1}, 3),
-    "learning_to_branch": (keras_mtl.learning_to_branch, {"branches": 2}, 2),
+    "learning_to_branch": (keras_mtl.learned.learning_to_branch, {"num_branches": 2}, 2),
     "esmm": (keras_mtl.esmm, {"builder": keras_mtl.mmoe, "experts": 2}, 2),
 }
 
@@ -344,18 +344,18 @@ def test_layers_before_gates_and_in_the_place_of_task_stages_keep_their_state_to
 def test_thin_stages_keep_what_their_inputs_are_adapted_to():
     wide = [adapted(), layers.Dense(8, name="wide")]
     wide[1].build((None, 4))
-    thin = keras_mtl.thin_stages(keras.Input((4,)), wide, keep=0.5)
+    thin = keras_mtl.models.thin_stages(keras.Input((4,)), wide, keep=0.5)
     np.testing.assert_allclose(thin[0][0](X), (X - MEAN) / np.sqrt(VARIANCE), rtol=1e-3, atol=1e-3)
     assert thin[1][0].kernel.shape == (4, 4)
 
 
 def test_trees_that_are_learned_keep_it():
     stages = [[adapted(), layers.Dense(4, name="low")], layers.Dense(4, name="high")]
-    model = keras_mtl.learning_to_branch(keras.Input((4,)), stages, heads())
-    extracted = keras_mtl.extract_branches(model)
+    model = keras_mtl.learned.learning_to_branch(keras.Input((4,)), stages, heads())
+    extracted = keras_mtl.learned.extract_branches(model)
     y = {"a": np.ones(64), "b": np.ones(64)}
     errors = {"a": np.arange(64.0), "b": np.arange(64.0)[::-1]}  # what one finds difficult the other does not
-    grown, tree = keras_mtl.branch_by_affinity(
+    grown, tree = keras_mtl.learned.branch_by_affinity(
         keras.Input((4,)),
         stages,
         heads(),

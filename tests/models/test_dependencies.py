@@ -8,6 +8,7 @@ from keras import layers
 
 import keras_mtl
 from keras_mtl import Dependency
+from tests.models.examples import BUILDERS as EXAMPLES
 
 X = np.random.default_rng(0).normal(size=(9, 5)).astype("float32")
 Y = {"low": X[:, :1] > 0, "high": X[:, 1:2]}
@@ -131,7 +132,7 @@ def test_every_builder_takes_dependencies(name):
     plain = {"low": layers.Dense(1, name="out"), "high": layers.Dense(1, name="out")}
     stages = [layers.Dense(6, activation="tanh", name="fc")]
     embedding = Dependency("low", through=layers.Dense(3, name="embed"))
-    builder = getattr(keras_mtl, name)
+    builder, _ = EXAMPLES[name]
     model = builder(keras.Input((5,)), stages, plain, depends_on={"high": embedding}, **BUILDERS[name])
     assert model.get_layer("high").stack[0].kernel.shape == (6 + 3, 1)
     assert "high/from_low/embed/kernel" in {v.path for v in model.trainable_variables}

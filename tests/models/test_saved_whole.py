@@ -79,8 +79,8 @@ def test_other_ways_to_save_are_as_in_keras(tmp_path, monkeypatch):
 
 def test_checkpoints_and_backups_save_this_way(tmp_path, monkeypatch):
     seen = []
-    replace = keras_mtl.files.os.replace
-    monkeypatch.setattr(keras_mtl.files.os, "replace", lambda a, b: (seen.append(b.name), replace(a, b)))
+    replace = keras_mtl._files.os.replace
+    monkeypatch.setattr(keras_mtl._files.os, "replace", lambda a, b: (seen.append(b.name), replace(a, b)))
     model = make_model()
     callbacks = [
         keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", monitor="loss", save_best_only=True),

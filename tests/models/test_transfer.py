@@ -7,7 +7,7 @@ from keras import layers
 
 import keras_mtl
 from keras_mtl.callbacks import GradualUnfreezing
-from keras_mtl.models.levels import levels_of
+from keras_mtl.models._layer_order import levels_of
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(12, 4)).astype("float32")
@@ -63,7 +63,7 @@ def test_rates_fall_by_the_factor():
     """Steps of SGD are the rate times the gradient: against a model with one rate."""
     plain, model = build(), build()
     plain.compile(keras.optimizers.SGD(1.0), loss="mse")
-    model.compile(keras_mtl.discriminative_rates(model, keras.optimizers.SGD(0.08), factor=0.5), loss="mse")
+    model.compile(keras_mtl.models.discriminative_rates(model, keras.optimizers.SGD(0.08), factor=0.5), loss="mse")
     before = values(plain)
     fit(plain), fit(model)
     rates = {"shared/low": 0.02, "shared/mid": 0.04, "a/": 0.08, "b/": 0.08}
@@ -78,7 +78,7 @@ def test_rates_fall_by_the_factor():
 def test_rates_and_schedules_survive_save_and_load(rate, tmp_path):
     model = build()
     model.compile(
-        keras_mtl.discriminative_rates(model, keras.optimizers.Adam(rate)), loss="mse", weighting="uncertainty"
+        keras_mtl.models.discriminative_rates(model, keras.optimizers.Adam(rate)), loss="mse", weighting="uncertainty"
     )
     fit(model, epochs=2)
     model.save(tmp_path / "m.keras")
@@ -96,7 +96,7 @@ def test_a_pretrained_backbone_keeps_its_weights_and_its_levels():
     )
     for v, w in zip(model.shared_variables, backbone.trainable_variables, strict=True):
         np.testing.assert_array_equal(v, w)
-    optimizer = keras_mtl.discriminative_rates(model, keras.optimizers.SGD(0.1), factor=0.1)
+    optimizer = keras_mtl.models.discriminative_rates(model, keras.optimizers.SGD(0.1), factor=0.1)
     model.compile(optimizer, loss="mse")
     before = values(model)
     fit(model)
@@ -148,7 +148,7 @@ def test_a_weighting_on_gradients_may_go_with_a_level_released_at_once():
 def test_release_goes_with_rates_of_their_own(kind):
     """Frozen levels stay bit for bit, whatever weight decay would make of them."""
     model, moves = build(norm=True), Moves()
-    model.compile(keras_mtl.discriminative_rates(model, kind(0.01)), loss="mse")
+    model.compile(keras_mtl.models.discriminative_rates(model, kind(0.01)), loss="mse")
     fit(model, epochs=3, callbacks=[GradualUnfreezing(), moves])
     heads = {"out", "hidden"}
     assert moves.moved == [heads, heads | {"mid", "norm"}, heads | {"mid", "norm", "low"}]
@@ -176,7 +176,7 @@ def test_layers_frozen_before_stay_frozen():
     [
         (lambda: GradualUnfreezing(every=0), r"`every` should be an integer of at least 1. Received: every=0"),
         (lambda: GradualUnfreezing(first=-1), r"`first` should be an integer of at least 0. Received: first=-1"),
-        (lambda: keras_mtl.discriminative_rates(build(), "sgd", factor=0.0), r"`factor` should be above 0"),
+        (lambda: keras_mtl.models.discriminative_rates(build(), "sgd", factor=0.0), r"`factor` should be above 0"),
     ],
 )
 def test_bad_options_are_named(call, says):

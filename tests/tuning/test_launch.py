@@ -181,7 +181,7 @@ def test_a_folder_and_a_port_in_use_are_refused(tmp_path):
 def test_a_second_chief_of_a_project_is_refused(tmp_path, monkeypatch):
     from keras_tuner.src.distribute import oracle_chief
 
-    from keras_mtl.files import folder_lock
+    from keras_mtl._files import folder_lock
     from tests.tuning.searches import make, random_search
 
     monkeypatch.setattr(oracle_chief, "start_server", served := lambda oracle: "served")

@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_mtl import weighting as W
-from keras_mtl.weighting._masked import masked_softmax
+from keras_mtl.weighting._present import masked_softmax
 from keras_mtl.weighting._simplex import project_to_simplex
 
 GOLDENS = json.loads(pathlib.Path(__file__).with_name("scalarizer_goldens.json").read_text())["scalarizers"]
@@ -278,7 +278,7 @@ def test_famo_next_batch_skips_batches_without_the_task():
 
 
 def test_famo_counts_losses_from_what_can_be_reached():
-    weighting = W.FAMO(min_losses=[0.5, 0.0])
+    weighting = W.FAMO(reference=[0.5, 0.0])
     np.testing.assert_allclose(weighting([1.0, 0.5]), [0.5, 0.5], rtol=1e-6)
 
 
@@ -327,14 +327,14 @@ def test_random_weights_are_a_softmax_of_seeded_normals():
     [
         (lambda: W.STCH(mu=-1), "`mu` should be a finite number, above 0. Received: mu=-1"),
         (lambda: W.STCH(form="x"), "`form`"),
-        (lambda: W.STCH(preference=[0.5, 0.6]), "`preference`"),
+        (lambda: W.STCH(preference=[0.5, -0.6]), "`preference`"),
         (lambda: W.STCH(preference=[0.5, 0.5]).build((3,)), "`preference` should have one value for each of 3"),
         (lambda: W.STCH(warmup_epochs=-1), "`warmup_epochs`"),
         (lambda: W.DWA(temperature=0), "`temperature`"),
         (lambda: W.FAMO(form="other"), "`form`"),
         (lambda: W.FAMO(learning_rate=0), "`learning_rate`"),
         (lambda: W.FAMO(weight_decay=-1), "`weight_decay`"),
-        (lambda: W.FAMO(min_losses=[0.0]).build((2,)), "`min_losses`"),
+        (lambda: W.FAMO(reference=[0.0]).build((2,)), "`reference`"),
         (lambda: W.Geometric(floor=0), "`floor`"),
         (lambda: W.ScaleInvariant(floor=-1), "`floor`"),
         (lambda: W.IMTLL(initial=11), "`initial`"),

@@ -1,4 +1,4 @@
-"""Data and heads in, an answer out: share or not, how much, with which weighting, and what it wins."""
+"""`advise`: share or not, how much, with which weighting, and what it gains."""
 
 import math
 import time
@@ -8,10 +8,12 @@ from typing import Any
 
 import keras
 
-from keras_mtl.analysis.advice.advice import Advice
-from keras_mtl.analysis.advice.candidates import ALL, ALONE, choose
-from keras_mtl.analysis.advice.decide import decide, outcome_of, verdict
-from keras_mtl.analysis.advice.halving import (
+from keras_mtl._checks import check_boolean, check_integer, check_number
+from keras_mtl.analysis._progress import run_bar
+from keras_mtl.analysis._store import RunStore
+from keras_mtl.analysis.advice._candidates import ALL, ALONE, choose_candidates
+from keras_mtl.analysis.advice._decide import decide, outcome_of, verdict
+from keras_mtl.analysis.advice._halving import (
     Rung,
     halve,
     make_plan,
@@ -19,13 +21,11 @@ from keras_mtl.analysis.advice.halving import (
     rungs_of,
     standings_of,
 )
-from keras_mtl.analysis.advice.look import look
-from keras_mtl.analysis.advice.problem import Candidate, Problem, fit_width
-from keras_mtl.analysis.advice.trials import FINAL_SEED, OutOfTimeError, Trials
-from keras_mtl.analysis.advice.watch import Watch, WatchColumns, Watched
-from keras_mtl.analysis.progress import run_bar
-from keras_mtl.analysis.store import RunStore
-from keras_mtl.numbers import check_boolean, check_integer, check_number
+from keras_mtl.analysis.advice._look import look
+from keras_mtl.analysis.advice._problem import Candidate, Problem, fit_width
+from keras_mtl.analysis.advice._trials import FINAL_SEED, OutOfTimeError, Trials
+from keras_mtl.analysis.advice._watch import Watch, WatchColumns, Watched
+from keras_mtl.analysis.advice.advice import Advice
 
 _SEARCHED, _TESTED = 1.0, 1.08  # parts of the given time after which no search and no test goes on
 
@@ -46,6 +46,7 @@ def advise(
     batch_size: int = 32,
     parameters: int | None = None,
     standardize: bool = False,
+    seed: int = 0,
     directions: Mapping[str, str] | None = None,
     directory: str | PathLike | None = None,
     progress: bool = True,
@@ -88,6 +89,8 @@ def advise(
             mean 0 and standard deviation 1, by the training examples. The
             model predicts and metrics count in these units;
             `Advice.scales` has what was done. Defaults to `False`.
+        seed: Integer. Which training examples validate where they are split off,
+            initial weights and the order of the data. Defaults to `0`.
         directions: Dict from metric to `"max"` or `"min"`, for metrics whose
             name does not tell.
         directory: Path of a folder that keeps every training, so that a call
@@ -136,6 +139,7 @@ def advise(
         "directions": directions,
         "batch_size": batch_size,
         "standardize": check_boolean(standardize, "standardize"),
+        "seed": check_integer(seed, "seed", 0),
     }
     problem = Problem(inputs, stages, heads, **given, **options)
     kept = {"inputs": _shapes(inputs), "stages": problem.stages, "heads": problem.heads, "parameters": parameters}
@@ -178,7 +182,7 @@ def _advise(problem, trials, seconds, epochs, seeds, parameters, progress, begun
         raise ValueError(f"The fully shared model should be able to train. Received: {watched_trial.failed}")
     watched = Watched(watched_trial.watched, first.watched)
     findings += watched.findings()
-    candidates, left_out = _fitted(choose(problem, watched), {ALONE: alone, ALL: together}, fitted)
+    candidates, left_out = _fitted(choose_candidates(problem, watched), {ALONE: alone, ALL: together}, fitted)
     plan = make_plan(len(candidates), epochs, seeds, 0.97 * seconds - trials.spent, first)
     if not plan.rungs:
         plan.rungs.append(Rung(epochs, 1, 2))
@@ -217,7 +221,7 @@ def _advise(problem, trials, seconds, epochs, seeds, parameters, progress, begun
         left_out=left_out,
         plan=str(plan),
         epochs=epochs,
-        seed=seed if finals[0] else 0,
+        seed=problem.global_seed(seed),
         seconds=time.perf_counter() - begun,
         model=model,
     )

@@ -1,26 +1,26 @@
-"""Networks of few tasks, trained to know what they give: for grouping by losses."""
+"""Training networks of few tasks, to know how well groups do."""
 
 import itertools
 
 import keras
 
+from keras_mtl._checks import check_boolean
+from keras_mtl.analysis._new_models import NewModels
+from keras_mtl.analysis._progress import run_bar
+from keras_mtl.analysis._runs import RUN, has_values, train_and_evaluate
+from keras_mtl.analysis._store import RunStore
 from keras_mtl.analysis.compare import seeds_of
+from keras_mtl.analysis.grouping._select import labels_of_tasks
 from keras_mtl.analysis.grouping.network import Network
-from keras_mtl.analysis.grouping.select import labels_of_tasks
-from keras_mtl.analysis.new_models import NewModels
-from keras_mtl.analysis.progress import run_bar
-from keras_mtl.analysis.runs import RUN, has_values, train_and_evaluate
-from keras_mtl.analysis.store import RunStore
 from keras_mtl.metrics.directions import higher_is_better
-from keras_mtl.numbers import check_boolean
 
 
 def measure_networks(
     builder,
     data,
     *,
-    validation,
     metrics,
+    validation,
     sizes=(1, 2),
     epochs=10,
     seeds=1,
@@ -41,10 +41,10 @@ def measure_networks(
             of these tasks.
         data: Training data: a data set, or a tuple `(x, y)` or
             `(x, y, sample_weight)`.
-        validation: Data to measure on, as `data`; not the test data, since
-            what is measured chooses.
         metrics: Dict from task to the metric that counts, named as in the logs
             after the task: `"accuracy"`, `"loss"`.
+        validation: Data to measure on, as `data`; not the test data, since
+            what is measured chooses.
         sizes: Collection of integers. Defaults to `(1, 2)`.
         epochs: Integer. Defaults to `10`.
         seeds: Integer, or a list of integers; losses are means over them.

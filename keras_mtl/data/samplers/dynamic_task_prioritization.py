@@ -1,8 +1,8 @@
-"""Hard tasks first."""
+"""Dynamic task prioritization: hard tasks first."""
 
 import numpy as np
 
-from keras_mtl.data.samplers.active import ActiveSampler, uniform
+from keras_mtl.data.samplers._active import ActiveSampler, uniform
 
 
 class DynamicTaskPrioritization(ActiveSampler):

@@ -1,8 +1,8 @@
-"""Tasks as the arms of a bandit."""
+"""UA4C: the tasks as the arms of a bandit."""
 
 import numpy as np
 
-from keras_mtl.data.samplers.active import TargetSampler, one_hot
+from keras_mtl.data.samplers._active import TargetSampler, one_hot
 
 
 class UA4C(TargetSampler):

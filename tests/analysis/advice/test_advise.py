@@ -11,8 +11,8 @@ import pytest
 from keras import layers
 
 import keras_mtl
-from keras_mtl.analysis.advice import candidates
-from keras_mtl.analysis.advice.trials import FINAL_SEED, Trials
+from keras_mtl.analysis.advice import _candidates as candidates
+from keras_mtl.analysis.advice._trials import FINAL_SEED, Trials
 
 
 def make_data():
@@ -185,6 +185,27 @@ def test_json_and_text(advice, tmp_path, capsys):
     assert content["verdict"] == advice.verdict and content["chosen"] == advice.name
     advice.print()
     assert advice.verdict in capsys.readouterr().out
+
+
+def test_another_seed_draws_everything_anew(advice, monkeypatch):
+    class Drawn(Exception):
+        pass
+
+    def run(trials, candidate, seed, epochs, **options):
+        model = trials._seeded(seed, lambda: trials._problem.build(candidate))
+        raise Drawn(trials._problem.validation[0], model.get_weights()[0])
+
+    monkeypatch.setattr(Trials, "run", run)
+    drawn = []
+    for seed in (0, 0, 1):
+        with pytest.raises(Drawn) as found:
+            advise(seed=seed)
+        drawn.append(found.value.args)
+    for first, again, other in zip(*drawn, strict=True):
+        np.testing.assert_array_equal(first, again)
+        assert not np.array_equal(first, other)
+    with pytest.raises(ValueError, match="`seed` should be"):
+        advise(seed=-1)
 
 
 def test_too_little_time():

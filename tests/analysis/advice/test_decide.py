@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from keras_mtl.analysis.advice import trials
-from keras_mtl.analysis.advice.decide import Standing, decide, example_variance, outcome_of, verdict
-from keras_mtl.analysis.advice.halving import make_plan, rungs_of
-from keras_mtl.analysis.advice.problem import Candidate
-from keras_mtl.analysis.advice.trials import Trial, Trials
-from keras_mtl.analysis.statistics import confidence_interval
-from keras_mtl.analysis.store import RunStore
+from keras_mtl.analysis._statistics import confidence_interval
+from keras_mtl.analysis._store import RunStore
+from keras_mtl.analysis.advice import _trials as trials
+from keras_mtl.analysis.advice._decide import Standing, decide, example_variance, outcome_of, verdict
+from keras_mtl.analysis.advice._halving import make_plan, rungs_of
+from keras_mtl.analysis.advice._problem import Candidate
+from keras_mtl.analysis.advice._trials import Trial, Trials
 
 
 class TwoTasks:
@@ -51,7 +51,7 @@ def test_the_simplest_within_one_standard_error():
     chosen, best, errors = decide(standings)
     assert (chosen.candidate.name, best.candidate.name) == ("all shared", "CGC")
     assert errors["all shared"] == pytest.approx(math.sqrt(8 / 3))
-    assert "simplest within one standard error" in chosen.outcome and "not told apart" in best.outcome
+    assert "simplest within one standard error" in chosen.outcome and "not significantly different" in best.outcome
     assert "points behind" in standings[0].outcome
 
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_mtl.analysis.advice.look import label_counts, look
-from keras_mtl.analysis.advice.problem import Candidate, Problem, fit_width, trunk_parameters
+from keras_mtl.analysis.advice._look import label_counts, look
+from keras_mtl.analysis.advice._problem import Candidate, Problem, fit_width, trunk_parameters
 
 
 def make_problem(x, y, test=None, **options):

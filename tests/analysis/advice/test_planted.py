@@ -14,28 +14,7 @@ import pytest
 from keras import layers
 
 import keras_mtl
-
-GROUPS = {"related": "aa", "unrelated": "ab", "groups": "aabb", "starved": "aa", "noise": "aan"}
-WIDTHS = {"related": 16, "unrelated": 4, "groups": 4, "starved": 8, "noise": 4}
-
-
-def planted(kind, seed=0, train=600, test=1000):
-    """Regressions on four hidden features of their group; `n` is noise alone."""
-    rng = np.random.default_rng(seed)
-    hidden = {group: rng.normal(size=(20, 4)) / np.sqrt(20) for group in "ab"}
-    x = rng.normal(size=(train + test, 20)).astype("float32")
-    y = {}
-    for task, group in zip("abcd", GROUPS[kind], strict=False):
-        values = rng.normal(size=(train + test, 1))
-        if group != "n":
-            clean = np.tanh(2 * x @ hidden[group]) @ rng.normal(size=(4, 1))
-            values = (clean - clean.mean()) / clean.std() + 0.2 * values
-        y[task] = values.astype("float32")
-    if kind == "related":
-        y["b"][60:train] = np.nan
-    if kind == "starved":
-        y["a"] *= 100
-    return tuple((x[rows], {t: v[rows] for t, v in y.items()}) for rows in (slice(train), slice(train, None)))
+from recipes.data.planted import WIDTHS, planted
 
 
 def ask(kind, **options):
@@ -61,7 +40,7 @@ def test_unrelated_tasks_in_a_narrow_trunk_do_not_share():
 
 @pytest.mark.slow
 def test_a_task_with_few_labels_shares():
-    advice = ask("related")
+    advice = ask("few labels")
     assert advice.name != "nothing shared"
     assert "few labels" in {finding.kind for finding in advice.findings}
     assert advice.test["gains"]["b"][0] > 0
@@ -85,7 +64,7 @@ def test_scales_are_seen_and_standardized_on_request():
 PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv[1])
-import test_planted
+from tests.analysis.advice import test_planted
 print("VERDICT", test_planted.ask("unrelated", epochs=4, seeds=2, directory=sys.argv[2]).verdict, flush=True)
 """
 
@@ -93,7 +72,7 @@ print("VERDICT", test_planted.ask("unrelated", epochs=4, seeds=2, directory=sys.
 @pytest.mark.slow
 def test_kills_do_not_change_the_verdict(tmp_path):
     """Killed at ten random moments, and called again until it is done."""
-    place = str(pathlib.Path(__file__).parent)
+    place = str(pathlib.Path(__file__).parents[3])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
     def start(folder):

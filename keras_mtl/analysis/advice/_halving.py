@@ -1,0 +1,206 @@
+"""Successive halving over epochs, with the same seeds for all candidates."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from keras_mtl.analysis.advice._candidates import ALL, ALONE
+from keras_mtl.analysis.advice._decide import standing
+from keras_mtl.analysis.advice._trials import OutOfTimeError
+
+_OVERHEAD = 0.7  # seconds of a training besides its epochs
+_LAST = 4  # candidates that are trained to the end, at most
+
+
+@dataclasses.dataclass
+class Rung:
+    """Trainings to one number of epochs.
+
+    Args:
+        epochs: Integer.
+        seeds: Integer.
+        candidates: Integer. How many take part, at most.
+    """
+
+    epochs: int
+    seeds: int
+    candidates: int
+
+
+@dataclasses.dataclass
+class Plan:
+    """What will be trained.
+
+    Args:
+        rungs: List of `Rung`.
+        final_seeds: Integer. Seeds of the last trainings.
+        search_seconds: Float. What the rungs are expected to take.
+        final_seconds: Float. What the last trainings are expected to take.
+    """
+
+    rungs: list
+    final_seeds: int
+    search_seconds: float
+    final_seconds: float
+
+    @property
+    def trainings(self):
+        """Number of trainings, parts of one counted each."""
+        return sum(rung.seeds * rung.candidates for rung in self.rungs) + 2 * self.final_seeds
+
+    def __str__(self):
+        rungs = ", then ".join(
+            f"{rung.candidates} candidates for {rung.epochs} epochs with {rung.seeds} seed{'s' * (rung.seeds > 1)}"
+            for rung in self.rungs
+        )
+        seconds = self.search_seconds + self.final_seconds
+        return f"{rungs}; the winner and single-task anew with {self.final_seeds} fresh seeds: about {seconds:.0f} s"
+
+
+def rungs_of(epochs):
+    """At how many epochs candidates are compared."""
+    if epochs < 4:
+        return [epochs]
+    return [math.ceil(epochs / 2), epochs] if epochs < 8 else [math.ceil(epochs / 4), math.ceil(epochs / 2), epochs]
+
+
+def make_plan(count, epochs, seeds, seconds, trial):
+    """The most thorough plan that fits the time.
+
+    Args:
+        count: Integer. Number of candidates.
+        epochs: Integer. Epochs of a whole training.
+        seeds: Integer. The most seeds.
+        seconds: Float. The time that is left.
+        trial: `Trial` of the single-task columns, by whose cost all are
+            reckoned: few candidates cost more.
+
+    Returns:
+        `Plan`.
+    """
+    points = rungs_of(epochs)
+    plans = []
+    for early in sorted({min(2, seeds), 1}, reverse=True):
+        for late in range(seeds, 0, -1):
+            for final in range(max(seeds, 2), 0, -1):
+                for size in range(count, 1, -1):
+                    plans.append(_plan(points, early, late, final, size, trial))
+    fitting = [plan for plan in plans if plan.search_seconds + plan.final_seconds <= seconds]
+    if fitting:
+        # Some candidates come before a third seed, a third seed before all candidates, these before more seeds.
+        return max(
+            fitting,
+            key=lambda p: (
+                min(p.final_seeds, 2) + min(p.rungs[-1].seeds, 2),
+                min(p.rungs[0].candidates, _LAST),
+                min(p.final_seeds, 3) + min(p.rungs[-1].seeds, 3),
+                p.rungs[0].candidates,
+                p.rungs[-1].seeds + p.final_seeds,
+                p.rungs[0].seeds,
+            ),
+        )
+    return Plan([], 1, 0.0, _final(trial, epochs, 1))
+
+
+def _plan(points, early, late, final, size, trial):
+    rungs = []
+    for place, epochs in enumerate(points):
+        last = place == len(points) - 1
+        seeds = max(late, 1) if last else min(early, late)
+        candidates = size if place == 0 else min(_LAST, size) if last else min(size, max(_LAST, math.ceil(size / 2)))
+        rungs.append(Rung(epochs, seeds, candidates))
+    trained = {}
+    for rung in rungs:  # going on costs what is added
+        for candidate in range(rung.candidates):
+            for seed in range(rung.seeds):
+                trained[candidate, seed] = rung.epochs
+    parts = sum(point <= epochs for epochs in trained.values() for point in points)
+    search = sum(trained.values()) * trial.epoch_seconds + parts * _OVERHEAD + size * _tracing(trial)
+    return Plan(rungs, final, search, _final(trial, points[-1], final))
+
+
+def _tracing(trial):
+    return max(0.0, trial.first_seconds - trial.epoch_seconds)
+
+
+def _final(trial, epochs, seeds):
+    return 2 * (seeds * (epochs * trial.epoch_seconds + _OVERHEAD) + 0.5 * _tracing(trial))
+
+
+def needed_seconds(trial_first, trial_epoch, epochs):
+    """What two trainings with the test of both take at least: of the shared model and of single-task columns, twice."""
+    return 2 * trial_first + 4 * epochs * trial_epoch
+
+
+def halve(problem, candidates, runs, plan, trials, seconds, step):
+    """Trains candidates, of which fewer and fewer go on.
+
+    Single-task columns always go on, since gains are relative to them, and so
+    does the fully shared model, which is the simplest.
+
+    Args:
+        problem: `Problem`.
+        candidates: List of `Candidate`.
+        runs: Dict from the name of each candidate that was trained to a dict
+            from seed to `Trial`, to which new ones are added.
+        plan: `Plan`.
+        trials: `Trials`.
+        seconds: Float. What may be spent, by `trials.spent`.
+        step: Function of a string, called before each training.
+    """
+    places = {}
+    alive = list(candidates)
+    try:
+        for place, rung in enumerate(plan.rungs):
+            alive = _kept(alive, places, rung.candidates)
+            for seed in range(rung.seeds):
+                if seed and _expected(alive, runs, rung.epochs, seed) + trials.spent > seconds:
+                    break
+                round_of = {}
+                for candidate in alive:
+                    step(f"{candidate.name}, seed {seed}, to epoch {rung.epochs} ({place + 1} of {len(plan.rungs)})")
+                    round_of[candidate.name] = trials.run(candidate, seed, rung.epochs)
+                for name, trial in round_of.items():  # a round counts as a whole, so that seeds stay paired
+                    runs.setdefault(name, {})[seed] = trial
+            places = {c.name: _standing(problem, c, runs, rung.epochs) for c in alive if c.name in runs}
+            for candidate in candidates:
+                if candidate not in alive:
+                    trials.forget(candidate)
+    except OutOfTimeError:
+        pass
+
+
+def standings_of(problem, candidates, runs):
+    """List of `Standing`, of those that came furthest first; of those that were never trained there is none."""
+    found = []
+    for candidate in candidates:
+        if candidate.name in runs:
+            epochs = max(trial.epochs for trial in runs[candidate.name].values())
+            found.append(_standing(problem, candidate, runs, epochs))
+    return sorted(found, key=lambda each: (-each.epochs, -each.mean))
+
+
+def _standing(problem, candidate, runs, epochs):
+    own = [t for t in runs[candidate.name].values() if t.epochs >= epochs or t.failed]
+    seeds = {trial.seed for trial in own}
+    alone = [t for seed, t in runs[ALONE].items() if seed in seeds and t.epochs >= epochs and not t.failed]
+    return dataclasses.replace(standing(problem, own, alone, epochs), candidate=candidate)
+
+
+def _kept(alive, places, count):
+    if not places or count >= len(alive):
+        return [c for c in alive if c.name in (ALONE, ALL)] + [c for c in alive if c.name not in (ALONE, ALL)][
+            : count - 2
+        ]
+    ranked = sorted(alive, key=lambda c: (c.name not in (ALONE, ALL), -places[c.name].mean))
+    kept = [c for c in ranked[:count] if c.name in (ALONE, ALL) or places[c.name].delta_m]
+    return [c for c in alive if c in kept]
+
+
+def _expected(alive, runs, epochs, seed):
+    """Seconds of one more seed."""
+    known = [trial for candidate in alive for trial in runs.get(candidate.name, {}).values()]
+    each = float(np.mean([trial.epoch_seconds for trial in known])) if known else 0.0
+    done = sum(runs[c.name][seed].epochs for c in alive if seed in runs.get(c.name, {}))
+    return (len(alive) * epochs - done) * each + len(alive) * _OVERHEAD

@@ -1,0 +1,378 @@
+"""The problem that `advise` is given: arguments checked, data split, models built."""
+
+import copy
+import dataclasses
+import inspect
+
+import keras
+import numpy as np
+
+from keras_mtl import models
+from keras_mtl import weighting as weightings
+from keras_mtl._checks import as_list
+from keras_mtl.metrics.delta_m import delta_m
+from keras_mtl.metrics.directions import higher_is_better
+from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
+from keras_mtl.models._copies import as_initialized
+from keras_mtl.models._fresh import fresh_inputs, fresh_layer, fresh_metrics
+from keras_mtl.models.multi_task_model import MultiTaskModel
+
+_HELD_OUT = 0.2  # the part of the training examples that validates, where no others are given
+_SEEDS = 200_003  # global seeds of a call lie within so many: those of the search and of the last trainings
+_WIDTHS = ("units", "filters")
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """One way to share and to weigh.
+
+    Args:
+        name: String. What tables call it.
+        reason: String. Why it is tried, with what was seen.
+        builder: String. Name of the builder.
+        options: Dict of the builder's options.
+        weighting: String. Defaults to `"equal"`.
+        gradients: String. As `compile` takes it. Defaults to `"parameters"`.
+        width: Float. By what the widths of all stages are multiplied. Defaults
+            to `1.0`.
+    """
+
+    name: str
+    reason: str
+    builder: str = "hard_sharing"
+    options: dict = dataclasses.field(default_factory=dict)
+    weighting: str = "equal"
+    gradients: str = "parameters"
+    width: float = 1.0
+
+    def settings(self):
+        """All that changes the model, as JSON-compatible values."""
+        names = ("builder", "options", "weighting", "gradients", "width")
+        return {name: getattr(self, name) for name in names}
+
+
+class Problem:
+    """Data, layers and settings of a call of `advise`.
+
+    Attributes:
+        tasks: Tuple of K names.
+        metrics: Dict from task to the name of the metric that counts.
+        scales: Dict from task to mean and standard deviation of its labels,
+            where they are standardized.
+        held_out: Boolean. Whether the validation examples were split off.
+
+    Args:
+        As `advise` takes them.
+
+    Raises:
+        ValueError: If something is missing or does not fit.
+    """
+
+    def __init__(
+        self,
+        inputs,
+        stages,
+        heads,
+        *,
+        train,
+        validation,
+        test,
+        compile,
+        metrics,
+        directions,
+        batch_size,
+        standardize,
+        seed=0,
+    ):
+        self.inputs = check_inputs(inputs)
+        self.stages, self.heads = check_stages(stages), check_heads(heads)
+        self.tasks = tuple(self.heads)
+        if len(self.tasks) < 2:
+            raise ValueError(
+                f"`heads` should have two tasks or more, or there is nothing to share. Received: {list(self.tasks)}"
+            )
+        if not self.stages:
+            raise ValueError("`stages` should have at least one stage, or there is nothing to share. Received: none")
+        self.batch_size, self.directions, self.seed = batch_size, directions, seed
+        self.compile_options = _check_compile(compile)
+        self.metrics = self._check_metrics(metrics)
+        self.all_training = self._check_data(train, "train")
+        self.test = self._check_data(test, "test")
+        self.held_out = validation is None
+        if self.held_out:
+            self.train, self.validation = _split(self.all_training, seed)
+        else:
+            self.train, self.validation = self.all_training, self._check_data(validation, "validation")
+        self._check_labels()
+        self.scales = {}
+        if standardize:
+            self._standardize()
+        self._base = self.build(Candidate("all shared", ""))  # finds now what does not fit
+        self._check_logs()
+
+    @property
+    def has_own_weighting(self):
+        """Whether `compile` says how tasks are weighed."""
+        return "weighting" in self.compile_options
+
+    @property
+    def parameters(self):
+        """Trainable parameters of the fully shared model."""
+        return parameters_of(self._base)
+
+    def global_seed(self, seed):
+        """Keras' global seed of a training that counts its seeds from 0."""
+        return _SEEDS * self.seed + seed
+
+    def missing_of(self, task):
+        """What marks a missing label of a task, or `None`."""
+        missing = self.compile_options.get("missing")
+        return missing.get(task) if isinstance(missing, dict) else missing
+
+    def known(self, y, task):
+        """Which examples have a label of a task, as a boolean array of shape `(N,)`."""
+        labels, missing = np.asarray(y[task]), self.missing_of(task)
+        if missing is None:
+            return np.ones(len(labels), bool)
+        if missing == "nan" or (isinstance(missing, float) and np.isnan(missing)):
+            found = ~np.isnan(labels) if labels.dtype.kind == "f" else np.ones(labels.shape, bool)
+        else:
+            found = labels != missing
+        return found.reshape(len(labels), -1).any(axis=1)
+
+    def build(self, candidate):
+        """A compiled model of a candidate, of fresh layers.
+
+        Args:
+            candidate: `Candidate`.
+
+        Returns:
+            A `MultiTaskModel` with a built optimizer.
+        """
+        builder = getattr(models, candidate.builder)
+        inputs, stages, heads = self.fresh_parts(candidate.width)
+        options = copy.deepcopy(candidate.options)
+        # Where pretrained stages are copied, every copy starts from what they have learned.
+        copied = self.stages[options.get("shared_depth") or 0 :]
+        if not all(as_initialized(layer) for stack in copied for layer in stack):
+            options["copy_weights"] = True
+        if not set(options) <= set(inspect.signature(builder).parameters):
+            options.pop("copy_weights")
+        model = builder(inputs, stages, heads, **options)
+        model.compile(**self.compile_arguments(candidate))
+        model.optimizer.build(model.trainable_variables)
+        return model
+
+    def fresh_parts(self, width=1.0):
+        """Inputs, stages and heads, made anew."""
+
+        def fresh(layer, change=None):
+            return fresh_layer(layer, change, weights=not as_initialized(layer))
+
+        def widen(config):
+            return config if width == 1.0 else with_width(config, width)
+
+        stages = [[fresh(layer, widen) for layer in stack] for stack in self.stages]
+        heads = {task: [fresh(layer) for layer in stack] for task, stack in self.heads.items()}
+        return fresh_inputs(self.inputs), stages, heads
+
+    def compile_arguments(self, candidate):
+        """Arguments of `compile`, with an optimizer and metrics of its own."""
+        options = {name: fresh_metrics(value) for name, value in self.compile_options.items()}
+        options["optimizer"] = type(options["optimizer"]).from_config(options["optimizer"].get_config())
+        if not self.has_own_weighting:
+            options.update(weighting=candidate.weighting, gradients=candidate.gradients)
+        elif candidate.name == "nothing shared" and weightings.get(options["weighting"]).sees_gradients:
+            options.update(weighting="equal", gradients="parameters")  # no gradient is shared that could be weighed
+            options = {n: v for n, v in options.items() if n not in ("gramian_fraction", "diagnostics")}
+        return options
+
+    def score(self, values, baselines):
+        """delta_m, in percent, of values in the logs over those of a baseline.
+
+        Args:
+            values: Dict from log, such as `"price_mae"`, to number.
+            baselines: Same, of the single-task columns.
+
+        Returns:
+            Dict from task to its gain.
+        """
+        gains = {}
+        for task, metric in self.metrics.items():
+            single = baselines[f"{task}_{metric}"] or 1e-9  # as where nothing is right: any gain is large
+            gains[task] = delta_m(
+                {task: {metric: values[f"{task}_{metric}"]}}, {task: {metric: single}}, self.directions
+            )
+        return gains
+
+    def _check_metrics(self, metrics):
+        if not isinstance(metrics, dict) or not metrics:
+            raise ValueError(
+                f"`metrics` should be a dict from task to the metric that counts. Received: metrics={metrics!r}"
+            )
+        unknown = [task for task in metrics if task not in self.tasks]
+        if unknown:
+            raise ValueError(f"`metrics` should name tasks of `heads`: {list(self.tasks)}. Received: {unknown}")
+        given = self.compile_options.get("metrics") or {}
+        compiled = {task: _as_list(given.get(task)) for task in self.tasks} if isinstance(given, dict) else None
+        if compiled is None:
+            raise ValueError(f"`compile['metrics']` should be a dict from task to metrics. Received: {given!r}")
+        named = {}
+        for task, metric in metrics.items():
+            named[task] = metric if isinstance(metric, str) else getattr(metric, "name", None)
+            if named[task] is None:
+                raise ValueError(
+                    f"`metrics['{task}']` should be one metric, a string or a `keras.metrics.Metric`. "
+                    f"Received: {metric!r}"
+                )
+            higher_is_better(named[task], self.directions)
+            there = [each if isinstance(each, str) else getattr(each, "name", None) for each in compiled[task]]
+            if named[task] != "loss" and named[task] not in there:
+                compiled[task].append(metric)
+        self.compile_options["metrics"] = {task: of_task for task, of_task in compiled.items() if of_task}
+        return named
+
+    def _check_data(self, data, argument):
+        if not isinstance(data, tuple) or len(data) not in (2, 3) or not isinstance(data[1], dict):
+            raise ValueError(
+                f"`{argument}` should be a tuple `(x, y)` or `(x, y, sample_weight)` of arrays, with `y` a dict from "
+                f"task to labels. Received: {type(data).__name__}"
+            )
+        x, y, weight = (*data, None)[:3]
+        absent = [task for task in self.tasks if task not in y]
+        if absent:
+            raise ValueError(f"`{argument}` should have labels of every task. Received: none of {absent}")
+        arrays = {f"x[{place}]": part for place, part in enumerate(keras.tree.flatten(x))}
+        arrays.update({f"y['{task}']": labels for task, labels in y.items()})
+        sizes = {name: len(np.asarray(array)) for name, array in arrays.items()}
+        if len(set(sizes.values())) != 1 or not min(sizes.values()):
+            raise ValueError(f"`{argument}` should hold as many labels as inputs. Received: lengths {sizes}")
+        x = keras.tree.map_structure(np.asarray, x)
+        y = {task: np.asarray(labels) for task, labels in y.items()}
+        return (x, y) if weight is None else (x, y, keras.tree.map_structure(np.asarray, weight))
+
+    def _check_labels(self):
+        for task in self.metrics:
+            for argument in ("train", "validation", "test"):
+                if not self.known(getattr(self, argument)[1], task).any():
+                    more = ", which were split off: give some" if argument == "validation" and self.held_out else ""
+                    raise ValueError(
+                        f"Task '{task}' should have labels in the {argument} examples{more}. Received: none in "
+                        f"{size_of(getattr(self, argument)):,}"
+                    )
+
+    def _check_logs(self):
+        compiled = self._base.compiled_tasks
+        logged = {metric.name for metric in compiled.task_metrics} | {f"{task}_loss" for task in compiled.tasks}
+        unknown = [f"{task}_{metric}" for task, metric in self.metrics.items() if f"{task}_{metric}" not in logged]
+        if unknown:
+            raise ValueError(f"`metrics` should be in the logs. Received: {unknown}; logs: {sorted(logged)}")
+
+    def _standardize(self):
+        y = self.train[1]
+        for task in self.tasks:
+            values = np.asarray(y[task])[self.known(y, task)]
+            if is_number(values) and np.isfinite(values).all():
+                self.scales[task] = (float(values.mean()), float(values.std()) or 1.0)
+        self.all_training, self.train, self.validation, self.test = (
+            (
+                data[0],
+                {t: self._scaled(t, data[1]) if t in self.scales else labels for t, labels in data[1].items()},
+                *data[2:],
+            )
+            for data in (self.all_training, self.train, self.validation, self.test)
+        )
+
+    def _scaled(self, task, y):
+        (mean, deviation), known, labels = self.scales[task], self.known(y, task), np.asarray(y[task])
+        known = known.reshape(-1, *[1] * (labels.ndim - 1))
+        return np.where(known, (labels - mean) / deviation, labels).astype("float32")
+
+
+def parameters_of(model):
+    """Trainable parameters of a model."""
+    return sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+
+
+def trunk_parameters(model, heads):
+    """Trainable parameters of all but the heads."""
+    names = {f"{task}/{layer.name}/" for task, stack in heads.items() for layer in stack}
+    of_heads = [v for v in model.trainable_variables if any(v.path.startswith(name) for name in names)]
+    return parameters_of(model) - sum(int(np.prod(v.shape)) for v in of_heads)
+
+
+def is_number(labels):
+    """Whether labels are numbers, not classes."""
+    return labels.dtype.kind == "f" and not np.isin(labels, (0.0, 1.0)).all()
+
+
+def with_width(config, factor):
+    """A layer's config with its units or filters, and those of layers within it, multiplied."""
+    if isinstance(config, dict):
+        return {
+            key: max(1, round(factor * value)) if key in _WIDTHS and type(value) is int else with_width(value, factor)
+            for key, value in config.items()
+        }
+    return [with_width(item, factor) for item in config] if isinstance(config, (list, tuple)) else config
+
+
+def fit_width(problem, candidate, budget):
+    """The candidate with widths for which its trunk has a number of parameters.
+
+    Args:
+        problem: `Problem`.
+        candidate: `Candidate`.
+        budget: Integer. Trainable parameters of the trunk.
+
+    Returns:
+        `Candidate`, whose trunk has at most the budget where that is possible.
+    """
+    tried, width = {}, 1.0
+    for _ in range(5):
+        model = problem.build(dataclasses.replace(candidate, width=width))
+        tried[width] = trunk_parameters(model, problem.heads)
+        if 0.97 * budget <= tried[width] <= budget:
+            break
+        new = round(width * (0.99 * budget / tried[width]) ** 0.5, 4)
+        if new in tried:
+            break
+        width = new
+    nearest = min(tried.values(), key=lambda size: abs(size - budget))
+    if not 0.8 * budget <= nearest <= 1.2 * budget:
+        raise ValueError(
+            "`parameters` should be within reach of the stages' `units` and `filters`. Received: "
+            f"parameters={budget}; '{candidate.name}' comes no nearer than {nearest:,}"
+        )
+    fitting = [w for w in tried if tried[w] <= budget and tried[w] >= 0.8 * budget]
+    width = max(fitting, key=lambda w: tried[w]) if fitting else min(tried, key=lambda w: tried[w])
+    return dataclasses.replace(candidate, width=width)
+
+
+def take(data, rows):
+    """Some examples of `(x, y)` or `(x, y, sample_weight)`."""
+    return tuple(keras.tree.map_structure(lambda array: array[rows], part) for part in data)
+
+
+def size_of(data):
+    """Number of examples."""
+    return len(next(iter(data[1].values())))
+
+
+def _split(data, seed):
+    order = np.random.default_rng(seed).permutation(size_of(data))
+    count = max(1, round(_HELD_OUT * len(order)))
+    return take(data, np.sort(order[count:])), take(data, np.sort(order[:count]))
+
+
+def _as_list(value):
+    return [] if value is None else as_list(value)
+
+
+def _check_compile(options):
+    if not isinstance(options, dict) or options.get("loss") is None:
+        raise ValueError(f"`compile` should be a dict of arguments of `compile`, with `loss`. Received: {options!r}")
+    known = inspect.signature(MultiTaskModel.compile).parameters
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise ValueError(f"`compile` should hold arguments of `MultiTaskModel.compile`. Received: {unknown}")
+    return {**options, "optimizer": keras.optimizers.get(options.get("optimizer", "adam"))}

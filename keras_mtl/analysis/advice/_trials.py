@@ -1,0 +1,335 @@
+"""Training runs of candidates, each of which continues where it stopped, in this process or an earlier one."""
+
+import dataclasses
+import math
+import time
+
+import keras
+import numpy as np
+
+from keras_mtl.analysis._runs import StepClock
+from keras_mtl.analysis._traced_models import TracedModels
+from keras_mtl.analysis.advice._problem import parameters_of, size_of, take
+
+RESAMPLED = 5000  # examples up to which their own chance counts
+RESAMPLES = 12
+FINAL_SEED = 100_003  # the first of the seeds of the last trainings, which chose nothing
+_CHANCE_SEEDS = (0, FINAL_SEED)  # what the choice of examples makes of a difference is told from one seed
+_VALIDATED_AT_ONCE = 1024
+_TIMED = 5  # steps by which the time of an epoch is told
+_FIELDS = {
+    "values": list,
+    "curves": dict,
+    "resampled": list,
+    "parameters": int,
+    "step_ms": (int, float),
+    "first_seconds": (int, float),
+    "epoch_seconds": (int, float),
+    "seconds": (int, float),
+}
+
+
+class OutOfTimeError(Exception):
+    """There is no time left for a training."""
+
+
+@dataclasses.dataclass
+class Trial:
+    """What a training came to.
+
+    Args:
+        candidate: `Candidate`.
+        seed: Integer.
+        epochs: Integer. How many were trained.
+        values: List of dicts from log to number, one for each epoch, on the
+            examples that it was evaluated on.
+        curves: Dict from log of the training to a list by epoch.
+        resampled: List of dicts from log to number, on examples drawn with
+            replacement, the same ones for all candidates.
+        parameters: Integer.
+        step_ms: Float.
+        first_seconds: Float. To build and trace the model.
+        epoch_seconds: Float. An epoch, with its evaluation.
+        seconds: Float. All of it.
+        failed: String. Why it has no values; empty where it has some.
+        watched: What the monitors saw, or `None`.
+    """
+
+    candidate: object
+    seed: int
+    epochs: int
+    values: list
+    curves: dict
+    resampled: list
+    parameters: int
+    step_ms: float
+    first_seconds: float
+    epoch_seconds: float
+    seconds: float
+    failed: str = ""
+    watched: dict | None = None
+
+
+class Trials:
+    """Trains candidates, and keeps what it has trained.
+
+    Args:
+        problem: `Problem`.
+        store: `RunStore`.
+        points: List of integers. At how many epochs candidates are compared;
+            the last is a whole training. Each training is made of these parts,
+            whatever the plan, so that its result does not depend on the time.
+        deadline: Float. The time by `time.perf_counter` after which nothing
+            is trained any more.
+
+    Attributes:
+        spent: Float. Seconds of all trainings, of those that were read too:
+            what a plan goes by, so that a call that goes on after a kill plans
+            the same.
+    """
+
+    def __init__(self, problem, store, points, deadline):
+        self._problem, self._store, self._points, self.deadline = problem, store, points, deadline
+        self._traced = TracedModels(64)
+        self._trials, self._states = {}, {}
+        self.spent = 0.0
+
+    def run(self, candidate, seed, epochs, watch=None, check=None):
+        """Trains a candidate up to a number of epochs, and validates it after each.
+
+        Args:
+            candidate: `Candidate`.
+            seed: Integer. Of its initial weights and the order of its data.
+            epochs: Integer. Epochs altogether.
+            watch: `Watch`, of a training in one part. Defaults to `None`.
+            check: Function of the seconds of the first epoch and of a later
+                one (`None` until there is one), which raises where there is no
+                time. Defaults to `None`.
+
+        Returns:
+            `Trial`.
+
+        Raises:
+            OutOfTimeError: If the deadline came first.
+        """
+        for point in self._points if watch is None else ():
+            if point < epochs:
+                self.run(candidate, seed, point)
+        before = self._trials.get((candidate.name, seed))
+        if before is not None and (before.epochs >= epochs or before.failed):
+            return before
+        problem = self._problem
+        key = self._store.key(candidate=candidate.settings(), seed=seed, epochs=epochs, part="search")
+        trial = self._read(key, candidate, seed, epochs)
+        if trial is None:
+            start = time.perf_counter()
+            model, before = self._model(candidate, seed, before)
+            callbacks = [] if watch is None else watch.callbacks
+            trial = self._train(
+                model, candidate, seed, epochs, before, problem.train, problem.validation, callbacks, start, check
+            )
+            if watch is not None and not trial.failed:
+                trial.watched = watch.content(trial.curves, model)
+            self._keep(key, trial, model)
+            self._states[candidate.name, seed] = _state(model)
+            self._traced.keep(model)
+        self.spent += trial.seconds - (before.seconds if before is not None else 0.0)
+        self._trials[candidate.name, seed] = trial
+        return trial
+
+    def finish(self, candidate, seed, epochs):
+        """Trains a candidate from scratch on all training data, and tests it once.
+
+        Args:
+            candidate: `Candidate`.
+            seed: Integer.
+            epochs: Integer.
+
+        Returns:
+            `Trial`, with the test's values.
+        """
+        problem = self._problem
+        key = self._store.key(candidate=candidate.settings(), seed=seed, epochs=epochs, part="final")
+        trial = self._read(key, candidate, seed, epochs)
+        if trial is None:
+            start = time.perf_counter()
+            model, _ = self._model(candidate, seed, None)
+            trial = self._train(model, candidate, seed, epochs, None, problem.all_training, None, [], start, None)
+            if not trial.failed:
+                trial.values = [_evaluated(model, problem.test)]
+                trial.resampled = _resampled(model, problem.test) if seed in _CHANCE_SEEDS else []
+                trial.seconds = time.perf_counter() - start
+            self._keep(key, trial, model)
+            self._states[candidate.name, seed] = _state(model)
+            self._traced.keep(model)
+        self.spent += trial.seconds
+        return trial
+
+    def trained(self, candidate, seed, epochs, part):
+        """The model of a training that is over.
+
+        Args:
+            candidate: `Candidate`.
+            seed: Integer.
+            epochs: Integer.
+            part: `"search"` or `"final"`.
+
+        Returns:
+            A compiled `MultiTaskModel`.
+        """
+        model = self._seeded(seed, lambda: self._problem.build(candidate))
+        state = self._states.get((candidate.name, seed))
+        if state is not None:
+            _set_state(model, state)
+        elif self._load(model, candidate, seed, epochs, part) is None:
+            raise RuntimeError(f"The weights of '{candidate.name}' in {str(self._store.directory)!r} are gone.")
+        return model
+
+    def forget(self, candidate):
+        """Lets go of the weights of a candidate that is out."""
+        for place in [place for place in self._states if place[0] == candidate.name]:
+            del self._states[place]
+
+    def _read(self, key, candidate, seed, epochs):
+        run = self._store.load(key, _FIELDS, check=_check)
+        if run is None:
+            return None
+        names = [field.name for field in dataclasses.fields(Trial) if field.name not in ("candidate", "seed", "epochs")]
+        return Trial(candidate, seed, epochs, **{name: run[name] for name in names})
+
+    def _keep(self, key, trial, model):
+        content = dataclasses.asdict(trial)
+        content.pop("candidate")
+        self._store.save(key, f"{trial.candidate.name}-seed{trial.seed}-{trial.epochs}epochs", content, network=model)
+
+    def _seeded(self, seed, build):
+        keras.utils.set_random_seed(self._problem.global_seed(seed))
+        return build()
+
+    def _model(self, candidate, seed, before):
+        """A model of a candidate as an earlier part of its training left it, and that part if there is one."""
+        model = self._seeded(seed, lambda: self._traced.exchange(self._problem.build(candidate)))
+        if before is None:
+            return model, None
+        state = self._states.get((candidate.name, seed))
+        if state is not None:
+            _set_state(model, state)
+        elif self._load(model, candidate, seed, before.epochs, "search") is None:
+            return self._seeded(seed, lambda: self._problem.build(candidate)), None  # its weights are gone
+        return model, before
+
+    def _load(self, model, candidate, seed, epochs, part):
+        key = self._store.key(candidate=candidate.settings(), seed=seed, epochs=epochs, part=part)
+        read = self._store.runs_read
+        run = self._store.load(key, _FIELDS, network=model)
+        self._store.runs_read = read  # it was counted when its values were read
+        return run
+
+    def _train(self, model, candidate, seed, epochs, before, data, validation, callbacks, start, check):
+        steps, clock = StepClock(), _Clock(start, self.deadline, check)
+        first = 0 if before is None else before.epochs
+        arguments = dict(zip(("x", "y", "sample_weight"), data, strict=False))
+        if validation is not None:
+            arguments.update(validation_data=validation, validation_batch_size=_at_once(validation))
+        failed, history = "", {}
+        # The order of a part's data is its own, so that what goes on after a kill is what would have been.
+        keras.utils.set_random_seed(self._problem.global_seed(seed) + 1_000_003 * first)
+        try:
+            history = model.fit(
+                **arguments,
+                batch_size=self._problem.batch_size,
+                epochs=epochs,
+                initial_epoch=first,
+                callbacks=[steps, *callbacks, clock],
+                verbose=0,
+            ).history
+        except FloatingPointError as error:
+            failed = str(error)
+        if clock.late:
+            raise OutOfTimeError
+        curves = {name: [float(v) for v in of] for name, of in history.items() if np.ndim(of) == 1}
+        values = [
+            {name[4:]: of[i] for name, of in curves.items() if name.startswith("val_")} for i in range(epochs - first)
+        ]
+        counted = [f"{task}_{metric}" for task, metric in self._problem.metrics.items()]
+        unknown = any(not math.isfinite(each.get(log, math.nan)) for each in values for log in counted)
+        if validation is not None and unknown:
+            failed = failed or "a loss or metric that counts is no number"
+        whole = validation is not None and epochs == self._points[-1] and not failed and seed in _CHANCE_SEEDS
+        resampled = _resampled(model, validation) if whole else []
+        return Trial(
+            candidate,
+            seed,
+            epochs,
+            [*(before.values if before is not None else ()), *values],
+            {n: [*(before.curves.get(n, []) if before is not None else ()), *of] for n, of in curves.items()},
+            resampled,
+            parameters_of(model),
+            steps.milliseconds(),
+            clock.first if before is None else before.first_seconds,
+            clock.later if clock.later is not None else clock.first,
+            time.perf_counter() - start + (before.seconds if before is not None else 0.0),
+            failed,
+        )
+
+
+class _Clock(keras.callbacks.Callback):
+    """Seconds of the first epoch, with building and tracing, and of a later one; ends what is late."""
+
+    def __init__(self, start, deadline, check):
+        super().__init__()
+        self._last, self._deadline, self._check = start, deadline, check
+        self.first, self.later, self.late = 0.0, None, False
+        self._all, self._steps = [], []
+
+    def on_train_batch_end(self, batch, logs=None):
+        now = time.perf_counter()
+        if self._check is not None and len(self._steps) < _TIMED:
+            self._steps.append(now - self._last - sum(self._steps))
+            if len(self._steps) == _TIMED and not self._all:  # before a whole epoch is spent on what cannot be done
+                step = float(np.median(self._steps[1:])) / self.model.steps_per_execution
+                self._check(self._steps[0], step * self.params["steps"])
+        elif now > self._deadline:
+            self.late = self.model.stop_training = True
+
+    def on_epoch_end(self, epoch, logs=None):
+        now = time.perf_counter()
+        self._all.append(now - self._last)
+        self._last = now
+        self.first = self._all[0]
+        self.later = float(np.median(self._all[1:])) if len(self._all) > 1 else None
+        if self._check is not None:
+            self._check(self.first, self.later)
+
+
+def _check(run):
+    if not run.get("failed") and not run["values"]:
+        raise ValueError("it has no values")
+
+
+def _state(model):
+    return [keras.ops.convert_to_numpy(v.value) for v in (*model.variables, *model.optimizer.variables)]
+
+
+def _set_state(model, state):
+    for variable, value in zip((*model.variables, *model.optimizer.variables), state, strict=True):
+        variable.assign(value)
+
+
+def _at_once(data):
+    return min(size_of(data), _VALIDATED_AT_ONCE)
+
+
+def _evaluated(model, data):
+    arguments = dict(zip(("x", "y", "sample_weight"), data, strict=False))
+    values = model.evaluate(**arguments, batch_size=_at_once(data), return_dict=True, verbose=0)
+    return {name: float(value) for name, value in values.items() if np.ndim(value) == 0}
+
+
+def _resampled(model, data):
+    """Values on examples drawn with replacement: what chance among the examples makes of them."""
+    size = size_of(data)
+    if size > RESAMPLED:
+        return []
+    rng = np.random.default_rng(0)
+    return [_evaluated(model, take(data, rng.integers(0, size, size))) for _ in range(RESAMPLES)]
