@@ -125,7 +125,7 @@ def _changes(pairs):
     """The tasks' changes of all trained weights, as float64 array of shape `(K, P)`."""
     number = keras.ops.convert_to_numpy
     parts = [
-        np.stack([np.ravel(number(v).astype("float64") - number(variable)) for v in others])
+        np.stack([np.ravel(number(v.value).astype("float64") - number(variable.value)) for v in others])
         for variable, others, trained in pairs
         if trained
     ]
