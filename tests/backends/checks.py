@@ -260,10 +260,10 @@ def other_backends_are_refused(folder):
 def mixtures(folder):
     import tensorflow as tf
 
-    parts = {task: tf.data.Dataset.from_tensor_slices((X, y)).batch(8) for task, y in Y.items()}
+    parts = {task: tf.data.Dataset.from_tensor_slices((X, y)) for task, y in Y.items()}
     model = make("upgrad", optimizer="sgd")
     sampler = keras_mtl.data.LossRatio()  # which reads how training goes after each step
-    data = keras_mtl.data.mix(parts, sampler, batch="interleave", stop=6, seed=0)
+    data = keras_mtl.data.mix(parts, sampler, batch_size=8, batch="interleave", stop=6, seed=0)
     logs = model.fit(data, epochs=2, verbose=0).history
     assert all(a + b == data.steps for a, b in zip(logs["a_batches"], logs["b_batches"], strict=True))
     assert np.isfinite(data.stats["a_loss"]) and np.isfinite(logs["loss"]).all()
