@@ -2,6 +2,8 @@
 
 from keras import ops
 
+from keras_mtl._float64 import float64
+
 NORMALIZATIONS = ("laf", "tucker", "tt")
 
 
@@ -63,6 +65,13 @@ def trace_norm(matrix):
     24.3646
     """
     matrix = ops.convert_to_tensor(matrix)
+    # <U V^T, X> is the trace norm, and U V^T, held fixed, its gradient.
+    return ops.sum(_direction(matrix) * matrix)
+
+
+@float64()
+def _direction(matrix):
+    """The product `U V^T` of a matrix, without gradient."""
     x = ops.stop_gradient(ops.cast(matrix, "float64"))
     if x.shape[0] > x.shape[1]:
         x = ops.transpose(x)
@@ -72,8 +81,7 @@ def trace_norm(matrix):
     direction = ops.matmul(vectors * roots, ops.matmul(ops.transpose(vectors), x))
     if matrix.shape[0] > matrix.shape[1]:
         direction = ops.transpose(direction)
-    # <U V^T, X> is the trace norm, and U V^T, held fixed, its gradient.
-    return ops.sum(ops.cast(ops.stop_gradient(direction), matrix.dtype) * matrix)
+    return ops.cast(ops.stop_gradient(direction), matrix.dtype)
 
 
 def tensor_trace_norm(stacked, normalization="laf"):

@@ -64,13 +64,13 @@ def merge(base, tuned, *, method="ties", scale=None, keep=0.2):
     merged = built_copy(base, copy_layer(base, "merged"))
     start = 0
     for (variable, others, trained), target in zip(pairs, merged.variables, strict=True):
-        value = keras.ops.convert_to_numpy(variable)
+        value = keras.ops.convert_to_numpy(variable.value)
         if trained:
             step = total[start : start + value.size].reshape(value.shape)
             start += value.size
             target.assign((value.astype("float64") + scale * step).astype(value.dtype))
         elif np.issubdtype(value.dtype, np.floating):
-            target.assign(np.mean([keras.ops.convert_to_numpy(v) for v in others], axis=0))
+            target.assign(np.mean([keras.ops.convert_to_numpy(v.value) for v in others], axis=0))
     return merged
 
 
@@ -125,7 +125,7 @@ def _changes(pairs):
     """The tasks' changes of all trained weights, as float64 array of shape `(K, P)`."""
     number = keras.ops.convert_to_numpy
     parts = [
-        np.stack([np.ravel(number(v).astype("float64") - number(variable)) for v in others])
+        np.stack([np.ravel(number(v.value).astype("float64") - number(variable.value)) for v in others])
         for variable, others, trained in pairs
         if trained
     ]

@@ -40,6 +40,10 @@ class TaskProgress(keras.callbacks.ProgbarLogger):
         super().__init__()
         self._in_fit = False
 
+    def set_model(self, model):
+        super().set_model(model)
+        self._trained = model  # on JAX `self.model` hands all state back, which is not for each step
+
     def on_train_begin(self, logs=None):
         self._in_fit = True
         super().on_train_begin(logs)
@@ -79,7 +83,7 @@ class TaskProgress(keras.callbacks.ProgbarLogger):
         return {name: logs[name] for name in (names if fit else names[:1])}
 
     def _tasks(self):
-        return self.model.compiled_tasks.tasks
+        return self._trained.compiled_tasks.tasks
 
     def _parted(self, logs):
         """The logs of no one task, and dicts of those of each task."""

@@ -3,6 +3,7 @@
 from keras import ops
 
 from keras_mtl._checks import check_boolean, check_number
+from keras_mtl._float64 import float64
 from keras_mtl.weighting._present import divide
 from keras_mtl.weighting.base import JacobianWeighting, Update
 from keras_mtl.weighting.config import equal_angles
@@ -115,10 +116,12 @@ class MConFIG(JacobianWeighting):
 
         corrected = momenta / (1.0 - ops.power(self.beta_1, ops.maximum(turns, 1.0)))[:, None]
         largest = ops.max(ops.abs(corrected), axis=1, keepdims=True)
-        units = ops.cast(divide(corrected, largest), "float64")
-        sizes = ops.cast(largest, "float64")
-        gramian = ops.matmul(units, ops.transpose(units)) * sizes * ops.transpose(sizes)
-        weights = ops.cast(equal_angles(gramian, present), "float32") * ready * present
+        units = divide(corrected, largest)
+        with float64():
+            units, sizes = ops.cast(units, "float64"), ops.cast(largest, "float64")
+            gramian = ops.matmul(units, ops.transpose(units)) * sizes * ops.transpose(sizes)
+            weights = ops.cast(equal_angles(gramian, present), "float32")
+        weights = weights * ready * present
         combined = ops.matmul(weights[None, :], corrected)[0]
         if not self.rescale:
             return combined, weights

@@ -146,7 +146,7 @@ def nested(weighting, place):
 
 @mode
 def masked(weighting, place):
-    """A trunk whose features have a mask, by which losses leave positions out."""
+    """A mask, by which losses leave positions out."""
     inputs = keras.Input((4,))
     embedded = layers.Embedding(5, 3, mask_zero=True)(layers.Lambda(_as_words)(inputs))
     hidden = layers.Dense(4, activation="tanh")(embedded)
@@ -264,12 +264,9 @@ EVERY_MODE = [
         for of in (*BOTH, "float16", "bfloat16")
         for weighting in ("uncertainty", "upgrad", "dbmtl")
     ],
-    *[
-        name("upgrad", "features", of)
-        for of in ("added", "nested", "masked", "part", "every", "skip_task", "float16", "absent")
-    ],
+    *[name("upgrad", "features", of) for of in ("added", "nested", "part", "every", "skip_task", "float16", "absent")],
     *[name("upgrad", "last_shared", of) for of in ("nested", "part", "every")],
-    *[name("upgrad", of=of) for of in ("part", "every", "diagnosed")],
+    *[name("upgrad", of=of) for of in ("part", "every", "diagnosed", "masked")],
     name("upgrad", of="several"),
     *[name("great", of=of) for of in ("missing", "absent", "float16")],
     *[name("famo", of=of) for of in ("absent", "accumulated")],

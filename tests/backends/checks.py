@@ -253,6 +253,27 @@ def other_backends_are_refused(folder):
         keras.backend.backend = backend
 
 
+@check
+def large_gradients_are_summed_in_blocks(folder):
+    """Inner products and sums by NumPy in float64, of a size that is no multiple of a block, and of any scale."""
+    from keras_mtl.training.backends import _blockwise
+    from keras_mtl.training.task_gradients import TaskGradients
+
+    rng = np.random.default_rng(0)
+    rows = [rng.normal(size=(301, 257)).astype("float32") * scale for scale in (1.0, 1e25, 1e-25)]
+    target = keras.Variable(np.zeros((301, 257), "float32"))
+    gradients = TaskGradients([[ops.convert_to_tensor(row)] for row in rows], [target])
+    assert isinstance(gradients.of_targets[0], _blockwise.BlockwiseRows)
+    flat = np.array([row.ravel() for row in rows], "float64")
+    expected, norms = flat @ flat.T, np.linalg.norm(flat, axis=1)
+    found = np.asarray(gradients.gramian())
+    np.testing.assert_allclose(found / np.outer(norms, norms), expected / np.outer(norms, norms), atol=1e-6)
+    weights = np.array([0.5, 1e-25, 1e25], "float32")
+    combined = np.asarray(gradients.combine(ops.convert_to_tensor(weights))[0])
+    np.testing.assert_allclose(combined.ravel(), weights.astype("float64") @ flat, atol=1e-5)
+    assert _blockwise.factored([None, rows[0]], target) is None
+
+
 # What stands on top of training
 
 
@@ -260,10 +281,10 @@ def other_backends_are_refused(folder):
 def mixtures(folder):
     import tensorflow as tf
 
-    parts = {task: tf.data.Dataset.from_tensor_slices((X, y)).batch(8) for task, y in Y.items()}
+    parts = {task: tf.data.Dataset.from_tensor_slices((X, y)) for task, y in Y.items()}
     model = make("upgrad", optimizer="sgd")
     sampler = keras_mtl.data.LossRatio()  # which reads how training goes after each step
-    data = keras_mtl.data.mix(parts, sampler, batch="interleave", stop=6, seed=0)
+    data = keras_mtl.data.mix(parts, sampler, batch_size=8, batch="interleave", stop=6, seed=0)
     logs = model.fit(data, epochs=2, verbose=0).history
     assert all(a + b == data.steps for a, b in zip(logs["a_batches"], logs["b_batches"], strict=True))
     assert np.isfinite(data.stats["a_loss"]) and np.isfinite(logs["loss"]).all()
@@ -355,6 +376,7 @@ def solvers_work_in_float64_at_every_scale(folder):
 
 
 QUICK = [
+    "large_gradients_are_summed_in_blocks",
     "tensorflow_is_not_imported_before_keras_does",
     "a_model_saved_on_tensorflow_goes_on",
     "a_model_is_saved_for_tensorflow",

@@ -17,8 +17,8 @@ QUICK = [
     "dbmtl/parameters/accumulated",
     "mgda/features/every",
 ]
-# What half precision rounds differently; the steps of GradNorm go by the signs of differences that may be 0.
-TOLERANCES = {"float16": 5e-3, "bfloat16": 5e-2}
+# What half precision rounds differently, and MMD, a small difference of sums.
+TOLERANCES = {"float16": 5e-3, "bfloat16": 5e-2, "penalties": 5e-5}
 
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")

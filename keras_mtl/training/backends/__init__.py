@@ -8,7 +8,7 @@ A core is one module with these names, all else of a step is written in `keras.o
 - `cond(condition, true, false)`: of functions that may assign variables. `scope(state_mapping)`: a `StatelessScope`
   that leaves other variables as they are. `LOSSES_STAY`: whether what layers add outlives the call of a `Pullback`.
 - `scale`, `add`, `choose`, `dense`, `entries`: arithmetic of gradients, which may be sparse; `without_logits`.
-- `factored(gradients, target)`: task gradients of a dense kernel in a cheaper form, or `None`.
+- `factored(gradients, target)`: task gradients of one target in a cheaper form, or `None`.
 - `apply_if(condition, optimizer, pairs)`, `branches_are_free(model)`, `build_optimizer(model)`.
 - `replicas()`, `all_reduce(tensors)`, `as_logs(model, logs)`, `several_workers(model)`, `strategy_scope(model)`.
 - `number_of_rows`, `size_of_part`, `place_in`, `first_rows`, `rows_apart`, `floats_in`: batches of dense, ragged and

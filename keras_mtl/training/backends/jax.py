@@ -11,6 +11,7 @@ from jax.extend import core as jaxprs
 from jax.interpreters.partial_eval import dce_jaxpr
 
 from keras_mtl._keras_private import current_scope, trained_by
+from keras_mtl.training.backends._blockwise import factored
 
 __all__ = [
     "LOSSES_STAY",
@@ -250,11 +251,6 @@ def dense(gradient):
 def entries(gradient):
     """The entries of a gradient that are not 0 by nature, as a tensor."""
     return gradient
-
-
-def factored(gradients, target):
-    """Task gradients are not kept as factors here."""
-    del gradients, target
 
 
 def without_logits(tensor):
