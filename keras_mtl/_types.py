@@ -22,8 +22,8 @@ Structure: TypeAlias = Any
 Data: TypeAlias = Any
 """What `fit` takes: arrays or structures of them, a `tf.data.Dataset`, a `PyDataset`, or a tuple `(x, y, ...)`."""
 
-Shape: TypeAlias = tuple[int | None, ...]
-"""The sizes of a tensor's axes, `None` where a size is not known."""
+Shape: TypeAlias = tuple[Any, ...]
+"""The sizes of a tensor's axes: integers, and `None` where a size is not known."""
 
 Inputs: TypeAlias = keras.KerasTensor | Sequence[keras.KerasTensor] | Mapping[str, keras.KerasTensor]
 """The inputs of a functional model: one `keras.Input`, or a list or dict of them."""
@@ -54,3 +54,6 @@ Callbacks: TypeAlias = keras.callbacks.Callback | keras.callbacks.CallbackList |
 
 Logs: TypeAlias = dict[str, Any]
 """The logs that callbacks are given; they may add to them."""
+
+Place: TypeAlias = Any
+"""Where a step's task gradients are taken: an object of `keras_mtl.training.places`, after its forward pass."""
