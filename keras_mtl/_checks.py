@@ -1,10 +1,11 @@
 """Checks of the numbers and booleans that are given as arguments."""
 
 import numbers
-from collections.abc import Sequence
 from typing import Any, TypeGuard, overload
 
 import numpy as np
+
+from keras_mtl._types import Structure
 
 
 @overload
@@ -81,7 +82,7 @@ def check_number(
     return float(value)
 
 
-def check_numbers(values: float | Sequence[float] | np.ndarray, argument: str, **limits: Any) -> float | list[float]:
+def check_numbers(values: Structure, argument: str, **limits: Any) -> Structure:
     """Same as `check_number`, for one number or a list of them. Gives a `float` or a list of them."""
     values = values.tolist() if isinstance(values, np.ndarray) else values
     if isinstance(values, list | tuple):

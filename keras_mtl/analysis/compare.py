@@ -1,6 +1,7 @@
 """One honest comparison: candidates against single-task models, over seeds."""
 
 import numbers
+from typing import Any
 
 import keras
 
@@ -115,7 +116,7 @@ def compare(
             jobs += [(f"{SINGLE_TASK} {task}", seed, from_first, task) for task in metrics]
         jobs += [(name, seed, build, None) for name, build in candidates.items()]
     runs, alone_runs, built = {}, {}, {}
-    settings = {"data": whole, "epochs": epochs, "fit": fit_options}
+    settings: dict[str, Any] = {"data": whole, "epochs": epochs, "fit": fit_options}
     with RunStore(directory, **settings) as store, run_bar("compare", len(jobs), progress) as begin:
         for name, seed, build, task in jobs:
             begin(f"{name}, seed {seed}")

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mtl._types import Tensor
 from keras_mtl.penalties.penalty import Penalty
 
 
@@ -19,9 +20,9 @@ class PenaltyBatch(NamedTuple):
             penalty needs.
     """
 
-    total: object
-    values: object
-    known: object
+    total: Tensor
+    values: Tensor
+    known: Tensor
 
 
 class Penalties:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_mtl.analysis._runs import StepClock
-from keras_mtl.analysis.advice._problem import parameters_of, size_of, take
+from keras_mtl.analysis.advice._problem import Candidate, parameters_of, size_of, take
 from keras_mtl.tuning._traced_models import TracedModels
 
 RESAMPLED = 5000  # examples up to which their own chance counts
@@ -55,7 +55,7 @@ class Trial:
         watched: What the monitors saw, or `None`.
     """
 
-    candidate: object
+    candidate: Candidate
     seed: int
     epochs: int
     values: list

@@ -1,6 +1,7 @@
 """Trains source networks and transfers between tasks, and measures which help."""
 
 import itertools
+from typing import Any
 
 import keras
 import numpy as np
@@ -103,7 +104,12 @@ def transfer_map(
         features[task] = encoder.predict(few_x, batch_size=256, verbose=0)
         val_features[task] = encoder.predict(val_x, batch_size=256, verbose=0)
     stacks = {task: None if readout is None else _layers(readout(task)) for task in tasks}
-    settings = {"few": few, "labels": (y, val_x, val_y), "epochs": transfer_epochs, "batch_size": batch_size}
+    settings: dict[str, Any] = {
+        "few": few,
+        "labels": (y, val_x, val_y),
+        "epochs": transfer_epochs,
+        "batch_size": batch_size,
+    }
     store = RunStore(directory, seed=seed, **settings)
     known = {task: _known_by(store, sources.network_of(task), features[task], stacks[task]) for task in tasks}
     losses = {}
