@@ -48,6 +48,7 @@ OPTIONS = {
     "famo": {"weight_decay": 0.0},
     "graddrop": {"seed": 0},
     "gradvac": {"seed": 0},
+    "m_config": {"rescale": False},  # the optimizer is Adam
     "pcgrad": {"seed": 0},
     "random": {"seed": 0},
     "relobralo": {"seed": 0},

@@ -12,6 +12,7 @@ from keras_mtl.analysis.grouping.measure_networks import measure_networks
 from keras_mtl.analysis.grouping.network import Network
 from keras_mtl.analysis.grouping.plots import plot_budgets
 from keras_mtl.analysis.measure_affinity import measure_affinity
+from keras_mtl.analysis.pareto_sweep import ParetoSweep, pareto_sweep
 from keras_mtl.analysis.report import Report
 from keras_mtl.analysis.representation_similarity import representation_similarity
 from keras_mtl.analysis.task_relations import TaskRelations, task_relations
@@ -28,6 +29,7 @@ __all__ = [
     "GroupedModel",
     "Grouping",
     "Network",
+    "ParetoSweep",
     "Report",
     "TaskRelations",
     "TransferMap",
@@ -40,6 +42,7 @@ __all__ = [
     "group_tasks",
     "measure_affinity",
     "measure_networks",
+    "pareto_sweep",
     "plan_transfers",
     "plot_budgets",
     "representation_similarity",

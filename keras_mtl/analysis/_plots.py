@@ -1,8 +1,12 @@
 """Pictures of a comparison."""
 
+import itertools
+
 import numpy as np
 
-from keras_mtl.analysis._statistics import mean_and_spread
+from keras_mtl._colors import color
+from keras_mtl.analysis._statistics import confidence_interval, mean_and_spread
+from keras_mtl.metrics.directions import higher_is_better
 
 
 def pyplot():
@@ -21,8 +25,11 @@ def pyplot():
     return plt
 
 
+_BESIDE = 4  # panels in a row
+
+
 def plot_report(report, path):
-    """Draws the gain of each task with error bars, and training curves.
+    """Draws gains with their intervals, and what the tasks' metrics were over the epochs.
 
     Args:
         report: A `keras_mtl.analysis.Report`.
@@ -30,46 +37,142 @@ def plot_report(report, path):
     """
     plt = pyplot()
     tasks, names = list(report.metrics), list(report.runs)
-    wide = min(4, 1 + len(tasks))
-    high = -(-(1 + len(tasks)) // wide)
-    figure, axes = plt.subplots(high, wide, figsize=(1 + 3.6 * wide, 3.6 * high), layout="constrained", squeeze=False)
-    places = list(axes.flat)
-    _plot_gains(places[0], report, tasks, names)
-    for axis, task in zip(places[1:], tasks, strict=False):
-        _plot_curves(axis, report, task, names)
-    for axis in places[1 + len(tasks) :]:
-        axis.set_axis_off()
-    handles, labels = places[1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)), fontsize="small")
+    panels = [None, *tasks]  # all tasks together, then each
+    wide = min(_BESIDE, len(panels))
+    blocks = -(-len(panels) // wide)
+    forest = 1.0 + 0.3 * len(names)
+    figure, axes = plt.subplots(
+        2 * blocks,
+        wide,
+        figsize=(1.6 + 3.3 * wide, blocks * (forest + 2.9)),
+        layout="constrained",
+        squeeze=False,
+        height_ratios=[forest, 2.7] * blocks,
+    )
+    for i, task in enumerate(panels):
+        row, column = divmod(i, wide)
+        upper, lower = axes[2 * row, column], axes[2 * row + 1, column]
+        _plot_gains(upper, report, task, names, column == 0)
+        if task is None:
+            lower.set_axis_off()
+            continue
+        _plot_curves(lower, report, task, names)
+    for i in range(len(panels), blocks * wide):
+        for axis in axes[2 * (i // wide) : 2 * (i // wide) + 2, i % wide]:
+            axis.set_axis_off()
+    handles, labels = axes.flat[wide + 1 if wide > 1 else 1].get_legend_handles_labels()
+    legend = axes[1, 0].legend(handles, labels, loc="upper left", fontsize="small", frameon=False)
+    legend.set_title("curves: mean and range over seeds", {"size": "small"})
+    count = len(report.seeds)
+    figure.suptitle(f"Gains over single-task models, {count} seed{'s' * (count > 1)}", fontsize="medium")
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
 
-def _plot_gains(axis, report, tasks, names):
-    width = 0.8 / len(names)
-    places = np.arange(len(tasks))
-    spreads = [mean_and_spread(report.baseline_gains[task])[1] for task in tasks]
-    axis.bar(places, [2 * s for s in spreads], 0.94, bottom=[-s for s in spreads], color="black", alpha=0.12)
+def _plot_gains(axis, report, task, names, first):
+    """A row for each candidate: its mean gain, and what it is known to."""
+    known = report.baselines_are_known
+    gains = {name: report.delta_m(name) if task is None else report.gains(name, task) for name in names}
+    if task is None:
+        alone = [sum(of_seed) / len(of_seed) for of_seed in zip(*report.baseline_gains.values(), strict=True)]
+        intervals = {name: report.interval(name) for name in names}
+    else:
+        alone = report.baseline_gains[task]
+        intervals = {name: confidence_interval(gains[name], None if known else alone) for name in names}
+    spread = mean_and_spread(alone)[1]
+    means = {name: mean_and_spread(of_name)[0] for name, of_name in gains.items()}
+    limits = _limits([*means.values(), spread, -spread], [end for ends in intervals.values() if ends for end in ends])
+    axis.axvspan(-spread, spread, color="black", alpha=0.08, linewidth=0)
+    axis.axvline(0, color="black", linewidth=1)
     for i, name in enumerate(names):
-        stats = [mean_and_spread(report.gains(name, task)) for task in tasks]
-        means, errors = zip(*stats, strict=True)
-        axis.bar(places + (i - (len(names) - 1) / 2) * width, means, width, yerr=errors, capsize=3, color=f"C{i}")
-    axis.axhline(0, color="black", linewidth=1)
-    axis.set_xticks(places, tasks)
-    axis.set_ylabel("gain over single-task (%)")
-    axis.set_title("gain by task, mean ± sd over seeds\n(grey: sd of single-task)", fontsize="medium")
+        style = {"color": color(i), "zorder": 3, "clip_on": False}
+        if intervals[name] is not None:
+            low, high = intervals[name]
+            axis.plot(np.clip([low, high], *limits), [i, i], linewidth=3 if task is None else 1.8, **style)
+            for end, marker in ((low, "<"), (high, ">")):
+                if not limits[0] <= end <= limits[1]:
+                    axis.plot(np.clip(end, *limits), i, marker, markersize=6, **style)
+        shape = "D" if task is None else "o"
+        axis.plot(means[name], i, shape, markersize=6, markeredgecolor="white", **style)
+        axis.text(
+            1.02,
+            i,
+            f"{means[name]:+.2f}",
+            transform=axis.get_yaxis_transform(),
+            va="center",
+            fontsize="small",
+            zorder=4,
+        )
+    axis.set(xlim=limits, ylim=(len(names) - 0.4, -0.6))
+    axis.set_yticks(range(len(names)), names if first else [])
+    axis.tick_params(axis="y", length=0)
+    axis.grid(axis="x", alpha=0.3)
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+    axis.set_title("all tasks: delta_m" if task is None else task, fontsize="medium", weight="bold")
+    ends = "" if all(interval is None for interval in intervals.values()) else ", 95 % interval"
+    axis.set_xlabel(
+        f"gain in %{ends}" + (" (grey: sd of single-task)" if task is None and spread else ""), fontsize="small"
+    )
+
+
+def _limits(means, ends):
+    """From where to where the axis goes: all means, and intervals where these are not many times as wide."""
+    low, high = min(0.0, *means), max(0.0, *means)
+    span = (high - low) or 1.0
+    ends = np.clip(ends, low - 1.5 * span, high + 1.5 * span)
+    low, high = min([low, *ends]), max([high, *ends])
+    margin = 0.06 * ((high - low) or 1.0)
+    return low - margin, high + margin
 
 
 def _plot_curves(axis, report, task, names):
     runs = {} if report.baselines_are_known else {"single-task": (report.baselines[task], "black")}
-    runs.update({name: (report.runs[name], f"C{i}") for i, name in enumerate(names)})
-    for name, (of_name, color) in runs.items():
-        log = f"val_{task}_loss" if f"val_{task}_loss" in of_name[0]["curves"] else f"{task}_loss"
+    runs.update({name: (report.runs[name], color(i)) for i, name in enumerate(names)})
+    metric = report.metrics[task][0]
+    logs = next(iter(runs.values()))[0][0]["curves"]
+    log = next((name for name in (f"val_{task}_{metric}", f"{task}_{metric}") if name in logs), f"{task}_loss")
+    metric = log.removeprefix("val_").removeprefix(f"{task}_")
+    least, most = np.inf, -np.inf
+    for name, (of_name, shade) in runs.items():
         each = [run["curves"][log] for run in of_name]
         epochs = min(map(len, each))  # early stopping ends runs at different epochs
-        curves = np.array([curve[:epochs] for curve in each])
-        axis.plot(range(1, epochs + 1), curves.mean(0), label=name, color=color, marker="." if epochs < 10 else None)
-        axis.fill_between(range(1, epochs + 1), curves.min(0), curves.max(0), alpha=0.15, color=color)
-    axis.set_title(f"{log}, mean and range over seeds", fontsize="medium")
-    axis.set_xlabel("epoch")
+        curves = np.array([curve[:epochs] for curve in each], "float64")
+        least, most = min(least, np.nanmin(curves)), max(most, np.nanmax(curves))
+        steps, marker = range(1, epochs + 1), "." if epochs < 10 else None
+        axis.plot(steps, curves.mean(0), label=name, color=shade, marker=marker, linewidth=1.5)
+        axis.fill_between(steps, curves.min(0), curves.max(0), alpha=0.15, color=shade, linewidth=0)
+    if not higher_is_better(metric, report.directions) and 0 < 20 * least < most:
+        axis.set_yscale("log")  # so that a bad start does not flatten the rest
+    better = "more" if higher_is_better(metric, report.directions) else "less"
+    whose = "validation" if log.startswith("val_") else "training"
+    axis.set_ylabel(f"{metric} ({better} is better)", fontsize="small")
+    axis.set_xlabel(f"epoch ({whose})", fontsize="small")
+    axis.locator_params(axis="x", integer=True)
     axis.grid(alpha=0.3)
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+
+
+def plot_sweep(sweep, path):
+    """Draws the models of a sweep, for each pair of metrics.
+
+    Args:
+        sweep: A `keras_mtl.analysis.ParetoSweep`.
+        path: Path of the picture.
+    """
+    plt = pyplot()
+    pairs = list(itertools.combinations(sweep.signs, 2))
+    figure, axes = plt.subplots(1, len(pairs), figsize=(1 + 3.6 * len(pairs), 3.6), layout="constrained", squeeze=False)
+    for axis, (x, y) in zip(axes.flat, pairs, strict=True):
+        beaten = [point for point in sweep.points if not point["on_front"]]
+        front = sorted(sweep.front, key=lambda point: point[x])
+        axis.plot([p[x] for p in beaten], [p[y] for p in beaten], "o", color="0.7", label="beaten by another")
+        line = "o-" if len(pairs) == 1 else "o"
+        axis.plot([p[x] for p in front], [p[y] for p in front], line, color=color(0), label="on the front")
+        for name, label in ((x, axis.set_xlabel), (y, axis.set_ylabel)):
+            label(f"{name} ({'more' if sweep.signs[name] > 0 else 'less'} is better)")
+        axis.grid(alpha=0.3)
+    axes.flat[0].legend(fontsize="small")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

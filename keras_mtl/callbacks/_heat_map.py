@@ -10,7 +10,7 @@ _FONT, _LINE, _GAP = 16, 19, 8
 _LABELLED = 24  # more rows or columns than this have no names and no numbers
 
 
-def heat_map(rows, columns, values):
+def heat_map(rows, columns, values, much_is_bad=False):
     """Draws a matrix, with names and numbers unless it is large.
 
     TensorBoard shrinks pictures to the width of its cards, so there is nothing
@@ -22,13 +22,15 @@ def heat_map(rows, columns, values):
         values: Array of shape `(rows, columns)`; NaN where there is none. Blue
             is positive, red negative; the strongest color is the largest
             absolute value, or 1.
+        much_is_bad: Boolean. Whether positive values are red and negative ones
+            blue instead. Defaults to `False`.
 
     Returns:
         Array of shape `(height, width, 3)` and dtype uint8.
     """
     values = np.asarray(values, "float64")
     limit = max(1.0, float(np.abs(values[np.isfinite(values)]).max(initial=0.0)))
-    colors = _colors(values / limit)
+    colors = _colors(-values / limit if much_is_bad else values / limit)
     draw = _labelled if max(values.shape) <= _LABELLED else _plain
     return draw(rows, columns, values, colors)
 

@@ -7,30 +7,36 @@ import numpy as np
 
 from keras_mtl._checks import is_integer
 from keras_mtl._files import writable_folder
-from keras_mtl.callbacks._board_layout import layout, split_log
+from keras_mtl.callbacks._board_layout import layout
+from keras_mtl.callbacks._board_overview import pictures
 from keras_mtl.callbacks._board_text import compile_card, sharing_card
 from keras_mtl.callbacks._board_writer import BoardWriter
 from keras_mtl.callbacks._copied import CopiedCallback
 from keras_mtl.callbacks._heat_map import heat_map
 from keras_mtl.callbacks.conflict_monitor import ConflictMonitor
+from keras_mtl.metrics._trackers import split_log
 
 
 class TaskBoard(CopiedCallback):
     """Writes what the stock TensorBoard callback does not: the tasks, together.
 
-    TensorBoard gives each run one color, so every task is a run of its own:
+    What opens first, under *1 at a glance*, are pictures: which task starves,
+    and the tasks' losses, shares of the trunk's update and weights over the
+    epochs, without smoothing and with every value. TensorBoard gives each run
+    one color, so every task is a run of its own:
     `<log_dir>/<task>` has the task's logs as `task/loss`, `task/val_loss`,
     `task/weight` and so on, and `task/relative_loss`, the loss divided by that
-    of the first epoch. A custom-scalars layout puts all tasks on one
+    of the first epoch; every pair of tasks is one too, where their cosines are
+    logged. A custom-scalars layout puts all tasks on one
     chart for each of them, training against validation on one for each task,
     and charts of delta_m and gradient cosines. `<log_dir>/tasks` has heat
     maps of the gradients' agreement by stage and of gates, units and other
     sharing coefficients; text cards of the architecture and the compile
     settings; histograms of weighting state; and the model's graph.
 
-    Use it beside `keras.callbacks.TensorBoard(log_dir)`. Without that one, it
-    writes the logs under the stock callback's names too, so that no chart is
-    empty. Callbacks that add to the logs come before it in the list.
+    It can stand beside `keras.callbacks.TensorBoard(log_dir)`, which puts each
+    log into a group of its own. Without that one, it writes training and
+    validation too, in one group for each task. Callbacks that add to the logs come before it in the list.
 
     Args:
         log_dir: Path of the log directory, the same as the stock callback's.
@@ -63,6 +69,7 @@ class TaskBoard(CopiedCallback):
         self.x = x
         self.images_every = images_every
         writable_folder(self.log_dir, "log_dir")
+        self._files_before = self._stock_files()
 
     def on_train_begin(self, logs=None):
         from keras_mtl.callbacks._board_graph import graph_def
@@ -72,10 +79,11 @@ class TaskBoard(CopiedCallback):
             raise ValueError(
                 "`monitor` should come before `TaskBoard` in the callbacks. Received: one that has not begun yet"
             )
-        self._owners = (*self.model.compiled_tasks.tasks, "shared")
+        tasks = self.model.compiled_tasks.tasks
+        self._owners = (*tasks, "shared")
+        self._pairs = {f"grad_cosine_{a}_{b}": f"{a} and {b}" for a, b in itertools.combinations(tasks, 2)}
         self._stages = StageGraph(self.model)
-        self._has_layout, self._first = False, {}
-        self._files_before = self._stock_files()
+        self._has_layout, self._first, self._epochs = False, {}, []
         self._writer = BoardWriter(self.log_dir)
         self._writer.text("tasks", "sharing", sharing_card(self.model))
         self._writer.text("tasks", "compile", compile_card(self.model))
@@ -87,16 +95,21 @@ class TaskBoard(CopiedCallback):
             self._write_layout(logs)
         for log, value in logs.items():
             self._add_log(log, value)
+        self._epochs.append({log: float(value) for log, value in logs.items() if not log.startswith("val_")})
         for variable in self.model.compiled_tasks.weighting.variables:
             if "float" in str(variable.dtype):
                 self._writer.histogram("tasks", f"weighting/{variable.name}", variable)
         if self.images_every and epoch % self.images_every == 0:
+            for title, pixels in pictures(self.model.compiled_tasks.tasks, self._epochs).items():
+                self._writer.image("tasks", title, pixels)
             for title, table in self._tables(logs).items():
-                self._writer.image("tasks", title, heat_map(*table))
+                rows, columns, values = table
+                self._writer.image("tasks", title, heat_map(rows, columns, values, "conflict" in title))
         self._writer.write(epoch)
 
     def on_train_end(self, logs=None):
         self._writer.close()
+        self._files_before = self._stock_files()
 
     def _add_log(self, log, value):
         of_task = split_log(log, self._owners)
@@ -105,17 +118,20 @@ class TaskBoard(CopiedCallback):
             self._writer.scalar(task, f"task/{name}", value)
             if name in ("loss", "val_loss") and self._first.setdefault(log, value):
                 self._writer.scalar(task, f"task/relative_{name}", value / self._first[log])
+        elif log in self._pairs:  # each pair is a run, and so has a color and a name
+            self._writer.scalar(self._pairs[log], "pair/cosine", value)
         if self._alone:
             run = "validation" if log.startswith("val_") else "train"
-            self._writer.scalar(run, f"epoch_{log.removeprefix('val_')}", value)
+            group, name = of_task or ("all tasks", log)
+            self._writer.scalar(run, f"{group}/{name.removeprefix('val_')}", value)
 
     def _write_layout(self, logs):
         """Writes the layout, once it is known what there is to chart."""
         from tensorboard.plugins.custom_scalar import summary
 
-        # The stock callback opens its file as training begins, wherever it stands in the list.
+        # The stock callback opens its file as it gets its model, before or after this one gets it.
         self._alone = self._stock_files() == self._files_before
-        self._writer.add("tasks", summary.pb(layout(logs, self._owners)))
+        self._writer.add("tasks", summary.pb(layout(logs, self._owners, self._alone)))
         self._writer.write(0)
         self._has_layout = True
 

@@ -90,6 +90,15 @@ class Stage(layers.Layer):
         Raises:
             ValueError: If no layer of the stage, or within its layers, can.
         """
+        for layer in self.lora_layers():
+            layer.enable_lora(rank, **options)
+
+    def lora_layers(self):
+        """List of the layers in the stage, and within its layers, that Keras' LoRA takes.
+
+        Raises:
+            ValueError: If there are none.
+        """
         waiting, able = list(self.stack), []
         while waiting:
             layer = waiting.pop(0)
@@ -102,8 +111,7 @@ class Stage(layers.Layer):
                 f"Stage '{self.name}' should have a layer with `enable_lora`, such as Dense. Received: layers "
                 f"{[layer.name for layer in self.stack]}"
             )
-        for layer in able:
-            layer.enable_lora(rank, **options)
+        return able
 
     @property
     def mixer(self):

@@ -8,6 +8,26 @@ import numpy as np
 from keras import ops
 
 
+def split_log(log, tasks):
+    """The task of a log and the rest of its name.
+
+    Args:
+        log: String, such as `"val_left_loss"`.
+        tasks: Collection of names.
+
+    Returns:
+        Tuple such as `("left", "val_loss")`, or `None` where the log is no
+        task's. Where the names of two tasks fit, the longer one counts.
+    """
+    prefix = "val_" if log.startswith("val_") else ""
+    rest = log[len(prefix) :]
+    owners = [task for task in tasks if rest.startswith(f"{task}_")]
+    if not owners:
+        return None
+    task = max(owners, key=len)
+    return task, prefix + rest[len(task) + 1 :]
+
+
 class Tracker(keras.metrics.Metric):
     """A metric that starts from 0 at little cost, since each `fit` and each epoch does."""
 

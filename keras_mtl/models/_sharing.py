@@ -163,6 +163,7 @@ class Sharing:
             raise ValueError(
                 f"Model '{self._model.name}' has no layer that two tasks share, so there are no shared features."
             )
+        self._check_of_examples(features)
         return features
 
     def are_nested(self, features):
@@ -194,6 +195,16 @@ class Sharing:
         except ValueError:
             return False
         return True
+
+    def _check_of_examples(self, features):
+        """Raises where a feature is the same for all examples, such as the change of a kernel."""
+        rows = keras.tree.flatten(self._model.input)[0].shape[0]
+        for x in features:
+            if rows is None and x.shape[:1] != (None,):
+                raise ValueError(
+                    "The shared features should be of examples. Received: a tensor of shape "
+                    f"{tuple(x.shape)} of layer '{maker_of(x).operation.name}', which is the same for all examples."
+                )
 
     def _check_called_in_common(self, shared, counted):
         """Raises where two tasks share a layer, but each calls it on data of its own."""

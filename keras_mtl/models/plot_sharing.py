@@ -2,20 +2,21 @@
 
 import numpy as np
 
-from keras_mtl.models._coefficients import tied_stages
-from keras_mtl.models._stage_graph import StageGraph
+from keras_mtl._colors import task_colors
+from keras_mtl.models._placed_graph import BOX, STEP, PlacedGraph, box_height
 
-_STEP, _WIDTH, _HEIGHT = 1.6, 1.15, 0.5  # of the boxes, in the units of the drawing
+_BAND = 0.13  # height of the colors of those who are served, in a box
 
 
 def plot_sharing(model, path, x=None):
     """Draws a multi-task model's stages, whom they serve, and its coefficients.
 
-    Every stage is a box with a band for each task that it serves, in the
-    task's color; data flows from left to right. Lines are as strong as the
-    coefficient with which a unit or gate takes what they bring, and red where
-    it is negative; dotted lines tie the weights of columns. Below are the
-    coefficients as tables: a row for each task, a column for each source.
+    Data flows from left to right, from the inputs to the heads. Every stage
+    is a box with its name, its number of parameters, and a band of the colors
+    of the tasks that it serves; a lane on grey is what belongs to one task,
+    or to all. Arrows are as thick as the coefficient with which a unit or gate
+    takes what they bring, and red where it is negative; dotted lines tie the
+    weights of columns. Below are the coefficients as tables.
 
     Args:
         model: A `keras_mtl.MultiTaskModel`.
@@ -38,163 +39,154 @@ def plot_sharing(model, path, x=None):
     >>> keras_mtl.plot_sharing(model, "sharing.png")  # doctest: +SKIP
     """
     try:
-        from matplotlib import colormaps
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("`plot_sharing` needs matplotlib: `pip install matplotlib`.") from error
-    palette = colormaps["tab10" if len(model.tasks) <= 10 else "tab20"]
-    colors = {task: palette(i % palette.N) for i, task in enumerate(model.tasks)}
-    graph = _PlacedGraph(model, x)
+    colors = task_colors(model.tasks)
+    graph = PlacedGraph(model, x)
     tables = graph.tables(graph.coefficients)
     wide, high = graph.size
-    rows = -(-len(tables) // 4)
-    heights = [max(2.0, 0.85 * high + 0.6), *[0.7 + 0.32 * max(1, len(model.tasks))] * rows]
-    figure = Figure(figsize=(max(7.0, 1.15 * wide), sum(heights) + 0.4), layout="constrained")
+    size = max(9.0, 1.05 * wide)
+    beside = 3 if size < 14 else 4  # tables in a row
+    rows = -(-len(tables) // beside)
+    heights = [0.62 * high + 0.9, *[0.8 + 0.3 * max(2, len(model.tasks))] * rows]
+    figure = Figure(figsize=(size, sum(heights) + 0.4), layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(1 + rows, 4, height_ratios=heights)
+    grid = figure.add_gridspec(1 + rows, beside, height_ratios=heights)
     _draw_graph(figure.add_subplot(grid[0, :]), graph, colors, model)
     for i, (title, table) in enumerate(tables.items()):
-        _draw_table(figure.add_subplot(grid[1 + i // 4, i % 4]), title, *table)
+        _draw_table(figure.add_subplot(grid[1 + i // beside, i % beside]), title, *table)
     figure.savefig(path, dpi=150)
 
 
-class _PlacedGraph(StageGraph):
-    """Stages with places in the drawing."""
-
-    def __init__(self, model, x):
-        super().__init__(model)
-        self.coefficients = self.read(x)
-        self.weights = self.by_source(self.coefficients)
-        self.ties = [
-            (first, second)
-            for stage in tied_stages(self.model)
-            for first in [stage.name]
-            for second in stage.partners[stage.partners.index(first) + 1 :][:1]
-        ]
-        self._place()
-
-    def weight(self, stage, place):
-        """The coefficient with which a stage takes its input number `place`."""
-        given = self.weights.get(stage.name)
-        if given is not None and len(given) == len(self.sources[stage.name]):
-            return float(given[place])
-        first = self.sources[stage.name][0]
-        gate = self.weights.get(first[0].name) if first else None
-        if place and gate is not None and len(gate) == len(self.sources[stage.name]) - 1:
-            return float(gate[place - 1])
-        return None
-
-    def _place(self):
-        depth = {}
-        for stage in self.stages:  # in the order in which data passes them
-            # What a shared stage takes from a later one, or from itself in another call, goes back.
-            before = [depth[s.name] for group in self.sources[stage.name] for s in group if s.name in depth]
-            depth[stage.name] = 1 + max(before, default=0)
-        tasks = list(self.model.tasks)
-        lanes = [*tasks[: len(tasks) // 2], "shared", *tasks[len(tasks) // 2 :]]
-        cells = {}
-        for stage in self.stages:
-            cells.setdefault((self.owner(stage), depth[stage.name]), []).append(stage)
-        heights = {lane: max((len(c) for (o, _), c in cells.items() if o == lane), default=0) for lane in lanes}
-        tops, top = {}, 0
-        for lane in lanes:
-            tops[lane] = top
-            top += heights[lane]
-        self.places = {}
-        for (lane, column), stages in cells.items():
-            gap = (heights[lane] - len(stages)) / 2
-            for i, stage in enumerate(stages):
-                self.places[stage.name] = (_STEP * column, -(tops[lane] + gap + i))
-        self.size = (_STEP * (1 + max(depth.values(), default=1)), top)
-
-
 def _draw_graph(axes, graph, colors, model):
-    from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
-
-    for stage in graph.stages:
-        x, y = graph.places[stage.name]
-        for place, group in enumerate(graph.sources[stage.name]):
-            weight = graph.weight(stage, place)
-            for source in group:
-                x0, y0 = graph.places[source.name]
-                if x0 >= x:
-                    _draw_return(axes, (x0, y0), (x, y))
-                    continue
-                strength = 0.35 if weight is None else min(1.0, 0.08 + abs(weight))
-                axes.plot(
-                    [x0 + _WIDTH / 2, x - _WIDTH / 2],
-                    [y0, y],
-                    color="black" if weight is None or weight >= 0 else "firebrick",
-                    linewidth=1.0 if weight is None else 0.4 + 2.2 * strength,
-                    alpha=strength,
-                    zorder=1,
-                )
+    for i, (lane, (top, bottom)) in enumerate(graph.lanes.items()):
+        _draw_lane(axes, graph, lane, top, bottom, colors, shaded=i % 2 == 0)
+    for arrow in graph.arrows:
+        _draw_arrow(axes, graph, *arrow)
     for pair in graph.ties:
         (x, y0), (_, y1) = (graph.places[name] for name in pair)
         axes.plot([x, x], [y0, y1], color="dimgray", linestyle=":", linewidth=1.4, zorder=1)
+    for name, shape in graph.inputs.items():
+        called = name.removeprefix("input/")
+        called = "input" if called.startswith("input_layer") else called
+        _draw_box(axes, graph.places[name], [called, shape], (), colors)
+    labels = graph.labels()
     for stage in graph.stages:
-        x, y = graph.places[stage.name]
-        served = model.sharing.feeds(stage)
-        corner = (x - _WIDTH / 2, y - _HEIGHT / 2)
-        box = FancyBboxPatch(corner, _WIDTH, _HEIGHT, boxstyle="round,pad=0,rounding_size=0.1", zorder=2)
-        box.set(facecolor="white", edgecolor="dimgray", linewidth=0.8)
-        axes.add_patch(box)
-        for i, task in enumerate(served):
-            band = Rectangle(
-                (corner[0] + _WIDTH * i / len(served), corner[1]), _WIDTH / len(served), _HEIGHT, color=colors[task]
-            )
-            band.set(alpha=0.45, zorder=3, linewidth=0)
-            axes.add_patch(band)
-            band.set_clip_path(box)
-        axes.text(x, y, _label(stage), ha="center", va="center", fontsize=6.5, zorder=4)
+        text = [*labels[stage.name], _count(stage.count_params())]
+        _draw_box(axes, graph.places[stage.name], text, model.sharing.feeds(stage), colors)
     wide, high = graph.size
-    axes.set(xlim=(_STEP - _WIDTH, wide - _STEP + _WIDTH), ylim=(-high + 0.3, 0.9), title=model.name)
+    axes.set(xlim=(-1.1 * STEP, wide - 0.2 * STEP), ylim=(-high - (0.55 if graph.weights else 0.1), 0.1))
     axes.set_axis_off()
-    handles = [Patch(facecolor=color, alpha=0.45, label=task) for task, color in colors.items()]
-    axes.legend(handles=handles, loc="upper left", ncols=min(6, len(handles)), fontsize=7, frameon=False)
+    shared = sum(int(np.prod(v.shape)) for v in model.sharing.weights_of())
+    total = model.count_params()
+    name = "" if model.name.startswith("multi_task_model") else f"{model.name}: "  # Keras' own name says nothing
+    axes.set_title(f"{name}{total:,} parameters, of which {shared:,} serve more than one task", fontsize=11)
+    if graph.weights:
+        _draw_widths(axes, high, any(weight is not None and weight < 0 for *_, weight in graph.arrows))
 
 
-def _draw_return(axes, start, end):
-    """An arrow over the boxes, from a stage to one that is not behind it."""
-    style = {"arrowstyle": "->", "connectionstyle": f"arc3,rad={0.7 if start == end else 0.4}", "linestyle": "--"}
-    start, end = ((x + dx, y + _HEIGHT / 2) for (x, y), dx in ((start, _WIDTH / 4), (end, -_WIDTH / 4)))
-    axes.annotate("", xy=end, xytext=start, arrowprops={**style, "color": "dimgray", "alpha": 0.7, "shrinkA": 0})
+def _draw_lane(axes, graph, lane, top, bottom, colors, shaded):
+    from matplotlib.patches import Rectangle
+
+    wide, _ = graph.size
+    if shaded:
+        band = Rectangle((-0.45 * STEP, bottom), wide + 0.25 * STEP, top - bottom, color="0.955")
+        band.set(zorder=0, linewidth=0)
+        axes.add_patch(band)
+    middle, shown = (top + bottom) / 2, [task for task in lane if task in colors]
+    text = "shared by all" if lane == tuple(graph.model.tasks) and len(lane) > 1 else " + ".join(lane)
+    text = text if len(text) <= 22 else f"{len(lane)} tasks" if len(lane) > 1 else text[:21] + "…"
+    axes.text(-0.52 * STEP, middle, text, ha="right", va="center", fontsize=8.5, weight="bold")
+    high = min(0.6, top - bottom - 0.2)
+    for i, task in enumerate(shown):
+        corner = (-0.49 * STEP, middle + high / 2 - high * (i + 1) / len(shown))
+        axes.add_patch(Rectangle(corner, 0.09, high / len(shown), color=colors[task], linewidth=0, zorder=2))
 
 
-def _label(stage):
-    scope = getattr(stage, "scope", "").split("/")
-    if len(scope) > 1:
-        kind = {"units": "unit"}.get(scope[1], scope[1])
-        if scope[1].startswith("expert"):
-            kind = f"{scope[0]} {scope[1]}\n{stage.stack[0].name if len(stage.stack) == 1 else ''}"
-        return kind.replace("_", " ").strip()
-    root = scope[0]
-    name = stage.name.removeprefix(f"{root}_") if root else stage.name
-    return name if len(name) <= 16 else name[:15] + "…"
+def _draw_arrow(axes, graph, source, target, weight):
+    (x0, y0), (x1, y1) = graph.places[source], graph.places[target]
+    color = "0.45" if weight is None else "black" if weight >= 0 else "firebrick"
+    width = 0.9 if weight is None else 0.3 + 3.7 * min(1.0, abs(weight))
+    style: dict[str, object] = {"arrowstyle": f"-|>,head_length={0.3 + 0.04 * width},head_width={0.13 + 0.04 * width}"}
+    style.update(color=color, linewidth=width, shrinkA=0, shrinkB=0, alpha=0.8, zorder=1)
+    if x0 >= x1:  # back, over the boxes
+        style.update(connectionstyle=f"arc3,rad={0.7 if source == target else 0.4}", linestyle="--", color="0.45")
+        start, end = (x0 + BOX / 4, y0 + box_height() / 2), (x1 - BOX / 4, y1 + box_height() / 2)
+    else:
+        start, end = (x0 + BOX / 2, y0), (x1 - BOX / 2, y1)
+        if graph.is_blocked(source, target):
+            style["connectionstyle"] = f"arc3,rad={-0.9 / (x1 - x0):.3f}"
+    axes.annotate("", xy=end, xytext=start, arrowprops=style)
+
+
+def _draw_box(axes, place, text, served, colors):
+    from matplotlib.patches import FancyBboxPatch, Rectangle
+
+    high = box_height()
+    corner = (place[0] - BOX / 2, place[1] - high / 2)
+    box = FancyBboxPatch(corner, BOX, high, boxstyle="round,pad=0,rounding_size=0.08", zorder=2)
+    box.set(facecolor="white", edgecolor="0.35", linewidth=0.9)
+    axes.add_patch(box)
+    for i, task in enumerate(served):
+        band = Rectangle((corner[0] + BOX * i / len(served), corner[1]), BOX / len(served), _BAND, color=colors[task])
+        band.set(zorder=3, linewidth=0)
+        axes.add_patch(band)
+        band.set_clip_path(box)
+    *lines, count = text
+    middle = place[1] + (_BAND / 2 if served else 0)
+    style = {"ha": "center", "va": "center", "zorder": 4}
+    axes.text(place[0], middle + 0.09, "\n".join(lines), fontsize=6.8, linespacing=1, **style)
+    axes.text(place[0], middle - 0.2, count, fontsize=5.8, color="0.35", **style)
+
+
+def _draw_widths(axes, high, negative):
+    """What the thickness of arrows means."""
+    x, y = -0.4 * STEP, -high - 0.32
+    axes.text(x, y, "coefficient:", va="center", fontsize=7.5)
+    for i, weight in enumerate([0.1, 0.5, 1.0, *([-0.5] if negative else [])]):
+        left = x + 1.05 + 1.0 * i
+        axes.plot(
+            [left, left + 0.45],
+            [y, y],
+            color="black" if weight > 0 else "firebrick",
+            linewidth=0.3 + 3.7 * abs(weight),
+            alpha=0.8,
+            solid_capstyle="butt",
+        )
+        axes.text(left + 0.5, y, f"{weight:g}", va="center", fontsize=7.5)
+
+
+def _count(count):
+    if count == 0:
+        return ""
+    if count < 1_000_000:
+        return f"{count:,} parameters" if count < 100_000 else f"{count / 1e3:.0f}k parameters"
+    return f"{count / 1e6:.1f}M parameters"
 
 
 def _draw_table(axes, title, rows, columns, values):
     bound = max(1.0, float(np.nanmax(np.abs(values))))
     axes.imshow(values, cmap="RdBu", vmin=-bound, vmax=bound, aspect="auto")
-    axes.set_title(title, fontsize=8)
-    if len(columns) > 12:
-        axes.set_xticks([0, len(columns) - 1], [columns[0], columns[-1]], fontsize=6)
+    kind, _, of = title.partition("/")
+    if kind == "distance":
+        axes.set_title(f"distance of weights, {of}", fontsize=8.5)
     else:
-        axes.set_xticks(range(len(columns)), columns, fontsize=6, rotation=30 if max(map(len, columns)) > 6 else 0)
-    axes.set_yticks(range(len(rows)), rows, fontsize=6)
+        axes.set_title(f"{title.replace('/', ', ').replace('_', ' ')}: row takes of column", fontsize=8.5)
+    if len(columns) > 12:
+        axes.set_xticks([0, len(columns) - 1], [columns[0], columns[-1]], fontsize=6.5)
+    else:
+        long = max(map(len, columns)) * len(columns) > 36
+        turned = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if long else {}
+        axes.set_xticks(range(len(columns)), columns, fontsize=6.5, **turned)
+    axes.set_yticks(range(len(rows)), rows, fontsize=6.5)
     axes.tick_params(length=0)
     for side in axes.spines.values():
         side.set_visible(False)
-    if values.size <= 60:
-        for (i, j), value in np.ndenumerate(values):
-            if np.isfinite(value):
-                axes.text(
-                    j,
-                    i,
-                    f"{value:.2f}",
-                    ha="center",
-                    va="center",
-                    fontsize=6,
-                    color="white" if abs(value) > 0.6 * bound else "black",
-                )
+    if values.size > 60:
+        return
+    for (i, j), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            light = "white" if abs(value) > 0.6 * bound else "black"
+            axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=6.5, color=light)

@@ -169,6 +169,10 @@ class Parameters(Together):
         """The task gradients themselves, without the loss scale, of shape `(K, P)`."""
         return self.gradients.jacobian() / self.scale
 
+    def of_shared(self, weights):
+        """Gradient of the shared variables, combined with task weights, without the loss scale, of shape `(P,)`."""
+        return ops.matmul(weights[None, :], self.jacobian())[0]
+
     def split(self, direction):
         """Gradients of the shared variables from a direction of shape `(P,)`, by variable."""
         return self._by_variable(self.gradients.split(direction * self.scale))
@@ -306,6 +310,20 @@ class Features(Parameters):
         for name, gradient in self._reached(self.trunk.back(cotangents)).items():
             found[name] = core.add(found.get(name), gradient)
         return found
+
+
+class OneTask(Features):
+    """One task's gradient of the shared parameters: one backward pass of the trunk, and one of each head."""
+
+    def of_shared(self, weights):
+        found = self.combine(weights)
+        row = [found.get(key(variable)) for variable in self.shared]
+        return TaskGradients([row], self.shared).reduced().jacobian()[0] / self.scale
+
+    def split(self, direction):
+        # The optimizer sums over replicas what is a sum already.
+        parts = split(direction * (self.scale / core.replicas()), self.shared)
+        return dict(zip(map(key, self.shared), parts, strict=True))
 
 
 class LastShared(Features):

@@ -14,6 +14,7 @@ from keras_mtl.training.compiled import Compiled
 from keras_mtl.training.faults import check_finite, raise_faulty_inputs, raise_nonfinite, warn_unlabelled
 from keras_mtl.training.fit_callback import FitCallback, with_callbacks
 from keras_mtl.training.options import Options
+from keras_mtl.training.progress import with_progress
 
 
 class TaskTrainer(ModelBuiltBefore):
@@ -376,7 +377,7 @@ class TaskTrainer(ModelBuiltBefore):
         y, sample_weight = self._arrays(x, y, sample_weight)
         validation_data, val_steps, _ = self._prepared(validation_data, training=False)
         validation_data = self._validation_arrays(validation_data)
-        callbacks = with_callbacks([*self.own_callbacks(), *brought], callbacks)
+        callbacks = with_progress(with_callbacks([*self.own_callbacks(), *brought], callbacks))
         return super().fit(
             x,
             y,
@@ -427,6 +428,7 @@ class TaskTrainer(ModelBuiltBefore):
             x, prepared_steps, _ = self._prepared(x, training=False)
             steps = steps or prepared_steps
             y, sample_weight = self._arrays(x, y, sample_weight)
+            callbacks = with_progress(callbacks)
         with self._evaluation():
             logs = super().evaluate(
                 x, y, batch_size, verbose, sample_weight, steps, callbacks, return_dict=True, **kwargs

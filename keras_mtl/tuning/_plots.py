@@ -2,7 +2,10 @@
 
 import itertools
 
+from keras_mtl._colors import color
 from keras_mtl.analysis._plots import pyplot
+
+_NAMED = 12  # trials on the front; of more, each third has its name, or fewer
 
 
 def plot_front(front, path):
@@ -16,39 +19,86 @@ def plot_front(front, path):
     names = list(front.signs)
     costs = [cost for cost in ("parameters", "step_ms") if all(trial[cost] is not None for trial in front.trials)]
     panels = [*itertools.combinations(names, 2), *((cost, name) for cost in costs for name in names)]
-    columns = min(len(panels), 4)
+    panels = panels or [("trial", names[0])]  # one metric and no cost
+    columns = len(panels) if len(panels) <= 4 else min((4, 3), key=lambda n: -len(panels) % n)
     rows = -(-len(panels) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(1 + 3.1 * columns, 0.9 + 2.9 * rows), layout="constrained")
-    flat = axes.ravel() if len(panels) > 1 else [axes]
-    for axis, (x, y) in zip(flat, panels, strict=False):
-        _panel(axis, front, x, y)
-    for axis in flat[len(panels) :]:
-        axis.axis("off")
-    handles, labels = flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize="small")
+    figure = plt.figure(figsize=(1.2 + 3.5 * columns, 1.0 + 3.2 * rows), layout="constrained")
+    last = len(panels) - columns * (rows - 1)  # panels of a last row that is not full share its width
+    grid = figure.add_gridspec(rows, columns * last)
+    for i, (x, y) in enumerate(panels):
+        row, column = divmod(i, columns)
+        wide = last if row < rows - 1 else columns
+        _panel(figure.add_subplot(grid[row, column * wide : (column + 1) * wide]), front, x, y)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize="small", frameon=False)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
 
 def _panel(axis, front, x, y):
+    place = {trial["trial"]: i + 1 for i, trial in enumerate(front.trials)}
+
+    def points(trials):
+        return [(place[t["trial"]] if x == "trial" else t[x], t[y]) for t in trials]
+
     others = [trial for trial in front.trials if not trial["on_front"]]
-    best = front.trials[0]
-    axis.plot([t[x] for t in others], [t[y] for t in others], "o", color="0.7", markersize=4, label="beaten by another")
-    on_front = [(trial[x], trial[y]) for trial in front.front]
-    axis.plot(*zip(*on_front, strict=True), "o", color="C0", markersize=6, label="on the front")
-    axis.plot(
-        best[x], best[y], "o", color="none", markeredgecolor="C3", markersize=11, label=f"best {front.objective.name}"
-    )
-    axis.set_xlabel(_label(front, x))
-    axis.set_ylabel(_label(front, y))
+    if others:
+        axis.plot(*zip(*points(others), strict=True), "o", color="0.7", markersize=4, label="beaten by another trial")
+    on_front = points(front.front)
+    sign_x, sign_y = (front.signs.get(name, -1) for name in (x, y))
+    if x != "trial":
+        axis.plot(*zip(*_steps(on_front, sign_x, sign_y), strict=True), "-", color=color(0), alpha=0.45, linewidth=1.2)
+    axis.plot(*zip(*on_front, strict=True), "o", color=color(0), markersize=6, label="on the front")
+    best = points(front.trials[:1])[0]
+    style = {"color": "none", "markeredgecolor": color(1), "markersize": 12, "markeredgewidth": 1.6}
+    axis.plot(*best, "o", label=f"best {front.objective.name}", **style)
+    for (across, up), trial in list(zip(on_front, front.front, strict=True))[:: 1 + len(on_front) // _NAMED]:
+        axis.annotate(
+            trial["trial"].lstrip("0") or "0",
+            (across, up),
+            (5, 4),
+            textcoords="offset points",
+            fontsize=7.5,
+            color="0.2",
+        )
+    axis.margins(0.12)
+    axis.set_xlabel(_label(front, x), fontsize="small")
+    axis.set_ylabel(_label(front, y), fontsize="small")
     if x == "parameters":
-        axis.ticklabel_format(axis="x", style="sci", scilimits=(3, 3))
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value >= 1000 else f"{value:g}")
     axis.locator_params(axis="x", nbins=5)
     axis.grid(alpha=0.3)
+    if x != "trial":
+        _better_corner(axis, sign_x, sign_y)
+
+
+def _steps(points, sign_x, sign_y):
+    """The line of what no trial is beyond, of those that are best in these two."""
+    corners, highest = [], None
+    for x, y in sorted(points, key=lambda point: (-sign_x * point[0], -sign_y * point[1])):
+        if highest is not None and sign_y * y <= sign_y * highest:
+            continue
+        corners += [(x, highest), (x, y)] if highest is not None else [(x, y)]
+        highest = y
+    return corners
+
+
+def _better_corner(axis, sign_x, sign_y):
+    """An arrow into the corner where trials are better in both."""
+    corner = (0.985 if sign_x > 0 else 0.015, 0.985 if sign_y > 0 else 0.015)
+    start = (corner[0] - 0.1 * sign_x, corner[1] - 0.1 * sign_y)
+    arrow = {"arrowstyle": "-|>", "color": color(2), "linewidth": 1.8}
+    axis.annotate("", corner, start, xycoords="axes fraction", textcoords="axes fraction", arrowprops=arrow)
+    sides = {"ha": "right" if sign_x > 0 else "left", "va": "top" if sign_y > 0 else "bottom"}
+    axis.annotate("better", start, xycoords="axes fraction", fontsize=7.5, color=color(2), **sides)
 
 
 def _label(front, name):
-    words = {"parameters": "parameters", "step_ms": "ms per step"}
+    words = {
+        "parameters": "parameters (less is better)",
+        "step_ms": "ms per step (less is better)",
+        "trial": "place by the objective",
+    }
     if name in words:
         return words[name]
     return f"{name} ({'more' if front.signs[name] > 0 else 'less'} is better)"

@@ -1,10 +1,10 @@
 """All trade-offs that a search has found, so that another than the objective's can be chosen."""
 
 import json
-import math
 
 from keras_mtl._files import whole_file
 from keras_mtl._tables import markdown_table, table_text
+from keras_mtl.analysis._fronts import beats
 from keras_mtl.metrics.directions import higher_is_better
 from keras_mtl.tuning.weighting_space import trained_with
 
@@ -114,7 +114,7 @@ class ParetoFront:
             )
         points = [[sign * trial[name] for name, sign in kept.items()] for trial in trials]
         for trial, point in zip(trials, points, strict=True):
-            trial["on_front"] = not any(_beats(other, point) for other in points)
+            trial["on_front"] = not any(beats(other, point) for other in points)
         self.trials = sorted(trials, key=lambda trial: trial["score"], reverse=objective.direction == "max")
 
     @property
@@ -168,9 +168,3 @@ class ParetoFront:
 
 def _short(value):
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _beats(other, point):
-    if any(math.isnan(value) for value in other):
-        return False
-    return all(a >= b for a, b in zip(other, point, strict=True)) and other != point

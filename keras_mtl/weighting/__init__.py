@@ -4,6 +4,7 @@ from keras_mtl.weighting.aligned import AlignedMTL
 from keras_mtl.weighting.base import FeatureWeighting, GramianWeighting, JacobianWeighting, Weighting
 from keras_mtl.weighting.cagrad import CAGrad
 from keras_mtl.weighting.config import ConFIG
+from keras_mtl.weighting.cosmos import COSMOS
 from keras_mtl.weighting.custom_loop import task_gradients
 from keras_mtl.weighting.dbmtl import DBMTL
 from keras_mtl.weighting.dtp import DTP
@@ -20,10 +21,13 @@ from keras_mtl.weighting.gradvac import GradVac
 from keras_mtl.weighting.great import GREAT
 from keras_mtl.weighting.imtl_g import IMTLG
 from keras_mtl.weighting.imtl_l import IMTLL
+from keras_mtl.weighting.m_config import MConFIG
 from keras_mtl.weighting.mgda import MGDA
 from keras_mtl.weighting.moco import MoCo
 from keras_mtl.weighting.modo import MoDo
 from keras_mtl.weighting.nash import NashMTL
+from keras_mtl.weighting.pbi import PBI
+from keras_mtl.weighting.pcd import PCD
 from keras_mtl.weighting.pcgrad import PCGrad
 from keras_mtl.weighting.random_weighting import RandomWeighting
 from keras_mtl.weighting.registry import deserialize, get, names, serialize
@@ -38,6 +42,7 @@ from keras_mtl.weighting.upgrad import UPGrad
 from keras_mtl.weighting.uw_so import UWSO
 
 __all__ = [
+    "COSMOS",
     "DBMTL",
     "DTP",
     "DWA",
@@ -46,6 +51,8 @@ __all__ = [
     "IMTLG",
     "IMTLL",
     "MGDA",
+    "PBI",
+    "PCD",
     "STCH",
     "UWSO",
     "AlignedMTL",
@@ -62,6 +69,7 @@ __all__ = [
     "GradVac",
     "GramianWeighting",
     "JacobianWeighting",
+    "MConFIG",
     "MoCo",
     "MoDo",
     "NashMTL",

@@ -31,6 +31,7 @@ class AlignedMTL(GramianWeighting):
         reduction: See `GramianWeighting`. Defaults to `None`.
         normalize: See `GramianWeighting`. Defaults to `None`.
         every: See `GramianWeighting`. Defaults to `1`.
+        smoothing: See `GramianWeighting`. Defaults to `0.0`.
         name: String. Name of the weighting.
 
     Raises:
@@ -51,8 +52,8 @@ class AlignedMTL(GramianWeighting):
     sum-like scale), and judges zero eigenvalues on the Gramian itself.
     """
 
-    def __init__(self, scale_mode="min", reduction=None, normalize=None, every=1, name=None):
-        super().__init__(reduction=reduction, normalize=normalize, every=every, name=name)
+    def __init__(self, scale_mode="min", reduction=None, normalize=None, every=1, smoothing=0.0, name=None):
+        super().__init__(reduction=reduction, normalize=normalize, every=every, smoothing=smoothing, name=name)
         if scale_mode not in SCALE_MODES:
             raise ValueError(f"`scale_mode` should be one of {SCALE_MODES}. Received: scale_mode={scale_mode!r}")
         self.scale_mode = scale_mode

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_mtl._checks import check_integer
+from keras_mtl._checks import check_integer, check_number
 from keras_mtl._keras_private import seed_generators_of
 
 REDUCTIONS = (None, "sum", "mean")
@@ -332,6 +332,12 @@ class GramianWeighting(Weighting):
             task's loss, or by both. Defaults to `None`.
         every: Integer. Solve every `every` steps and use the last weights in
             between, with one backward pass instead of K. Defaults to `1`.
+        smoothing: Float from 0 to 1. How much of the last weights is kept: the
+            weights are `smoothing * last + (1 - smoothing) * new`, those of a
+            task's first step its new ones. Noisy batches move them less, as in
+            CR-MOGM (Zhou et al., "On the convergence of stochastic
+            multi-objective gradient manipulation and beyond", NeurIPS 2022).
+            Defaults to `0.0`.
         name: String. Name of the weighting.
     """
 
@@ -343,7 +349,7 @@ class GramianWeighting(Weighting):
         if "solve" in cls.__dict__:
             cls.solve = _on_tensorflow(cls.solve)
 
-    def __init__(self, reduction=None, normalize=None, every=1, name=None):
+    def __init__(self, reduction=None, normalize=None, every=1, smoothing=0.0, name=None):
         super().__init__(name=name)
         if reduction not in REDUCTIONS:
             raise ValueError(f"`reduction` should be one of {REDUCTIONS}. Received: reduction={reduction!r}")
@@ -352,9 +358,13 @@ class GramianWeighting(Weighting):
         self.reduction = reduction
         self.normalize = normalize
         self.every = check_integer(every, "every", 1)
+        self.smoothing = check_number(smoothing, "smoothing", least=0, most=1)
 
     def build(self, input_shape):
         super().build(input_shape)
+        if self.smoothing > 0:
+            self.smoothed_weights = self.add_state("smoothed_weights", (self.num_tasks,))
+            self.was_solved = self.add_state("was_solved", (self.num_tasks,))
         if self.every > 1:
             self.step_count = self.add_state("step_count", (), 0, dtype="int")
             self.last_weights = self.add_state("last_weights", (self.num_tasks,), 1.0)
@@ -447,7 +457,17 @@ class GramianWeighting(Weighting):
         present = ops.cast(present, "float64")
         scale = self._row_scale(ops.cast(losses, "float64"), gramian)
         weights = self.solve(gramian * scale[:, None] * scale[None, :], present) * scale * present
-        return ops.cast(self._rescale(weights, present), "float32")
+        return self._smooth(ops.cast(self._rescale(weights, present), "float32"), ops.cast(present, "float32"))
+
+    def _smooth(self, weights, present):
+        """The moving average of the weights; it moves on for the tasks that are present."""
+        if self.smoothing == 0:
+            return weights
+        kept = self.smoothing * self.smoothed_weights + (1.0 - self.smoothing) * weights
+        smoothed = ops.where(self.was_solved > 0, kept, weights)
+        self.smoothed_weights.assign(ops.where(present > 0, smoothed, self.smoothed_weights))
+        self.was_solved.assign(ops.maximum(self.was_solved, present))
+        return smoothed * present
 
     def _row_scale(self, losses, gramian):
         scale = ops.ones_like(losses)
@@ -468,7 +488,7 @@ class GramianWeighting(Weighting):
     def get_config(self):
         """Config with those of the options above that the class takes; subclasses add their own options."""
         taken = _arguments(type(self))
-        options = {"reduction": self.reduction, "normalize": self.normalize, "every": self.every}
+        options = {name: getattr(self, name) for name in ("reduction", "normalize", "every", "smoothing")}
         return {**super().get_config(), **{option: options[option] for option in options if option in taken}}
 
 

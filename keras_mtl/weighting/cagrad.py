@@ -36,6 +36,7 @@ class CAGrad(GramianWeighting):
         reduction: See `GramianWeighting`. Defaults to `None`.
         normalize: See `GramianWeighting`. Defaults to `None`.
         every: See `GramianWeighting`. Defaults to `1`.
+        smoothing: See `GramianWeighting`. Defaults to `0.0`.
         name: String. Name of the weighting.
 
     Raises:
@@ -56,8 +57,8 @@ class CAGrad(GramianWeighting):
     by Newton's method on active sets, to rounding.
     """
 
-    def __init__(self, c=0.5, rescale=False, reduction=None, normalize=None, every=1, name=None):
-        super().__init__(reduction=reduction, normalize=normalize, every=every, name=name)
+    def __init__(self, c=0.5, rescale=False, reduction=None, normalize=None, every=1, smoothing=0.0, name=None):
+        super().__init__(reduction=reduction, normalize=normalize, every=every, smoothing=smoothing, name=name)
         self.c = check_number(c, "c", least=0)
         self.rescale = check_boolean(rescale, "rescale")
 

@@ -24,6 +24,7 @@ class ConFIG(GramianWeighting):
         reduction: See `GramianWeighting`. Defaults to `None`.
         normalize: See `GramianWeighting`. Defaults to `None`.
         every: See `GramianWeighting`. Defaults to `1`.
+        smoothing: See `GramianWeighting`. Defaults to `0.0`.
         name: String. Name of the weighting.
 
     Example:
@@ -37,17 +38,22 @@ class ConFIG(GramianWeighting):
     - Liu, Chu and Thuerey, "ConFIG: Towards Conflict-free Training of Physics Informed Neural
       Networks", ICLR 2025, arXiv:2408.11104.
 
-    Deviations: none in the plain method; its momentum variant (M-ConFIG) is not included.
+    Deviations: none. `MConFIG` is its momentum variant.
     """
 
     def solve(self, gramian, present=None):
-        cosines, norms, alive, present = unit_diagonal(gramian, present)
-        solution = pseudo_solve(cosines, alive, ops.ones_like(norms))
-        projections = ops.matmul(cosines, solution[:, None])[:, 0]
-        squared = ops.sum(solution * projections)
-        usable = ops.logical_and(squared > 0, ops.logical_not(is_stationary(cosines, solution)))
-        squared = ops.where(usable, squared, 1.0)
-        # sum_j ||g_j|| p_j / ||g_k||, divided before it is summed so that it cannot overflow.
-        ratios = ops.where(alive[None, :], norms[None, :] / norms[:, None], 0.0)
-        length = ops.sum(ratios * projections[None, :], axis=1)
-        return ops.where(ops.logical_and(usable, alive), length * solution / squared, 0.0)
+        return equal_angles(gramian, present)
+
+
+def equal_angles(gramian, present=None):
+    """ConFIG's weights of one Gramian, as `ConFIG.solve` gives them."""
+    cosines, norms, alive, present = unit_diagonal(gramian, present)
+    solution = pseudo_solve(cosines, alive, ops.ones_like(norms))
+    projections = ops.matmul(cosines, solution[:, None])[:, 0]
+    squared = ops.sum(solution * projections)
+    usable = ops.logical_and(squared > 0, ops.logical_not(is_stationary(cosines, solution)))
+    squared = ops.where(usable, squared, 1.0)
+    # sum_j ||g_j|| p_j / ||g_k||, divided before it is summed so that it cannot overflow.
+    ratios = ops.where(alive[None, :], norms[None, :] / norms[:, None], 0.0)
+    length = ops.sum(ratios * projections[None, :], axis=1)
+    return ops.where(ops.logical_and(usable, alive), length * solution / squared, 0.0)

@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_mtl.weighting._present import equal_shares
+from keras_mtl.weighting._preference import Preference
 from keras_mtl.weighting._quadratic import solve_program
 from keras_mtl.weighting._scaling import unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
@@ -10,23 +10,31 @@ from keras_mtl.weighting.registry import register
 
 
 @register("dualproj")
-class DualProj(GramianWeighting):
+class DualProj(Preference, GramianWeighting):
     """The mean of the task gradients, projected so that it conflicts with no task.
 
     The equation is `d = argmin ||d - sum_k g_k / K||^2` over `d . g_j >= 0` for all j. Its weights
     are `w = argmin w^T G w` over `w >= 1 / K`: one quadratic program. The projection of gradient
     episodic memory, with all tasks as constraints.
 
-    Scale: mean-like; without conflict every weight is `1 / K`.
+    With a preference p, which sums to 1, it is the mean `sum_k p_k g_k` that is projected.
 
-    Degenerate gradients: a present task with a zero gradient gets `1 / K` and affects no other.
+    Scale: mean-like; without conflict every weight is `1 / K`, or the preference.
+
+    Degenerate gradients: a present task with a zero gradient gets its share, `1 / K`, and affects no other.
     Where gradients cancel (opposite, or Pareto stationary) the direction is 0.
 
     Args:
+        preference: Dict from tasks to numbers, or list of K numbers, at least 0; they are divided by their
+            sum. Defaults to `None`, `1 / K` each.
         reduction: See `GramianWeighting`. Defaults to `None`.
         normalize: See `GramianWeighting`. Defaults to `None`.
         every: See `GramianWeighting`. Defaults to `1`.
+        smoothing: See `GramianWeighting`. Defaults to `0.0`.
         name: String. Name of the weighting.
+
+    Raises:
+        ValueError: If `preference` has negative numbers, is all 0 or does not fit the tasks.
 
     Example:
 
@@ -43,13 +51,18 @@ class DualProj(GramianWeighting):
     mean of all tasks' gradients is projected against each of them.
     """
 
+    def __init__(self, preference=None, reduction=None, normalize=None, every=1, smoothing=0.0, name=None):
+        super().__init__(reduction=reduction, normalize=normalize, every=every, smoothing=smoothing, name=name)
+        self.set_preference(preference)
+
     def solve(self, gramian, present=None):
         cosines, norms, alive, present = unit_diagonal(gramian, present)
-        largest = ops.max(ops.where(alive, norms, 0.0))
-        relative = ops.where(alive, norms / ops.where(largest > 0, largest, 1.0), 0.0)
+        shares = self.present_shares(present)
+        parts = ops.where(alive, shares * norms, 0.0)
+        largest = ops.max(parts)
+        relative = parts / ops.where(largest > 0, largest, 1.0)
 
         def program(cosines):
             return cosines, ops.where(alive[:, None], ops.matmul(cosines, relative[:, None]), 1.0)
 
-        extra = ops.where(alive, solve_program(cosines, program) * largest / norms, 0.0)
-        return (1.0 + extra) * equal_shares(present)
+        return shares + ops.where(alive, solve_program(cosines, program) * largest / norms, 0.0)

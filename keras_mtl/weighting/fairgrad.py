@@ -29,6 +29,7 @@ class FairGrad(GramianWeighting):
         reduction: See `GramianWeighting`. Defaults to `None`.
         normalize: See `GramianWeighting`. Defaults to `None`.
         every: See `GramianWeighting`. Defaults to `1`.
+        smoothing: See `GramianWeighting`. Defaults to `0.0`.
         name: String. Name of the weighting.
 
     Raises:
@@ -51,8 +52,8 @@ class FairGrad(GramianWeighting):
     here it is not: with SGD its learning rate is K times as large in effect.
     """
 
-    def __init__(self, alpha=1.0, reduction=None, normalize=None, every=1, name=None):
-        super().__init__(reduction=reduction, normalize=normalize, every=every, name=name)
+    def __init__(self, alpha=1.0, reduction=None, normalize=None, every=1, smoothing=0.0, name=None):
+        super().__init__(reduction=reduction, normalize=normalize, every=every, smoothing=smoothing, name=name)
         self.alpha = check_number(alpha, "alpha", least=0)
 
     def solve(self, gramian, present=None):

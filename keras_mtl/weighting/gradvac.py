@@ -38,6 +38,7 @@ class GradVac(GramianWeighting):
         reduction: See `GramianWeighting`. Defaults to `None`.
         normalize: See `GramianWeighting`. Defaults to `None`.
         every: See `GramianWeighting`. Defaults to `1`.
+        smoothing: See `GramianWeighting`. Defaults to `0.0`.
         name: String. Name of the weighting.
 
     Raises:
@@ -58,8 +59,10 @@ class GradVac(GramianWeighting):
     shared parameters. LibMTL and TorchJD use `beta=0.5`; 0.01 is the paper's.
     """
 
-    def __init__(self, beta=0.01, order="random", seed=None, reduction=None, normalize=None, every=1, name=None):
-        super().__init__(reduction=reduction, normalize=normalize, every=every, name=name)
+    def __init__(
+        self, beta=0.01, order="random", seed=None, reduction=None, normalize=None, every=1, smoothing=0.0, name=None
+    ):
+        super().__init__(reduction=reduction, normalize=normalize, every=every, smoothing=smoothing, name=name)
         if order not in ORDERS:
             raise ValueError(f"`order` should be one of {ORDERS}. Received: order={order!r}")
         self.beta = check_number(beta, "beta", least=0, most=1)

@@ -30,6 +30,7 @@ class NashMTL(GramianWeighting):
         reduction: See `GramianWeighting`. Defaults to `None`.
         normalize: See `GramianWeighting`. Defaults to `None`.
         every: See `GramianWeighting`. Defaults to `1`.
+        smoothing: See `GramianWeighting`. Defaults to `0.0`.
         name: String. Name of the weighting.
 
     Raises:
@@ -54,8 +55,8 @@ class NashMTL(GramianWeighting):
     own task's plain gradient.
     """
 
-    def __init__(self, max_norm=1.0, reduction=None, normalize=None, every=1, name=None):
-        super().__init__(reduction=reduction, normalize=normalize, every=every, name=name)
+    def __init__(self, max_norm=1.0, reduction=None, normalize=None, every=1, smoothing=0.0, name=None):
+        super().__init__(reduction=reduction, normalize=normalize, every=every, smoothing=smoothing, name=name)
         self.max_norm = check_number(max_norm, "max_norm", least=0)
 
     def build(self, input_shape):

@@ -32,6 +32,7 @@ class PCGrad(GramianWeighting):
         reduction: See `GramianWeighting`. Defaults to `None`.
         normalize: See `GramianWeighting`. Defaults to `None`.
         every: See `GramianWeighting`. Defaults to `1`.
+        smoothing: See `GramianWeighting`. Defaults to `0.0`.
         name: String. Name of the weighting.
 
     Raises:
@@ -51,8 +52,8 @@ class PCGrad(GramianWeighting):
     result, so it always uses one fixed order.
     """
 
-    def __init__(self, order="random", seed=None, reduction=None, normalize=None, every=1, name=None):
-        super().__init__(reduction=reduction, normalize=normalize, every=every, name=name)
+    def __init__(self, order="random", seed=None, reduction=None, normalize=None, every=1, smoothing=0.0, name=None):
+        super().__init__(reduction=reduction, normalize=normalize, every=every, smoothing=smoothing, name=name)
         if order not in ORDERS:
             raise ValueError(f"`order` should be one of {ORDERS}. Received: order={order!r}")
         self.order = order

@@ -4,13 +4,13 @@ import numpy as np
 from keras import ops
 
 from keras_mtl._checks import check_integer, check_number, check_numbers
+from keras_mtl.weighting._preference import Preference
 from keras_mtl.weighting._present import divide, floored, masked_softmax
-from keras_mtl.weighting.base import Weighting
 from keras_mtl.weighting.registry import register
 
 
 @register("stch")
-class STCH(Weighting):
+class STCH(Preference):
     """Minimizes a smooth maximum of the task losses.
 
     `form="plain"` is the paper's scalarization, with preference `p` and ideal
@@ -30,7 +30,8 @@ class STCH(Weighting):
     Args:
         mu: Float. Smoothness. Defaults to `1.0`.
         form: `"log"` or `"plain"`. Defaults to `"log"`.
-        preference: List of K floats that sum to 1. Defaults to `None`, 1 / K.
+        preference: Dict from tasks to numbers, or list of K numbers, at least
+            0; they are divided by their sum. Defaults to `None`, 1 / K.
         warmup_epochs: Integer. Epochs before the one that measures the nadir
             (`form="log"`). Defaults to `4`.
         reference: Float or list of K floats. Ideal point (`form="plain"`).
@@ -40,7 +41,9 @@ class STCH(Weighting):
         name: String. Name of the weighting.
 
     Raises:
-        ValueError: If an argument is out of its range or not of length K.
+        ValueError: If an argument is out of its range or not of length K, or
+            `preference` has negative numbers, is all 0 or does not fit the
+            tasks.
 
     Example:
 
@@ -63,9 +66,7 @@ class STCH(Weighting):
             raise ValueError(f'`form` should be "log" or "plain". Received: form={form!r}')
         self.mu = check_number(mu, "mu", above=0)
         self.form = form
-        self.preference = None if preference is None else check_numbers(preference, "preference", least=0)
-        if preference is not None and not (isinstance(self.preference, list) and abs(sum(self.preference) - 1) <= 1e-4):
-            raise ValueError(f"`preference` should be a list of numbers that sum to 1. Received: {preference=}")
+        self.set_preference(preference)
         self.warmup_epochs = check_integer(warmup_epochs, "warmup_epochs", 0)
         self.reference = check_numbers(reference, "reference")
         self.floor = check_number(floor, "floor", above=0)
@@ -73,14 +74,11 @@ class STCH(Weighting):
     def build(self, input_shape):
         super().build(input_shape)
         shape = (self.num_tasks,)
-        for option in ("preference", "reference"):
-            if np.ndim(getattr(self, option)) and len(getattr(self, option)) != self.num_tasks:
-                raise ValueError(
-                    f"`{option}` should have one value for each of {self.num_tasks} tasks. "
-                    f"Received: {option}={getattr(self, option)}"
-                )
-        preference = self.preference or [1.0 / self.num_tasks] * self.num_tasks
-        self._preference = np.array(preference, dtype="float32")
+        if np.ndim(self.reference) and len(self.reference) != self.num_tasks:
+            raise ValueError(
+                f"`reference` should have one value for each of {self.num_tasks} tasks. "
+                f"Received: reference={self.reference}"
+            )
         self._reference = np.broadcast_to(np.array(self.reference, dtype="float32"), shape)
         self.epoch = self.add_state("epoch", ())
         self.nadir = self.add_state("nadir", shape)  # 0: not measured yet
@@ -89,11 +87,12 @@ class STCH(Weighting):
 
     def task_weights(self, losses, present, gramian=None):
         del gramian
+        shares = ops.convert_to_tensor(self.shares(self.num_tasks), "float32")
         if self.form == "plain":
-            return self._preference * masked_softmax(self._preference * (losses - self._reference) / self.mu, present)
+            return shares * masked_softmax(shares * (losses - self._reference) / self.mu, present)
         losses = floored(losses, present, self.floor)
         warm = present / losses
-        preference = self._preference * self.num_tasks
+        preference = shares * self.num_tasks
         ratios = ops.where(self.nadir > 0, ops.log(losses) - ops.log(ops.maximum(self.nadir, self.floor)), 0.0)
         smooth = ops.sum(present) * preference * masked_softmax(preference * ratios / self.mu, present) / losses
         return ops.where(self.epoch > self.warmup_epochs, smooth, warm)
@@ -114,5 +113,5 @@ class STCH(Weighting):
         self.batches.assign(ops.zeros_like(self.batches))
 
     def get_config(self):
-        options = ("mu", "form", "preference", "warmup_epochs", "reference", "floor")
+        options = ("mu", "form", "warmup_epochs", "reference", "floor")
         return {**super().get_config(), **{option: getattr(self, option) for option in options}}

@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_mtl.weighting._present import equal_shares
+from keras_mtl.weighting._preference import Preference
 from keras_mtl.weighting._quadratic import nonnegative_qp, semidefinite_part
 from keras_mtl.weighting._scaling import unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
@@ -10,7 +10,7 @@ from keras_mtl.weighting.registry import register
 
 
 @register("upgrad")
-class UPGrad(GramianWeighting):
+class UPGrad(Preference, GramianWeighting):
     """Mean of the task gradients after each is projected so that it conflicts with none.
 
     The equation is `d = sum_k P(g_k) / K`, where `P(g)` is the point nearest to g of the cone
@@ -20,16 +20,24 @@ class UPGrad(GramianWeighting):
     The direction conflicts with no task and is linear under row scaling: multiplying a loss by a
     constant multiplies its term of the sum and nothing else. For two tasks it is half of PCGrad's.
 
-    Scale: mean-like; without conflict every weight is `1 / K`.
+    With a preference p, which sums to 1, it is `d = sum_k p_k P(g_k)`: what conflicts with no task stays so.
 
-    Degenerate gradients: a present task with a zero gradient gets `1 / K` and affects no other.
+    Scale: mean-like; without conflict every weight is `1 / K`, or the preference.
+
+    Degenerate gradients: a present task with a zero gradient gets its share, `1 / K`, and affects no other.
     Where gradients cancel (opposite, or Pareto stationary) the direction is 0.
 
     Args:
+        preference: Dict from tasks to numbers, or list of K numbers, at least 0; they are divided by their
+            sum. Defaults to `None`, `1 / K` each.
         reduction: See `GramianWeighting`. Defaults to `None`.
         normalize: See `GramianWeighting`. Defaults to `None`.
         every: See `GramianWeighting`. Defaults to `1`.
+        smoothing: See `GramianWeighting`. Defaults to `0.0`.
         name: String. Name of the weighting.
+
+    Raises:
+        ValueError: If `preference` has negative numbers, is all 0 or does not fit the tasks.
 
     Example:
 
@@ -45,12 +53,16 @@ class UPGrad(GramianWeighting):
     guarantee where norms differ by a factor of 10 or more; here the programs are solved to rounding.
     """
 
+    def __init__(self, preference=None, reduction=None, normalize=None, every=1, smoothing=0.0, name=None):
+        super().__init__(reduction=reduction, normalize=normalize, every=every, smoothing=smoothing, name=name)
+        self.set_preference(preference)
+
     def solve(self, gramian, present=None):
         cosines, norms, alive, present = unit_diagonal(gramian, present)
-        # Program k in units of ||g_k|| / K: v_k = e_k + x, x = argmin x^T C x / 2 + C_k x over x >= 0.
+        # Program k in units of p_k ||g_k||: v_k = e_k + x, x = argmin x^T C x / 2 + C_k x over x >= 0.
         cosines, proximal = semidefinite_part(cosines)
         extra = nonnegative_qp(cosines, ops.where(alive[None, :], cosines, 1.0), proximal)
         extra = extra * ops.cast(ops.logical_and(alive[:, None], alive[None, :]), "float64")
         # Dividing by the norms first keeps a dead task's norm of 1 out of the products.
-        weights = ops.sum(extra * norms[:, None] / norms[None, :], axis=0) + 1.0
-        return weights * equal_shares(present)
+        shares = self.present_shares(present)
+        return ops.sum(extra * norms[:, None] / norms[None, :] * shares[:, None], axis=0) + shares

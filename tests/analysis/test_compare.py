@@ -16,6 +16,7 @@ from scipy import stats
 
 import keras_mtl
 from keras_mtl.analysis import Report, compare
+from keras_mtl.analysis._plots import _limits
 from keras_mtl.analysis._statistics import confidence_interval, sign_test
 
 
@@ -220,6 +221,14 @@ def test_outputs(report, tmp_path, capsys):
     assert (
         one.interval("equal") is None and json.loads(one.to_json())["candidates"]["equal"]["delta_m_interval"] is None
     )
+
+
+def test_picture_of_gains_holds_all_means_and_cuts_what_is_many_times_as_wide():
+    low, high = _limits([-1.0, 3.0], [-2.0, 4.0])
+    assert -2.5 < low < -2.0 and 4.0 < high < 4.5
+    low, high = _limits([-1.0, 3.0], [-80.0, 90.0])  # two seeds: the means lie 4 apart, 6 more on both sides are shown
+    assert (low, high) == pytest.approx((-7 - 0.06 * 16, 9 + 0.06 * 16))
+    assert _limits([0.0], [])[0] < 0 < _limits([0.0], [])[1]  # nothing gained, one seed
 
 
 def test_statistics():

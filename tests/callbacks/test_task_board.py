@@ -29,9 +29,10 @@ from keras_mtl.callbacks import (
     TaskEarlyStopping,
 )
 from keras_mtl.callbacks._board_graph import graph_def
-from keras_mtl.callbacks._board_layout import split_log
+from keras_mtl.callbacks._board_overview import line_chart, verdicts
 from keras_mtl.callbacks._board_text import as_it_is, sharing_card
 from keras_mtl.callbacks._heat_map import heat_map
+from keras_mtl.metrics._trackers import split_log
 
 TASKS = ("a", "a_b")  # one name begins like the other
 
@@ -119,10 +120,8 @@ def test_every_chart_has_its_series(server, trained):
         "gate utilization": {(task, "task/gate_utilization"): f"{task}_gate_utilization" for task in TASKS},
         "mae": {("a", "task/mae"): "a_mae"},
         "mae, validation": {("a", "task/val_mae"): "val_a_mae"},
-        "gradient cosine": {
-            ("train", "epoch_grad_cosine"): "grad_cosine",
-            ("train", "epoch_grad_cosine_a_a_b"): "grad_cosine_a_a_b",
-        },
+        "gradient cosine, mean of all pairs": {("train", "epoch_grad_cosine"): "grad_cosine"},
+        "gradient cosine of each pair": {("a and a_b", "pair/cosine"): "grad_cosine_a_a_b"},
         "conflict rate": {("train", "epoch_conflict_rate"): "conflict_rate"},
         "dead experts": {("train", "epoch_dead_experts"): "dead_experts"},
         "delta_m": {("train", "epoch_delta_m"): "delta_m", ("validation", "epoch_delta_m"): "val_delta_m"},
@@ -155,10 +154,12 @@ def test_heat_maps(server):
     tags = server.json("images/tags")["tasks"]
     gradients = ("cosine", "cosine by stage", "magnitude similarity by stage", "conflict rate by stage")
     expected = {f"gradients/{name}" for name in (*gradients, "share of the update by stage")}
-    assert set(tags) == expected | {"sharing/gate"}
+    from_the_first = expected | {"sharing/gate", "1 at a glance/1 is a task starving"}
+    lines = {f"1 at a glance/{name}" for name in ("2 losses", "3 share of the update", "4 weights")}
+    assert set(tags) == from_the_first | lines and min(tags) == "1 at a glance/1 is a task starving"
     for tag in tags:
         entries = server.json("images/images", run="tasks", tag=tag, sample=0)
-        assert [entry["step"] for entry in entries] == [0, 1, 2]
+        assert [entry["step"] for entry in entries] == ([0, 1, 2] if tag in from_the_first else [1, 2])
         picture = Image.open(io.BytesIO(server.get(f"images/individualImage?{entries[-1]['query']}&x=")))
         assert picture.format == "PNG" and min(picture.size) > 50
 
@@ -209,8 +210,12 @@ def test_without_the_stock_callback_no_chart_is_empty(data, tmp_path):
         for chart in category["chart"]:
             assert series(server, chart), chart["title"]
     tags = server.json("scalars/tags")
-    assert set(tags["train"]) == {f"epoch_{name}" for name in logs if not name.startswith("val_")}
-    assert set(tags["validation"]) == {f"epoch_{name[4:]}" for name in logs if name.startswith("val_")}
+    grouped = {log: split_log(log, TASKS) or ("all tasks", log) for log in logs}
+    for run, prefix in (("train", False), ("validation", True)):  # in the scalars tab, what is before "/" is a group
+        mine = [of_task for log, of_task in grouped.items() if log.startswith("val_") == prefix]
+        of_run = {f"{group}/{name.removeprefix('val_')}" for group, name in mine}
+        assert set(tags[run]) == of_run
+    assert {tag.split("/")[0] for tag in tags["train"]} == {"a", "a_b", "all tasks"}
 
 
 def test_units_and_equal_weighting_without_monitors(data, tmp_path):
@@ -221,8 +226,9 @@ def test_units_and_equal_weighting_without_monitors(data, tmp_path):
     titles = [
         chart["title"] for category in server.json("custom_scalars/layout")["category"] for chart in category["chart"]
     ]
-    assert titles == ["task losses", "task losses, relative to the first epoch", "task weights", "mae"]
-    assert set(server.json("images/tags")["tasks"]) == {"sharing/units/low", "sharing/units/high"}
+    assert titles == ["task losses, relative to the first epoch", "task losses", "task weights", "mae"]
+    pictures = {"1 at a glance/1 is a task starving", "sharing/units/low", "sharing/units/high"}
+    assert set(server.json("images/tags")["tasks"]) == pictures
 
 
 def test_a_log_belongs_to_the_task_with_the_longest_name():
@@ -236,6 +242,39 @@ def test_colors_of_a_heat_map():
     assert [33, 102, 172] in small and [178, 24, 43] in small and [225, 225, 225] in small
     large = heat_map(["r"] * 2, ["c"] * 50, np.linspace(-4, 4, 100).reshape(2, 50))
     assert large[0, 0].tolist() == [178, 24, 43] and large[-1, -1].tolist() == [33, 102, 172]
+
+
+def test_conflict_is_red():
+    red, blue = heat_map(["r"], ["c"], [[1.0]], much_is_bad=True)[-20, -20], heat_map(["r"], ["c"], [[1.0]])[-20, -20]
+    assert red[0] > 150 > red[2] and blue[2] > 150 > blue[0]
+
+
+def test_who_starves_by_hand():
+    def epoch(*losses):
+        shares = {"a_grad_share": 0.02, "b_grad_share": 0.08, "c_grad_share": 0.90}
+        return {**{f"{task}_loss": loss for task, loss in zip("abc", losses, strict=True)}, **shares}
+
+    # A fifth of an equal part is 6.7 %; four fifths of the first losses are 0.56, 0.56 and 800.
+    found = verdicts("abc", [epoch(0.7, 0.7, 1000.0), epoch(0.69, 0.69, 10.0)])
+    assert {task: said for task, (said, *_) in found.items()} == {"a": "starves", "b": "hardly fell", "c": "learns"}
+    assert found["c"][1:] == (0.90, 0.01)
+    assert verdicts("abc", [epoch(0.7, 0.7, 1000.0), epoch(0.5, 0.7, 10.0)])["a"][0] == "learns"  # it needs no more
+    assert verdicts("ab", [{"a_loss": 1.0, "b_loss": 1.0}, {"a_loss": 1.0, "b_loss": np.nan}]) == {
+        "a": ("hardly fell", None, 1.0),  # nobody has looked at the gradients
+        "b": ("?", None, None),
+    }
+    assert verdicts("a", [{"a_loss": 1.0}])["a"][0] == "?"  # the first epoch says nothing
+
+
+def test_lines_show_every_value_on_a_log_axis():
+    """An outlier of ten million beside ones, and a task that has no value yet."""
+    series = {"a": np.array([1.0, 1e7, 1.0]), "b": np.array([np.nan, 10.0, 100.0])}
+    pixels = line_chart("title", series, {"a": "#ff0000", "b": "#0000ff"}, log=True)
+    red = np.argwhere((pixels == [255, 0, 0]).all(-1))
+    red = red[red[:, 1] < 295]  # the line, without the name at its end
+    assert red[:, 0].min() < 60 and red[:, 0].max() > 240  # from the highest tick to the lowest
+    blue = np.argwhere((pixels == [0, 0, 255]).all(-1))
+    assert blue[:, 1].min() > 170  # from the second of three epochs on
 
 
 def test_the_monitor_comes_first(data, tmp_path):

@@ -38,6 +38,11 @@ BUILDERS = {
     "adashare": (keras_mtl.learned.adashare, {}),
     "hierarchical_sharing": (keras_mtl.hierarchical_sharing, {"depths": {"left": 1}}),
     "esmm": (keras_mtl.esmm, {"shared_depth": 1}),
+    "aitm": (keras_mtl.aitm, {"order_strength": 0.1}),
+    "adatt": (keras_mtl.adatt, {"shared_experts": 1}),
+    "stem": (keras_mtl.stem, {}),
+    "adapters": (keras_mtl.adapter_sharing, {"rank": 2, "shared": 1}),
+    "adapters_bottleneck": (keras_mtl.adapter_sharing, {"kind": "bottleneck", "rank": 2, "shared": 2}),
     "depends_on_output": (keras_mtl.hard_sharing, {"depends_on": {"right": "left"}}),
     "depends_on_stopped": (keras_mtl.mmoe, {"experts": 2, "depends_on": {"left": Dependency("right", **STOPPED)}}),
 }
@@ -76,17 +81,24 @@ def omninet():
     return keras_mtl.multimodal.omninet(inputs, peripherals, tasks, **options)
 
 
+def pepnet():
+    known = {"prior": keras.layers.Dense(3, name="prior"), "domain": keras.layers.Dense(2, name="domain")}
+    return keras_mtl.pepnet(keras.Input((5,)), dense_stages(), heads(), **known)
+
+
 def own_inputs():
     return keras_mtl.own_inputs(build("hard_sharing"))
 
 
 # Those that are made of more than stages and heads.
-ASSEMBLED = {"distral": distral, "modules": modules, "omninet": omninet, "own_inputs": own_inputs}
+ASSEMBLED = {"distral": distral, "modules": modules, "omninet": omninet, "own_inputs": own_inputs, "pepnet": pepnet}
 EVERY = (*BUILDERS, *ASSEMBLED)
 # Their columns have no shared variables, so nothing can be weighted by task gradients.
 WITHOUT_SHARED = ("soft_sharing", "soft_sharing_trace")
 # Each task calls shared layers on data of its own: task gradients are those of parameters.
-WITHOUT_FEATURES = ("modules", "omninet", "own_inputs")
+WITHOUT_FEATURES = ("modules", "omninet", "own_inputs", "adapters_bottleneck")
+# Where tasks part, there is what all examples have in common.
+NOT_OF_EXAMPLES = ("adapters",)
 
 
 def build(name):
@@ -103,6 +115,8 @@ def refusal(name, method, place="parameters"):
         return "two tasks or more share"
     if (needs == "features" or place != "parameters") and name in WITHOUT_FEATURES:
         return "on inputs of their own"
+    if (needs == "features" or place != "parameters") and name in NOT_OF_EXAMPLES:
+        return "should be of examples"
     return None
 
 

@@ -50,7 +50,8 @@ def test_one_step_and_back_from_a_file(name, options, tmp_path):
     model.compile(**compiling, **options)
     x, y = data(model, tasks)
     before = {v.path: keras.ops.convert_to_numpy(v) for v in model.trainable_variables}
-    history = model.fit(x, y, batch_size=ROWS, verbose=0)
+    # What is behind a factor that starts as 0 moves in the second step.
+    history = model.fit(x, y, batch_size=ROWS, epochs=2 if "adapters" in name else 1, verbose=0)
     assert np.isfinite(history.history["loss"]).all()
     after = {v.path: keras.ops.convert_to_numpy(v) for v in model.trainable_variables}
     assert not [path for path, value in before.items() if np.array_equal(value, after[path])]

@@ -8,6 +8,7 @@ import pytest
 from keras_tuner.engine.trial import Trial
 
 from keras_mtl.tuning import objective, pareto_front
+from keras_mtl.tuning._plots import _steps
 
 # Accuracy of a (more is better), error of b (less is better), parameters, milliseconds, and whether it is on the front.
 POINTS = {
@@ -85,6 +86,27 @@ def test_table_json_and_picture(tmp_path):
     assert len(json.loads((tmp_path / "front.json").read_text())) == 6
     front.plot(tmp_path / "front.png")
     assert (tmp_path / "front.png").stat().st_size > 10_000
+
+
+def test_the_line_of_the_front_by_hand():
+    # The fewer parameters and the more accuracy the better: with 2 parameters 0.5 is had, and no more up to 4.
+    assert _steps([(4, 0.9), (2, 0.5), (3, 0.4)], -1, 1) == [(2, 0.5), (4, 0.5), (4, 0.9)]
+    # Less error for more accuracy: whoever needs 0.85 has to take the error of 0.9.
+    assert _steps([(0.8, 0.5), (0.9, 1.0), (0.7, 2.0)], 1, -1) == [(0.9, 1.0), (0.8, 1.0), (0.8, 0.5)]
+
+
+@pytest.mark.parametrize("metrics", [{"a": "accuracy"}, {"a": "accuracy", "b": "mae"}])
+def test_pictures_have_no_empty_panels(metrics, tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **kwargs: drawn.append(figure))
+    pareto_front(make_tuner(POINTS), metrics).plot(tmp_path / "front.png")
+    (figure,) = drawn
+    assert len(figure.axes) == {1: 2, 2: 5}[len(metrics)]  # pairs of metrics, and each against both costs
+    assert all(axis.lines for axis in figure.axes)
+    named = {text.get_text() for axis in figure.axes for text in axis.texts}
+    assert named >= {trial["trial"] for trial in pareto_front(make_tuner(POINTS), metrics).front}
 
 
 def test_what_was_trained_is_shown():

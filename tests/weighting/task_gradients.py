@@ -27,6 +27,8 @@ METHODS = {
     "pcgrad": lambda: W.PCGrad(order="fixed"),
     "pcgrad_random": lambda: W.PCGrad(seed=1),
     "gradvac": lambda: W.GradVac(order="fixed"),
+    "pcd": lambda: W.PCD(),
+    "pcd_0": lambda: W.PCD(tau=0.0),
 }
 SCALES = [(1.0, 1.0, 1.0), (0.1, 1.0, 10.0), (0.01, 1.0, 100.0), (1e-5, 1.0, 1e5)]
 

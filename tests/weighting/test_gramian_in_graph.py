@@ -18,6 +18,7 @@ METHODS = {
     "fairgrad": lambda: W.FairGrad(alpha=2.0),
     "pcgrad": lambda: W.PCGrad(order="fixed", seed=3),
     "gradvac": lambda: W.GradVac(beta=0.3, order="fixed", seed=4),
+    "pcd": lambda: W.PCD(tau=0.1, beta=0.5),
     "gradnorm": lambda: W.GradNorm(alpha=0.5, initial_losses=[1.0, 2.0, 3.0]),
 }
 

@@ -29,7 +29,8 @@ NON_CONFLICTING = [
     "fairgrad_2",
 ]
 EQUAL_ANGLES = ["imtl_g", "config"]
-ORDERED = ["pcgrad", "pcgrad_random", "gradvac"]
+PRIMARY = ["pcd", "pcd_0"]
+ORDERED = ["pcgrad", "pcgrad_random", "gradvac", *PRIMARY]
 LINEAR_IN_ROWS = ["upgrad", "config", "pcgrad", "gradvac"]
 # Weights of c J are those of J times c to this power.
 DEGREES = {
@@ -134,6 +135,8 @@ def test_identical_gradients_keep_their_direction(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_opposite_gradients_cancel(method):
+    if method == "pcd":
+        pytest.skip("the other task gains, whatever that costs: in test_pcd.py")
     row = np.random.default_rng(0).standard_normal(7)
     jacobian = np.stack([row, -row])
     assert np.linalg.norm(solve(method, jacobian) @ jacobian) < 1e-6 * np.linalg.norm(row)
@@ -163,6 +166,8 @@ ZERO_ROW = {**SHARES, "mgda": 1.0, "pcgrad": 1.0, "pcgrad_random": 1.0, "gradvac
 
 @pytest.mark.parametrize("method", METHODS)
 def test_zero_gradient(method):
+    if method in PRIMARY:
+        pytest.skip("tasks are not alike: in test_pcd.py")
     weights = solve(method, np.eye(5) * [[1], [0], [1], [1], [1]])
     np.testing.assert_allclose(weights[1], ZERO_ROW.get(method, 0.0), atol=1e-12)
     np.testing.assert_allclose(weights[[2, 3, 4]], weights[0], rtol=1e-9)

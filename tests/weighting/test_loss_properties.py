@@ -27,6 +27,9 @@ LOSS_ROWS = [
     ("famo", {}, True),
     ("famo", {"form": "next_batch", "min_losses": [0.01] * K, "learning_rate": 0.1}, True),
     ("dtp", {"gamma": 2.0}, True),
+    ("pbi", {"theta": 2.0, "preference": [0.25] * K, "reference": -0.1}, True),
+    ("pbi", {"theta": 0.0}, True),
+    ("cosmos", {"lam": 3.0}, True),
     ("softadapt", {"beta": 0.5}, True),
     ("softadapt", {"beta": -2.0, "form": "normalized"}, True),
     ("softadapt", {"form": "loss_weighted"}, True),
@@ -39,6 +42,8 @@ JACOBIAN_ROWS = [
     ("dbmtl", {"beta_sigma": 0.5, "debias": True}, True),
     ("excess", {"robust_step_size": 0.5}, True),
     ("excess", {"baseline": False, "warmup_steps": 1}, True),
+    ("m_config", {"beta_1": 0.5, "beta_2": 0.9}, False),  # one task after the other
+    ("m_config", {"rescale": False}, False),
     ("moco", {"rho": 0.1}, True),
     ("moco", {"projection": "softmax", "normalize": False}, True),
     ("modo", {"gamma": 0.1}, True),

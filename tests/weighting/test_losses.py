@@ -327,7 +327,7 @@ def test_random_weights_are_a_softmax_of_seeded_normals():
     [
         (lambda: W.STCH(mu=-1), "`mu` should be a finite number, above 0. Received: mu=-1"),
         (lambda: W.STCH(form="x"), "`form`"),
-        (lambda: W.STCH(preference=[0.5, 0.6]), "`preference`"),
+        (lambda: W.STCH(preference=[0.5, -0.6]), "`preference`"),
         (lambda: W.STCH(preference=[0.5, 0.5]).build((3,)), "`preference` should have one value for each of 3"),
         (lambda: W.STCH(warmup_epochs=-1), "`warmup_epochs`"),
         (lambda: W.DWA(temperature=0), "`temperature`"),

@@ -5,10 +5,10 @@ import math
 
 import numpy as np
 
+from keras_mtl._colors import color, task_colors
 from keras_mtl.analysis.advice._decide import signed
 from keras_mtl.metrics.directions import higher_is_better
 
-_COLORS = ("#3b6fb6", "#c8553d", "#4c956c", "#8e5ea2", "#b8860b", "#2a9d8f", "#7f7f7f", "#d4628f", "#5f6caf", "#8c564b")
 _HELPS = "Percent that a step for the row's task takes off the loss of the column's, means over the watched training."
 _ALIKE = "Rank correlation of what the tasks' columns, trained alone, find alike; mean over the stages."
 _STYLE = """
@@ -121,7 +121,7 @@ def _sharing(advice):
     if tree is None:
         return f"<p>{html.escape(advice.sharing)}: features of all columns or experts are mixed.</p>"
     tasks = advice.tasks
-    colors = {task: _COLORS[i % len(_COLORS)] for i, task in enumerate(tasks)}
+    colors = task_colors(tasks)
     order = [task for group in tree[-1] for task in group]  # groups that share lie next to each other
     row, column, left = 30, 130, 8
     parts = []
@@ -189,11 +189,11 @@ def _curves(advice):
             points = " ".join(
                 f"{46 + 252 * e / (longest - 1):.1f},{148 - 130 * (v - low) / span:.1f}" for e, v in enumerate(line)
             )
-            parts.append(f'<polyline points="{points}" fill="none" stroke="{_COLORS[i]}" stroke-width="2"/>')
+            parts.append(f'<polyline points="{points}" fill="none" stroke="{color(i)}" stroke-width="2"/>')
         better = "more" if higher_is_better(metric, advice.directions) else "less"
         title = f'<p class="note">{html.escape(task)}: {html.escape(metric)} ({better} is better)</p>'
         panels.append(f"<div>{title}{_svg(306, 172, parts, f'Curves of {log}')}</div>")
-    legend = " ".join(f'<span style="color:{_COLORS[i]}">■</span> {html.escape(name)}' for i, name in enumerate(names))
+    legend = " ".join(f'<span style="color:{color(i)}">■</span> {html.escape(name)}' for i, name in enumerate(names))
     return f'<p class="note">{legend}</p><div class="curves">{"".join(panels)}</div>' if panels else ""
 
 

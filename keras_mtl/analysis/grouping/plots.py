@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_mtl._colors import color
 from keras_mtl.analysis._plots import pyplot
 from keras_mtl.analysis.grouping._clustering import tree
 
@@ -16,27 +17,51 @@ def plot_affinity(affinity, path):
         path: Path of the picture.
     """
     plt = pyplot()
-    count = len(affinity.tasks)
-    size = min(3.0 + 0.5 * count, 16.0)
-    figure, axis = plt.subplots(figsize=(size + 1, size), layout="constrained")
+    tasks, count = affinity.tasks, len(affinity.tasks)
+    size = min(2.6 + 0.5 * count, 16.0)
+    figure, axis = plt.subplots(figsize=(size + 2.2, size + 0.8), layout="constrained")
     values = np.where(np.eye(count, dtype=bool), np.nan, affinity.values)  # a task's effect on itself dwarfs the others
     limit = float(np.nanmax(np.abs(values))) or 1.0
     axis.set_facecolor("0.85")
     image = axis.imshow(values, cmap="RdBu", vmin=-limit, vmax=limit)
     if count <= 60:
-        axis.set_xticks(range(count), affinity.tasks, rotation=45, ha="right")
-        axis.set_yticks(range(count), affinity.tasks)
+        axis.set_xticks(range(count), tasks, rotation=45, ha="right", rotation_mode="anchor")
+        axis.set_yticks(range(count), tasks)
+    axis.tick_params(length=0)
     if count <= VALUES_UP_TO:
         for (row, column), value in np.ndenumerate(values):
             if np.isfinite(value):
-                color = "white" if abs(value) > 0.6 * limit else "black"
-                axis.text(column, row, f"{value:.2g}", ha="center", va="center", fontsize=8, color=color)
-    axis.set_ylabel("helps ...")
-    axis.set_xlabel("... this task")
-    axis.set_title(affinity.name)
-    figure.colorbar(image)
+                shade = "white" if abs(value) > 0.6 * limit else "black"
+                axis.text(column, row, f"{value:.2g}", ha="center", va="center", fontsize=8, color=shade)
+    alike, (helps, hurts) = affinity.is_symmetric, _words(affinity)
+    axis.set_ylabel("task" if alike else "this task (row) ...")
+    axis.set_xlabel("task" if alike else "... does this to that task (column)")
+    axis.set_title(affinity.name, fontsize="medium", weight="bold")
+    bar = figure.colorbar(image, shrink=0.85)
+    bar.set_label(_unit(affinity), fontsize="small")
+    bar.ax.set_title(helps, fontsize="small", color="#2166ac")
+    bar.ax.set_xlabel(hurts, fontsize="small", color="#b2182b")
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+def _words(affinity):
+    """What the two ends of the scale mean."""
+    return ("alike", "unlike") if affinity.is_symmetric else ("helps", "harms")
+
+
+_UNITS = {
+    "look-ahead affinity": "share of the target's loss that one step for the source takes off",
+    "cosine of task gradients": "cosine, from -1 to 1",
+    "association of labels": "association, from 0 to 1",
+    "correlation of labels": "rank correlation, from -1 to 1",
+    "similarity of features": "rank correlation of which examples are alike, from -1 to 1",
+    "transfer affinity": "affinity of the transfer",
+}
+
+
+def _unit(affinity):
+    return next((unit for name, unit in _UNITS.items() if affinity.name.startswith(name)), affinity.name)
 
 
 def plot_dendrogram(affinity, path, groups=None):
@@ -47,7 +72,8 @@ def plot_dendrogram(affinity, path, groups=None):
         path: Path of the picture.
         groups: Integer. Number of groups to tell apart by color.
     """
-    from scipy.cluster.hierarchy import dendrogram
+    from matplotlib.ticker import MaxNLocator
+    from scipy.cluster.hierarchy import dendrogram, fcluster
 
     links = tree(affinity)
     count = len(affinity.tasks)
@@ -55,18 +81,41 @@ def plot_dendrogram(affinity, path, groups=None):
     if groups is not None and 1 < groups < count:
         cut = float(links[count - groups - 1 : count - groups + 1, 2].mean())  # between the last merge and the next
     plt = pyplot()
-    figure, axis = plt.subplots(figsize=(max(5.0, min(0.35 * count + 2, 24)), 4), layout="constrained")
-    options = {} if cut is None else {"color_threshold": cut}
+    figure, axis = plt.subplots(figsize=(5.6, max(2.6, min(0.3 * count + 1.5, 24))), layout="constrained")
     names = list(affinity.tasks) if count <= 100 else None
-    dendrogram(links, labels=names, no_labels=names is None, ax=axis, above_threshold_color="0.5", **options)
+    of_group = None if cut is None else fcluster(links, groups, "maxclust")
+
+    def shade(node):
+        """Of its group's color, where all that a merge holds is of one."""
+        inside = {of_group[leaf] for leaf in _leaves(links, node, count)} if of_group is not None else {0, 1}
+        return color(int(inside.pop()) - 1) if len(inside) == 1 else "0.5"
+
+    options = {"labels": names, "no_labels": names is None, "link_color_func": shade, "orientation": "left"}
+    dendrogram(links, ax=axis, **options)
     if cut is not None:
-        axis.axhline(cut, color="0.5", linestyle=":", linewidth=1)
-    plt.setp(axis.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
-    axis.set_ylim(bottom=-0.03 * links[-1, 2])  # tasks that merge at 0 can be seen
-    axis.set_ylabel("largest affinity less theirs")
-    axis.set_title(affinity.name)
+        axis.axvline(cut, color="0.4", linestyle=":", linewidth=1.2)
+        axis.annotate(
+            f"{groups} groups", (cut, 0.93), (3, 0), ("data", "axes fraction"), "offset points", fontsize="small"
+        )
+    axis.set_xlim(1.04 * links[-1, 2], -0.03 * links[-1, 2])  # tasks that merge at 0 can be seen
+    top = float(np.nanmax(affinity.values[~np.eye(count, dtype=bool)]))
+    ticks = MaxNLocator(5).tick_values(top - links[-1, 2], top)
+    ticks = [value for value in ticks if top - 1.04 * links[-1, 2] <= value <= top]
+    axis.set_xticks([top - value for value in ticks], [f"{value:.4g}" for value in ticks])
+    axis.set_xlabel(
+        f"mean affinity at which groups join (most alike on the right)\n{_unit(affinity)}", fontsize="small"
+    )
+    axis.set_title(affinity.name, fontsize="medium", weight="bold")
+    for side in ("top", "right", "left"):
+        axis.spines[side].set_visible(False)
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+def _leaves(links, node, count):
+    if node < count:
+        return [int(node)]
+    return [leaf for part in links[int(node) - count, :2] for leaf in _leaves(links, part, count)]
 
 
 def plot_budgets(groupings, path, baselines=None):
@@ -92,13 +141,17 @@ def plot_budgets(groupings, path, baselines=None):
     figure, (upper, lower) = plt.subplots(
         2, 1, figsize=(max(6.0, 0.9 * len(first) + 2), height), layout="constrained", height_ratios=[3, height - 3]
     )
-    for name, of_line in lines.items():
-        upper.plot([g.budget for g in of_line], [g.objective for g in of_line], "o-", label=name or None, markersize=4)
+    for index, (name, of_line) in enumerate(lines.items()):
+        style = {"color": color(index), "markersize": 5, "label": name or None}
+        upper.plot([g.budget for g in of_line], [g.objective for g in of_line], "o-", **style)
     for index, (name, value) in enumerate((baselines or {}).items()):
         upper.axhline(value, color="0.3", linestyle=("--", ":", "-.")[index % 3], linewidth=1, label=name)
     if len(lines) > 1 or baselines:
-        upper.legend(fontsize="small")
-    upper.set_ylabel("objective")
+        upper.legend(fontsize="small", frameon=False)
+    change = first[-1].objective - first[0].objective  # what a larger budget buys is better
+    better = "" if not change or not first[-1].exact else " (more is better)" if change > 0 else " (less is better)"
+    upper.set_ylabel(f"objective{better}", fontsize="small")
+    upper.grid(alpha=0.3)
     budgets = [grouping.budget for grouping in first]
     steps = np.diff(budgets)
     if len(steps) and np.allclose(steps, steps[0]):  # then a budget's groups stand below it
@@ -111,20 +164,27 @@ def plot_budgets(groupings, path, baselines=None):
 
 
 def _plot_groups(axis, groupings):
-    """One column for each budget: tasks of one color are served by one network."""
+    """One column for each budget: tasks of one letter and color are served by one network."""
     tasks = sorted(groupings[-1].tasks, key=lambda t: (groupings[-1].serves[t], t))
     colors = {}  # a group keeps its color from one budget to the next
     for x, grouping in enumerate(groupings):
         for place, group in enumerate(grouping.groups):
-            color = colors.setdefault(frozenset(group), f"C{len(colors) % 10}")
+            shade = colors.setdefault(frozenset(group), color(len(colors)))
             for task in group:
                 if task in tasks:
                     serves = grouping.serves.get(task) == place
-                    options = {"color": color} if serves else {"facecolors": "none", "edgecolors": color}
-                    shift = 0.0 if serves else 0.15 + 0.5 * place / len(grouping.groups)
-                    axis.scatter(x + shift, tasks.index(task), s=60 if serves else 18, marker="s", **options)
+                    shift = 0.0 if serves else 0.2 + 0.5 * place / len(grouping.groups)
+                    box = {"boxstyle": "square,pad=0.25", "edgecolor": shade, "facecolor": shade if serves else "white"}
+                    style = {"color": "white" if serves else shade, "fontsize": 8 if serves else 6, "weight": "bold"}
+                    axis.text(x + shift, tasks.index(task), _letter(place), ha="center", va="center", bbox=box, **style)
     axis.set_xticks(range(len(groupings)), [f"{grouping.budget:g}" for grouping in groupings])
     axis.set_xlim(-0.5, len(groupings) - 0.2)
     axis.set_yticks(range(len(tasks)), tasks)
     axis.set_ylim(-0.7, len(tasks) - 0.3)
-    axis.set_title("one color: served by one network; small: trained there to help", fontsize="small")
+    axis.set_title(
+        "a letter is a network: filled, it serves the task; small, the task trains there to help", fontsize="small"
+    )
+
+
+def _letter(place):
+    return chr(ord("A") + place) if place < 26 else str(place + 1)

@@ -1,0 +1,89 @@
+"""Draws docs/guide/images/front.png: what is shared, beside what that gains, from the table of docs/guide/recipes.md.
+
+python docs/front_picture.py
+"""
+
+import io
+import math
+import os
+import re
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+from scipy import stats
+
+import keras_mtl
+
+HERE = Path(__file__).parent
+SEEDS = 3
+ROWS = (
+    "hard sharing",
+    "hard + uncertainty",
+    "hard + IMTL-G, features",
+    "2 stages shared",
+    "1 stage shared",
+    "cross-stitch",
+)
+
+
+def gains():
+    """Mean and standard deviation of delta_m by model, as the table on faces has them."""
+    page = (HERE / "guide" / "recipes.md").read_text()
+    table = page[page.index("## Faces: a trunk") :].split("\n\n")[2]
+    found = {}
+    for line in table.replace("−", "-").replace("*", "").splitlines()[2:]:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        found[cells[0]] = tuple(map(float, re.split(" ± ", cells[-1])))
+    return found
+
+
+def interval(mean, spread, alone):
+    """Welch's 95 % interval of the difference to single-task models, from means and standard deviations."""
+    parts = (spread**2 / SEEDS, alone**2 / SEEDS)
+    freedom = sum(parts) ** 2 / sum(part**2 / (SEEDS - 1) for part in parts)
+    half = stats.t.ppf(0.975, freedom) * math.sqrt(sum(parts))
+    return mean - half, mean + half
+
+
+def sharing():
+    """The picture of faces' model with one shared stage."""
+    sys.path.insert(0, str(HERE.parent / "recipes"))
+    from faces import build
+
+    model = build("1 stage shared", {"skin": 7, "glasses": 2, "smile": 2})
+    buffer = io.BytesIO()
+    keras_mtl.plot_sharing(model, buffer)
+    return Image.open(buffer)
+
+
+def main():
+    """Writes the picture."""
+    left, found = sharing(), gains()
+    figure = Figure(figsize=(15, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    picture, forest = figure.subplots(1, 2, width_ratios=[1.9, 1])
+    picture.imshow(left)
+    picture.set_axis_off()
+    for i, name in enumerate(ROWS):
+        mean, spread = found[name]
+        low, high = interval(mean, spread, found["single-task"][1])
+        color = "#d55e00" if high < 0 else "#009e73" if low > 0 else "#555555"
+        forest.plot([low, high], [i, i], color=color, linewidth=3)
+        forest.plot(mean, i, "D", color=color, markeredgecolor="white", markersize=8)
+    forest.axvline(0, color="black", linewidth=1)
+    forest.set_yticks(range(len(ROWS)), ROWS, fontsize=10)
+    forest.set_ylim(len(ROWS) - 0.5, -0.5)
+    forest.set_xlabel("gain over single-task models, %\n(delta_m, 95 % interval, 3 seeds)", fontsize=10)
+    forest.grid(axis="x", alpha=0.3)
+    for side in ("top", "right"):
+        forest.spines[side].set_visible(False)
+    figure.savefig(HERE / "guide" / "images" / "front.png", dpi=100)
+
+
+if __name__ == "__main__":
+    main()
