@@ -1,4 +1,4 @@
-"""Checks of the numbers and booleans that are given as arguments."""
+"""Checks of arguments that are numbers or booleans, and lists of what may be one."""
 
 import numbers
 from typing import Any, TypeGuard, overload
@@ -115,6 +115,11 @@ def check_boolean(value: object, argument: str, or_none: bool = False) -> bool |
         kind = "`None`, True or False" if or_none else "True or False"
         raise ValueError(f"`{argument}` should be {kind}. Received: {argument}={value!r}")
     return bool(value)
+
+
+def as_list(given: Structure) -> list[Any]:
+    """What is one, or a list or tuple of several, as a list."""
+    return list(given) if isinstance(given, (list, tuple)) else [given]
 
 
 def _in_float32(value: object) -> np.float32:

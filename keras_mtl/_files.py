@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and folders that one process has to itself."""
+"""Atomic writes, and locks on folders."""
 
 import contextlib
 import errno

@@ -220,8 +220,8 @@ def report(results, seeds):
             table.add_row(
                 name,
                 mean_and_spread(column(results, name, "education", "AUC"), digits=2),
-                mean_and_spread(relative(results, name, "odds", fairness.arfg), digits=2),
-                mean_and_spread(relative(results, name, "error", fairness.are), digits=3),
+                mean_and_spread(relative(results, name, "odds", fairness.average_relative_gap), digits=2),
+                mean_and_spread(relative(results, name, "error", fairness.average_relative_error), digits=3),
             )
         console.print(table)
     if NONE in results:

@@ -86,7 +86,7 @@ def learn(name, data, epochs, picture=None):
     if name == DRAWN:
         steps = epochs * -(-len(data["train"][0]) // 64)
         model = keras_mtl.learned.learning_to_branch(
-            inputs, stages(THIN), heads(), branches=BRANCHES, warmup_steps=steps // 10, decay=0.05 ** (1 / steps)
+            inputs, stages(THIN), heads(), num_branches=BRANCHES, warmup_steps=steps // 10, decay=0.05 ** (1 / steps)
         )
         fit(model, data["train"], epochs)
         return keras_mtl.learned.branches_of(model)

@@ -17,7 +17,7 @@ MODULES = ("", *(name for _, name, package in pkgutil.iter_modules(keras_mtl.__p
 NEEDED = {
     "Adversary": {"column": "group"},
     "AttentionMask": {"channels": 2},
-    "CacheAttention": {"heads": 1},
+    "CacheAttention": {"num_heads": 1},
     "CosineScores": {},
     "Curriculum": {"order": ["a", "b"]},
     "DSelectKGate": {"num_experts": 4, "k": 2},

@@ -1,4 +1,4 @@
-"""Single-task models to compare with."""
+"""Single-task models: the baselines of a comparison."""
 
 from keras_mtl.analysis._new_models import networks_of
 from keras_mtl.analysis.grouping.grouped_model import GroupedModel
@@ -58,7 +58,7 @@ def check(baselines, metrics, candidates, new):
             raise ValueError(f"`baselines` should have every metric of every task. Received: none for {missing}")
     elif callable(baselines):
         for model in (baselines(), baselines()):  # two, since a function may give its one model each time
-            check_model("single-task", model, metrics)
+            check_candidate("single-task", model, metrics)
             new.check("`baselines`", model)
         if model.shared_variables:
             raise ValueError(
@@ -74,13 +74,13 @@ def check(baselines, metrics, candidates, new):
     for name, build in candidates.items():
         for turn in range(2):  # a function may give its one model each time
             model = build()
-            check_model(name, model, metrics)
+            check_candidate(name, model, metrics)
             new.check(f"Candidate '{name}'", model)
             for task in metrics if baselines == "single_task" and name == first and turn == 0 else ():
                 alone(model, task, name)
 
 
-def check_model(name, model, metrics):
+def check_candidate(name, model, metrics):
     """Raises where a builder did not return what a comparison can train."""
     networks = networks_of(model)
     if not all(isinstance(network, MultiTaskModel) and network.compiled for network in networks):

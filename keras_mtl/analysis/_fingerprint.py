@@ -1,4 +1,4 @@
-"""What tells one training from another: a digest of everything that could change its result."""
+"""Fingerprints of training runs: a digest of everything that could change the result."""
 
 import copyreg
 import dis

@@ -1,4 +1,4 @@
-"""Whether functions that build models build new ones each time."""
+"""Checks that functions which build models build a new one at every call."""
 
 import weakref
 

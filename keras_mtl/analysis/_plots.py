@@ -6,25 +6,9 @@ from typing import Any
 import numpy as np
 
 from keras_mtl._colors import color
+from keras_mtl._pyplot import pyplot
 from keras_mtl.analysis._statistics import confidence_interval, mean_and_spread
 from keras_mtl.metrics.directions import higher_is_better
-
-
-def pyplot():
-    """Pyplot without a display.
-
-    Raises:
-        ImportError: If matplotlib is not installed, with how to install it.
-    """
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ImportError("Plots need matplotlib: pip install matplotlib") from error
-    matplotlib.use("Agg", force=False)
-    import matplotlib.pyplot as plt
-
-    return plt
-
 
 _BESIDE = 4  # panels in a row
 

@@ -1,4 +1,4 @@
-"""The training runs of a comparison: one training and its test, data of one task, the time of a step."""
+"""One training run of a comparison: training and test, the data of one task, the time of a step."""
 
 import time
 

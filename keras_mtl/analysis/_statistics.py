@@ -1,4 +1,4 @@
-"""The few statistics that a comparison over seeds needs."""
+"""Statistics of a comparison over seeds."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Finished trainings in a folder, each under a digest of all that could change it."""
+"""A store of finished training runs: a folder with a file for each, named by its fingerprint."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ class RunStore:
     result; its label only names the file. Runs of any settings lie side by
     side. Any number of processes may use one folder.
 
-    Used as a context, which says at its end what could not be told apart.
+    Used as a context, which says at its end what could not be distinguished.
 
     Args:
         directory: Path of the folder, or `None` to keep nothing.
@@ -167,8 +167,8 @@ class RunStore:
         if new:
             listed = "; ".join(f"{name}: {what}" for name, what in new.items())
             warnings.warn(
-                f"Runs in {str(self.directory)!r} are told apart by all that could be read of their settings. Not, or "
-                f"by its code alone, could be read: {listed}. Where that changes otherwise, take another folder.",
+                f"Runs in {str(self.directory)!r} are distinguished by all that could be read of their settings. Not, "
+                f"or by its code alone, could be read: {listed}. Where that changes otherwise, take another folder.",
                 stacklevel=3,
             )
 

@@ -1,4 +1,4 @@
-"""One honest comparison: candidates against single-task models, over seeds."""
+"""Comparison of candidates with single-task models, over seeds."""
 
 import numbers
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_mtl._checks import check_boolean, check_integer
-from keras_mtl.analysis._baselines import alone, check, check_model, network_of
+from keras_mtl.analysis._baselines import alone, check, check_candidate, network_of
 from keras_mtl.analysis._new_models import NewModels
 from keras_mtl.analysis._progress import run_bar
 from keras_mtl.analysis._runs import RUN, has_values, labels_of, train_and_evaluate
@@ -21,9 +21,9 @@ def compare(
     candidates,
     data,
     *,
-    baselines="single_task",
-    metrics,
     test,
+    metrics,
+    baselines="single_task",
     validation=None,
     epochs=10,
     seeds=3,
@@ -44,6 +44,10 @@ def compare(
             a compiled `MultiTaskModel`, or a `GroupedModel` of several.
         data: Training data: a `tf.data.Dataset` or a `PyDataset`, or a tuple
             `(x, y)` or `(x, y, sample_weight)`.
+        test: Test data, as `data`.
+        metrics: Dict from task to the metric that counts (or a list of them),
+            named as in the logs after the task: `"accuracy"`, `"loss"`. Tasks
+            that are left out, such as auxiliary ones, do not count.
         baselines: What single-task models are. `"single_task"`: each task's
             layers in the first candidate, from its inputs to its output, built
             anew and trained alone; for hard sharing, a column of the trunk
@@ -53,10 +57,6 @@ def compare(
             alone. Or a dict from task to metric to a value that is known
             already, such as `report.baseline_means`; then nothing is trained
             for it. Defaults to `"single_task"`.
-        metrics: Dict from task to the metric that counts (or a list of them),
-            named as in the logs after the task: `"accuracy"`, `"loss"`. Tasks
-            that are left out, such as auxiliary ones, do not count.
-        test: Test data, as `data`.
         validation: Validation data for the curves, as `data`. Defaults to
             `None`.
         epochs: Integer. Defaults to `10`.
@@ -147,6 +147,6 @@ def seeds_of(seeds):
 def _build(name, build, seed, metrics, new):
     keras.utils.set_random_seed(seed)
     model = build()
-    check_model(name, model, metrics)
+    check_candidate(name, model, metrics)
     new.check(f"Candidate '{name}'", model)
     return model

@@ -1,4 +1,4 @@
-"""From tasks to groups to trained models to a report, in one call."""
+"""Affinities, groups, training and report in one call."""
 
 import math
 from typing import NamedTuple
@@ -45,11 +45,11 @@ def group_and_compare(
     *,
     test,
     metrics,
-    budget,
     scores="look_ahead",
+    budget,
     method=None,
-    overlap=True,
     alone=0.0,
+    overlap=True,
     validation=None,
     epochs=10,
     seeds=3,
@@ -79,19 +79,19 @@ def group_and_compare(
         metrics: Dict from task to the metric that counts, named as in the logs
             after the task: `"accuracy"`, `"loss"`. Its tasks are grouped;
             labels of others are left out.
-        budget: Integer. Number of networks.
         scores: What groups are chosen by: `"look_ahead"`, `"cosine"` or
             `"representation"` (see `measure_affinity`; for the last one,
             networks of one task each are trained), `"labels"` (the association of
             `task_relations`, without training), `"networks"` (networks of all
             single tasks and pairs, measured on `validation`), or an `Affinity`
             or list of `Network` from elsewhere. Defaults to `"look_ahead"`.
+        budget: Integer. Number of networks.
         method: As in `group_tasks`. `"clustering"` gets the mean of both
             directions of what is measured. Defaults to `"higher_order"` with
             networks, else `"integer"`.
+        alone: As in `group_tasks`. Defaults to `0.0`.
         overlap: Boolean. Whether a task may be trained in several networks.
             Defaults to `True`.
-        alone: As in `group_tasks`. Defaults to `0.0`.
         validation: Validation data, as `data`. Defaults to `None`.
         epochs: Integer. For every training. Defaults to `10`.
         seeds: Integer, or a list of integers. Defaults to `3`.

@@ -1,4 +1,4 @@
-"""Affinities in one call: one ordinary training run, watched."""
+"""Measuring affinities between tasks in one training run."""
 
 from typing import Any
 
@@ -9,8 +9,9 @@ from keras_mtl._checks import check_boolean
 from keras_mtl._keras_private import global_seed
 from keras_mtl.analysis._progress import EpochBar
 from keras_mtl.analysis._store import RunStore
-from keras_mtl.analysis.affinity import Affinity
 from keras_mtl.analysis.representation_similarity import representation_similarity
+from keras_mtl.callbacks import TaskAffinity
+from keras_mtl.metrics._affinity import Affinity
 
 METHODS = ("look_ahead", "cosine", "representation")
 
@@ -23,7 +24,7 @@ def measure_affinity(
     epochs=10,
     every=10,
     batch_size=32,
-    momentum=False,
+    with_momentum=False,
     examples=300,
     directory=None,
     progress=True,
@@ -53,7 +54,7 @@ def measure_affinity(
         every: Integer. Steps between two measurements. Defaults to `10`.
         batch_size: Integer. For training, and for measurements on arrays.
             Defaults to `32`.
-        momentum: Boolean. Whether looks ahead have the momentum of the model's
+        with_momentum: Boolean. Whether looks ahead have the momentum of the model's
             SGD. Defaults to `False`.
         examples: Integer. How many examples `"representation"` compares, from
             arrays. Defaults to `300`.
@@ -77,7 +78,7 @@ def measure_affinity(
     >>> affinity.tasks
     ('a', 'b', 'c')
     """
-    check_boolean(momentum, "momentum")
+    check_boolean(with_momentum, "with_momentum")
     check_boolean(progress, "progress")
     if method not in METHODS:
         raise ValueError(f"`method` should be one of {METHODS}. Received: method={method!r}")
@@ -89,7 +90,7 @@ def measure_affinity(
     how: dict[str, Any] = {
         "method": method,
         "every": every,
-        "momentum": momentum,
+        "with_momentum": with_momentum,
         "examples": examples,
         "epochs": epochs,
     }
@@ -105,15 +106,13 @@ def measure_affinity(
     return affinity
 
 
-def _measured(model, data, *, method, epochs, every, batch_size, momentum, examples, progress, fit_options):
-    from keras_mtl.callbacks.task_affinity import TaskAffinity
-
+def _measured(model, data, *, method, epochs, every, batch_size, with_momentum, examples, progress, fit_options):
     of_arrays = isinstance(data, tuple)
     callbacks = [*(fit_options.pop("callbacks", ()) or ())]
     watch = None
     if method != "representation":
         x, y, sample_weight = (*data, None)[:3] if of_arrays else (data, None, None)
-        watch = TaskAffinity(x, y, sample_weight, batch_size, every, momentum=momentum)
+        watch = TaskAffinity(x, y, sample_weight, batch_size, every, with_momentum=with_momentum)
         callbacks.append(watch)
     if progress:
         callbacks.append(EpochBar(f"affinity ({method})"))

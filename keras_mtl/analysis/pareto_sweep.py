@@ -9,7 +9,7 @@ import keras
 from keras_mtl._checks import check_boolean, check_integer, check_numbers, is_integer
 from keras_mtl._files import whole_file
 from keras_mtl._tables import markdown_table, table_text
-from keras_mtl.analysis._baselines import check_model
+from keras_mtl.analysis._baselines import check_candidate
 from keras_mtl.analysis._fronts import beats, hypervolume
 from keras_mtl.analysis._new_models import NewModels
 from keras_mtl.analysis._progress import run_bar
@@ -86,7 +86,7 @@ def pareto_sweep(
             begin(said)
             keras.utils.set_random_seed(seed)
             model = build(dict(preference))
-            check_model(said, model, {task: [m] for task, m in metrics.items()})
+            check_candidate(said, model, {task: [m] for task, m in metrics.items()})
             new.check(f"`build`, for the preference {said},", model)
             key = store.key(model=store.digest(model=model), seed=seed) if store.keeps else None
             run = store.load(key, RUN, network=model, check=has_values(signs))

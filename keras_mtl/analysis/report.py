@@ -1,9 +1,10 @@
-"""The report of a comparison: who gained, by how much, and at what cost."""
+"""The report of a comparison: gains over single-task models and costs."""
 
 import json
 
 from keras_mtl._files import whole_file
 from keras_mtl._tables import markdown_table, table_text
+from keras_mtl.analysis._plots import plot_report
 from keras_mtl.analysis._statistics import confidence_interval, mean_and_spread, sign_test
 from keras_mtl.metrics.delta_m import delta_m
 from keras_mtl.metrics.directions import higher_is_better
@@ -179,8 +180,6 @@ class Report:
         Args:
             path: Path of a PNG, PDF or SVG file.
         """
-        from keras_mtl.analysis._plots import plot_report
-
         plot_report(self, path)
 
     def _values(self, runs, task, metric):

@@ -1,11 +1,11 @@
-"""How alike the features are that tasks learn by themselves."""
+"""Similarity of the features that single-task models learn."""
 
 import keras
 import numpy as np
 
 from keras_mtl.analysis._baselines import network_of
-from keras_mtl.analysis.affinity import Affinity
 from keras_mtl.layers import Stage
+from keras_mtl.metrics._affinity import Affinity
 
 
 def representation_similarity(model, x, *, stages=None, batch_size=256):

@@ -1,10 +1,10 @@
-"""What labels alone say about tasks, before any training."""
+"""Relations between tasks that labels alone show, before any training."""
 
 import numpy as np
 
 from keras_mtl._checks import check_boolean
 from keras_mtl._tables import table_text
-from keras_mtl.analysis.affinity import Affinity
+from keras_mtl.metrics._affinity import Affinity
 
 KINDS = ("number", "class", "vector")
 

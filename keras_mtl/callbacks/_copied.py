@@ -1,4 +1,4 @@
-"""Callbacks that can be copied after they have been used."""
+"""Callbacks that can be copied after use."""
 
 import copy
 

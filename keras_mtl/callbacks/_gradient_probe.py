@@ -1,4 +1,4 @@
-"""Task gradients of each shared layer on a batch of one's choice."""
+"""Task gradients of each shared layer on one batch."""
 
 from keras import ops
 

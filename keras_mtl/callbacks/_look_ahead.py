@@ -1,4 +1,4 @@
-"""What a step for one task does to the others' losses."""
+"""Look ahead: the effect of a step for one task on the losses of the others."""
 
 from typing import NamedTuple
 
@@ -34,17 +34,17 @@ class LookAhead:
 
     Args:
         model: A compiled `MultiTaskModel`.
-        momentum: Boolean. Whether the step is that of the model's SGD with its
+        with_momentum: Boolean. Whether the step is that of the model's SGD with its
             momentum, not one of plain gradient descent. Defaults to `False`.
     """
 
-    def __init__(self, model, momentum=False):
+    def __init__(self, model, with_momentum=False):
         self.tasks = model.compiled_tasks.tasks
         self._model = model
-        self._sgd = getattr(model.optimizer, "inner_optimizer", model.optimizer) if momentum else None
-        if momentum and not (isinstance(self._sgd, keras.optimizers.SGD) and self._sgd.momentum > 0):
+        self._sgd = getattr(model.optimizer, "inner_optimizer", model.optimizer) if with_momentum else None
+        if with_momentum and not (isinstance(self._sgd, keras.optimizers.SGD) and self._sgd.momentum > 0):
             raise ValueError(
-                "`momentum=True` needs a model whose optimizer is SGD with momentum. "
+                "`with_momentum=True` needs a model whose optimizer is SGD with momentum. "
                 f"Received: {type(self._sgd).__name__}"
             )
         shared = model.sharing.shared_variables(self.tasks)

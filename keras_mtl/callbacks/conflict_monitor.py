@@ -1,4 +1,4 @@
-"""How much the tasks' gradients agree, stage by stage."""
+"""Cosines between task gradients, for each stage."""
 
 import itertools
 

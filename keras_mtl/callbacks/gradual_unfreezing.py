@@ -1,4 +1,4 @@
-"""A pretrained trunk that is released from the top, level by level."""
+"""Gradual unfreezing of a pretrained trunk, from the top down."""
 
 from keras_mtl._checks import check_integer
 from keras_mtl.callbacks._copied import CopiedCallback

@@ -1,10 +1,11 @@
-"""What gates and units do, epoch by epoch, in the logs."""
+"""Gates and units, logged every epoch."""
 
 import numpy as np
 
 from keras_mtl.callbacks._copied import CopiedCallback
 from keras_mtl.metrics.gates import dead_experts, gate_utilization
 from keras_mtl.metrics.unit_drift import unit_drift
+from keras_mtl.models._stage_graph import StageGraph
 
 
 class SharingMonitor(CopiedCallback):
@@ -64,8 +65,6 @@ class SharingMonitor(CopiedCallback):
         self.history = []
 
     def on_train_begin(self, logs=None):
-        from keras_mtl.models._stage_graph import StageGraph
-
         self._graph = StageGraph(self.model)
         self.history = []
         mixing = {stage.scope: stage.mixer for stage in self._graph.mixing.values()}

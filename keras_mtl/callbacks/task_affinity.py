@@ -5,6 +5,7 @@ import numpy as np
 
 from keras_mtl._checks import check_boolean, is_integer
 from keras_mtl.callbacks._copied import CopiedCallback
+from keras_mtl.metrics._affinity import Affinity
 
 
 class TaskAffinity(CopiedCallback):
@@ -35,7 +36,7 @@ class TaskAffinity(CopiedCallback):
         every: Integer. Steps between two measurements. Defaults to `10`.
         learning_rate: Float. Size of the steps. Defaults to `None`: the
             optimizer's learning rate at the time.
-        momentum: Boolean. Whether the look ahead is the step of the model's
+        with_momentum: Boolean. Whether the look ahead is the step of the model's
             SGD with its momentum, not one of plain gradient descent. Defaults
             to `False`.
         seed: Integer. Which batches are drawn. Defaults to `0`.
@@ -77,7 +78,7 @@ class TaskAffinity(CopiedCallback):
         batch_size=32,
         every=10,
         learning_rate=None,
-        momentum=False,
+        with_momentum=False,
         seed=0,
     ):
         super().__init__()
@@ -87,14 +88,14 @@ class TaskAffinity(CopiedCallback):
             raise ValueError("`y` should be a dict from task to labels where `x` is an array. Received: y=None")
         self._data = (x, y, sample_weight)
         self.batch_size, self.every, self.seed = batch_size, every, seed
-        self.learning_rate, self.momentum = learning_rate, check_boolean(momentum, "momentum")
+        self.learning_rate, self.with_momentum = learning_rate, check_boolean(with_momentum, "with_momentum")
         self.tasks, self.history = (), []
 
     def on_train_begin(self, logs=None):
         # Imported here, so that a callback may be set up before TensorFlow is.
         from keras_mtl.callbacks._look_ahead import LookAhead
 
-        self._look = LookAhead(self.model, self.momentum)
+        self._look = LookAhead(self.model, self.with_momentum)
         self.tasks = self.model.compiled_tasks.tasks
         self.history, self._step = [], 0
         self._batches = self._draw() if self._data[1] is not None else self._read()
@@ -136,8 +137,6 @@ class TaskAffinity(CopiedCallback):
         Returns:
             A `keras_mtl.analysis.Affinity`: rows are sources, columns targets.
         """
-        from keras_mtl.analysis.affinity import Affinity
-
         if kind not in ("affinity", "cosine"):
             raise ValueError(f"`kind` should be 'affinity' or 'cosine'. Received: kind={kind!r}")
         values = np.array([entry[kind] for entry in self.history[skip:]])

@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_mtl._checks import is_integer
 from keras_mtl._files import writable_folder
+from keras_mtl.callbacks._board_graph import graph_def
 from keras_mtl.callbacks._board_layout import layout
 from keras_mtl.callbacks._board_overview import pictures
 from keras_mtl.callbacks._board_text import compile_card, sharing_card
@@ -15,6 +16,7 @@ from keras_mtl.callbacks._copied import CopiedCallback
 from keras_mtl.callbacks._heat_map import heat_map
 from keras_mtl.callbacks.conflict_monitor import ConflictMonitor
 from keras_mtl.metrics._trackers import split_log
+from keras_mtl.models._stage_graph import StageGraph
 
 
 class TaskBoard(CopiedCallback):
@@ -72,9 +74,6 @@ class TaskBoard(CopiedCallback):
         self._files_before = self._stock_files()
 
     def on_train_begin(self, logs=None):
-        from keras_mtl.callbacks._board_graph import graph_def
-        from keras_mtl.models._stage_graph import StageGraph
-
         if self.monitor is not None and not self.monitor.layers:
             raise ValueError(
                 "`monitor` should come before `TaskBoard` in the callbacks. Received: one that has not begun yet"

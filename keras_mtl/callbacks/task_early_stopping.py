@@ -1,4 +1,4 @@
-"""One task stops while the others go on."""
+"""Early stopping of single tasks."""
 
 import numpy as np
 

@@ -8,17 +8,13 @@ from keras_mtl.data.mix import mix
 from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.pacing import competence, pace
 from keras_mtl.data.samplers.a5c import A5C
-from keras_mtl.data.samplers.annealed import Annealed
 from keras_mtl.data.samplers.base import Sampler
+from keras_mtl.data.samplers.by_size import Annealed, Proportional, Temperature
 from keras_mtl.data.samplers.dynamic_task_prioritization import DynamicTaskPrioritization
 from keras_mtl.data.samplers.ea4c import EA4C
-from keras_mtl.data.samplers.fixed import Fixed
 from keras_mtl.data.samplers.loss_ratio import LossRatio
-from keras_mtl.data.samplers.proportional import Proportional
-from keras_mtl.data.samplers.round_robin import RoundRobin
-from keras_mtl.data.samplers.temperature import Temperature
+from keras_mtl.data.samplers.static import Fixed, RoundRobin, Uniform
 from keras_mtl.data.samplers.ua4c import UA4C
-from keras_mtl.data.samplers.uniform import Uniform
 from keras_mtl.data.task_stats import TaskStats
 
 __all__ = [

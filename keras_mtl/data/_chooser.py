@@ -1,4 +1,4 @@
-"""Draws which task's data comes next."""
+"""Drawing which task comes next."""
 
 import collections
 import threading

@@ -1,4 +1,4 @@
-"""Tells a mixture's sampler how training goes, and logs what it did."""
+"""Feedback of training to the sampler of a mixture, and its logs."""
 
 import warnings
 

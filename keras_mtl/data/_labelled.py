@@ -34,7 +34,7 @@ class Labelled:
             sample_weight: `None`, an array, or a dict from task to array.
         """
         y = {task: np.asarray(labels) for task, labels in y.items() if labels is not None}
-        check_lengths(y)
+        check_same_examples(y)
         size = len(next(iter(y.values())))
         for task in y:
             if task not in self.of_task:
@@ -108,7 +108,7 @@ class TaskLabels:
             self.by_label = counts if self.by_label is None else self.by_label + counts
 
 
-def check_lengths(y):
+def check_same_examples(y):
     """Raises where labels have no axis of examples, or differ in its length."""
     if not y or any(labels.ndim == 0 for labels in y.values()):
         raise ValueError(

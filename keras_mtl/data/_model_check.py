@@ -1,4 +1,4 @@
-"""Whether a model and the data of a mixture fit."""
+"""Checks that a model fits the data of a mixture."""
 
 import keras
 
@@ -30,26 +30,26 @@ NEED_A_ROW = (
 )
 
 
-def check_model(model, layout, absent, training):
+def check_normalization(model, schema, absent, training):
     """Raises where a model and the data of a mixture do not fit.
 
     Args:
         model: A compiled `MultiTaskModel`.
-        layout: `Layout`.
+        schema: `Schema`.
         absent: Boolean. Whether batches may lack tasks.
         training: Boolean. Whether the model trains on them.
     """
-    for task in layout.tasks:
-        for label in layout.labels_of[task]:
+    for task in schema.tasks:
+        for label in schema.labels_of[task]:
             if label not in model.tasks:
                 raise ValueError(
                     f"The labels in the data set of task '{task}' should be of the model's tasks, {model.tasks}. "
                     f"Received: '{label}'"
                 )
-            _check_inputs(model, task, label, layout.inputs_of[task])
-    if absent and len(layout.groups()) > 1:
+            _check_inputs(model, task, label, schema.inputs_of[task])
+    if absent and len(schema.groups()) > 1:
         for layer in layers_of(model):
-            if layout.absent_rows == 0:
+            if schema.absent_rows == 0:
                 _check_needs_a_row(layer)
             if training:
                 _check_normalization(layer)

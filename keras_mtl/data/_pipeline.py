@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from keras_mtl.data._layout import EMPTY_LENGTH
+from keras_mtl.data._schema import EMPTY_LENGTH
 
 
 def as_batches(dataset, batch_size):
@@ -40,13 +40,13 @@ def or_error(dataset, task):
     return dataset.concatenate(tf.data.Dataset.range(1).map(fail))
 
 
-def endless(datasets, batch_sizes, layout, chooser, copies=1):
+def endless(datasets, batch_sizes, schema, chooser, copies=1):
     """The endless stream of batches, from which epochs are taken.
 
     Args:
         datasets: Dict from task to `tf.data.Dataset`.
         batch_sizes: Dict from task to integer or `None`.
-        layout: `Layout`.
+        schema: `Schema`.
         chooser: `Chooser`, or `None` for joint batches.
         copies: Integer. So many batches in a row are of the same task, one
             for each replica.
@@ -59,38 +59,38 @@ def endless(datasets, batch_sizes, layout, chooser, copies=1):
         for task, dataset in datasets.items()
     }
     if chooser is None:
-        return merged(batched, batch_sizes, layout).with_options(options())
-    branches = [merged({task: dataset}, batch_sizes, layout) for task, dataset in batched.items()]
+        return merge_batches(batched, batch_sizes, schema).with_options(options())
+    branches = [merge_batches({task: dataset}, batch_sizes, schema) for task, dataset in batched.items()]
     choices = _choices(chooser)
     if copies > 1:
         choices = choices.flat_map(lambda task: tf.data.Dataset.from_tensors(task).repeat(copies))
     return tf.data.Dataset.choose_from_datasets(branches, choices).with_options(options())
 
 
-def once(datasets, batch_sizes, layout):
+def once(datasets, batch_sizes, schema):
     """Every example of every data set once, one task after the other.
 
     Args:
         datasets: Dict from task to `tf.data.Dataset`.
         batch_sizes: Dict from task to integer or `None`.
-        layout: `Layout`.
+        schema: `Schema`.
 
     Returns:
         `tf.data.Dataset`.
     """
     varying = dict.fromkeys(datasets)  # the last batch is smaller
     batched = {task: as_batches(dataset, batch_sizes[task]) for task, dataset in datasets.items()}
-    parts = [merged({task: dataset}, varying, layout) for task, dataset in batched.items()]
+    parts = [merge_batches({task: dataset}, varying, schema) for task, dataset in batched.items()]
     return functools.reduce(lambda before, part: before.concatenate(part), parts).prefetch(tf.data.AUTOTUNE)
 
 
-def filled_up(dataset, size, layout):
+def filled_up(dataset, size, schema):
     """A data set of batches with some behind that have no task, so many in all."""
-    nothing = layout.merge({}, layout.fillers({}))
+    nothing = schema.merge({}, schema.fillers({}))
     return dataset.concatenate(tf.data.Dataset.from_tensors(nothing).repeat()).take(size)
 
 
-def merged(batched, batch_sizes, layout):
+def merge_batches(batched, batch_sizes, schema):
     """Batches of some tasks in one, as a data set.
 
     Args:
@@ -98,19 +98,19 @@ def merged(batched, batch_sizes, layout):
             are absent.
         batch_sizes: Dict from task to the number of rows, `None` where it
             varies.
-        layout: `Layout`.
+        schema: `Schema`.
 
     Returns:
         `tf.data.Dataset`.
     """
-    fillers = layout.fillers({task: batch_sizes[task] for task in batched})
+    fillers = schema.fillers({task: batch_sizes[task] for task in batched})
     places = list(fillers)
     if not places:
-        return tf.data.Dataset.zip(batched).map(lambda batches: layout.merge(batches, {}))
+        return tf.data.Dataset.zip(batched).map(lambda batches: schema.merge(batches, {}))
     # They come as a data set of their own, so that putting them in their places is no operation in the graph.
     constants = tf.data.Dataset.from_tensors(tuple(fillers.values())).repeat()
     both = tf.data.Dataset.zip((batched, constants))
-    return both.map(lambda batches, values: layout.merge(batches, dict(zip(places, values, strict=True))))
+    return both.map(lambda batches, values: schema.merge(batches, dict(zip(places, values, strict=True))))
 
 
 def _choices(chooser):

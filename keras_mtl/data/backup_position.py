@@ -1,4 +1,4 @@
-"""Where a mixture is in its data, so that training can go on there."""
+"""Checkpoints of the position in a mixture, so that training can be resumed."""
 
 import json
 import os

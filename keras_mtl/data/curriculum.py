@@ -1,8 +1,9 @@
-"""Tasks released one after the other."""
+"""Curricula over tasks."""
 
 import numpy as np
 
 from keras_mtl._checks import check_boolean, is_integer
+from keras_mtl.data._chooser import checked
 from keras_mtl.data.samplers._registry import get_sampler
 from keras_mtl.data.samplers.base import Sampler
 
@@ -18,13 +19,13 @@ class Curriculum(Sampler):
             of tasks is released at once; or a dict from task to its
             difficulty, easiest first, such as final losses of single-task
             models or `-keras_mtl.data.learning_speed(...)` of their losses; or
-            `"learning_speed"`: all tasks train for `warm_up` epochs, and the
+            `"learning_speed"`: all tasks train for `warmup_epochs` epochs, and the
             one whose loss fell most comes first.
         epochs: Integer. Epochs between two releases. Defaults to `1`.
         sampler: As for `mix`. Defaults to `"uniform"`.
         reverse: Boolean. The other way round, as a control: what an order
             gains, its reverse should not. Defaults to `False`.
-        warm_up: Integer. With `"learning_speed"`. Defaults to `1`.
+        warmup_epochs: Integer. With `"learning_speed"`. Defaults to `1`.
 
     Raises:
         ValueError: If an argument is out of its range, or tasks are missing or
@@ -44,13 +45,13 @@ class Curriculum(Sampler):
       2009, for examples; here tasks take their place.
     """
 
-    def __init__(self, order, epochs=1, sampler="uniform", reverse=False, warm_up=1):
+    def __init__(self, order, epochs=1, sampler="uniform", reverse=False, warmup_epochs=1):
         if not isinstance(order, (list, tuple, dict)) and order != "learning_speed":
             raise ValueError(
                 "`order` should be a list of tasks, a dict from task to difficulty, or 'learning_speed'. "
                 f"Received: order={order!r}"
             )
-        for name, value in (("epochs", epochs), ("warm_up", warm_up)):
+        for name, value in (("epochs", epochs), ("warmup_epochs", warmup_epochs)):
             if not is_integer(value) or value < 1:
                 raise ValueError(f"`{name}` should be an integer of at least 1. Received: {name}={value!r}")
         if isinstance(order, dict):
@@ -58,7 +59,7 @@ class Curriculum(Sampler):
         self.epochs = epochs
         self.sampler = get_sampler(sampler)
         self.reverse = check_boolean(reverse, "reverse")
-        self.warm_up = warm_up if order == "learning_speed" else 0
+        self.warmup_epochs = warmup_epochs if order == "learning_speed" else 0
         self._order = None if order == "learning_speed" else [_as_tuple(tasks) for tasks in order]
 
     @property
@@ -68,7 +69,7 @@ class Curriculum(Sampler):
 
     @property
     def _reads_losses(self):
-        return "stats" if self.warm_up else "step"
+        return "stats" if self.warmup_epochs else "step"
 
     def prepare(self, stats):
         if hasattr(self.sampler, "prepare"):
@@ -92,7 +93,7 @@ class Curriculum(Sampler):
 
     def released(self, step, stats):
         """Which tasks are released at a step: a boolean array of shape `(K,)`."""
-        epoch = step // stats.steps_per_epoch - self.warm_up
+        epoch = step // stats.steps_per_epoch - self.warmup_epochs
         if epoch < 0 or (self._order is None and not self._settle(stats)):
             return np.ones(len(stats.tasks), bool)
         order = list(self._order or ())
@@ -106,8 +107,6 @@ class Curriculum(Sampler):
         return self._order is not None
 
     def probabilities(self, step, stats):
-        from keras_mtl.data._chooser import checked
-
         inner = checked(self.sampler.probabilities(step, stats), stats.tasks, self.sampler)
         released = self.released(step, stats)
         kept = np.where(released, inner, 0.0)

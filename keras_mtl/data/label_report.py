@@ -1,4 +1,4 @@
-"""What `missing_report` found: rates, overlaps and warnings."""
+"""The result of `missing_report`: rates of labels, overlaps and warnings."""
 
 import io
 

@@ -1,8 +1,8 @@
-"""A look at which labels are missing, before anything is trained."""
+"""Counting missing labels before training."""
 
 import numpy as np
 
-from keras_mtl.data._labelled import Labelled, check_lengths
+from keras_mtl.data._labelled import Labelled, check_same_examples
 from keras_mtl.data.label_report import MissingReport
 
 
@@ -66,7 +66,7 @@ def missing_report(y, *, missing=None, sample_weight=None, sample_space=None, ta
 def _slices(y, sample_weight, size=8192):
     """Arrays in parts, so that what is counted needs little memory."""
     y = {task: np.asarray(labels) for task, labels in y.items() if labels is not None}
-    check_lengths(y)
+    check_same_examples(y)
     if isinstance(sample_weight, dict):
         weights = {task: np.asarray(weight) for task, weight in sample_weight.items() if weight is not None}
     else:

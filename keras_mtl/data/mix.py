@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mtl.data._chooser import Chooser, checked
-from keras_mtl.data._layout import Layout
 from keras_mtl.data._pipeline import as_batches
+from keras_mtl.data._schema import Schema
 from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.samplers._registry import get_sampler
 from keras_mtl.data.task_stats import TaskStats
@@ -139,10 +139,10 @@ def mix(
     if chooser is not None:
         chooser.stats.steps_per_epoch = steps
         _check_all_drawn(chooser, steps)
-    layout = Layout(specs, inputs, absent_rows)
+    schema = Schema(specs, inputs, absent_rows)
     return Mixture(
         datasets,
-        layout,
+        schema,
         chooser,
         batch=batch,
         batch_sizes=batch_sizes,

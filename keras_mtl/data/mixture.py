@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras_mtl._tensorflow_private import DatasetOf
 from keras_mtl.data import _pipeline as pipeline
 from keras_mtl.data._feedback import Feedback
-from keras_mtl.data._model_check import check_model
+from keras_mtl.data._model_check import check_normalization
 from keras_mtl.data.backup_position import Position, read_position
 
 
@@ -36,12 +36,12 @@ class Mixture(DatasetOf):
             `tf.train.Checkpoint(mixture=mixture.position)`.
     """
 
-    def __init__(self, datasets, layout, chooser, *, batch, batch_sizes, steps, once, lengths):
+    def __init__(self, datasets, schema, chooser, *, batch, batch_sizes, steps, once, lengths):
         self.tasks = tuple(datasets)
         self.steps = steps
         self.batch_sizes = batch_sizes
         self._datasets = datasets
-        self._layout = layout
+        self._schema = schema
         self._chooser = chooser
         self._batch = batch
         self._once = once
@@ -49,10 +49,10 @@ class Mixture(DatasetOf):
         self.callback = None if chooser is None else Feedback(self.tasks, chooser)
         self.position = Position(chooser, self._about())
         if once:
-            inner = pipeline.once(datasets, batch_sizes, layout)
+            inner = pipeline.once(datasets, batch_sizes, schema)
             inner = inner if steps is None else inner.apply(tf.data.experimental.assert_cardinality(steps))
         else:
-            inner = self._window(pipeline.endless(datasets, batch_sizes, layout, chooser), steps)
+            inner = self._window(pipeline.endless(datasets, batch_sizes, schema, chooser), steps)
         super().__init__(inner)
 
     @property
@@ -131,7 +131,7 @@ class Mixture(DatasetOf):
                 f"`steps_per_epoch` should be left out: an epoch of the mixture has {self.steps} steps, which `stop` "
                 f"sets. Received: steps_per_epoch={steps_per_epoch}"
             )
-        check_model(model, self._layout, absent=self._once or self._batch == "interleave", training=training)
+        check_normalization(model, self._schema, absent=self._once or self._batch == "interleave", training=training)
         strategy, data, steps = model.distribute_strategy, self, None
         if strategy.num_replicas_in_sync > 1:
             data = strategy.distribute_datasets_from_function(self._for_replicas)
@@ -154,15 +154,15 @@ class Mixture(DatasetOf):
             index = context.input_pipeline_id
             datasets = {task: dataset.shard(pipelines, index) for task, dataset in datasets.items()}
         if self._once:
-            data = pipeline.once(datasets, sizes, self._layout)
+            data = pipeline.once(datasets, sizes, self._schema)
             steps = self._steps_of_replicas(replicas)
             # The iterator is not made anew: where it has gone round, all replicas should be at the beginning.
             return (
                 data
                 if steps is None
-                else pipeline.filled_up(data, steps * replicas // pipelines, self._layout).repeat()
+                else pipeline.filled_up(data, steps * replicas // pipelines, self._schema).repeat()
             )
-        stream = pipeline.endless(datasets, sizes, self._layout, self._chooser, copies=replicas // pipelines)
+        stream = pipeline.endless(datasets, sizes, self._schema, self._chooser, copies=replicas // pipelines)
         return self._window(stream, steps=np.iinfo("int64").max)
 
     def _sizes_of_replicas(self, replicas):

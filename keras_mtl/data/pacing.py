@@ -1,4 +1,4 @@
-"""Easy examples first."""
+"""Curricula over examples: easy ones first."""
 
 import numpy as np
 import tensorflow as tf

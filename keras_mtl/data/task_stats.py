@@ -1,4 +1,4 @@
-"""What samplers can read: sizes, counts, and how training goes."""
+"""Statistics for samplers: sizes, counts and logs of training."""
 
 import collections
 
@@ -51,35 +51,35 @@ class TaskStats:
             self._first.setdefault(log, value)
             self._values.setdefault(log, collections.deque(maxlen=KEPT)).append(value)
 
-    def recent(self, log, n=1):
+    def recent(self, log, window=1):
         """Mean of the last values of a log.
 
         Args:
             log: String, such as `"a_loss"`.
-            n: Integer. How many values; fewer where there are not so many,
+            window: Integer. How many values; fewer where there are not so many,
                 and at most 1,000 are kept. Defaults to `1`.
 
         Returns:
             Float; NaN where there is no value yet.
         """
         values = self._values.get(log)
-        return float(np.mean(list(values)[-n:])) if values else float("nan")
+        return float(np.mean(list(values)[-window:])) if values else float("nan")
 
     def first(self, log):
         """The first value that a log had; NaN where there is none yet."""
         return self._first.get(log, float("nan"))
 
-    def of_tasks(self, template, n=1):
+    def of_tasks(self, template, window=1):
         """`recent` for every task.
 
         Args:
             template: String with `{task}` in it, such as `"{task}_loss"`.
-            n: Integer. As in `recent`.
+            window: Integer. As in `recent`.
 
         Returns:
             Array of shape `(K,)`.
         """
-        return np.array([self.recent(template.format(task=task), n) for task in self.tasks])
+        return np.array([self.recent(template.format(task=task), window) for task in self.tasks])
 
     def get_state(self):
         """What `set_state` takes, fit for JSON."""

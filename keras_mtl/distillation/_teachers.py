@@ -1,9 +1,9 @@
-"""The teachers of a student: who teaches which task, and what they say on a batch."""
+"""The teachers of a student."""
 
 import keras
 from keras import ops
 
-from keras_mtl._checks import check_boolean
+from keras_mtl._checks import as_list, check_boolean
 from keras_mtl._keras_private import maker_of
 
 
@@ -36,7 +36,7 @@ class Teachers:
             )
         self.by_task = {}
         for task, models in given.items():
-            models = list(models) if isinstance(models, (list, tuple)) else [models]
+            models = as_list(models)
             if not models:
                 raise ValueError(f"`teachers` of task '{task}' should be one model or more. Received: none")
             self.by_task[task] = [_checked(model, task, shapes[task]) for model in models]

@@ -1,4 +1,4 @@
-"""From teachers to one student."""
+"""Building a student from its teachers."""
 
 import numbers
 
@@ -8,7 +8,7 @@ from keras_mtl._checks import check_integer
 from keras_mtl.distillation._teachers import Teachers, inputs_for
 from keras_mtl.distillation.distiller import Distiller
 from keras_mtl.models._arguments import check_task_names
-from keras_mtl.models._columns import place_head
+from keras_mtl.models._stages import add_head
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
@@ -127,7 +127,7 @@ def _hint(student, name, hint):
     same = learned.shape[-1] == taught.shape[-1]
     head = keras.layers.Identity() if same else keras.layers.Dense(taught.shape[-1], use_bias=False)
     model = keras.Model(teacher.input, taught)
-    return place_head([head], learned, name), lambda x: model(inputs_for(model, x), training=False)
+    return add_head([head], learned, name), lambda x: model(inputs_for(model, x), training=False)
 
 
 def _features(model, layer, name):

@@ -1,4 +1,4 @@
-"""The model in which a student is trained: its tasks, with teachers beside the labels."""
+"""The model in which a student is trained on labels and teachers."""
 
 import keras
 from keras import ops

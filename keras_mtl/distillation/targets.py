@@ -1,10 +1,10 @@
-"""Soft targets: what teachers say, at a temperature, and how the student is compared with it."""
+"""Soft targets: outputs at a temperature, and the loss on them."""
 
 from keras import losses as keras_losses
 from keras import ops
 
 from keras_mtl._checks import check_boolean
-from keras_mtl.layers._softmax import softmax
+from keras_mtl.layers.gate import softmax
 from keras_mtl.losses.names import FunctionLoss, is_elementwise
 
 _CATEGORICAL = (keras_losses.CategoricalCrossentropy, keras_losses.SparseCategoricalCrossentropy)

@@ -8,7 +8,7 @@ from keras_mtl.fairness.equalized_odds_gap import EqualizedOddsGap
 from keras_mtl.fairness.group_rates import group_rates
 from keras_mtl.fairness.mmd_penalty import MMDPenalty
 from keras_mtl.fairness.parity_penalty import ParityPenalty
-from keras_mtl.fairness.relative import are, arfg
+from keras_mtl.fairness.relative import average_relative_error, average_relative_gap
 
 __all__ = [
     "Adversary",
@@ -18,7 +18,7 @@ __all__ = [
     "EqualizedOddsGap",
     "MMDPenalty",
     "ParityPenalty",
-    "are",
-    "arfg",
+    "average_relative_error",
+    "average_relative_gap",
     "group_rates",
 ]

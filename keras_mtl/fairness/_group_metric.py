@@ -1,4 +1,4 @@
-"""What the metrics on groups have in common."""
+"""The base of metrics on groups."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""What the penalties on groups have in common."""
+"""The base of penalties on groups."""
 
 from keras_mtl._checks import check_boolean
 from keras_mtl.fairness._scores import check_among, check_groups_option, check_members, check_scores, members

@@ -1,10 +1,10 @@
-"""What fairness reads from a batch: scores, which of them count, and groups."""
+"""Reading scores and groups from a batch."""
 
 import numpy as np
 from keras import ops
 
 from keras_mtl._checks import check_integer
-from keras_mtl.layers._softmax import softmax
+from keras_mtl.layers.gate import softmax
 from keras_mtl.losses.names import loss_kind
 
 AMONG = (None, "positives", "negatives")

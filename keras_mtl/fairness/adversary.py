@@ -1,4 +1,4 @@
-"""An adversary that tells the group from the prediction."""
+"""An adversary that predicts the group from the prediction."""
 
 from typing import Any
 

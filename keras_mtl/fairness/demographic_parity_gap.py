@@ -1,4 +1,4 @@
-"""How unlike the groups' shares of positive decisions are."""
+"""The difference of the groups' rates of positive decisions."""
 
 import keras
 

@@ -1,4 +1,4 @@
-"""How unlike the groups' true positive rates are."""
+"""The difference of the groups' true positive rates."""
 
 import keras
 

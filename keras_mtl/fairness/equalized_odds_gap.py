@@ -1,4 +1,4 @@
-"""How unlike the groups' true and false positive rates are."""
+"""The difference of the groups' true and false positive rates."""
 
 import keras
 from keras import ops

@@ -1,4 +1,4 @@
-"""Rates of decisions by group, of arrays."""
+"""Rates of decisions by group, from arrays."""
 
 import numpy as np
 

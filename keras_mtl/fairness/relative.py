@@ -1,7 +1,7 @@
-"""Fairness and error of several tasks in one number each, against single-task models."""
+"""Average fairness and error of several tasks, relative to single-task models."""
 
 
-def arfg(gaps, single_task):
+def average_relative_gap(gaps, single_task):
     """Average relative fairness gap over tasks.
 
     `ARFG = 1/K sum_k gap_k / gap_k(single-task)`. Below 1 the multi-task model is fairer than the
@@ -21,7 +21,7 @@ def arfg(gaps, single_task):
 
     Example:
 
-    >>> keras_mtl.fairness.arfg({"income": 0.1, "college": 0.3}, {"income": 0.2, "college": 0.3})
+    >>> keras_mtl.fairness.average_relative_gap({"income": 0.1, "college": 0.3}, {"income": 0.2, "college": 0.3})
     0.75
 
     Reference:
@@ -32,7 +32,7 @@ def arfg(gaps, single_task):
     return _mean_ratio(gaps, single_task, "gaps")
 
 
-def are(errors, single_task):
+def average_relative_error(errors, single_task):
     """Average relative error over tasks.
 
     `ARE = 1/K sum_k error_k / error_k(single-task)`. Below 1 the multi-task model is more accurate
@@ -52,10 +52,10 @@ def are(errors, single_task):
 
     Example:
 
-    >>> keras_mtl.fairness.are({"income": 0.06, "college": 0.2}, {"income": 0.05, "college": 0.2})
+    >>> keras_mtl.fairness.average_relative_error({"income": 0.06, "college": 0.2}, {"income": 0.05, "college": 0.2})
     1.1
 
-    Reference: that of `arfg`.
+    Reference: that of `average_relative_gap`.
     """
     return _mean_ratio(errors, single_task, "errors")
 

@@ -1,4 +1,4 @@
-"""Distances between the columns' weights: how far K tensors are from sharing."""
+"""Distances between the weights of columns."""
 
 from keras import ops
 

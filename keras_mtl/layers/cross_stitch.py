@@ -18,7 +18,7 @@ class CrossStitch(layers.Layer):
 
     Args:
         index: Integer. The task's own column, k, counted from 0.
-        units: `"channel"` for a weight for each column and entry of the last
+        per: `"channel"` for a weight for each column and entry of the last
             axis, or `"layer"` for one for each column. Defaults to
             `"channel"`.
         self_weight: Float. Where the task's own weight starts; the others
@@ -33,7 +33,7 @@ class CrossStitch(layers.Layer):
 
     Example:
 
-    >>> unit = keras_mtl.layers.CrossStitch(index=0, units="layer")
+    >>> unit = keras_mtl.layers.CrossStitch(index=0, per="layer")
     >>> keras.ops.convert_to_numpy(unit([np.ones((1, 2)), np.zeros((1, 2))])).round(2)
     array([[0.9, 0.9]], dtype=float32)
 
@@ -42,17 +42,17 @@ class CrossStitch(layers.Layer):
     - I. Misra et al., "Cross-stitch Networks for Multi-task Learning", CVPR 2016.
     """
 
-    def __init__(self, index, units="channel", self_weight=0.9, name=None, **kwargs):
+    def __init__(self, index, per="channel", self_weight=0.9, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
-        if units not in ("channel", "layer"):
-            raise ValueError(f"`units` should be 'channel' or 'layer'. Received: units={units!r}")
+        if per not in ("channel", "layer"):
+            raise ValueError(f"`per` should be 'channel' or 'layer'. Received: per={per!r}")
         self.self_weight, self.index = check_self_weight(self_weight, index)
-        self.units = units
+        self.per = per
         self.supports_masking = True
 
     def build(self, input_shape):
         shape = check_same_shape(input_shape, f"Unit '{self.name}'")
-        width = shape[-1] if self.units == "channel" else 1
+        width = shape[-1] if self.per == "channel" else 1
         start = self._start(len(input_shape), width)
         self.alpha = self.add_weight(
             shape=start.shape,
@@ -66,7 +66,7 @@ class CrossStitch(layers.Layer):
 
     def call(self, inputs):
         shape, alpha = inputs[0].shape, self.alpha
-        if self.units == "layer" or len(shape) < 3 or None in shape[1:]:
+        if self.per == "layer" or len(shape) < 3 or None in shape[1:]:
             return self._mix(alpha, inputs)
         # Channels of neighbouring places side by side: weights repeated along long rows cost half of those along short.
         alpha = keras.ops.tile(alpha, (1, shape[-2]))
@@ -87,17 +87,17 @@ class CrossStitch(layers.Layer):
         """The weights, of shape `(K, C)` or, with one a column, `(K,)`."""
         del output
         alpha = keras.ops.convert_to_numpy(self.alpha)
-        return alpha if self.units == "channel" else alpha[:, 0]
+        return alpha if self.per == "channel" else alpha[:, 0]
 
     def start_coefficients(self):
         """What `coefficients` returned before training."""
         start = self._start(*self.alpha.shape)
-        return start if self.units == "channel" else start[:, 0]
+        return start if self.per == "channel" else start[:, 0]
 
     def by_source(self, coefficients):
         """One number for each tensor that comes in."""
         return coefficients if coefficients.ndim == 1 else coefficients.mean(axis=1)
 
     def get_config(self):
-        config = {"index": self.index, "units": self.units, "self_weight": self.self_weight}
+        config = {"index": self.index, "per": self.per, "self_weight": self.self_weight}
         return {**super().get_config(), **config}

@@ -5,7 +5,6 @@ from keras import layers, ops
 
 from keras_mtl._checks import check_integer, check_number
 from keras_mtl.layers._shapes import check_same_shape, first_mask
-from keras_mtl.layers._softmax import softmax
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -120,3 +119,18 @@ class ExpertMixture(layers.Layer):
 
     def compute_mask(self, inputs, mask=None):
         return first_mask(mask[1:]) if isinstance(mask, (list, tuple)) else None
+
+
+def softmax(logits):
+    """Softmax over the last axis.
+
+    Keras' own warns where that axis has one entry, as where a gate has a lone
+    option. There it is 1, and its gradient is 0.
+
+    Args:
+        logits: Float tensor.
+
+    Returns:
+        Tensor of that shape, with sum 1 over the last axis.
+    """
+    return ops.exp(ops.log_softmax(logits)) if logits.shape[-1] == 1 else ops.softmax(logits)

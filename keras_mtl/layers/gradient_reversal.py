@@ -1,4 +1,4 @@
-"""A layer that turns gradients around."""
+"""A layer that reverses gradients."""
 
 import keras
 from keras import ops

@@ -1,4 +1,4 @@
-"""A task's features beside what other tasks give it."""
+"""Concatenation of a task's features and what other tasks give it."""
 
 import keras
 from keras import layers, ops

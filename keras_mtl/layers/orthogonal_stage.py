@@ -1,4 +1,4 @@
-"""A stage whose subspaces are kept from learning the same."""
+"""A stage whose subspaces are pushed to be orthogonal."""
 
 import keras
 from keras import ops

@@ -1,4 +1,4 @@
-"""Batch normalization that a batch without examples leaves as it is."""
+"""Batch normalization that leaves its statistics as they are on a batch without examples."""
 
 import keras
 from keras import ops

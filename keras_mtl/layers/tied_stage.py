@@ -59,7 +59,7 @@ class TiedStage(Stage):
             stages: Dict from name to layer of the model that holds them.
 
         Returns:
-            Scalar, or `None` where another stage speaks for all.
+            Scalar, or `None` where another stage adds the term.
         """
         columns = self._present(stages)
         if len(columns) < 2 or columns[0] is not self:
@@ -79,7 +79,7 @@ class TiedStage(Stage):
         Returns:
             Array of shape `(K, K)` of `||W_i - W_j|| / sqrt(||W_i|| ||W_j||)`
             over all weights of the stages, or `None` where another stage
-            speaks for all.
+            gives it.
         """
         columns = self._present(stages)
         if len(columns) < 2 or columns[0] is not self:

@@ -1,4 +1,4 @@
-"""Which tasks find the same examples difficult, and the clusters that this makes."""
+"""Affinities by the examples that tasks find difficult, and clusters of them."""
 
 import keras
 import numpy as np
@@ -129,10 +129,10 @@ def spectral_clusters(affinity, count, seed=0):
 
 
 def separation(affinity, groups):
-    """`mean_k [1 - min_{l in g(k)} A_kl]` over branches: 0 where each group is of one mind.
+    """`mean_k [1 - min_{l in g(k)} A_kl]` over branches: 0 where each group agrees.
 
     A mean over groups would reward splitting off single branches, whose groups
-    are of one mind by themselves.
+    agree with themselves.
     """
     return float(np.mean([1 - affinity[k, group].min() for group in groups for k in group]))
 

@@ -12,8 +12,8 @@ from keras_mtl.layers import ExpertMixture, Stage
 from keras_mtl.learned.gumbel_gate import GumbelGate
 from keras_mtl.learned.policy_stage import PolicyStage
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models._columns import call_stage, place_unit, stage_label
-from keras_mtl.models.dependency import place_heads
+from keras_mtl.models._stages import add_unit, call_stage, stage_label
+from keras_mtl.models.dependency import add_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
@@ -27,11 +27,11 @@ def adashare(
     sparsity=0.05,
     sharing=0.05,
     form="paper",
-    warmup_steps=0,
-    curriculum_steps=0,
     temperature=5.0,
     decay=0.965 ** (1 / 100),
     min_temperature=0.1,
+    warmup_steps=0,
+    curriculum_steps=0,
     depends_on=None,
     name=None,
 ):
@@ -43,9 +43,9 @@ def adashare(
     `x_k = v_lk1 (x_k + f_l(x_k)) + v_lk2 x_k`
 
     All tasks that run a block share its weights. Other stages are always run.
-    What the logits add to the loss is told by `keras_mtl.learned.PolicyStage`.
-    `fit` trains weights and logits together; `fit_policy` trains them by turns
-    on data of their own, as the paper does. `policy_of` and `sample_policies`
+    `keras_mtl.learned.PolicyStage` has the terms that the logits add to the loss.
+    `fit` trains weights and logits together; `fit_policy` trains them in
+    alternation on data of their own, as the paper does. `policy_of` and `sample_policies`
     read what was found, and `policy=` builds the network that it stands for,
     to be trained anew.
 
@@ -64,17 +64,18 @@ def adashare(
             Defaults to 0.05.
         form: `"paper"` or `"code"`. The two terms as published or as in the
             official code. Defaults to `"paper"`.
+        temperature: Float. Temperature of the Gumbel-softmax at the first step.
+            Defaults to 5.
+        decay: Float. The temperature is multiplied by it at each step.
+            Defaults to `0.965 ** (1 / 100)`, 0.965 over 100 steps.
+        min_temperature: Float. The temperature falls no further. Defaults to
+            0.1.
         warmup_steps: Integer. Training steps in which all tasks run all
             blocks. Defaults to 0.
         curriculum_steps: Integer. Steps by which each block's choice begins
             later than that of the block above it. Defaults to 0.
-        temperature: Float. Of the Gumbel-softmax, at first. Defaults to 5.
-        decay: Float. What it is multiplied with at each step. Defaults to
-            0.965 for 100 steps.
-        min_temperature: Float. Where it stops. Defaults to 0.1.
-        depends_on: `None` or a dict from task to another task, a
-            `keras_mtl.Dependency` or a list of them: what the task's head takes
-            beside its own features. Defaults to `None`.
+        depends_on: `None` or a dict from task to what its head takes of other
+            tasks: see `keras_mtl.Dependency`. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:
@@ -146,8 +147,8 @@ def adashare(
                 scope = f"{task}/policy/{label}"
                 gate = PolicyStage([make_gate()], scope, names, **place, name=stage_name)(before[task])
                 mixture = ExpertMixture(name="mixture")
-                tensors[task] = place_unit(mixture, [gate, tensors[task], before[task]], f"{task}/chosen/{label}")
-    outputs = place_heads(heads, tensors, depends_on)
+                tensors[task] = add_unit(mixture, [gate, tensors[task], before[task]], f"{task}/chosen/{label}")
+    outputs = add_heads(heads, tensors, depends_on)
     return MultiTaskModel(inputs, outputs, name=name)
 
 

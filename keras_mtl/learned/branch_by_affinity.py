@@ -1,4 +1,4 @@
-"""A tree of sharing grown from the top by which examples tasks find difficult."""
+"""A tree of branches, grown from the top by the examples that tasks find difficult."""
 
 import keras
 import numpy as np
@@ -8,9 +8,10 @@ from keras_mtl._checks import check_number
 from keras_mtl.layers.stage import name_scope
 from keras_mtl.learned._difficulty import best_split, branch_affinity, difficulty_affinity, sample_errors
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models._columns import copy_name
 from keras_mtl.models._copies import built_copy, check_copy_weights, copy_layer, keep_state
+from keras_mtl.models._stages import copy_name
 from keras_mtl.models.branched_sharing import branched_sharing
+from keras_mtl.models.plot_sharing import plot_sharing
 
 
 def branch_by_affinity(
@@ -98,7 +99,7 @@ def branch_by_affinity(
       Classification", CVPR 2017.
 
     Deviations: L_s is a mean over branches, not over groups, since groups of
-    one branch are of one mind by themselves. An example is difficult where its
+    one branch agree with themselves. An example is difficult where its
     error is at least the task's mean.
     """
     check_inputs(inputs)
@@ -128,8 +129,6 @@ def branch_by_affinity(
         model = _widened(model, stacks, heads, tree, name)
         train(model)
     if picture is not None:
-        from keras_mtl.models.plot_sharing import plot_sharing
-
         plot_sharing(model, picture)
     return model, tree
 

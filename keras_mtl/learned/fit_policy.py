@@ -1,4 +1,4 @@
-"""Training weights and a policy by turns, each on data of its own."""
+"""Training weights and policy in alternation, each on data of its own."""
 
 import keras
 

@@ -1,10 +1,10 @@
-"""A gate that draws one of several options, and learns which."""
+"""A gate that draws one of several options by a Gumbel-softmax."""
 
 import keras
 from keras import layers, ops
 
 from keras_mtl._checks import check_boolean, check_integer, check_number
-from keras_mtl.layers._softmax import softmax
+from keras_mtl.layers.gate import softmax
 
 MOST_STEPS = 2**31 - 1  # that a counter of 32 bits can count, which some backends have
 

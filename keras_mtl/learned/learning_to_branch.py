@@ -8,11 +8,11 @@ import keras
 from keras_mtl._checks import check_integer
 from keras_mtl.learned.gumbel_gate import GumbelGate
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models._columns import copy_name, place_column, stage_label
 from keras_mtl.models._copies import check_copy_weights, copy_layer, keep_state
-from keras_mtl.models._experts import place_gate, place_mixture
+from keras_mtl.models._experts import add_gate, add_mixture
+from keras_mtl.models._stages import add_column, copy_name, stage_label
 from keras_mtl.models.branched_sharing import branched_sharing
-from keras_mtl.models.dependency import place_heads
+from keras_mtl.models.dependency import add_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
@@ -21,11 +21,11 @@ def learning_to_branch(
     stages,
     heads,
     *,
-    branches=None,
-    warmup_steps=0,
+    num_branches=None,
     temperature=10.0,
     decay=0.999,
     min_temperature=0.5,
+    warmup_steps=0,
     copy_weights=None,
     depends_on=None,
     name=None,
@@ -45,20 +45,21 @@ def learning_to_branch(
             tensor. Every branch gets copies made from their configs, with
             seeds of their own.
         heads: Dict from task name to a Keras layer or a list of layers.
-        branches: Integer. B. Defaults to `None`: the number of tasks.
+        num_branches: Integer. B. Defaults to `None`: the number of tasks.
+        temperature: Float. Temperature of the Gumbel-softmax at the first step.
+            Defaults to 10.
+        decay: Float. The temperature is multiplied by it at each step.
+            Defaults to 0.999.
+        min_temperature: Float. The temperature falls no further. Defaults to
+            0.5.
         warmup_steps: Integer. Training steps in which each child takes the
             mean of all parents. Defaults to 0.
-        temperature: Float. Of the Gumbel-softmax, at first. Defaults to 10.
-        decay: Float. What the temperature is multiplied with at each step.
-            Defaults to 0.999.
-        min_temperature: Float. Where it stops. Defaults to 0.5.
         copy_weights: `None` or boolean. Whether all branches start from the
             given stages' weights, which have to be built. Defaults to `None`:
             every copy starts anew, and weights that would be lost are refused
             (see the guide, "What copies keep").
-        depends_on: `None` or a dict from task to another task, a
-            `keras_mtl.Dependency` or a list of them: what the task's head takes
-            beside its own features. Defaults to `None`.
+        depends_on: `None` or a dict from task to what its head takes of other
+            tasks: see `keras_mtl.Dependency`. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:
@@ -94,7 +95,7 @@ def learning_to_branch(
     check_inputs(inputs)
     stacks, heads = check_stages(stages), check_heads(heads)
     copy_weights = check_copy_weights(copy_weights, stacks)
-    count = check_integer(branches, "branches", 1, or_none=True) or len(heads)
+    count = check_integer(num_branches, "num_branches", 1, or_none=True) or len(heads)
     make_gate = functools.partial(
         GumbelGate,
         temperature=temperature,
@@ -109,8 +110,8 @@ def learning_to_branch(
     def chosen(parents, owner, label):
         if len(parents) == 1:
             return parents[0]
-        gate = place_gate(make_gate, keras.tree.flatten(inputs)[0], len(parents), owner, gate=[], label=label)
-        return place_mixture(gate, parents, owner, f"{label}_mixture")
+        gate = add_gate(make_gate, keras.tree.flatten(inputs)[0], len(parents), owner, gate=[], label=label)
+        return add_mixture(gate, parents, owner, f"{label}_mixture")
 
     scopes = [_branch(i) for i in range(count)]
     tensors = [inputs] * count
@@ -119,9 +120,9 @@ def learning_to_branch(
         if index:
             tensors = [chosen(tensors, scope, label) for scope in scopes]
         pairs = zip(tensors, scopes, strict=True)
-        tensors = [place_column([stack], tensor, scope, copy_weights, index) for tensor, scope in pairs]
+        tensors = [add_column([stack], tensor, scope, copy_weights, index) for tensor, scope in pairs]
     mixed = {task: chosen(tensors, task, "parent") for task in heads}
-    outputs = place_heads(heads, mixed, depends_on)
+    outputs = add_heads(heads, mixed, depends_on)
     return MultiTaskModel(inputs, outputs, name=name)
 
 

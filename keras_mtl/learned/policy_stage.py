@@ -1,4 +1,4 @@
-"""A task's choice for one block: run it or skip it."""
+"""A task's policy for one block: run it or skip it."""
 
 import keras
 from keras import ops
@@ -14,7 +14,7 @@ class PolicyStage(Stage):
     """Holds the gate of a task that selects or skips a block, and what that adds to the loss.
 
     The stages of all tasks for one block know each other by name; the first
-    speaks for all. With `p_k = softmax(a_k)_1` the probability that task k
+    one adds the terms of all of them. With `p_k = softmax(a_k)_1` the probability that task k
     selects block l of L (from 1, bottom first), they add
 
     - `form="paper"`: `sparsity sum_k log p_k + sharing (L - l) / L sum_{i<j} |p_i - p_j|`
@@ -64,7 +64,7 @@ class PolicyStage(Stage):
             stages: Dict from name to layer of the model that holds them.
 
         Returns:
-            Scalar, or `None` where another stage speaks for all.
+            Scalar, or `None` where another stage adds the terms.
         """
         present = [stages[name] for name in self.partners if name in stages]
         if not present or present[0] is not self:

@@ -8,7 +8,7 @@ from keras import backend, ops
 
 from keras_mtl._keras_private import mask_of
 from keras_mtl.losses.alignment import static_shape, to_rank, with_last_axis
-from keras_mtl.losses.layout import LossLayout
+from keras_mtl.losses.loss_axes import LossAxes
 
 
 class Labels(NamedTuple):
@@ -82,7 +82,7 @@ def read_labels(
     y_pred: Any,
     task: str,
     *,
-    layout: LossLayout | None = None,
+    axes: LossAxes | None = None,
     missing: Any = None,
     inside: Any = None,
     sample_weight: Any = None,
@@ -95,7 +95,7 @@ def read_labels(
         y_true: Labels of one task.
         y_pred: Predictions of that task.
         task: String. The task, for messages.
-        layout: The `LossLayout` of its loss. Defaults to `None`: no loss.
+        axes: The `LossAxes` of its loss. Defaults to `None`: no loss.
         missing: `None`, `"nan"` or the value that stands for a missing label.
         inside: `None` or a boolean tensor over examples: the sample space.
         sample_weight: `None` or a tensor over examples, positions or entries.
@@ -107,7 +107,7 @@ def read_labels(
     Returns:
         `Labels`.
     """
-    layout = layout or LossLayout()
+    axes = axes or LossAxes()
     mask_of_predictions = mask_of(y_pred)
     y_true = ops.convert_to_tensor(y_true)
     if len(y_pred.shape) == 1:
@@ -116,8 +116,8 @@ def read_labels(
     squeezed = False
     class_axis = None
     if of_classes:
-        if len(y_true.shape) == rank and y_true.shape[layout.class_axis] == 1:
-            y_true = ops.squeeze(y_true, axis=layout.class_axis)
+        if len(y_true.shape) == rank and y_true.shape[axes.class_axis] == 1:
+            y_true = ops.squeeze(y_true, axis=axes.class_axis)
     else:
         if len(y_true.shape) == rank + 1 and y_true.shape[-1] == 1:
             y_true = ops.squeeze(y_true, axis=-1)
@@ -125,7 +125,7 @@ def read_labels(
             squeezed = rank > 2
             y_true = y_true[..., None]
         if len(y_true.shape) == rank:
-            class_axis = layout.class_axis
+            class_axis = axes.class_axis
     positions = len(y_true.shape) - (class_axis is not None)
 
     known, weight = _known(y_true, missing, task), None
@@ -140,7 +140,7 @@ def read_labels(
         weight = None if backend.standardize_dtype(weight.dtype) == "bool" else ops.cast(weight, "float32")
     beside = None
     if mask_of_predictions is not None:
-        if _same_positions(mask_of_predictions, y_true, class_axis, positions, layout):
+        if _same_positions(mask_of_predictions, y_true, class_axis, positions, axes):
             masks.append(mask_of_predictions)
         else:
             beside = ops.cast(mask_of_predictions, "bool")
@@ -153,11 +153,11 @@ def read_labels(
         at_labels = known if class_axis is None else ops.expand_dims(known, axis=class_axis)
         y_true = ops.where(at_labels, y_true, ops.zeros_like(y_true))
     if class_weight:
-        by_class = to_rank(_class_weights(y_true, y_pred, class_weight, layout, class_axis), positions, "Class weights")
+        by_class = to_rank(_class_weights(y_true, y_pred, class_weight, axes, class_axis), positions, "Class weights")
         weight = by_class if weight is None else weight * by_class
     counted = [tensor for tensor in (known, weight) if tensor is not None]
     of_entries = positions == rank and y_pred.shape[-1] != 1 and any(t.shape[-1] != 1 for t in counted)
-    entrywise = of_entries and layout.has_entries(rank)
+    entrywise = of_entries and axes.has_entries(rank)
     if of_entries and not entrywise and weight is not None and weight.shape[-1] != 1:
         raise ValueError(
             f"The weights of task '{task}' should be of examples or positions, of shape "
@@ -181,10 +181,10 @@ def _check_sizes(weight, y_true, class_axis, what):
         )
 
 
-def _same_positions(mask, y_true, class_axis, positions, layout) -> bool:
+def _same_positions(mask, y_true, class_axis, positions, axes) -> bool:
     """Whether a mask of the predictions is one of the labels' positions, too."""
     rank = len(mask.shape)
-    if rank > positions or (layout.unlike and rank > 1):
+    if rank > positions or (axes.unlike and rank > 1):
         return False
     sizes = [n for axis, n in enumerate(static_shape(y_true)) if axis != class_axis]
     return all(None in (n, m) or n == m for n, m in zip(static_shape(mask), sizes, strict=False))
@@ -221,10 +221,10 @@ def _holds(dtype, value) -> bool:
     return limits.min <= value <= limits.max
 
 
-def _class_weights(y_true, y_pred, class_weight, layout, class_axis):
+def _class_weights(y_true, y_pred, class_weight, axes, class_axis):
     """The weight of each position's class; of rank of positions or with the last axis of labels folded."""
     rank = len(y_pred.shape)
-    binary = set(class_weight) <= {-1, 0, 1} and layout.has_entries(rank)
+    binary = set(class_weight) <= {-1, 0, 1} and axes.has_entries(rank)
     if class_axis is not None:
         classes = ops.argmax(y_true, axis=class_axis)
     elif len(y_true.shape) == rank and y_true.shape[-1] != 1 and not binary:

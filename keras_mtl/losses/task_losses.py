@@ -17,7 +17,7 @@ from keras_mtl.losses.alignment import (
     without_last_axis,
 )
 from keras_mtl.losses.labels import Labels, read_labels
-from keras_mtl.losses.layout import LossLayout, check_label_shape, layout_of_loss
+from keras_mtl.losses.loss_axes import LossAxes, axes_of_loss, check_label_shape
 
 
 class TaskBatch(NamedTuple):
@@ -63,7 +63,7 @@ class TaskLosses:
         self.summed = [loss.reduction == "sum" for loss in losses.values()]
         self.outputs = tuple(outputs)
         self._shapes = {task: tuple(outputs[task].shape) for task in losses}
-        self._layouts = {}
+        self._axes = {}
         self.missing = missing or {}
         self.sample_space = sample_space or {}
         self.class_weight = class_weight or {}
@@ -95,16 +95,16 @@ class TaskLosses:
                 inside, weight = self._inside(task, y, y_pred[task]), sample_weight.get(task)
                 by_class = self.class_weight.get(task) if training else None
                 counted = [self.missing.get(task), inside, weight, by_class, mask_of(y_pred[task])]
-                layout = None
+                axes = None
                 if loss is not None:
                     if of_classes or any(one is not None for one in counted):
-                        layout = self._layout(task)
-                    check_label_shape(task, loss, layout, y[task], y_pred[task])
+                        axes = self._axes_of(task)
+                    check_label_shape(task, loss, axes, y[task], y_pred[task])
                 labels[task] = read_labels(
                     y[task],
                     y_pred[task],
                     task,
-                    layout=layout,
+                    axes=axes,
                     missing=self.missing.get(task),
                     inside=inside,
                     sample_weight=weight,
@@ -136,12 +136,12 @@ class TaskLosses:
             raise ValueError(f"The keys of `{argument}` should be tasks: {self.outputs}{columns}. Received: {unknown}")
         return given
 
-    def _layout(self, task, squeezed=False):
-        """The layout of a task's loss; `squeezed` where Keras drops the last axis of labels and predictions."""
-        if (task, squeezed) not in self._layouts:
+    def _axes_of(self, task, squeezed=False):
+        """The axes of a task's loss; `squeezed` where Keras drops the last axis of labels and predictions."""
+        if (task, squeezed) not in self._axes:
             shape = self._shapes[task][:-1] if squeezed else self._shapes[task]
-            self._layouts[task, squeezed] = layout_of_loss(self.losses[task], shape)
-        return self._layouts[task, squeezed]
+            self._axes[task, squeezed] = axes_of_loss(self.losses[task], shape)
+        return self._axes[task, squeezed]
 
     def _inside(self, task, y, y_pred):
         condition = self.sample_space.get(task)
@@ -169,33 +169,33 @@ class TaskLosses:
         loss = self.losses[task]
         labels = _as_the_loss_takes(labels, loss)
         counted = [labels.weight, labels.known, labels.beside]
-        layout = LossLayout() if all(one is None for one in counted) else self._layout(task, labels.squeezed)
+        axes = LossAxes() if all(one is None for one in counted) else self._axes_of(task, labels.squeezed)
         y_true, y_pred, weight, known = labels.y_true, labels.y_pred, labels.weight, labels.known
         comparable = labels.class_axis is None and _same_entries(y_true, y_pred)
-        folded = [axis for axis in range(len(y_pred.shape)) if axis not in (layout.kept or (0,))] if comparable else []
-        fold, per_entry = 1.0, layout.averages and (_is_finer(known, folded) or _is_finer(weight, folded))
+        folded = [axis for axis in range(len(y_pred.shape)) if axis not in (axes.kept or (0,))] if comparable else []
+        fold, per_entry = 1.0, axes.averages and (_is_finer(known, folded) or _is_finer(weight, folded))
         if per_entry:
             # A value for each entry, where Keras has their mean: every entry as an example of its own.
             values = ops.reshape(loss.call(as_single_entries(y_true), as_single_entries(y_pred)), ops.shape(y_true))
             fold = _size_of(y_pred, folded)
         else:
-            if _is_finer(known, folded) or (known is not None and comparable and layout.kept is None):
+            if _is_finer(known, folded) or (known is not None and comparable and axes.kept is None):
                 # No label, no prediction: what is 0 in both is ignored by ratios of sums such as Dice.
                 y_pred = ops.where(known, y_pred, ops.zeros_like(y_pred))
             values = loss.call(y_true, y_pred)
         ignored = mask_of(values)  # what the loss itself leaves out, as `ignore_class` does
         values = ops.cast(values, "float32")
         if len(values.shape) == 0:
-            return _scalar_loss(task, values, labels, layout)
-        if _is_finer(known, folded) and not per_entry and not layout.ignores_zeros:
+            return _scalar_loss(task, values, labels, axes)
+        if _is_finer(known, folded) and not per_entry and not axes.ignores_zeros:
             _warn_of_entries_together(task, loss)
         masks = [] if ignored is None else [ops.cast(ignored, "bool")]
         if known is not None:
-            masks.append(_checked(mask_of_values(known, values, layout.kept), task, known, values))
+            masks.append(_checked(mask_of_values(known, values, axes.kept), task, known, values))
         if labels.beside is not None:
             masks.append(_checked(mask_of_values(labels.beside, values, None), task, labels.beside, values))
         if weight is not None:
-            weight = _checked(weight_of_values(weight, values, layout.kept), task, weight, values)
+            weight = _checked(weight_of_values(weight, values, axes.kept), task, weight, values)
         summed = loss.reduction == "sum"
         if not masks and weight is None:
             count = ops.cast(ops.size(values), "float32")
@@ -266,11 +266,11 @@ def _warn_of_entries_together(task, loss):
     )
 
 
-def _scalar_loss(task, value, labels, layout):
+def _scalar_loss(task, value, labels, axes):
     batch_size = ops.cast(ops.shape(labels.y_pred)[0], "float32")
     if labels.known is None and labels.beside is None and labels.weight is None:
         return value * batch_size, batch_size, batch_size
-    if labels.weight is not None or labels.beside is not None or not layout.ignores_zeros:
+    if labels.weight is not None or labels.beside is not None or not axes.ignores_zeros:
         raise ValueError(
             f"The loss of task '{task}' should return a value for each example, so that examples can be left out or "
             "weighted. Received: a loss that returns one number for the batch. `keras.losses.Dice` and `Tversky` take "

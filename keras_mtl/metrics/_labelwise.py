@@ -1,4 +1,4 @@
-"""What metrics of multi-label blocks have in common: a number for each label."""
+"""The base of metrics on blocks of binary labels: a value for each label."""
 
 import keras
 import numpy as np

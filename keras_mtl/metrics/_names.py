@@ -15,7 +15,7 @@ from keras_mtl.losses.alignment import (
     to_rank,
     weight_of_values,
 )
-from keras_mtl.losses.layout import LossLayout, layout_of_function
+from keras_mtl.losses.loss_axes import LossAxes, axes_of_function
 from keras_mtl.losses.names import crossentropy, label_kind
 
 
@@ -37,7 +37,7 @@ class FunctionMetric(keras.metrics.Mean):
         super().__init__(name=name or getattr(fn, "__name__", "metric"))
         self.fn = fn
         self._shape = tuple(output_shape) if len(output_shape) > 1 else (*output_shape, 1)
-        self._layouts: dict[int, LossLayout] = {}
+        self._axes: dict[int, LossAxes] = {}
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None, only_mask: bool = True) -> None:
         """Adds a batch.
@@ -55,18 +55,18 @@ class FunctionMetric(keras.metrics.Mean):
             super().update_state(self.fn(y_true, y_pred))
             return
         rank = len(y_pred.shape)
-        if rank not in self._layouts:
-            self._layouts[rank] = layout_of_function(self.fn, self._shape[:rank])
-        layout = self._layouts[rank]
+        if rank not in self._axes:
+            self._axes[rank] = axes_of_function(self.fn, self._shape[:rank])
+        axes = self._axes[rank]
         values = self.fn(y_true, y_pred)
         mask = sample_weight > 0
-        if len(values.shape) == 0 or _folds(mask, values, layout.kept):
+        if len(values.shape) == 0 or _folds(mask, values, axes.kept):
             same_rank = len(y_true.shape) == len(y_pred.shape)
-            if layout.averages and same_rank:
+            if axes.averages and same_rank:
                 values = self.fn(as_single_entries(y_true), as_single_entries(y_pred))
                 values = ops.reshape(values, ops.shape(y_pred))
                 sample_weight, mask = (to_rank(t, len(y_pred.shape), "Its mask") for t in (sample_weight, mask))
-            elif only_mask and layout.ignores_zeros and same_rank:
+            elif only_mask and axes.ignores_zeros and same_rank:
                 known = to_rank(mask, len(y_pred.shape), "Its mask")
                 y_true, y_pred = (ops.where(known, y, ops.zeros_like(y)) for y in (y_true, y_pred))
                 values = self.fn(y_true, y_pred)
@@ -79,9 +79,9 @@ class FunctionMetric(keras.metrics.Mean):
                     "weighted, or be a `keras.metrics.Metric` that takes `sample_weight`. Received: values of shape "
                     f"{static_shape(values)} beside weights of shape {static_shape(sample_weight)}"
                 )
-        weights = mask_of_values(mask, values, layout.kept)
+        weights = mask_of_values(mask, values, axes.kept)
         if not only_mask:
-            weights = weight_of_values(sample_weight, values, layout.kept)
+            weights = weight_of_values(sample_weight, values, axes.kept)
         weights = ops.broadcast_to(ops.cast(weights, "float32"), ops.shape(values))
         super().update_state(ops.where(weights > 0, values, ops.zeros_like(values)), sample_weight=weights)
 

@@ -1,4 +1,4 @@
-"""Whether more of a metric is better."""
+"""Whether higher is better for a metric."""
 
 _HIGHER = (
     "accuracy",

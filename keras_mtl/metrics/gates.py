@@ -1,4 +1,4 @@
-"""How gates use their experts."""
+"""Utilization of experts by gates."""
 
 import numpy as np
 
@@ -34,16 +34,16 @@ def gate_utilization(probabilities):
     return float(np.exp(-(used * np.log(used)).sum()) / len(values))
 
 
-def dead_experts(probabilities, below=0.1):
+def dead_experts(probabilities, dead_below=0.1):
     """Experts that no gate uses.
 
     An expert is dead where every gate that reaches it gives it, on average,
-    less than `below` times its equal share, `1 / n` for a gate of n experts.
+    less than `dead_below` times its equal share, `1 / n` for a gate of n experts.
 
     Args:
         probabilities: Array of shape `(gates, experts)` of mean probabilities,
             NaN where a gate does not reach an expert.
-        below: Float. Part of the equal share. Defaults to `0.1`.
+        dead_below: Float. Part of the equal share. Defaults to `0.1`.
 
     Returns:
         List of the dead experts' columns.
@@ -55,5 +55,5 @@ def dead_experts(probabilities, below=0.1):
     """
     values = np.atleast_2d(np.asarray(probabilities, "float64"))
     equal_share = 1.0 / np.isfinite(values).sum(axis=1, keepdims=True)
-    unused = np.where(np.isfinite(values), values < below * equal_share, True)
+    unused = np.where(np.isfinite(values), values < dead_below * equal_share, True)
     return [int(column) for column in np.flatnonzero(unused.all(axis=0))]

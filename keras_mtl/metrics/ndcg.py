@@ -1,4 +1,4 @@
-"""How well the relevant documents are ranked."""
+"""Normalized discounted cumulative gain of a ranking."""
 
 import keras
 from keras import ops

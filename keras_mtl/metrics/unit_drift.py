@@ -1,4 +1,4 @@
-"""How far the units between columns have moved."""
+"""The drift of units between columns from their start."""
 
 import numpy as np
 

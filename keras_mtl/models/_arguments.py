@@ -4,6 +4,7 @@ import re
 
 import keras
 
+from keras_mtl._checks import as_list
 from keras_mtl._keras_private import maker_of
 
 _TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # also a folder's name, so neither "." nor ".."
@@ -44,13 +45,13 @@ def check_outputs(outputs):
         Tuple of the tasks' names.
     """
     if not isinstance(outputs, dict):
-        flat = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+        flat = as_list(outputs)
         layers = [maker_of(x).operation if isinstance(x, keras.KerasTensor) else None for x in flat]
         names = [getattr(layer, "name", f"task_{i}") for i, layer in enumerate(layers)]
         line = ", ".join(f"{name!r}: outputs[{i}]" for i, name in enumerate(names))
         raise ValueError(
             "`outputs` should be a dict from task to Keras tensor"
-            + (f", such as `outputs={{{line}}}`" if flat is outputs and outputs else "")
+            + (f", such as `outputs={{{line}}}`" if _is_list(outputs) and outputs else "")
             + f". Received: outputs={outputs!r}"
         )
     tasks = check_task_names(outputs)
@@ -114,7 +115,7 @@ def check_heads(heads):
 
 def as_stack(item, what):
     """Normalizes a layer or a list of layers to a list of layers."""
-    stack = list(item) if isinstance(item, (list, tuple)) else [item]
+    stack = as_list(item)
     if not stack or not all(isinstance(layer, keras.layers.Layer) for layer in stack):
         raise ValueError(f"{what} should be a Keras layer or a non-empty list of Keras layers. Received: {item!r}")
     return stack

@@ -1,4 +1,4 @@
-"""Reading what mixes the tasks' features, and what ties their weights.
+"""Reading sharing coefficients, and the distances of tied weights.
 
 A layer that mixes has `coefficients(output=None)`: an array, or `None` where it
 needs what it returned for examples, and `by_source`, which makes one number of them
@@ -11,6 +11,8 @@ both take a dict of the model's layers.
 
 import keras
 from keras import ops
+
+from keras_mtl._checks import as_list
 
 _AT_ONCE = 512  # examples
 
@@ -65,7 +67,7 @@ class CoefficientReader:
         if waiting and x is not None:
             if self._probe is None:
                 self._probe = keras.Model(self._model.input, [_mean_over_positions(s.output) for s in waiting])
-            for stage, output in zip(waiting, _as_list(self._outputs(x)), strict=True):
+            for stage, output in zip(waiting, as_list(self._outputs(x)), strict=True):
                 found[stage.scope] = stage.mixer.coefficients(output)
         found = {scope: values for scope, values in found.items() if values is not None}
         stages = {layer.name: layer for layer in self._model.layers}
@@ -99,7 +101,3 @@ def _mean_over_positions(tensor):
     # In the graph, so that masks of whole images are never held for all examples.
     axes = tuple(range(1, len(tensor.shape) - 1))
     return ops.mean(tensor, axis=axes) if axes else tensor
-
-
-def _as_list(outputs):
-    return outputs if isinstance(outputs, (list, tuple)) else [outputs]

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mtl._checks import check_boolean
+from keras_mtl._checks import as_list, check_boolean
 from keras_mtl._keras_private import layers_directly_within, layers_of, lookup_table_of, own_variables
 
 
@@ -53,7 +53,7 @@ def copy_stack(given, scope, argument):
     Returns:
         List of layers. Once they are built, `keep_state` has to follow.
     """
-    stack = list(given) if isinstance(given, (list, tuple)) else [given]
+    stack = as_list(given)
     for layer in stack:
         if not as_initialized(layer):
             raise ValueError(

@@ -4,12 +4,12 @@ import functools
 
 import keras
 
-from keras_mtl._checks import check_integer, check_number
+from keras_mtl._checks import as_list, check_integer, check_number
 from keras_mtl.layers import ExpertMixture, Gate
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models._columns import place_column, place_shared, place_unit
 from keras_mtl.models._copies import check_copy_weights, copy_stack, keep_state
-from keras_mtl.models.dependency import place_heads
+from keras_mtl.models._stages import add_column, add_shared, add_unit
+from keras_mtl.models.dependency import add_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
@@ -29,16 +29,16 @@ def expert_stages(inputs, stages, heads, shared_depth, copy_weights):
             f"for the experts. Received: shared_depth={shared_depth!r}"
         )
     copy_weights = check_copy_weights(copy_weights, stacks[shared_depth:], shared_depth)
-    return place_shared(stacks[:shared_depth], inputs), stacks[shared_depth:], heads, copy_weights
+    return add_shared(stacks[:shared_depth], inputs), stacks[shared_depth:], heads, copy_weights
 
 
-def place_experts(stacks, tensor, scope, count, copy_weights, first_index=0):
+def add_experts(stacks, tensor, scope, count, copy_weights, first_index=0):
     """Calls `count` fresh copies of stages as experts.
 
     Returns:
         List of their outputs.
     """
-    return [place_column(stacks, tensor, f"{scope}/expert_{i + 1}", copy_weights, first_index) for i in range(count)]
+    return [add_column(stacks, tensor, f"{scope}/expert_{i + 1}", copy_weights, first_index) for i in range(count)]
 
 
 def softmax_gate(temperature, dropout):
@@ -48,7 +48,7 @@ def softmax_gate(temperature, dropout):
     return functools.partial(Gate, temperature=temperature, dropout=dropout, name="softmax")
 
 
-def place_gate(make_gate, tensor, count, owner, gate=None, label="gate"):
+def add_gate(make_gate, tensor, count, owner, gate=None, label="gate"):
     """Calls a gate on what its experts take.
 
     Args:
@@ -63,11 +63,11 @@ def place_gate(make_gate, tensor, count, owner, gate=None, label="gate"):
         The gate's output.
     """
     if gate is not None:
-        given = gate if isinstance(gate, (list, tuple)) else [gate]
+        given = as_list(gate)
         before = copy_stack(given, f"{owner}/{label}", "`gate`")
     else:
         given = before = _flattening(tensor)
-    probabilities = place_unit([*before, make_gate(count)], tensor, f"{owner}/{label}")
+    probabilities = add_unit([*before, make_gate(count)], tensor, f"{owner}/{label}")
     keep_state(given, before)
     return probabilities
 
@@ -84,9 +84,9 @@ def _flattening(tensor):
     return [] if len(tensor.shape) == 2 else [keras.layers.Flatten(name="flatten")]
 
 
-def place_mixture(gate, experts, owner, label="mixture"):
+def add_mixture(gate, experts, owner, label="mixture"):
     """Calls the sum of the experts' outputs, weighted by a gate."""
-    return place_unit(ExpertMixture(name="mixture"), [gate, *experts], f"{owner}/{label}")
+    return add_unit(ExpertMixture(name="mixture"), [gate, *experts], f"{owner}/{label}")
 
 
 def gated(make_gate, tensor, experts, owner, gate=None, suffix=""):
@@ -97,43 +97,37 @@ def gated(make_gate, tensor, experts, owner, gate=None, suffix=""):
     """
     if len(experts) == 1:
         return experts[0]
-    probabilities = place_gate(make_gate, tensor, len(experts), owner, gate, f"gate{suffix}")
-    return place_mixture(probabilities, experts, owner, f"mixture{suffix}")
+    probabilities = add_gate(make_gate, tensor, len(experts), owner, gate, f"gate{suffix}")
+    return add_mixture(probabilities, experts, owner, f"mixture{suffix}")
 
 
 def extraction(
     inputs,
-    tensor,
-    levels,
+    stages,
     heads,
-    shared,
-    own,
+    levels,
+    *,
+    shared_experts,
+    task_experts,
+    shared_depth,
     make_gate,
-    gate=None,
-    copy_weights=False,
-    first_index=0,
-    depends_on=None,
-    name=None,
+    gate,
+    copy_weights,
+    depends_on,
+    name,
 ):
-    """Builds levels of shared and task experts, each with its gates.
+    """Builds levels of shared and task experts, each with its gates: one level is `cgc`, several are `ple`.
 
-    Args:
-        inputs: Keras tensor, or a structure of them.
-        tensor: What the experts of the first level take.
-        levels: List; for each level the stacks of one expert.
-        heads: Dict from task to stack.
-        shared: Integer. Shared experts of each level.
-        own: Integer or dict from task to integer. Task experts of each level.
-        make_gate: Function from the number of experts to the gate's layer.
-        gate: As `place_gate` takes it.
-        copy_weights: Boolean. Whether experts start from the given weights.
-        first_index: Integer. Place of the experts' first stage in the trunk.
-        depends_on: As every builder takes it.
-        name: String. Name of the model.
+    `levels` is a function from the stacks of the stages above `shared_depth`
+    to a list with the stacks of one expert for each level, `make_gate` one from
+    the number of experts to the gate's layer. The other arguments are those of
+    `ple`.
 
     Returns:
         A `MultiTaskModel`.
     """
+    tensor, stacks, heads, copy_weights = expert_stages(inputs, stages, heads, shared_depth, copy_weights)
+    levels, shared, own = levels(stacks), shared_experts, task_experts
     own = own if isinstance(own, dict) else dict.fromkeys(heads, own)
     if set(own) != set(heads):
         raise ValueError(f"The keys of `task_experts` should be the tasks {list(heads)}. Received: {list(own)}")
@@ -142,16 +136,16 @@ def extraction(
     for task, count in own.items():
         if count + shared == 0:
             raise ValueError(f"Task '{task}' should have at least one expert. Received: no shared and no task experts")
-    paths, common, index = dict.fromkeys(heads, tensor), tensor, first_index
+    paths, common, index = dict.fromkeys(heads, tensor), tensor, shared_depth
     for level, stacks in enumerate(levels):
         suffix = f"_{level + 1}" if len(levels) > 1 else ""
-        for_all = place_experts(stacks, common, "shared", shared, copy_weights, index)
-        for_one = {t: place_experts(stacks, paths[t], t, own[t], copy_weights, index) for t in heads}
+        for_all = add_experts(stacks, common, "shared", shared, copy_weights, index)
+        for_one = {t: add_experts(stacks, paths[t], t, own[t], copy_weights, index) for t in heads}
         below, common_below = paths, common
         paths = {t: gated(make_gate, below[t], for_one[t] + for_all, t, gate, suffix) for t in heads}
         if shared and level < len(levels) - 1:
             everything = [expert for t in heads for expert in for_one[t]] + for_all
             common = gated(make_gate, common_below, everything, "shared", gate, suffix)
         index += len(stacks)
-    outputs = place_heads(heads, paths, depends_on)
+    outputs = add_heads(heads, paths, depends_on)
     return MultiTaskModel(inputs, outputs, name=name)

@@ -1,4 +1,4 @@
-"""What a model is made of, made anew: for every trial of a search its own inputs, layers and metrics."""
+"""Fresh inputs, layers and metrics for every trial of a search."""
 
 import copy
 

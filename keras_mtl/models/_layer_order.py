@@ -1,4 +1,4 @@
-"""How deep in a functional model each layer lies."""
+"""The depth of each layer in a functional model."""
 
 import keras
 

@@ -1,4 +1,4 @@
-"""Who shares what: found from the model's graph, never declared by hand."""
+"""Which layers serve which tasks, read from the model's graph."""
 
 import functools
 import itertools

@@ -4,9 +4,9 @@ import keras
 
 from keras_mtl.layers import Stage
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models._columns import place_column, place_unit, stage_label
 from keras_mtl.models._copies import check_copy_weights
-from keras_mtl.models.dependency import place_heads
+from keras_mtl.models._stages import add_column, add_unit, stage_label
+from keras_mtl.models.dependency import add_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
@@ -25,7 +25,7 @@ def stitched(
         make_unit: Function from a task's place to the layer that mixes the K
             columns' features for it.
         copy_weights: As every builder with columns takes it.
-        make_stage: Function that makes a stage, as `place_column` takes it.
+        make_stage: Function that makes a stage, as `add_column` takes it.
         join: `None`, or a function from a task and the list of its stitched
             features to what its head takes.
         depends_on: As every builder takes it.
@@ -41,16 +41,16 @@ def stitched(
     history = {task: [] for task in heads}
     for index, stack in enumerate(stacks):
         label = stage_label(stack, index)
-        columns = [place_column([stack], tensors[t], t, copy_weights, index, make_stage) for t in heads]
+        columns = [add_column([stack], tensors[t], t, copy_weights, index, make_stage) for t in heads]
         if not isinstance(columns[0], keras.KerasTensor):
             names = list(columns[0]) if isinstance(columns[0], dict) else [tuple(x.shape) for x in columns[0]]
             raise ValueError(
                 f"`stages[{index}]` should return one tensor, which the columns exchange. Received: several, {names}"
             )
         for place, task in enumerate(heads):
-            tensors[task] = place_unit(make_unit(place), columns, f"{task}/units/{label}")
+            tensors[task] = add_unit(make_unit(place), columns, f"{task}/units/{label}")
             history[task].append(tensors[task])
     if join is not None:
         tensors = {task: join(task, features) for task, features in history.items()}
-    outputs = place_heads(heads, tensors, depends_on)
+    outputs = add_heads(heads, tensors, depends_on)
     return MultiTaskModel(inputs, outputs, name=name)

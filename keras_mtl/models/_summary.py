@@ -1,4 +1,4 @@
-"""The table of who shares what."""
+"""The table of `MultiTaskModel.sharing_summary`."""
 
 import io
 

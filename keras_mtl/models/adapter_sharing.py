@@ -5,8 +5,8 @@ import keras
 from keras_mtl._checks import check_integer
 from keras_mtl.layers import BottleneckAdapter, LoRAKernels, LoRAStage, Stage
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models._columns import call_stage, place_unit, stage_label
-from keras_mtl.models.dependency import place_heads
+from keras_mtl.models._stages import add_unit, call_stage, stage_label
+from keras_mtl.models.dependency import add_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 KINDS = ("lora", "bottleneck")
@@ -94,7 +94,7 @@ def adapter_sharing(
             paths = _with_changes(stack, paths, label, index, ranks, alpha, keras.tree.flatten(inputs)[0])
         else:
             paths = _with_bottlenecks(stack, paths, label, index, ranks, activation)
-    return MultiTaskModel(inputs, place_heads(heads, paths, depends_on), name=name)
+    return MultiTaskModel(inputs, add_heads(heads, paths, depends_on), name=name)
 
 
 def _with_changes(stack, paths, label, index, ranks, alpha, root):
@@ -114,7 +114,7 @@ def _with_changes(stack, paths, label, index, ranks, alpha, root):
     def changes(owner, rank):
         # They stand behind the input, not behind features, which would be those of one task.
         layer = LoRAKernels(shapes, rank, alpha, name="lora")
-        return list(place_unit(layer, root, f"{owner}/{label}_lora"))
+        return list(add_unit(layer, root, f"{owner}/{label}_lora"))
 
     common = changes("shared", ranks["shared"]) if ranks["shared"] else []
     call, found = _once_each(stage, index), {}

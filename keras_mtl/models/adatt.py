@@ -2,9 +2,9 @@
 
 from keras_mtl._checks import check_integer
 from keras_mtl.layers import NativeExperts
-from keras_mtl.models._columns import place_unit
-from keras_mtl.models._experts import expert_stages, gated, place_experts, softmax_gate
-from keras_mtl.models.dependency import place_heads
+from keras_mtl.models._experts import add_experts, expert_stages, gated, softmax_gate
+from keras_mtl.models._stages import add_unit
+from keras_mtl.models.dependency import add_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
@@ -82,13 +82,13 @@ def adatt(
         suffix = f"_{level + 1}" if len(stacks) > 1 else ""
         counts = {unit: shared if unit == "shared" else own for unit in units}
         index = shared_depth + level
-        experts = {u: place_experts([stack], paths[u], u, counts[u], copy_weights, index) for u in units}
+        experts = {u: add_experts([stack], paths[u], u, counts[u], copy_weights, index) for u in units}
         everything = [expert for unit in units for expert in experts[unit]]
         fused = {}
         for unit in units if level < len(stacks) - 1 else heads:
             mixed = gated(make_gate, paths[unit], everything, unit, gate, suffix)
             native = NativeExperts(name="native")
             lone = len(everything) == 1  # which is the mixture itself
-            fused[unit] = mixed if lone else place_unit(native, [mixed, *experts[unit]], f"{unit}/native{suffix}")
+            fused[unit] = mixed if lone else add_unit(native, [mixed, *experts[unit]], f"{unit}/native{suffix}")
         paths = fused
-    return MultiTaskModel(inputs, place_heads(heads, paths, depends_on), name=name)
+    return MultiTaskModel(inputs, add_heads(heads, paths, depends_on), name=name)

@@ -5,9 +5,9 @@ import keras
 from keras_mtl._checks import check_integer, check_number
 from keras_mtl.layers import FunnelOrder, InformationTransfer
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models._columns import place_column, place_shared, place_unit
 from keras_mtl.models._copies import check_copy_weights
-from keras_mtl.models.dependency import place_heads
+from keras_mtl.models._stages import add_column, add_shared, add_unit
+from keras_mtl.models.dependency import add_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
@@ -64,20 +64,20 @@ def aitm(inputs, stages, heads, *, shared_depth=1, order_strength=0.0, copy_weig
     depth = check_integer(shared_depth, "shared_depth", 0, max(len(stacks) - 1, 0))
     strength = check_number(order_strength, "order_strength", least=0)
     copy_weights = check_copy_weights(copy_weights, stacks[depth:], depth)
-    tensor = place_shared(stacks[:depth], inputs)
+    tensor = add_shared(stacks[:depth], inputs)
     features, before = {}, None
     for task in heads:
-        own = place_column(stacks[depth:], tensor, task, copy_weights, first_index=depth)
+        own = add_column(stacks[depth:], tensor, task, copy_weights, first_index=depth)
         if not isinstance(own, keras.KerasTensor) or len(own.shape) != 2:
             shapes = keras.tree.map_structure(lambda x: tuple(x.shape), own)
             raise ValueError(f"`stages` should give a vector for each example to hand on. Received: shape {shapes}")
         if before is not None:
-            handed_on = place_unit(
+            handed_on = add_unit(
                 keras.layers.Dense(own.shape[-1], activation="relu", name="g"), before, f"{task}/hand_on"
             )
-            own = place_unit(InformationTransfer(name="transfer"), [handed_on, own], f"{task}/transfer")
+            own = add_unit(InformationTransfer(name="transfer"), [handed_on, own], f"{task}/transfer")
         features[task] = before = own
-    outputs = place_heads(heads, features)
+    outputs = add_heads(heads, features)
     if strength:
         ordered, before = {}, None
         for task, output in outputs.items():

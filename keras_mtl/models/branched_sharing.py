@@ -1,9 +1,9 @@
 """Branched sharing: a tree of stages, of which hard sharing is the special case."""
 
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models._columns import place_column, place_shared
 from keras_mtl.models._copies import check_copy_weights
-from keras_mtl.models.dependency import place_heads
+from keras_mtl.models._stages import add_column, add_shared
+from keras_mtl.models.dependency import add_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
@@ -27,9 +27,8 @@ def branched_sharing(inputs, stages, heads, *, branches, copy_weights=None, depe
             the given stages' weights, which have to be built. Defaults to
             `None`: every copy starts anew, and weights that would be lost are
             refused (see the guide, "What copies keep").
-        depends_on: `None` or a dict from task to another task, a
-            `keras_mtl.Dependency` or a list of them: what the task's head takes
-            beside its own features. Defaults to `None`.
+        depends_on: `None` or a dict from task to what its head takes of other
+            tasks: see `keras_mtl.Dependency`. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:
@@ -67,12 +66,12 @@ def branched_sharing(inputs, stages, heads, *, branches, copy_weights=None, depe
         for group in groups:
             tensor = tensors[group[0]]
             if len(group) == len(tasks) > 1:
-                tensor = place_shared([stack], tensor, first_index=index)
+                tensor = add_shared([stack], tensor, first_index=index)
             else:
                 scope = group[0] if len(group) == 1 else f"shared/{'_and_'.join(group)}"
-                tensor = place_column([stack], tensor, scope, copy_weights, index)
+                tensor = add_column([stack], tensor, scope, copy_weights, index)
             tensors.update(dict.fromkeys(group, tensor))
-    outputs = place_heads(heads, tensors, depends_on)
+    outputs = add_heads(heads, tensors, depends_on)
     return MultiTaskModel(inputs, outputs, name=name)
 
 

@@ -1,6 +1,6 @@
 """Customized gate control: shared experts and each task's own, behind a gate."""
 
-from keras_mtl.models._experts import expert_stages, extraction, softmax_gate
+from keras_mtl.models._experts import extraction, softmax_gate
 
 
 def cgc(
@@ -46,9 +46,8 @@ def cgc(
             given stages' weights. Defaults to `None`: every copy starts anew,
             and weights that would be lost are refused (see the guide, "What
             copies keep").
-        depends_on: `None` or a dict from task to another task, a
-            `keras_mtl.Dependency` or a list of them: what the task's head takes
-            beside its own features. Defaults to `None`.
+        depends_on: `None` or a dict from task to what its head takes of other
+            tasks: see `keras_mtl.Dependency`. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:
@@ -73,19 +72,17 @@ def cgc(
     - H. Tang et al., "Progressive Layered Extraction (PLE): A Novel Multi-Task Learning (MTL) Model for Personalized
       Recommendations", RecSys 2020.
     """
-    make_gate = softmax_gate(gate_temperature, gate_dropout)
-    tensor, stacks, heads, copy_weights = expert_stages(inputs, stages, heads, shared_depth, copy_weights)
     return extraction(
         inputs,
-        tensor,
-        [stacks],
+        stages,
         heads,
-        shared_experts,
-        task_experts,
-        make_gate,
-        gate,
-        copy_weights,
-        shared_depth,
-        depends_on,
-        name,
+        lambda stacks: [stacks],
+        shared_experts=shared_experts,
+        task_experts=task_experts,
+        shared_depth=shared_depth,
+        make_gate=softmax_gate(gate_temperature, gate_dropout),
+        gate=gate,
+        copy_weights=copy_weights,
+        depends_on=depends_on,
+        name=name,
     )

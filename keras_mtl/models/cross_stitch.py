@@ -5,7 +5,7 @@ from keras_mtl.models._stitched_columns import stitched
 
 
 def cross_stitch(
-    inputs, stages, heads, *, units="channel", self_weight=0.9, copy_weights=None, depends_on=None, name=None
+    inputs, stages, heads, *, per="channel", self_weight=0.9, copy_weights=None, depends_on=None, name=None
 ):
     """Builds a cross-stitch network.
 
@@ -30,7 +30,7 @@ def cross_stitch(
             Every task gets its own copies, from their configs, with seeds of
             their own. Each returns one tensor, channels last.
         heads: Dict from task name to a Keras layer or a list of layers.
-        units: `"channel"`: a weight for each pair of tasks and channel.
+        per: `"channel"`: a weight for each pair of tasks and channel.
             `"layer"`: one for each pair of tasks. Defaults to `"channel"`.
         self_weight: Float. Where `alpha_kk` starts; the others start at
             `(1 - self_weight) / (K - 1)`. Defaults to 0.9.
@@ -38,9 +38,8 @@ def cross_stitch(
             given stages' weights, which have to be built. Defaults to `None`:
             every copy starts anew, and weights that would be lost are refused
             (see the guide, "What copies keep").
-        depends_on: `None` or a dict from task to another task, a
-            `keras_mtl.Dependency` or a list of them: what the task's head takes
-            beside its own features. Defaults to `None`.
+        depends_on: `None` or a dict from task to what its head takes of other
+            tasks: see `keras_mtl.Dependency`. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:
@@ -56,7 +55,7 @@ def cross_stitch(
     ...     inputs=keras.Input((20,)),
     ...     stages=[keras.layers.Dense(16, activation="relu", name="fc")],
     ...     heads={"a": keras.layers.Dense(1), "b": keras.layers.Dense(1)},
-    ...     units="layer",
+    ...     per="layer",
     ... )
     >>> model.sharing_coefficients()["a/units/fc"].round(2)
     array([0.9, 0.1], dtype=float32)
@@ -71,6 +70,6 @@ def cross_stitch(
     """
 
     def unit(place):
-        return CrossStitch(place, units=units, self_weight=self_weight, name="stitch")
+        return CrossStitch(place, per=per, self_weight=self_weight, name="stitch")
 
     return stitched(inputs, stages, heads, unit, copy_weights=copy_weights, depends_on=depends_on, name=name)

@@ -5,19 +5,20 @@ import dataclasses
 import keras
 from keras import ops
 
-from keras_mtl._checks import check_boolean
+from keras_mtl._checks import as_list, check_boolean
 from keras_mtl.layers import Join, Stage
 from keras_mtl.models._arguments import as_stack
-from keras_mtl.models._columns import call_stage, place_head, place_unit
 from keras_mtl.models._copies import copy_stack, keep_state
+from keras_mtl.models._stages import add_head, add_unit, call_stage
 
 
 @dataclasses.dataclass(frozen=True)
 class Dependency:
     """What a task's head takes from another task, beside its own features.
 
-    Builders take it in `depends_on={task: Dependency(other)}`; the name of the
-    other task alone stands for `Dependency(other)`.
+    Builders take it in `depends_on={task: Dependency(other)}`, or a list of
+    them for a task; the name of the other task alone stands for
+    `Dependency(other)`. The head takes it beside its own features.
 
     Args:
         task: String. The other task.
@@ -58,7 +59,7 @@ class Dependency:
         check_boolean(self.stop_gradient, "stop_gradient")
 
 
-def place_heads(heads, features, depends_on=None):
+def add_heads(heads, features, depends_on=None):
     """Calls the tasks' heads, each after those that it depends on.
 
     Args:
@@ -81,7 +82,7 @@ def place_heads(heads, features, depends_on=None):
             below = Stage(stack[:-1], scope=task, name=f"{task}_features")
             tensor, stack = call_stage(below, tensor, f"The head of task '{task}'"), stack[-1:]
         taken[task] = tensor
-        outputs[task] = place_head(stack, tensor, task)
+        outputs[task] = add_head(stack, tensor, task)
     return {task: outputs[task] for task in heads}
 
 
@@ -105,7 +106,7 @@ def check_dependencies(depends_on, tasks):
     for task, given in depends_on.items():
         if task not in tasks:
             raise ValueError(f"The keys of `depends_on` should be tasks: {list(tasks)}. Received: {task!r}")
-        given = list(given) if isinstance(given, (list, tuple)) else [given]
+        given = as_list(given)
         found[task] = [Dependency(one) if isinstance(one, str) else one for one in given]
         names = [getattr(one, "task", None) for one in found[task]]
         if not all(isinstance(one, Dependency) for one in found[task]) or not set(names) <= {*tasks} - {task}:
@@ -158,12 +159,12 @@ def _join(tensor, sources, outputs, taken, task):
             scope = f"{task}/from_{source.task}"
             through = as_stack(source.through, f"`through` of task '{task}'")
             layers = copy_stack(through, scope, f"`through` of task '{task}'")
-            given = place_unit(layers, given, scope)
+            given = add_unit(layers, given, scope)
             keep_state(through, layers)
         beside.append(given)
     shapes = [tuple(x.shape) for x in (tensor, *beside)]
     try:
-        return place_unit(Join(name="join"), [tensor, *beside], f"{task}/join")
+        return add_unit(Join(name="join"), [tensor, *beside], f"{task}/join")
     except ValueError as error:
         raise ValueError(
             f"What task '{task}' takes from {[source.task for source in sources]} should fit its own features: have "

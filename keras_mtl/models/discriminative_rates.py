@@ -1,4 +1,4 @@
-"""Learning rates that fall from the heads to the inputs."""
+"""Discriminative learning rates: lower towards the inputs."""
 
 import re
 
@@ -29,7 +29,7 @@ def discriminative_rates(model, optimizer, factor=1 / 2.6):
 
     Raises:
         ValueError: If `factor` is out of range, or variables on several levels
-            have one path, so that they cannot be told apart.
+            have one path, so that they cannot be distinguished.
 
     Example:
 

@@ -6,8 +6,8 @@ import keras
 
 from keras_mtl._checks import check_boolean, check_integer
 from keras_mtl.layers import DSelectKGate
-from keras_mtl.models._experts import expert_stages, gated, place_experts
-from keras_mtl.models.dependency import place_heads
+from keras_mtl.models._experts import add_experts, expert_stages, gated
+from keras_mtl.models.dependency import add_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
@@ -54,9 +54,8 @@ def dselect_k(
             given stages' weights. Defaults to `None`: every copy starts anew,
             and weights that would be lost are refused (see the guide, "What
             copies keep").
-        depends_on: `None` or a dict from task to another task, a
-            `keras_mtl.Dependency` or a list of them: what the task's head takes
-            beside its own features. Defaults to `None`.
+        depends_on: `None` or a dict from task to what its head takes of other
+            tasks: see `keras_mtl.Dependency`. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:
@@ -88,9 +87,9 @@ def dselect_k(
     )
     make_gate(experts)  # one expert has no gate, but the options are checked all the same
     tensor, stacks, heads, copy_weights = expert_stages(inputs, stages, heads, shared_depth, copy_weights)
-    features = place_experts(stacks, tensor, "shared", experts, copy_weights, shared_depth)
+    features = add_experts(stacks, tensor, "shared", experts, copy_weights, shared_depth)
     if not per_example:  # the gate takes nothing but the batch size from its input
         tensor, gate = keras.tree.flatten(tensor)[0], []
     mixed = {task: gated(make_gate, tensor, features, task, gate) for task in heads}
-    outputs = place_heads(heads, mixed, depends_on)
+    outputs = add_heads(heads, mixed, depends_on)
     return MultiTaskModel(inputs, outputs, name=name)

@@ -2,9 +2,9 @@
 
 from keras_mtl._checks import check_integer
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models._columns import place_column, place_shared
 from keras_mtl.models._copies import check_copy_weights
-from keras_mtl.models.dependency import place_heads
+from keras_mtl.models._stages import add_column, add_shared
+from keras_mtl.models.dependency import add_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
@@ -29,9 +29,8 @@ def hard_sharing(inputs, stages, heads, *, shared_depth=None, copy_weights=None,
             the given stages' weights, as pretrained columns do; the stages must
             be built. Defaults to `None`: every copy starts anew, and weights
             that would be lost are refused (see the guide, "What copies keep").
-        depends_on: `None` or a dict from task to another task, a
-            `keras_mtl.Dependency` or a list of them: what the task's head takes
-            beside its own features. Defaults to `None`.
+        depends_on: `None` or a dict from task to what its head takes of other
+            tasks: see `keras_mtl.Dependency`. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:
@@ -64,6 +63,6 @@ def hard_sharing(inputs, stages, heads, *, shared_depth=None, copy_weights=None,
     depth = check_integer(shared_depth, "shared_depth", 0, len(stacks), or_none=True)
     depth = len(stacks) if depth is None else depth
     copy_weights = check_copy_weights(copy_weights, stacks[depth:], depth)
-    features = place_shared(stacks[:depth], inputs)
-    columns = {task: place_column(stacks[depth:], features, task, copy_weights, first_index=depth) for task in heads}
-    return MultiTaskModel(inputs, place_heads(heads, columns, depends_on), name=name)
+    features = add_shared(stacks[:depth], inputs)
+    columns = {task: add_column(stacks[depth:], features, task, copy_weights, first_index=depth) for task in heads}
+    return MultiTaskModel(inputs, add_heads(heads, columns, depends_on), name=name)

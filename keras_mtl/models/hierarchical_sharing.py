@@ -3,8 +3,8 @@
 from keras_mtl._checks import check_integer
 from keras_mtl.layers import Stage
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models._columns import call_stage, stage_label
-from keras_mtl.models.dependency import place_heads
+from keras_mtl.models._stages import call_stage, stage_label
+from keras_mtl.models.dependency import add_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
@@ -25,9 +25,8 @@ def hierarchical_sharing(inputs, stages, heads, *, depths, depends_on=None, name
         depths: Dict from task to an integer from 1 to `len(stages)`: after how
             many stages its head stands. Tasks that are left out stand after
             the last one.
-        depends_on: `None` or a dict from task to another task, a
-            `keras_mtl.Dependency` or a list of them: what the task's head takes
-            beside its own features. Defaults to `None`.
+        depends_on: `None` or a dict from task to what its head takes of other
+            tasks: see `keras_mtl.Dependency`. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:
@@ -73,7 +72,7 @@ def hierarchical_sharing(inputs, stages, heads, *, depths, depends_on=None, name
         stage = Stage(stack, scope=scope, name=f"{scope.replace('/', '_')}_{stage_label(stack, index)}")
         tensor = call_stage(stage, tensor, f"`stages[{index}]`")
         features.update({task: tensor for task in served if depths[task] == index + 1})
-    return MultiTaskModel(inputs, place_heads(heads, features, depends_on), name=name)
+    return MultiTaskModel(inputs, add_heads(heads, features, depends_on), name=name)
 
 
 def _check_depths(depths, tasks, count):

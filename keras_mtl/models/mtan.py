@@ -6,9 +6,9 @@ from keras import layers
 from keras_mtl._checks import check_boolean, check_integer
 from keras_mtl.layers import AttentionMask, Stage
 from keras_mtl.models._arguments import as_stack, check_heads, check_inputs, check_stages
-from keras_mtl.models._columns import call_stage, place_unit, stage_label
 from keras_mtl.models._copies import copy_stack, keep_state
-from keras_mtl.models.dependency import place_heads
+from keras_mtl.models._stages import add_unit, call_stage, stage_label
+from keras_mtl.models.dependency import add_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 _BY_RANK = {
@@ -45,9 +45,8 @@ def mtan(inputs, stages, heads, *, hidden=None, batch_normalization=True, task_s
         task_stage: `None`, a Keras layer or a list of layers in the place of
             `C`, batch normalization and relu; every task and stage gets its
             own copies. Defaults to `None`.
-        depends_on: `None` or a dict from task to another task, a
-            `keras_mtl.Dependency` or a list of them: what the task's head takes
-            beside its own features. Defaults to `None`.
+        depends_on: `None` or a dict from task to what its head takes of other
+            tasks: see `keras_mtl.Dependency`. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:
@@ -95,14 +94,14 @@ def mtan(inputs, stages, heads, *, hidden=None, batch_normalization=True, task_s
             if features[task] is not None:
                 seen.append(_resize(features[task], first, f"{task}_resize_{label}"))
             mask = AttentionMask(second.shape[-1], hidden, batch_normalization, name="attention")
-            mask = place_unit(mask, seen, f"{task}/attention/{label}")
+            mask = add_unit(mask, seen, f"{task}/attention/{label}")
             masked = layers.Multiply(name=f"{task}_masked_{label}")([mask, second])
             scope = f"{task}/features/{label}"
             own = copy_stack(given, scope, "`task_stage`") if given else _task_stage(masked, batch_normalization)
             stage = Stage(own, scope=scope, name=f"{task}_features_{label}")
             features[task] = call_stage(stage, masked, f"`task_stage` of task '{task}' after `stages[{index}]`")
             keep_state(given or own, own)
-    outputs = place_heads(heads, features, depends_on)
+    outputs = add_heads(heads, features, depends_on)
     return MultiTaskModel(inputs, outputs, name=name)
 
 

@@ -6,9 +6,10 @@ import keras
 
 from keras_mtl._files import is_one_file, whole_file
 from keras_mtl.layers import Stage
-from keras_mtl.models._arguments import check_outputs
+from keras_mtl.models._arguments import check_heads, check_outputs
 from keras_mtl.models._coefficients import joint_losses, read_coefficients
 from keras_mtl.models._sharing import Sharing
+from keras_mtl.models._stages import add_head
 from keras_mtl.models._summary import sharing_table
 from keras_mtl.training.trainer import TaskTrainer
 
@@ -145,9 +146,6 @@ class MultiTaskModel(TaskTrainer):
             ValueError: If the task exists, `at` is no layer, or it is not
                 given and the model has several such places.
         """
-        from keras_mtl.models._arguments import check_heads
-        from keras_mtl.models._columns import place_head
-
         (stack,) = check_heads({name: head}).values()
         if name in self.tasks:
             raise ValueError(f"`name` should be a new task. Received: name={name!r}; tasks: {self.tasks}")
@@ -158,7 +156,7 @@ class MultiTaskModel(TaskTrainer):
             if freeze == "all" or (freeze == "trunk" and self.sharing.is_shared(layer)):
                 layer.trainable = False
         outputs = {task: self.output[task] for task in self.tasks}
-        outputs[name] = place_head(stack, features, name)
+        outputs[name] = add_head(stack, features, name)
         return type(self)(self.input, outputs, name=self.name)
 
     def _features_for_new_task(self, at):

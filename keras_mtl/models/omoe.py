@@ -1,8 +1,8 @@
 """One-gate mixture-of-experts: tasks share experts and the gate."""
 
 from keras_mtl._checks import check_integer
-from keras_mtl.models._experts import expert_stages, gated, place_experts, softmax_gate
-from keras_mtl.models.dependency import place_heads
+from keras_mtl.models._experts import add_experts, expert_stages, gated, softmax_gate
+from keras_mtl.models.dependency import add_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
@@ -41,9 +41,8 @@ def omoe(
             given stages' weights. Defaults to `None`: every copy starts anew,
             and weights that would be lost are refused (see the guide, "What
             copies keep").
-        depends_on: `None` or a dict from task to another task, a
-            `keras_mtl.Dependency` or a list of them: what the task's head takes
-            beside its own features. Defaults to `None`.
+        depends_on: `None` or a dict from task to what its head takes of other
+            tasks: see `keras_mtl.Dependency`. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:
@@ -70,7 +69,7 @@ def omoe(
     experts = check_integer(experts, "experts", 1)
     make_gate = softmax_gate(gate_temperature, gate_dropout)
     tensor, stacks, heads, copy_weights = expert_stages(inputs, stages, heads, shared_depth, copy_weights)
-    features = place_experts(stacks, tensor, "shared", experts, copy_weights, shared_depth)
+    features = add_experts(stacks, tensor, "shared", experts, copy_weights, shared_depth)
     mixed = gated(make_gate, tensor, features, "shared", gate)
-    outputs = place_heads(heads, dict.fromkeys(heads, mixed), depends_on)
+    outputs = add_heads(heads, dict.fromkeys(heads, mixed), depends_on)
     return MultiTaskModel(inputs, outputs, name=name)

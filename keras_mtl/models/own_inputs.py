@@ -1,4 +1,4 @@
-"""An input of its own for every task."""
+"""A model in which every task has inputs of its own."""
 
 import keras
 

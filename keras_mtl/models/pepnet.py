@@ -5,9 +5,9 @@ import keras
 from keras_mtl._checks import check_integer
 from keras_mtl.layers import PersonalGate
 from keras_mtl.models._arguments import as_stack, check_heads, check_inputs, check_stages
-from keras_mtl.models._columns import call_stage, copy_stage, place_shared, place_unit
 from keras_mtl.models._copies import check_copy_weights, keep_state
-from keras_mtl.models.dependency import place_heads
+from keras_mtl.models._stages import add_shared, add_unit, call_stage, copy_stage
+from keras_mtl.models.dependency import add_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
@@ -85,15 +85,15 @@ def pepnet(
     priors = {"prior": as_stack(prior, "`prior`")}
     if domain is not None:
         priors["domain"] = as_stack(domain, "`domain`")
-    known = {what: place_unit(stack, inputs, f"shared/{what}") for what, stack in priors.items()}
-    known["the embedding"] = place_shared(stacks[:depth], inputs)
+    known = {what: add_unit(stack, inputs, f"shared/{what}") for what, stack in priors.items()}
+    known["the embedding"] = add_shared(stacks[:depth], inputs)
     for what, tensor in known.items():
         if not isinstance(tensor, keras.KerasTensor) or len(tensor.shape) != 2:
             shapes = keras.tree.map_structure(lambda x: tuple(x.shape), tensor)
             raise ValueError(f"A gate takes a vector of {what} for each example. Received: shape {shapes}")
 
     def scaled(tensor, what, context, scope):
-        return place_unit(PersonalGate(hidden, gamma, name="gate"), [known[what], context, tensor], scope)
+        return add_unit(PersonalGate(hidden, gamma, name="gate"), [known[what], context, tensor], scope)
 
     embedding = known["the embedding"]
     if domain is not None:
@@ -107,4 +107,4 @@ def pepnet(
             keep_state(stack, stage.stack, copy_weights)
             tensor = scaled(tensor, "prior", embedding, f"{task}/gate_{index + 1}")
         features[task] = tensor
-    return MultiTaskModel(inputs, place_heads(heads, features, depends_on), name=name)
+    return MultiTaskModel(inputs, add_heads(heads, features, depends_on), name=name)

@@ -1,6 +1,6 @@
 """Progressive layered extraction: levels of shared and task experts."""
 
-from keras_mtl.models._experts import expert_stages, extraction, softmax_gate
+from keras_mtl.models._experts import extraction, softmax_gate
 
 
 def ple(
@@ -50,9 +50,8 @@ def ple(
             from the given stage's weights. Defaults to `None`: every copy
             starts anew, and weights that would be lost are refused (see the
             guide, "What copies keep").
-        depends_on: `None` or a dict from task to another task, a
-            `keras_mtl.Dependency` or a list of them: what the task's head takes
-            beside its own features. Defaults to `None`.
+        depends_on: `None` or a dict from task to what its head takes of other
+            tasks: see `keras_mtl.Dependency`. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:
@@ -81,20 +80,17 @@ def ple(
     Deviations: the paper's joint loss, with a sample space and a decaying
     weight for each task, is `sample_space` and `loss_weights` of `compile`.
     """
-    make_gate = softmax_gate(gate_temperature, gate_dropout)
-    tensor, stacks, heads, copy_weights = expert_stages(inputs, stages, heads, shared_depth, copy_weights)
-    levels = [[stack] for stack in stacks]
     return extraction(
         inputs,
-        tensor,
-        levels,
+        stages,
         heads,
-        shared_experts,
-        task_experts,
-        make_gate,
-        gate,
-        copy_weights,
-        shared_depth,
-        depends_on,
-        name,
+        lambda stacks: [[stack] for stack in stacks],
+        shared_experts=shared_experts,
+        task_experts=task_experts,
+        shared_depth=shared_depth,
+        make_gate=softmax_gate(gate_temperature, gate_dropout),
+        gate=gate,
+        copy_weights=copy_weights,
+        depends_on=depends_on,
+        name=name,
     )

@@ -1,4 +1,4 @@
-"""A picture of who shares what."""
+"""A plot of what tasks share."""
 
 from typing import Any
 

@@ -4,7 +4,7 @@ import functools
 
 from keras_mtl._checks import check_boolean, check_integer, check_number
 from keras_mtl.layers import LayerStitch, OrthogonalStage, Stage, SubspaceStitch
-from keras_mtl.models._columns import place_unit
+from keras_mtl.models._stages import add_unit
 from keras_mtl.models._stitched_columns import stitched
 
 
@@ -60,9 +60,8 @@ def sluice(
             given stages' weights, which have to be built. Defaults to `None`:
             every copy starts anew, and weights that would be lost are refused
             (see the guide, "What copies keep").
-        depends_on: `None` or a dict from task to another task, a
-            `keras_mtl.Dependency` or a list of them: what the task's head takes
-            beside its own features. Defaults to `None`.
+        depends_on: `None` or a dict from task to what its head takes of other
+            tasks: see `keras_mtl.Dependency`. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:
@@ -91,7 +90,7 @@ def sluice(
     Deviations: the official code starts `alpha` either all equal or, with two
     subspaces, with 0.95 in places that depend on the order of its rows; here a
     subspace starts with `self_weight` on itself, as in cross-stitch networks.
-    Private and shared subspaces are not told apart: `alpha` learns it. The
+    Private and shared subspaces are not distinguished: `alpha` learns it. The
     last stage is stitched too.
     """
     check_boolean(layer_stitch, "layer_stitch")
@@ -112,7 +111,7 @@ def sluice(
                 "With `layer_stitch=True` all stages should return tensors of one shape. Received: shapes "
                 f"{[tuple(x.shape) for x in features]}. Set `layer_stitch=False`, or give stages of one shape."
             )
-        return place_unit(LayerStitch(last_weight, name="stitch"), features, f"{task}/units/layers")
+        return add_unit(LayerStitch(last_weight, name="stitch"), features, f"{task}/units/layers")
 
     return stitched(
         inputs,

@@ -5,9 +5,9 @@ import functools
 from keras_mtl._checks import check_number
 from keras_mtl.layers import Stage, TiedStage
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models._columns import copy_name, place_column
 from keras_mtl.models._copies import check_copy_weights
-from keras_mtl.models.dependency import place_heads
+from keras_mtl.models._stages import add_column, copy_name
+from keras_mtl.models.dependency import add_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
@@ -58,9 +58,8 @@ def soft_sharing(
             given stages' weights, which have to be built. Defaults to `None`:
             every copy starts anew, and weights that would be lost are refused
             (see the guide, "What copies keep").
-        depends_on: `None` or a dict from task to another task, a
-            `keras_mtl.Dependency` or a list of them: what the task's head takes
-            beside its own features. Defaults to `None`.
+        depends_on: `None` or a dict from task to what its head takes of other
+            tasks: see `keras_mtl.Dependency`. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:
@@ -111,9 +110,9 @@ def soft_sharing(
                     strength=strengths[index],
                     normalization=normalization,
                 )
-            tensor = place_column([stack], tensor, task, copy_weights, index, make)
+            tensor = add_column([stack], tensor, task, copy_weights, index, make)
         features[task] = tensor
-    return MultiTaskModel(inputs, place_heads(heads, features, depends_on), name=name)
+    return MultiTaskModel(inputs, add_heads(heads, features, depends_on), name=name)
 
 
 def _strengths(strength, count):

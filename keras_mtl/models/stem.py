@@ -5,10 +5,10 @@ from keras import ops
 
 from keras_mtl._checks import check_integer
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models._columns import place_column, place_shared
 from keras_mtl.models._copies import check_copy_weights
-from keras_mtl.models._experts import gated, place_experts, place_gate, place_mixture, softmax_gate
-from keras_mtl.models.dependency import place_heads
+from keras_mtl.models._experts import add_experts, add_gate, add_mixture, gated, softmax_gate
+from keras_mtl.models._stages import add_column, add_shared
+from keras_mtl.models.dependency import add_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
@@ -89,19 +89,19 @@ def stem(
     copy_weights = check_copy_weights(copy_weights, stacks)
     make_gate = softmax_gate(gate_temperature, gate_dropout)
 
-    common = place_shared(stacks[:depth], inputs)
-    paths = {task: place_column(stacks[:depth], inputs, task, copy_weights) for task in heads}
+    common = add_shared(stacks[:depth], inputs)
+    paths = {task: add_column(stacks[:depth], inputs, task, copy_weights) for task in heads}
     if not isinstance(common, keras.KerasTensor):
         shapes = keras.tree.map_structure(lambda x: tuple(x.shape), common)
         raise ValueError(f"The embeddings should give one tensor, which gates can add. Received: shapes {shapes}")
-    experts = {t: place_experts(stacks[depth:], paths[t], t, own, copy_weights, depth) for t in heads}
-    for_all = place_experts(stacks[depth:], common, "shared", shared, copy_weights, depth)
+    experts = {t: add_experts(stacks[depth:], paths[t], t, own, copy_weights, depth) for t in heads}
+    for_all = add_experts(stacks[depth:], common, "shared", shared, copy_weights, depth)
     features = {}
     for task in heads:
         seen = [e if t == task else ops.stop_gradient(e) for t in heads for e in experts[t]] + for_all
         if len(seen) == 1:
             features[task] = gated(make_gate, paths[task], seen, task, gate)
             continue
-        probabilities = place_gate(make_gate, ops.add(paths[task], common), len(seen), task, gate)
-        features[task] = place_mixture(probabilities, seen, task)
-    return MultiTaskModel(inputs, place_heads(heads, features, depends_on), name=name)
+        probabilities = add_gate(make_gate, ops.add(paths[task], common), len(seen), task, gate)
+        features[task] = add_mixture(probabilities, seen, task)
+    return MultiTaskModel(inputs, add_heads(heads, features, depends_on), name=name)

@@ -1,4 +1,4 @@
-"""A thin trunk that starts as the best selection from a wide, trained one."""
+"""Thin stages: the best selection of units from wide, trained ones."""
 
 import numpy as np
 from keras import layers

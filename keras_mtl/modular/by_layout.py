@@ -1,4 +1,4 @@
-"""Examples with layouts of their own, sorted by signature, and their answers."""
+"""Grouping examples by layout, and predicting for mixed ones."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Where two attentions meet."""
+"""A module that combines attentions."""
 
 import keras
 from keras import ops

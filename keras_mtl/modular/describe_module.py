@@ -1,4 +1,4 @@
-"""An answer from what an attention lies on."""
+"""A module that answers from the features under an attention."""
 
 import keras
 from keras import ops

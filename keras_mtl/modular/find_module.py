@@ -1,4 +1,4 @@
-"""Finding what a word names."""
+"""A module that attends to what a word names."""
 
 import keras
 from keras import ops

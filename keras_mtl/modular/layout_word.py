@@ -1,4 +1,4 @@
-"""The word that goes with a module of a layout."""
+"""The one-hot word of a module in a layout."""
 
 import keras
 from keras import layers, ops

@@ -1,4 +1,4 @@
-"""Layouts of module networks: nested tuples, RPN tokens and queries; their types and words."""
+"""Layouts of module networks: nested tuples, RPN tokens and queries, with types and words."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""An answer from an attention alone."""
+"""A module that answers from an attention alone."""
 
 import keras
 from keras import ops

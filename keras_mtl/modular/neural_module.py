@@ -1,4 +1,4 @@
-"""What the modules of a neural module network have in common."""
+"""The base class of modules."""
 
 from keras import layers, ops
 

@@ -4,7 +4,7 @@ import keras
 
 from keras_mtl.layers import Stage
 from keras_mtl.models._arguments import check_inputs, check_stages
-from keras_mtl.models._columns import call_stage, place_shared
+from keras_mtl.models._stages import add_shared, call_stage
 from keras_mtl.models.multi_task_model import MultiTaskModel
 from keras_mtl.modular.layout_word import LayoutWord
 from keras_mtl.modular.layouts import as_text, nodes, read_layout, signature, words
@@ -93,7 +93,7 @@ def neural_module_network(inputs, stages, modules, layouts, *, vocabulary=(), na
     if slots and not vocabulary:
         raise ValueError("`vocabulary` should have the words that go with modules. Received: no words")
     given = dict(inputs) if isinstance(inputs, dict) else {x.name: x for x in keras.tree.flatten(inputs)}
-    features = place_shared(stacks, inputs)
+    features = add_shared(stacks, inputs)
     vectors = []
     if slots:
         given["words"] = keras.Input((slots,), dtype="int32", name="words")

@@ -1,4 +1,4 @@
-"""Moving an attention by a word."""
+"""A module that moves an attention by a word."""
 
 import keras
 from keras import ops

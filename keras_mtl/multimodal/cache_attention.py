@@ -1,4 +1,4 @@
-"""Attention over a cache, whose logits another attention may gate."""
+"""Attention over a cache, optionally gated by another attention."""
 
 import keras
 from keras import layers, ops
@@ -14,7 +14,7 @@ class CacheAttention(layers.Layer):
     is one, multiplies the logits and not the probabilities.
 
     Args:
-        heads: Integer. Number of heads; the features are shared out to them.
+        num_heads: Integer. Number of heads; the features are shared out to them.
         causal: Boolean. Whether a position sees itself and those before it
             only. Defaults to `False`.
         dropout: Float. Of what joins the residual connection. Defaults to `0`.
@@ -37,7 +37,7 @@ class CacheAttention(layers.Layer):
 
     Example:
 
-    >>> attention = keras_mtl.multimodal.CacheAttention(heads=2)
+    >>> attention = keras_mtl.multimodal.CacheAttention(num_heads=2)
     >>> features, weights = attention([np.ones((1, 3, 8)), np.ones((1, 5, 8))])
     >>> features.shape, weights.shape
     (TensorShape([1, 3, 8]), TensorShape([1, 2, 3, 5]))
@@ -47,9 +47,9 @@ class CacheAttention(layers.Layer):
     - S. Pramanik et al., "OmniNet: A unified architecture for multi-modal multi-task learning", 2019.
     """
 
-    def __init__(self, heads, causal=False, dropout=0.0, name=None, **kwargs):
+    def __init__(self, num_heads, causal=False, dropout=0.0, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
-        self.heads = heads
+        self.num_heads = num_heads
         self.causal = check_boolean(causal, "causal")
         self.dropout = dropout
         self.supports_masking = True
@@ -57,9 +57,10 @@ class CacheAttention(layers.Layer):
 
     def build(self, input_shape):
         features = input_shape[0][-1]
-        if features % self.heads:
+        if features % self.num_heads:
             raise ValueError(
-                f"The features should be a multiple of `heads`. Received: {features} features, heads={self.heads}"
+                f"The features should be a multiple of `num_heads`. Received: {features} features, "
+                f"num_heads={self.num_heads}"
             )
         self.query, self.key, self.value, self.output_projection = (
             layers.Dense(features, use_bias=False, dtype=self.dtype_policy, name=name)
@@ -92,7 +93,7 @@ class CacheAttention(layers.Layer):
         return self.normalization(queries + self.drop(seen, training=training)), weights
 
     def _split(self, x):
-        return ops.reshape(x, (*ops.shape(x)[:2], self.heads, x.shape[-1] // self.heads))
+        return ops.reshape(x, (*ops.shape(x)[:2], self.num_heads, x.shape[-1] // self.num_heads))
 
     def _allowed(self, queries, keys, mask):
         allowed = None if mask is None else ops.cast(mask, "bool")[:, None, None, :]
@@ -103,11 +104,11 @@ class CacheAttention(layers.Layer):
 
     def compute_output_shape(self, input_shape):
         queries, cache = input_shape[:2]
-        return tuple(queries), (queries[0], self.heads, queries[1], cache[1])
+        return tuple(queries), (queries[0], self.num_heads, queries[1], cache[1])
 
     def compute_mask(self, inputs, previous_mask=None):
         del inputs
         return (None if previous_mask is None else previous_mask[0]), None
 
     def get_config(self):
-        return {**super().get_config(), "heads": self.heads, "causal": self.causal, "dropout": self.dropout}
+        return {**super().get_config(), "num_heads": self.num_heads, "causal": self.causal, "dropout": self.dropout}

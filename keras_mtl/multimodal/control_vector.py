@@ -1,4 +1,4 @@
-"""A learned vector that says what comes, or what is to be done."""
+"""A learned vector for a domain or a task."""
 
 import keras
 from keras import layers, ops

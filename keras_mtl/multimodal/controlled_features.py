@@ -1,4 +1,4 @@
-"""Features that know of which domain they are."""
+"""Features with a control vector appended to each position."""
 
 import keras
 from keras import layers, ops

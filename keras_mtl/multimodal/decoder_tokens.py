@@ -1,9 +1,9 @@
-"""What a decoder starts from: what is to be done, and the tokens so far."""
+"""The input of a decoder: a control vector and the tokens so far."""
 
 import keras
 from keras import layers, ops
 
-from keras_mtl.multimodal._sinusoids import sinusoids
+from keras_mtl.multimodal.temporal_encoder import sinusoids
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")

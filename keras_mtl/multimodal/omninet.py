@@ -5,10 +5,10 @@ import dataclasses
 import keras
 from keras import layers
 
-from keras_mtl._checks import check_boolean, check_integer, check_number
+from keras_mtl._checks import as_list, check_boolean, check_integer, check_number
 from keras_mtl.layers import Stage
 from keras_mtl.models._arguments import check_stages, check_task_names
-from keras_mtl.models._columns import call_stage, place_head
+from keras_mtl.models._stages import add_head, call_stage
 from keras_mtl.models.multi_task_model import MultiTaskModel
 from keras_mtl.multimodal.control_vector import ControlVector
 from keras_mtl.multimodal.controlled_features import ControlledFeatures
@@ -49,7 +49,7 @@ def omninet(
     *,
     encoder_blocks=2,
     decoder_blocks=2,
-    heads=4,
+    num_heads=4,
     hidden=128,
     control=16,
     dropout=0.0,
@@ -78,7 +78,7 @@ def omninet(
         tasks: Dict from task to `keras_mtl.multimodal.OmniTask`.
         encoder_blocks: Integer. Transformer blocks over time. Defaults to `2`.
         decoder_blocks: Integer. Blocks of the decoder. Defaults to `2`.
-        heads: Integer. Attention heads of each block. Defaults to `4`.
+        num_heads: Integer. Attention heads of each block. Defaults to `4`.
         hidden: Integer. Width of the feed-forward parts. Defaults to `128`.
         control: Integer. Length of control vectors. Defaults to `16`.
         dropout: Float. In each part of each block. Defaults to `0`.
@@ -122,13 +122,13 @@ def omninet(
     core = _Core(
         check_integer(encoder_blocks, "encoder_blocks"),
         check_integer(decoder_blocks, "decoder_blocks", 1),
-        check_integer(heads, "heads", 1),
+        check_integer(num_heads, "num_heads", 1),
         check_integer(hidden, "hidden", 1),
         check_integer(control, "control", 1),
         check_number(dropout, "dropout", least=0, below=1),
         spatial,
     )
-    placed = {key: Stage(_stack(layer), scope="shared", name=f"shared_{key}") for key, layer in peripherals.items()}
+    placed = {key: Stage(as_list(layer), scope="shared", name=f"shared_{key}") for key, layer in peripherals.items()}
     given, outputs, encoded, width = dict(inputs), {}, {}, {}
     for task, what in tasks.items():
         caches = []
@@ -148,7 +148,7 @@ def omninet(
         features = core.decode(task, caches, tokens, next(iter(width)))
         if what.tokens is None:
             features = features[:, 0]
-        outputs[task] = place_head(_stack(what.head), features, task)
+        outputs[task] = add_head(as_list(what.head), features, task)
     used = {key for what in tasks.values() for key in what.reads}
     given = {key: tensor for key, tensor in given.items() if key in used or key not in inputs}
     return MultiTaskModel(given, outputs, name=name)
@@ -157,16 +157,16 @@ def omninet(
 class _Core:
     """The central processor: stages that all tasks share, made once."""
 
-    def __init__(self, encoder_blocks, decoder_blocks, heads, hidden, control, dropout, spatial):
+    def __init__(self, encoder_blocks, decoder_blocks, num_heads, hidden, control, dropout, spatial):
         self._spatial, self._control = spatial, control
         self._made = {}
         self._decoder_blocks = decoder_blocks
         self._layers = {
             "control": ControlledFeatures,
-            "temporal": lambda **kw: TemporalEncoder(encoder_blocks, heads, hidden, dropout, **kw),
+            "temporal": lambda **kw: TemporalEncoder(encoder_blocks, num_heads, hidden, dropout, **kw),
             "spatial": SpatialCache,
-            "look": lambda **kw: TemporalDecoder(heads, dropout, **kw),
-            "place": lambda **kw: SpatialDecoder(heads, dropout, **kw),
+            "look": lambda **kw: TemporalDecoder(num_heads, dropout, **kw),
+            "place": lambda **kw: SpatialDecoder(num_heads, dropout, **kw),
             "think": lambda **kw: FeedForward(hidden, dropout, **kw),
         }
 
@@ -233,10 +233,6 @@ def decode(model, task, x, batch_size=None):
         told = single.predict({**given, key: tokens}, batch_size=batch_size, verbose=0)
         tokens[:, place] = told[:, place].argmax(-1)
     return tokens
-
-
-def _stack(layer):
-    return list(layer) if isinstance(layer, (list, tuple)) else [layer]
 
 
 def _check(inputs, peripherals, tasks):

@@ -1,4 +1,4 @@
-"""What was seen in space, as a cache."""
+"""The spatial cache: features of all positions in space and time."""
 
 import keras
 from keras import layers, ops

@@ -1,4 +1,4 @@
-"""Tokens that look at places, when they look at their time."""
+"""Attention of tokens over spatial caches, gated by temporal attention."""
 
 import keras
 from keras import layers, ops
@@ -16,7 +16,7 @@ class SpatialDecoder(layers.Layer):
     logits.
 
     Args:
-        heads: Integer. Attention heads.
+        num_heads: Integer. Attention heads.
         dropout: Float. Defaults to `0`.
         name: String. Name of the layer.
 
@@ -35,7 +35,7 @@ class SpatialDecoder(layers.Layer):
     Example:
 
     >>> inputs = [np.ones((1, 3, 8)), np.ones((1, 2, 3, 6)), np.ones((1, 5, 8)), np.ones((1, 45, 8))]
-    >>> keras_mtl.multimodal.SpatialDecoder(heads=2)(inputs).shape
+    >>> keras_mtl.multimodal.SpatialDecoder(num_heads=2)(inputs).shape
     TensorShape([1, 3, 8])
 
     Reference:
@@ -46,14 +46,14 @@ class SpatialDecoder(layers.Layer):
     width of the spatial cache to that of the model, which are the same here.
     """
 
-    def __init__(self, heads, dropout=0.0, name=None, **kwargs):
+    def __init__(self, num_heads, dropout=0.0, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
-        self.heads, self.dropout = heads, dropout
+        self.num_heads, self.dropout = num_heads, dropout
         self.supports_masking = True
 
     def build(self, input_shape):
         tokens, _, _, spatial, *_ = input_shape
-        self.attention = CacheAttention(self.heads, dropout=self.dropout, dtype=self.dtype_policy, name="attention")
+        self.attention = CacheAttention(self.num_heads, dropout=self.dropout, dtype=self.dtype_policy, name="attention")
         self.attention.build([tokens, spatial])
 
     def call(self, inputs, mask=None, training=None):
@@ -83,4 +83,4 @@ class SpatialDecoder(layers.Layer):
         return keras.KerasTensor(inputs[0].shape, dtype=self.compute_dtype)
 
     def get_config(self):
-        return {**super().get_config(), "heads": self.heads, "dropout": self.dropout}
+        return {**super().get_config(), "num_heads": self.num_heads, "dropout": self.dropout}

@@ -1,4 +1,4 @@
-"""Tokens that look at each other and back over time."""
+"""Attention of tokens over each other and over temporal caches."""
 
 import keras
 from keras import layers, ops
@@ -11,7 +11,7 @@ class TemporalDecoder(layers.Layer):
     """Causal attention over tokens, then attention over temporal caches.
 
     Args:
-        heads: Integer. Attention heads.
+        num_heads: Integer. Attention heads.
         dropout: Float. Defaults to `0`.
         name: String. Name of the layer.
 
@@ -27,7 +27,7 @@ class TemporalDecoder(layers.Layer):
 
     Example:
 
-    >>> decoder = keras_mtl.multimodal.TemporalDecoder(heads=2)
+    >>> decoder = keras_mtl.multimodal.TemporalDecoder(num_heads=2)
     >>> [x.shape for x in decoder([np.ones((1, 3, 8)), np.ones((1, 1, 8)), np.ones((1, 5, 8))])]
     [TensorShape([1, 3, 8]), TensorShape([1, 2, 3, 6])]
 
@@ -36,13 +36,13 @@ class TemporalDecoder(layers.Layer):
     - S. Pramanik et al., "OmniNet: A unified architecture for multi-modal multi-task learning", 2019.
     """
 
-    def __init__(self, heads, dropout=0.0, name=None, **kwargs):
+    def __init__(self, num_heads, dropout=0.0, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
-        self.heads, self.dropout = heads, dropout
+        self.num_heads, self.dropout = num_heads, dropout
         self.supports_masking = True
 
     def build(self, input_shape):
-        options = {"heads": self.heads, "dropout": self.dropout, "dtype": self.dtype_policy}
+        options = {"num_heads": self.num_heads, "dropout": self.dropout, "dtype": self.dtype_policy}
         self.tokens = CacheAttention(causal=True, name="tokens", **options)
         self.caches = CacheAttention(name="caches", **options)
         self.tokens.build([input_shape[0], input_shape[0]])
@@ -63,11 +63,11 @@ class TemporalDecoder(layers.Layer):
         del mask, training
         tokens, *caches = inputs
         times = [cache.shape[1] for cache in caches]
-        seen = (tokens.shape[0], self.heads, tokens.shape[1], None if None in times else sum(times))
+        seen = (tokens.shape[0], self.num_heads, tokens.shape[1], None if None in times else sum(times))
         return [keras.KerasTensor(shape, dtype=self.compute_dtype) for shape in (tokens.shape, seen)]
 
     def get_config(self):
-        return {**super().get_config(), "heads": self.heads, "dropout": self.dropout}
+        return {**super().get_config(), "num_heads": self.num_heads, "dropout": self.dropout}
 
 
 def joined_masks(masks, tensors):

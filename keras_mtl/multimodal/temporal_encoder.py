@@ -1,9 +1,9 @@
-"""What was seen over time, as a cache."""
+"""The temporal cache: features encoded over time."""
 
 import keras
+import numpy as np
 from keras import layers, ops
 
-from keras_mtl.multimodal._sinusoids import sinusoids
 from keras_mtl.multimodal.cache_attention import CacheAttention
 from keras_mtl.multimodal.feed_forward import FeedForward
 
@@ -17,7 +17,7 @@ class TemporalEncoder(layers.Layer):
 
     Args:
         blocks: Integer. Number of blocks.
-        heads: Integer. Attention heads of a block.
+        num_heads: Integer. Attention heads of a block.
         hidden: Integer. Width of a block's feed-forward part.
         dropout: Float. Defaults to `0`.
         name: String. Name of the layer.
@@ -32,7 +32,7 @@ class TemporalEncoder(layers.Layer):
 
     Example:
 
-    >>> keras_mtl.multimodal.TemporalEncoder(blocks=1, heads=2, hidden=16)(np.ones((1, 5, 9, 8))).shape
+    >>> keras_mtl.multimodal.TemporalEncoder(blocks=1, num_heads=2, hidden=16)(np.ones((1, 5, 9, 8))).shape
     TensorShape([1, 5, 8])
 
     Reference:
@@ -40,9 +40,9 @@ class TemporalEncoder(layers.Layer):
     - S. Pramanik et al., "OmniNet: A unified architecture for multi-modal multi-task learning", 2019.
     """
 
-    def __init__(self, blocks, heads, hidden, dropout=0.0, name=None, **kwargs):
+    def __init__(self, blocks, num_heads, hidden, dropout=0.0, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
-        self.blocks, self.heads, self.hidden, self.dropout = blocks, heads, hidden, dropout
+        self.blocks, self.num_heads, self.hidden, self.dropout = blocks, num_heads, hidden, dropout
         self.supports_masking = True
 
     def build(self, input_shape):
@@ -53,7 +53,7 @@ class TemporalEncoder(layers.Layer):
         self.projection.build(cache)
         self.attentions, self.feed_forwards = [], []
         for i in range(1, self.blocks + 1):
-            attention = CacheAttention(self.heads, dropout=self.dropout, name=f"attention_{i}", **policy)
+            attention = CacheAttention(self.num_heads, dropout=self.dropout, name=f"attention_{i}", **policy)
             feed_forward = FeedForward(self.hidden, self.dropout, name=f"feed_forward_{i}", **policy)
             attention.build([cache, cache])
             feed_forward.build(cache)
@@ -73,5 +73,22 @@ class TemporalEncoder(layers.Layer):
         return (batch, time, features)
 
     def get_config(self):
-        config = {"blocks": self.blocks, "heads": self.heads, "hidden": self.hidden, "dropout": self.dropout}
+        config = {"blocks": self.blocks, "num_heads": self.num_heads, "hidden": self.hidden, "dropout": self.dropout}
         return {**super().get_config(), **config}
+
+
+def sinusoids(x):
+    """Sines and cosines of the places along the second axis, from 1.
+
+    Args:
+        x: Tensor of shape `(batch, t, features)`, to which they can be added.
+
+    Returns:
+        Tensor of shape `(1, t, features)`.
+    """
+    half = (x.shape[-1] + 1) // 2
+    rates = np.exp(-np.log(1e4) * np.arange(half) / half).astype("float32")
+    places = ops.cast(ops.arange(ops.shape(x)[1]), "float32") + 1.0
+    angles = places[:, None] * rates[None, :]
+    waves = ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=-1)[:, : x.shape[-1]]
+    return ops.cast(waves[None], x.dtype)

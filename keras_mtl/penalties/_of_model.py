@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mtl._checks import as_list
 from keras_mtl._types import Tensor
 from keras_mtl.penalties.penalty import Penalty
 
@@ -40,8 +41,7 @@ class Penalties:
             raise ValueError(f"The keys of `penalties` should be trained tasks: {list(losses)}. Received: {unknown}")
         self.by_task = {}
         for task in losses:
-            of_task = given.get(task) or []
-            self.by_task[task] = list(of_task) if isinstance(of_task, (list, tuple)) else [of_task]
+            self.by_task[task] = as_list(given.get(task) or [])
         self.all = [(task, penalty) for task, of_task in self.by_task.items() for penalty in of_task]
         names = set()
         for task, penalty in self.all:

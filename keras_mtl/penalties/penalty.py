@@ -1,4 +1,4 @@
-"""What every penalty is: a number made from a task's predictions that training keeps small."""
+"""The base class of penalties on predictions."""
 
 import keras
 from keras import ops

@@ -1,4 +1,4 @@
-"""Environments: made, checked against the model, and stepped side by side."""
+"""Making, checking and stepping environments in parallel."""
 
 import keras
 import numpy as np
@@ -31,7 +31,7 @@ def make(environment):
     return made
 
 
-def check_model(model, environments):
+def check_policies(model, environments):
     """Raises where a task has no environment, an environment no task, or a task no loss of a policy.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What the policies did in their environments, as batches to learn from."""
+"""Rollouts of policies, as batches to train on."""
 
 import keras
 import numpy as np
@@ -39,7 +39,7 @@ class Rollouts:
             broken = {}
             for task in tasks:
                 log_policy, value = self._losses[task].read(outputs[task])
-                action = draw(log_policy, self._rng)
+                action = draw_actions(log_policy, self._rng)
                 rewards, ended, broken_off, after = self._copies[task].step(action)
                 rewards = rewards + self._losses[task].bonus(outputs[task], action)
                 log_prob = log_policy[np.arange(len(action)), action]
@@ -83,7 +83,7 @@ class Rollouts:
         return x, y, {task: values.reshape(-1) for task, values in weights.items()}
 
 
-def draw(log_policy, rng):
+def draw_actions(log_policy, rng):
     """Draws an action from each row of log probabilities."""
     return np.argmax(log_policy + rng.gumbel(size=log_policy.shape), axis=-1)
 

@@ -1,4 +1,4 @@
-"""What a run of policies logs, and what a sampler sees of it."""
+"""The logs of policies in training, for callbacks and samplers."""
 
 import collections
 

@@ -1,4 +1,4 @@
-"""The actor-critic loss: each row of labels says what was done and how well it went."""
+"""The actor-critic loss, on labels of action, return and advantage."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""The policy that tasks have in common, and a task's own, which adds to it."""
+"""The distilled policy of Distral, and the layer of a task's own."""
 
 import keras
 from keras import layers, ops

@@ -4,8 +4,8 @@ import keras
 
 from keras_mtl._checks import check_integer
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
-from keras_mtl.models._columns import place_column, place_head, place_shared, place_unit
 from keras_mtl.models._copies import check_copy_weights
+from keras_mtl.models._stages import add_column, add_head, add_shared, add_unit
 from keras_mtl.models.multi_task_model import MultiTaskModel
 from keras_mtl.rl.distilled_policy import DISTILLED, DistilledPolicy
 from keras_mtl.rl.tabular import check_regularization
@@ -72,16 +72,16 @@ def distral(inputs, stages, heads, *, alpha=0.5, columns=2, shared_depth=0, copy
         raise ValueError(f"`columns` should be 1 or 2. Received: columns={columns!r}")
     shared_depth = check_integer(shared_depth, "shared_depth", 0, len(stacks))
     copy_weights = check_copy_weights(copy_weights, stacks[shared_depth:], shared_depth)
-    trunk = place_shared(stacks[:shared_depth], inputs)
+    trunk = add_shared(stacks[:shared_depth], inputs)
     own = {}
     for task, head in heads.items():
-        column = place_column(stacks[shared_depth:], trunk, task, copy_weights, first_index=shared_depth)
-        own[task] = place_unit(head, column, f"{task}/policy")
+        column = add_column(stacks[shared_depth:], trunk, task, copy_weights, first_index=shared_depth)
+        own[task] = add_unit(head, column, f"{task}/policy")
     actions = _common_actions(own)
-    distilled = place_shared(stacks[shared_depth:], trunk, first_index=shared_depth)
-    distilled = place_shared([[keras.layers.Dense(actions, name=DISTILLED)]], distilled)
+    distilled = add_shared(stacks[shared_depth:], trunk, first_index=shared_depth)
+    distilled = add_shared([[keras.layers.Dense(actions, name=DISTILLED)]], distilled)
     outputs = {
-        task: place_head([DistilledPolicy(alpha if columns == 2 else 0.0)], [distilled, output], task)
+        task: add_head([DistilledPolicy(alpha if columns == 2 else 0.0)], [distilled, output], task)
         for task, output in own.items()
     }
     return MultiTaskModel(inputs, outputs, name=name)

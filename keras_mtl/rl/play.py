@@ -1,12 +1,12 @@
-"""Policies at work: their returns, and pictures of them."""
+"""Evaluating and recording policies."""
 
 import keras
 import numpy as np
 
 from keras_mtl._checks import check_boolean
 from keras_mtl._files import whole_file
-from keras_mtl.rl._environments import Copies, check_environment, check_model, make
-from keras_mtl.rl._rollouts import draw
+from keras_mtl.rl._environments import Copies, check_environment, check_policies, make
+from keras_mtl.rl._rollouts import draw_actions
 
 
 def evaluate(model, environments, *, episodes=20, greedy=False, max_steps=10_000, seed=None):
@@ -32,7 +32,7 @@ def evaluate(model, environments, *, episodes=20, greedy=False, max_steps=10_000
         ValueError: As `keras_mtl.rl.train`.
     """
     check_boolean(greedy, "greedy")
-    losses = check_model(model, environments)
+    losses = check_policies(model, environments)
     rng = np.random.default_rng(seed)
     found = {}
     for task, environment in environments.items():
@@ -73,7 +73,7 @@ def record(model, task, environment, path, *, episodes=1, greedy=False, max_step
         ValueError: If the environment does not render arrays.
     """
     check_boolean(greedy, "greedy")
-    losses = check_model(model, {task: environment})
+    losses = check_policies(model, {task: environment})
     one = make(environment)
     check_environment(task, one, model, losses[task])
     if one.render_mode != "rgb_array":
@@ -100,7 +100,7 @@ def record(model, task, environment, path, *, episodes=1, greedy=False, max_step
 
 def _choose(model, task, loss, observations, greedy, rng):
     log_policy, _ = loss.read(np.asarray(model.predict_on_batch(observations)[task], "float32"))
-    return np.argmax(log_policy, axis=-1) if greedy else draw(log_policy, rng)
+    return np.argmax(log_policy, axis=-1) if greedy else draw_actions(log_policy, rng)
 
 
 def _save(frames, path, fps):

@@ -1,4 +1,4 @@
-"""Shaping rewards by potentials."""
+"""Potential-based reward shaping."""
 
 import math
 

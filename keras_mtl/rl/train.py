@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_mtl.rl._environments import Copies, check_environment, check_model, make
+from keras_mtl.rl._environments import Copies, check_environment, check_policies, make
 from keras_mtl.rl._rollouts import Rollouts
 from keras_mtl.rl._run_logs import RunLogs
 
@@ -124,7 +124,7 @@ def train(
 
 
 def _check(model, environments):
-    losses = check_model(model, environments)
+    losses = check_policies(model, environments)
     for task, environment in environments.items():
         one = make(environment)
         check_environment(task, one, model, losses[task])

@@ -1,4 +1,4 @@
-"""The fourth stage of a training step: what the optimizer is given."""
+"""The fourth stage of a training step: applying gradients."""
 
 from keras import ops
 

@@ -1,4 +1,4 @@
-"""What goes wrong in training or evaluation: counted in the steps, then raised or warned of on the host."""
+"""Faults in training and evaluation: counted in the steps, raised or warned of on the host."""
 
 import warnings
 

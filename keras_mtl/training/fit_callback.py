@@ -6,6 +6,7 @@ import warnings
 
 import keras
 
+from keras_mtl._checks import as_list
 from keras_mtl._keras_private import layers_of
 from keras_mtl.training.faults import (
     labelled,
@@ -43,7 +44,7 @@ def with_callbacks(added, callbacks):
         return both
     if callbacks is None:
         callbacks = []
-    return [*new, *(callbacks if isinstance(callbacks, (list, tuple)) else [callbacks])]
+    return [*new, *as_list(callbacks)]
 
 
 class FitCallback(keras.callbacks.Callback):

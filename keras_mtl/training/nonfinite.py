@@ -1,4 +1,4 @@
-"""What becomes of a step whose numbers are not finite."""
+"""Steps whose losses or gradients are not finite: raised, skipped or excluded by task."""
 
 from keras import ops
 

@@ -1,4 +1,4 @@
-"""What `compile` was asked: its options, checked and keyed by task."""
+"""The options of `compile`, checked and keyed by task."""
 
 import numbers
 
@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mtl._checks import check_boolean, check_number
+from keras_mtl._checks import as_list, check_boolean, check_number
 from keras_mtl.losses.names import get_loss
 from keras_mtl.metrics.delta_m import DeltaM
 
@@ -118,7 +118,7 @@ class Options:
         elif isinstance(given, (list, tuple)) and len(given) == 1 and isinstance(given[0], (list, tuple)):
             given = given[0]
         if not isinstance(given, dict):
-            flat = given if isinstance(given, (list, tuple)) else [given]
+            flat = as_list(given)
             if any(isinstance(metric, keras.metrics.Metric) for metric in flat) and len(self.outputs) > 1:
                 raise ValueError(
                     f"`{argument}` should be a dict keyed by task, so that no two tasks share a metric's state. "
@@ -126,11 +126,7 @@ class Options:
                 )
             given = dict.fromkeys(self.outputs, given)
         _check_tasks(given, argument, self.outputs)
-        return {
-            task: list(value) if isinstance(value, (list, tuple)) else [value]
-            for task, value in given.items()
-            if value is not None
-        }
+        return {task: as_list(value) for task, value in given.items() if value is not None}
 
     def _missing(self, missing):
         if not isinstance(missing, dict):

@@ -420,7 +420,7 @@ PLACES_IN_TURNS = {**PLACES, "parameters": ParametersInTurns}
 
 
 def check_branches(weighting):
-    """Raises where steps that solve and steps in between cannot be told apart."""
+    """Raises where steps that solve and steps in between cannot be distinguished."""
     if core.replicas() > 1:
         raise ValueError(
             f"`every` should be 1 under a distribution strategy, whose replicas cannot branch. "

@@ -1,4 +1,4 @@
-"""The static task weights: numbers, or variables of the user's that are read as they are."""
+"""Static task weights: numbers, or the user's own variables."""
 
 import keras
 import numpy as np

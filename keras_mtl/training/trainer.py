@@ -1,4 +1,4 @@
-"""The compile/fit seam: what a multi-task model adds to Keras' trainer."""
+"""`compile`, `fit` and their kin: what a multi-task model adds to Keras' trainer."""
 
 import contextlib
 import warnings

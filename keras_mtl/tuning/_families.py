@@ -75,10 +75,10 @@ def _branched_sharing(family, tasks, depths, count):
         joints.append((task, beside, depth))
     if any(depth is None for *_, depth in joints):
         return {}
-    return {"branches": branches_of(tasks, joints, count)}
+    return {"branches": tree_of(tasks, joints, count)}
 
 
-def branches_of(tasks, joints, count):
+def tree_of(tasks, joints, count):
     """The groups of tasks at each stage.
 
     Args:
@@ -109,9 +109,7 @@ def _soft_sharing(family, tasks, depths, count):
 
 
 def _cross_stitch(family, tasks, depths, count):
-    return family.options(
-        units=("Choice", (["channel", "layer"],)), self_weight=("Float", (0.5, 1.0), {"default": 0.9})
-    )
+    return family.options(per=("Choice", (["channel", "layer"],)), self_weight=("Float", (0.5, 1.0), {"default": 0.9}))
 
 
 def _sluice(family, tasks, depths, count):

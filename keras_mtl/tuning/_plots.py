@@ -4,7 +4,7 @@ import itertools
 from typing import Any
 
 from keras_mtl._colors import color
-from keras_mtl.analysis._plots import pyplot
+from keras_mtl._pyplot import pyplot
 
 _NAMED = 12  # trials on the front; of more, each third has its name, or fewer
 

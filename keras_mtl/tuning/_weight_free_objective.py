@@ -1,4 +1,4 @@
-"""An objective that tasks' weights cannot change."""
+"""An objective that does not depend on task weights."""
 
 import keras
 import keras_tuner

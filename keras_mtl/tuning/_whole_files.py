@@ -1,4 +1,4 @@
-"""keras-tuner's own files, whole and in agreement after a kill."""
+"""Atomic writes and consistency of keras-tuner's files."""
 
 import pathlib
 from typing import Any

@@ -1,4 +1,4 @@
-"""A search that fits the time there is, for small machines."""
+"""A search within a budget of minutes."""
 
 import contextlib
 import gc

@@ -1,4 +1,4 @@
-"""How long a search will take, said before it starts."""
+"""Estimates of how long a search takes, before it starts."""
 
 import dataclasses
 import math
@@ -91,7 +91,7 @@ def estimate(tuner, *args, samples=3, **kwargs):
     left = max(0, trials - len(set(tuner.oracle.end_order)))
     executions = getattr(tuner, "executions_per_trial", 1)
     space, hypermodel = tuner.oracle.get_space(), tuner.hypermodel
-    points = [draw(space, seed) for seed in range(max(samples, drawn))]
+    points = [draw_trial(space, seed) for seed in range(max(samples, drawn))]
     measured = [_measure(hypermodel, hp, args, kwargs) for hp in points[:samples]]
     build, trace, epoch = np.mean(measured[1:] or measured, axis=0)
     new = _new_structures(hypermodel, points[:drawn])
@@ -101,7 +101,7 @@ def estimate(tuner, *args, samples=3, **kwargs):
     return SearchEstimate(new, total, float(build) * executions, float(trace), float(epoch))
 
 
-def draw(space, seed):
+def draw_trial(space, seed):
     """A random point of a space.
 
     Args:

@@ -1,4 +1,4 @@
-"""What a search over sharing and weights may choose by."""
+"""The objective of a search over sharing and weights."""
 
 from keras_mtl.metrics.delta_m import DeltaM, delta_m
 from keras_mtl.metrics.directions import higher_is_better

@@ -1,4 +1,4 @@
-"""All trade-offs that a search has found, so that another than the objective's can be chosen."""
+"""The Pareto front of the trials of a search."""
 
 import json
 
@@ -6,6 +6,7 @@ from keras_mtl._files import whole_file
 from keras_mtl._tables import markdown_table, table_text
 from keras_mtl.analysis._fronts import beats
 from keras_mtl.metrics.directions import higher_is_better
+from keras_mtl.tuning._plots import plot_front
 from keras_mtl.tuning.weighting_space import trained_with
 
 COSTS = ("parameters", "step_ms")
@@ -149,8 +150,6 @@ class ParetoFront:
         Args:
             path: Path of a PNG, PDF or SVG file.
         """
-        from keras_mtl.tuning._plots import plot_front
-
         plot_front(self, path)
 
     def _table(self, trials):

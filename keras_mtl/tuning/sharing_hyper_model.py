@@ -10,10 +10,10 @@ from keras_mtl import models
 from keras_mtl import weighting as weightings
 from keras_mtl._checks import check_boolean
 from keras_mtl.analysis._runs import StepClock
+from keras_mtl.analysis._traced_models import TracedModels
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models._copies import as_initialized, check_copy_weights
 from keras_mtl.models._fresh import fresh_inputs, fresh_layer, fresh_metrics
-from keras_mtl.tuning._traced_models import TracedModels
 from keras_mtl.tuning._trial_board import TrialBoard
 from keras_mtl.tuning._weight_free_objective import LogObjective, WeightFreeObjective
 from keras_mtl.tuning._whole_files import keep_files_whole

@@ -1,11 +1,11 @@
-"""How much to share: the search space of architectures."""
+"""The search space of architectures: what to share, and how much."""
 
 import dataclasses
 
 from keras import layers
 
 from keras_mtl import models
-from keras_mtl._checks import is_integer
+from keras_mtl._checks import as_list, is_integer
 from keras_mtl.models._arguments import check_task_names
 from keras_mtl.tuning._families import FAMILIES, Family
 
@@ -38,7 +38,7 @@ class SharingChoice:
         Returns:
             A `keras_mtl.MultiTaskModel`, not compiled.
         """
-        heads = {task: [*self._hidden(), *(h if isinstance(h, (list, tuple)) else [h])] for task, h in heads.items()}
+        heads = {task: [*self._hidden(), *as_list(h)] for task, h in heads.items()}
         return getattr(models, self.family)(inputs, stages, heads, **{**self.options, **options})
 
     def _hidden(self):

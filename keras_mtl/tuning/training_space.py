@@ -1,4 +1,4 @@
-"""How the model is trained: the search space of rates, schedules and regularization."""
+"""The search space of training: rates, schedules and regularization."""
 
 import dataclasses
 import numbers

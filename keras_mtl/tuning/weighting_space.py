@@ -1,4 +1,4 @@
-"""How tasks are weighed: the search space of weightings."""
+"""The search space of weightings."""
 
 from keras_mtl import weighting as weightings
 from keras_mtl.models._arguments import check_task_names
@@ -11,7 +11,7 @@ PARAMETERS: dict[str, dict] = {
     "dbmtl": {"beta": ("Float", (0.5, 0.99), {"default": 0.9})},
     "dtp": {"gamma": ("Float", (0.25, 4.0), {**_LOG, "default": 1.0})},
     "dwa": {"temperature": ("Float", (0.5, 8.0), {**_LOG, "default": 2.0})},
-    "excess": {"robust_step_size": ("Float", (1e-3, 1e-1), {**_LOG, "default": 1e-2})},
+    "excess": {"learning_rate": ("Float", (1e-3, 1e-1), {**_LOG, "default": 1e-2})},
     "fairgrad": {"alpha": ("Float", (0.25, 4.0), {**_LOG, "default": 1.0})},
     "famo": {"learning_rate": ("Float", (1e-3, 1e-1), {**_LOG, "default": 0.025})},
     "graddrop": {"leak": ("Float", (0.0, 0.9))},
@@ -21,8 +21,8 @@ PARAMETERS: dict[str, dict] = {
     },
     "gradvac": {"beta": ("Float", (1e-3, 0.5), {**_LOG, "default": 0.01})},
     "mgda": {"normalize": ("Choice", (["none", "norm", "loss+"],))},
-    "moco": {"beta": ("Float", (0.05, 0.95), {"default": 0.5}), "gamma": ("Float", (1e-3, 1.0), _LOG)},
-    "modo": {"gamma": ("Float", (1e-4, 1e-1), _LOG), "rho": ("Float", (0.0, 0.5))},
+    "moco": {"beta": ("Float", (0.05, 0.95), {"default": 0.5}), "learning_rate": ("Float", (1e-3, 1.0), _LOG)},
+    "modo": {"learning_rate": ("Float", (1e-4, 1e-1), _LOG), "rho": ("Float", (0.0, 0.5))},
     "nash": {"max_norm": ("Float", (0.3, 10.0), {**_LOG, "default": 1.0})},
     "relobralo": {"temperature": ("Float", (0.01, 10.0), {**_LOG, "default": 1.0})},
     "sdmgrad": {"lam": ("Float", (0.1, 3.0), {**_LOG, "default": 0.3})},

@@ -1,4 +1,4 @@
-"""What the methods by epochs' losses share: each task's mean loss in its last two epochs."""
+"""Mean losses of the last two epochs, for methods that compare epochs."""
 
 from keras import ops
 

@@ -1,4 +1,4 @@
-"""What every weighting is: the contract between losses, task gradients and task weights."""
+"""The base classes of weightings: from losses and task gradients to task weights."""
 
 import functools
 import inspect

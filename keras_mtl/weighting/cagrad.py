@@ -1,5 +1,7 @@
 """CAGrad: the best worst-case improvement near the mean gradient."""
 
+from typing import Any, NamedTuple
+
 from keras import ops
 
 from keras_mtl._checks import check_boolean, check_number
@@ -81,41 +83,59 @@ class CAGrad(GramianWeighting):
         and the right tau is the root of a quadratic: Newton's method on these roots, between
         bounds that only get closer.
         """
-        size = inverse.shape[0]
         cosines, _ = semidefinite_part(cosines)
         mean = ops.where(alive, mean, 0.0)
-        slope0 = ops.where(alive, ops.matmul(cosines, mean[:, None])[:, 0], 1.0)
+        slope = ops.where(alive, ops.matmul(cosines, mean[:, None])[:, 0], 1.0)
         inverse = ops.where(alive, inverse, 0.0)
-        matrix = cosines + inverse[:, None] * inverse[None, :]
-        radius = self.c * ops.sqrt(ops.maximum(ops.sum(mean * slope0), 0.0))
+        radius = self.c * ops.sqrt(ops.maximum(ops.sum(mean * slope), 0.0))
+        program = _Program(cosines, slope, inverse, cosines + inverse[:, None] * inverse[None, :], radius)
+        z = program.solution(*program.bounds(alive))
+        return ops.where(alive, ops.maximum(z, 0.0), 0.0)
+
+    def get_config(self):
+        return {**super().get_config(), "c": self.c, "rescale": self.rescale}
+
+
+class _Program(NamedTuple):
+    """What `CAGrad` solves: `min_z slope . z + ||sum_k z_k u_k||^2 / 2 + (inverse . z - tau)^2 / 2`, z >= 0.
+
+    Attributes:
+        cosines: float64 tensor of shape `(K, K)`, of the unit gradients u.
+        slope: Tensor of shape `(K,)`, inner products of u and the mean.
+        inverse: Tensor of shape `(K,)`, `1 / ||g_k||`.
+        matrix: `cosines` and the outer product of `inverse`.
+        radius: Scalar. The length that `sum_k z_k u_k` should have.
+    """
+
+    cosines: Any
+    slope: Any
+    inverse: Any
+    matrix: Any
+    radius: Any
+
+    def bounds(self, alive):
+        """The task that matters first, and where tau starts, with a bound below and one above."""
+        ratios = ops.where(alive, self.slope / ops.where(alive, self.inverse, 1.0), 1e300)
+        count = ops.arange(self.inverse.shape[0], dtype="int32")
+        first = ops.logical_and(count == ops.cast(ops.argmin(ratios), "int32"), alive)
+        share = ops.maximum(ops.sum(ops.where(first, self.inverse, 0.0)), 1e-300)
         # Nothing is added up to `low`; `start` would be right if only the worst task mattered.
-        ratios = ops.where(alive, slope0 / ops.where(alive, inverse, 1.0), 1e300)
-        first = ops.logical_and(ops.arange(size, dtype="int32") == ops.cast(ops.argmin(ratios), "int32"), alive)
-        share = ops.maximum(ops.sum(ops.where(first, inverse, 0.0)), 1e-300)
-        low = ops.sum(ops.where(first, slope0, 0.0)) / share
-        start = low + radius / share + radius * share
+        low = ops.sum(ops.where(first, self.slope, 0.0)) / share
+        start = low + self.radius / share + self.radius * share
         # Beyond `high` the parts of z cancel: Pareto stationary.
-        high = start + radius / STATIONARY_TOLERANCE
+        return first, start, low, start + self.radius / STATIONARY_TOLERANCE
+
+    def solution(self, first, start, low, high):
+        """Z of shape `(K,)`, by Newton's method on tau and an active set that changes with it."""
+        size = self.inverse.shape[0]
         limit = 12 * (size + 10)
 
         def unfinished(step, free, best, trials, tau, low, high, z, open_):
             return ops.logical_and(open_, step < limit)
 
         def body(step, free, best, trials, tau, low, high, z, open_):
-            both = solve_free(matrix, free, ops.stack([inverse, -slope0], axis=1), RIDGE)
-            z = tau * both[:, 0] + both[:, 1]
-            slope = ops.matmul(matrix, z[:, None])[:, 0] + slope0 - tau * inverse
-            slack = SLACK * (1.0 + ops.sum(ops.abs(z)))
-            wrong = ops.where(free, z < -slack - RIDGE, slope < -slack - RIDGE * ops.sum(ops.abs(z)))
+            z, wrong, root, too_long, close = self._at(tau, free, high)
             settled = ops.logical_not(ops.any(wrong))
-            # The squared length of z(tau) is a tau^2 + 2 b tau + d on this active set.
-            products = ops.matmul(ops.transpose(both), ops.matmul(cosines, both))
-            a, b, d = products[0, 0], products[0, 1], products[1, 1]
-            root = ops.sqrt(ops.maximum(b * b - a * (d - radius * radius), 0.0)) - b
-            divisor = ops.where(a > 0, a, 1.0)
-            root = ops.where(a > 0, root / divisor, high)
-            close = 1e-14 * (ops.abs(tau) + ops.abs(b) / divisor)
-            too_long = (a * tau + 2.0 * b) * tau + d > radius * radius
             high = ops.where(ops.logical_and(settled, too_long), tau, high)
             low = ops.where(ops.logical_or(ops.logical_not(settled), too_long), low, tau)
             root = ops.where(root < low - close, 0.5 * (low + high), ops.minimum(root, high))
@@ -125,19 +145,24 @@ class CAGrad(GramianWeighting):
             best = ops.where(settled, size + 1, fewest[0])
             return step + 1, changed[0], best, left[0], tau, low, high, z, ops.logical_not(done)
 
-        state = (
-            ops.zeros((), dtype="int32"),
-            first,
-            ops.full((), size + 1, dtype="int32"),
-            ops.full((), BLOCK_TRIALS, dtype="int32"),
-            start,
-            low,
-            high,
-            ops.zeros((size,), dtype="float64"),
-            radius > 0,
-        )
-        z = ops.while_loop(unfinished, body, state)[7]
-        return ops.where(alive, ops.maximum(z, 0.0), 0.0)
+        counts = (ops.full((), size + 1, dtype="int32"), ops.full((), BLOCK_TRIALS, dtype="int32"))
+        z = ops.zeros((size,), dtype="float64")
+        state = (ops.zeros((), dtype="int32"), first, *counts, start, low, high, z, self.radius > 0)
+        return ops.while_loop(unfinished, body, state)[7]
 
-    def get_config(self):
-        return {**super().get_config(), "c": self.c, "rescale": self.rescale}
+    def _at(self, tau, free, high):
+        """On one active set: z, which signs are wrong, the tau of the right length, whether z is too long, rounding."""
+        both = solve_free(self.matrix, free, ops.stack([self.inverse, -self.slope], axis=1), RIDGE)
+        z = tau * both[:, 0] + both[:, 1]
+        slope = ops.matmul(self.matrix, z[:, None])[:, 0] + self.slope - tau * self.inverse
+        slack = SLACK * (1.0 + ops.sum(ops.abs(z)))
+        wrong = ops.where(free, z < -slack - RIDGE, slope < -slack - RIDGE * ops.sum(ops.abs(z)))
+        # The squared length of z(tau) is a tau^2 + 2 b tau + d on this active set.
+        products = ops.matmul(ops.transpose(both), ops.matmul(self.cosines, both))
+        a, b, d = products[0, 0], products[0, 1], products[1, 1]
+        root = ops.sqrt(ops.maximum(b * b - a * (d - self.radius * self.radius), 0.0)) - b
+        divisor = ops.where(a > 0, a, 1.0)
+        root = ops.where(a > 0, root / divisor, high)
+        close = 1e-14 * (ops.abs(tau) + ops.abs(b) / divisor)
+        too_long = (a * tau + 2.0 * b) * tau + d > self.radius * self.radius
+        return z, wrong, root, too_long, close

@@ -16,13 +16,13 @@ class ExcessMTL(JacobianWeighting):
     are noisy. With `S_k` the running sum of squared task gradients, it is
     estimated by `e_k = sum_p g_kp^2 / sqrt(S_kp + 1e-7)`, divided by its first
     value, and the weights take a multiplicative step,
-    `w_k <- w_k * exp(robust_step_size * e_k)`, rescaled to their former sum.
+    `w_k <- w_k * exp(learning_rate * e_k)`, rescaled to their former sum.
     The direction is `sum_k w_k * g_k`.
 
     Scale: the weights sum to the number of present tasks.
 
     Args:
-        robust_step_size: Float. Step size of the weights. Defaults to `0.01`.
+        learning_rate: Float. Step size of the weights. Defaults to `0.01`.
         warmup_steps: Integer. Steps before the weights move; the last of them
             (or the first step) gives the value that `e_k` is divided by.
             Defaults to `0`.
@@ -53,9 +53,9 @@ class ExcessMTL(JacobianWeighting):
     by the weights too; here heads get their own task's plain gradient.
     """
 
-    def __init__(self, robust_step_size=0.01, warmup_steps=0, baseline=True, name=None):
+    def __init__(self, learning_rate=0.01, warmup_steps=0, baseline=True, name=None):
         super().__init__(name=name)
-        self.robust_step_size = check_number(robust_step_size, "robust_step_size", above=0)
+        self.learning_rate = check_number(learning_rate, "learning_rate", above=0)
         self.warmup_steps = check_integer(warmup_steps, "warmup_steps", 0)
         self.baseline = check_boolean(baseline, "baseline")
 
@@ -81,7 +81,7 @@ class ExcessMTL(JacobianWeighting):
             self.first_excess.assign(ops.where(first_due, excess, self.first_excess))
         else:
             moves, relative = steps > self.warmup_steps, excess
-        gain = self.robust_step_size * relative * ops.cast(moves, "float32") * present
+        gain = self.learning_rate * relative * ops.cast(moves, "float32") * present
         # Less the mean: the softmax does not see it, and the logarithms stay small.
         gain = (gain - divide(ops.sum(gain), ops.sum(present))) * present
         log_weights = self.log_weights + gain
@@ -92,5 +92,5 @@ class ExcessMTL(JacobianWeighting):
         return ops.sum(weights[:, None] * jacobian, axis=0), weights
 
     def get_config(self):
-        options = ("robust_step_size", "warmup_steps", "baseline")
+        options = ("learning_rate", "warmup_steps", "baseline")
         return {**super().get_config(), **{option: getattr(self, option) for option in options}}

@@ -36,7 +36,7 @@ class FAMO(Weighting):
         weight_decay: Float. Pulls the logits to 0; added to their gradient
             before Adam, not decoupled. The paper uses 0.01 (Cityscapes),
             0.001 (NYUv2, CelebA, QM9) and 0 (toy). Defaults to `1e-3`.
-        min_losses: Float or list of K floats. The losses `b` that the tasks
+        reference: Float or list of K floats. The losses `b` that the tasks
             can reach at best. Defaults to `0.0`.
         name: String. Name of the weighting.
 
@@ -60,25 +60,25 @@ class FAMO(Weighting):
     softmax, and its logit, Adam moments and step count stay as they are.
     """
 
-    def __init__(self, form="same_batch", learning_rate=0.025, weight_decay=1e-3, min_losses=0.0, name=None):
+    def __init__(self, form="same_batch", learning_rate=0.025, weight_decay=1e-3, reference=0.0, name=None):
         super().__init__(name=name)
         if form not in ("same_batch", "next_batch"):
             raise ValueError(f'`form` should be "same_batch" or "next_batch". Received: form={form!r}')
         self.form = form
         self.learning_rate = check_number(learning_rate, "learning_rate", above=0)
         self.weight_decay = check_number(weight_decay, "weight_decay", least=0)
-        self.min_losses = check_numbers(min_losses, "min_losses")
+        self.reference = check_numbers(reference, "reference")
         self.second_forward = form == "same_batch"
 
     def build(self, input_shape):
         super().build(input_shape)
         shape = (self.num_tasks,)
-        if np.ndim(self.min_losses) and len(self.min_losses) != self.num_tasks:
+        if np.ndim(self.reference) and len(self.reference) != self.num_tasks:
             raise ValueError(
-                f"`min_losses` should have one value for each of {self.num_tasks} tasks. "
-                f"Received: min_losses={self.min_losses}"
+                f"`reference` should have one value for each of {self.num_tasks} tasks. "
+                f"Received: reference={self.reference}"
             )
-        self._min_losses = np.broadcast_to(np.array(self.min_losses, dtype="float32"), shape)
+        self._reference = np.broadcast_to(np.array(self.reference, dtype="float32"), shape)
         self.logits = self.add_state("logits", shape)
         self.momentum = self.add_state("momentum", shape)
         self.velocity = self.add_state("velocity", shape)
@@ -132,8 +132,8 @@ class FAMO(Weighting):
             variable.assign(value)
 
     def _distance(self, losses):
-        return ops.maximum(losses - self._min_losses + _EPSILON, _EPSILON)
+        return ops.maximum(losses - self._reference + _EPSILON, _EPSILON)
 
     def get_config(self):
-        options = ("form", "learning_rate", "weight_decay", "min_losses")
+        options = ("form", "learning_rate", "weight_decay", "reference")
         return {**super().get_config(), **{option: getattr(self, option) for option in options}}

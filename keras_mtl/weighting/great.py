@@ -1,4 +1,4 @@
-"""GREAT: task gradients that an adversary cannot tell apart."""
+"""GREAT: gradient adversarial training."""
 
 import keras
 from keras import layers, ops
@@ -34,8 +34,8 @@ class GREAT(FeatureWeighting):
         strength: Float. How much of the adversary's gradient is reversed into
             the scales, at least 0. Defaults to 1.
         units: Integer. Hidden units of the adversary. Defaults to 32.
-        smallest: Float. The scales are kept at this or more. Defaults to 0.05.
-        largest: Float. The scales are kept at this or less. Defaults to 20.
+        min_scale: Float. The scales are kept at this or more. Defaults to 0.05.
+        max_scale: Float. The scales are kept at this or less. Defaults to 20.
         name: String. Name of the weighting.
 
     Raises:
@@ -58,18 +58,21 @@ class GREAT(FeatureWeighting):
     mean square, and the limits of the scales, are not in it.
     """
 
-    def __init__(self, strength=1.0, units=32, smallest=0.05, largest=20.0, name=None):
+    def __init__(self, strength=1.0, units=32, min_scale=0.05, max_scale=20.0, name=None):
         super().__init__(name=name)
         self.strength = check_number(strength, "strength", least=0)
         self.units = check_integer(units, "units", 1)
-        self.smallest = check_number(smallest, "smallest", above=0, most=1)
-        self.largest = check_number(largest, "largest", least=1)
+        self.min_scale = check_number(min_scale, "min_scale", above=0, most=1)
+        self.max_scale = check_number(max_scale, "max_scale", least=1)
 
     def build(self, input_shape):
         super().build(input_shape)
         tasks, features = input_shape
         self.scales = self.add_weight(
-            name="scales", shape=(tasks, features), initializer="ones", constraint=_Between(self.smallest, self.largest)
+            name="scales",
+            shape=(tasks, features),
+            initializer="ones",
+            constraint=_Between(self.min_scale, self.max_scale),
         )
         self.hidden = layers.Dense(self.units, activation="relu", dtype="float32", name="hidden")
         self.guess = layers.Dense(tasks, dtype="float32", name="guess")
@@ -107,16 +110,16 @@ class GREAT(FeatureWeighting):
             **super().get_config(),
             "strength": self.strength,
             "units": self.units,
-            "smallest": self.smallest,
-            "largest": self.largest,
+            "min_scale": self.min_scale,
+            "max_scale": self.max_scale,
         }
 
 
 class _Between(keras.constraints.Constraint):
     """Keeps the entries of a variable in a range."""
 
-    def __init__(self, smallest, largest):
-        self.smallest, self.largest = smallest, largest
+    def __init__(self, min_scale, max_scale):
+        self.min_scale, self.max_scale = min_scale, max_scale
 
     def __call__(self, w):
-        return ops.clip(w, self.smallest, self.largest)
+        return ops.clip(w, self.min_scale, self.max_scale)

@@ -14,27 +14,27 @@ class MoCo(JacobianWeighting):
     """Tracks the task gradients, and on them the common descent direction.
 
     At step `t`, with `b_t = beta / t^beta_sigma` and
-    `c_t = gamma / t^gamma_sigma`, running task gradients and weights follow
-    `y_k <- y_k - b_t * (y_k - g_k)` and
+    `c_t = learning_rate / t^learning_rate_sigma`, running task gradients and
+    weights follow `y_k <- y_k - b_t * (y_k - g_k)` and
     `w <- P(w - c_t * (y y^T + rho * I) w)`; the direction is `sum_k w_k * y_k`.
     `P` is the projection onto the simplex, or with `projection="softmax"` a
     softmax. The running gradients take out the bias that weights worked out
     from one mini-batch have.
 
-    Scale: the weights of the present tasks sum to 1. With `normalize=True`
+    Scale: the weights of the present tasks sum to 1. With `match_losses=True`
     each `g_k` is first given the norm `L_k`. The `y_k` start at 0, and the
     first directions are short by `b_t`.
 
     Args:
         beta: Float in (0, 1]. Step size of the running gradients. Defaults to
             `0.5`.
-        gamma: Float. Step size of the weights. Defaults to `0.1`.
+        learning_rate: Float. Step size of the weights. Defaults to `0.1`.
         rho: Float. Pulls the weights together. Defaults to `0.0`.
         beta_sigma: Float. Decay of `beta`. Defaults to `0.5`.
-        gamma_sigma: Float. Decay of `gamma`. Defaults to `0.5`.
+        learning_rate_sigma: Float. Decay of `learning_rate`. Defaults to `0.5`.
         projection: `"simplex"` (the paper's) or `"softmax"` (LibMTL's).
             Defaults to `"simplex"`.
-        normalize: Boolean. Whether task gradients are rescaled to the norm
+        match_losses: Boolean. Whether task gradients are rescaled to the norm
             `L_k`, as in the released code but not in the paper. Defaults to
             `True`.
         name: String. Name of the weighting.
@@ -44,7 +44,7 @@ class MoCo(JacobianWeighting):
 
     Example:
 
-    >>> weighting = keras_mtl.weighting.MoCo(beta=1.0, gamma=1.0, normalize=False)
+    >>> weighting = keras_mtl.weighting.MoCo(beta=1.0, learning_rate=1.0, match_losses=False)
     >>> weighting.build((2, 1))
     >>> gradients = np.array([[1.0], [0.0]], dtype="float32")
     >>> direction, weights = weighting.direction(gradients, np.ones(2, "float32"), np.ones(2, "float32"))
@@ -63,24 +63,24 @@ class MoCo(JacobianWeighting):
     def __init__(
         self,
         beta=0.5,
-        gamma=0.1,
+        learning_rate=0.1,
         rho=0.0,
         beta_sigma=0.5,
-        gamma_sigma=0.5,
+        learning_rate_sigma=0.5,
         projection="simplex",
-        normalize=True,
+        match_losses=True,
         name=None,
     ):
         super().__init__(name=name)
         if projection not in ("simplex", "softmax"):
             raise ValueError(f'`projection` should be "simplex" or "softmax". Received: projection={projection!r}')
         self.beta = check_number(beta, "beta", above=0, most=1)
-        self.gamma = check_number(gamma, "gamma", above=0)
+        self.learning_rate = check_number(learning_rate, "learning_rate", above=0)
         self.rho = check_number(rho, "rho", least=0)
         self.beta_sigma = check_number(beta_sigma, "beta_sigma", least=0)
-        self.gamma_sigma = check_number(gamma_sigma, "gamma_sigma", least=0)
+        self.learning_rate_sigma = check_number(learning_rate_sigma, "learning_rate_sigma", least=0)
         self.projection = projection
-        self.normalize = check_boolean(normalize, "normalize")
+        self.match_losses = check_boolean(match_losses, "match_losses")
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -91,26 +91,26 @@ class MoCo(JacobianWeighting):
 
     def direction(self, jacobian, losses, present):
         jacobian = jacobian * present[:, None]
-        if self.normalize:
+        if self.match_losses:
             largest = ops.max(ops.abs(jacobian), axis=1, keepdims=True)
             unit = divide(jacobian, largest)
             jacobian = divide(unit, ops.sqrt(ops.sum(unit * unit, axis=1, keepdims=True))) * losses[:, None]
         steps = self.steps + present
         since = ops.maximum(steps, 1.0)
         beta = present * self.beta / ops.power(since, self.beta_sigma)
-        gamma = self.gamma / ops.power(since, self.gamma_sigma)
+        learning_rate = self.learning_rate / ops.power(since, self.learning_rate_sigma)
         tracked = self.tracked - beta[:, None] * (self.tracked - jacobian)
 
         mass, weights = restrict(self.current_weights, present)
         slope = ops.matmul(tracked, ops.matmul(ops.transpose(tracked), weights)) + self.rho * weights
         move = project_to_simplex if self.projection == "simplex" else masked_softmax
         # A slope that overflowed would make a NaN of inf - inf.
-        weights = move(ops.clip(weights - gamma * slope, -1e30, 1e30), present)
+        weights = move(ops.clip(weights - learning_rate * slope, -1e30, 1e30), present)
         self.tracked.assign(tracked)
         self.current_weights.assign(ops.where(present > 0, mass * weights, self.current_weights))
         self.steps.assign(steps)
         return ops.matmul(weights, tracked), weights
 
     def get_config(self):
-        options = ("beta", "gamma", "rho", "beta_sigma", "gamma_sigma", "projection", "normalize")
+        options = ("beta", "learning_rate", "rho", "beta_sigma", "learning_rate_sigma", "projection", "match_losses")
         return {**super().get_config(), **{option: getattr(self, option) for option in options}}

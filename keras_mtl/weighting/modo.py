@@ -14,7 +14,7 @@ class MoDo(JacobianWeighting):
 
     The batch is split into independent parts with task gradients `J_1`,
     `J_2`, `J_3`. The weights follow
-    `w <- P(w - gamma * (J_1 J_2^T w + rho * w))`, `P` the projection onto the
+    `w <- P(w - learning_rate * (J_1 J_2^T w + rho * w))`, `P` the projection onto the
     simplex: `J_1 J_2^T` estimates the Gramian without bias, which `J_1 J_1^T`
     does not. The direction is `J_3^T w`.
 
@@ -32,7 +32,7 @@ class MoDo(JacobianWeighting):
     Scale: the weights of the present tasks sum to 1.
 
     Args:
-        gamma: Float. Step size of the weights. It meets the squared scale of
+        learning_rate: Float. Step size of the weights. It meets the squared scale of
             the gradients, so it needs tuning. Defaults to `1e-3`.
         rho: Float. Pulls the weights together. Defaults to `0.1`.
         sub_batches: 2 or 3. Defaults to `3`.
@@ -43,7 +43,7 @@ class MoDo(JacobianWeighting):
 
     Example:
 
-    >>> weighting = keras_mtl.weighting.MoDo(gamma=1.0, rho=0.0)
+    >>> weighting = keras_mtl.weighting.MoDo(learning_rate=1.0, rho=0.0)
     >>> weighting.build((2, 1))
     >>> parts = np.array([[[1.0], [0.0]]] * 3, dtype="float32")
     >>> direction, weights = weighting.direction(parts, np.ones((3, 2), "float32"), np.ones(2, "float32"))
@@ -61,11 +61,11 @@ class MoDo(JacobianWeighting):
     parts' gradients, which is not the batch's where labels are uneven.
     """
 
-    def __init__(self, gamma=1e-3, rho=0.1, sub_batches=3, name=None):
+    def __init__(self, learning_rate=1e-3, rho=0.1, sub_batches=3, name=None):
         super().__init__(name=name)
         if sub_batches not in (2, 3):
             raise ValueError(f"`sub_batches` should be 2 or 3. Received: sub_batches={sub_batches}")
-        self.gamma = check_number(gamma, "gamma", above=0)
+        self.learning_rate = check_number(learning_rate, "learning_rate", above=0)
         self.rho = check_number(rho, "rho", least=0)
         self.sub_batches = sub_batches
 
@@ -78,11 +78,11 @@ class MoDo(JacobianWeighting):
         mass, weights = restrict(self.current_weights, present)
         slope = ops.matmul(jacobian[0], ops.matmul(ops.transpose(jacobian[1]), weights)) + self.rho * weights
         # A slope that overflowed would make a NaN of inf - inf.
-        weights = project_to_simplex(ops.clip(weights - self.gamma * slope, -1e30, 1e30), present)
+        weights = project_to_simplex(ops.clip(weights - self.learning_rate * slope, -1e30, 1e30), present)
         self.current_weights.assign(ops.where(present > 0, mass * weights, self.current_weights))
         gradients = jacobian[2] if self.sub_batches == 3 else ops.mean(jacobian, axis=0)
         return ops.matmul(weights, gradients), weights
 
     def get_config(self):
-        options = ("gamma", "rho", "sub_batches")
+        options = ("learning_rate", "rho", "sub_batches")
         return {**super().get_config(), **{option: getattr(self, option) for option in options}}

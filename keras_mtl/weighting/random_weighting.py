@@ -19,9 +19,9 @@ class RandomWeighting(Weighting):
     weighting.
 
     Args:
+        seed: Integer. Seed of the draws. Defaults to `None`, a random seed.
         reduction: `"mean"` or `"sum"`. Whether the weights sum to 1 or to the
             number of present tasks. Defaults to `"mean"`.
-        seed: Integer. Seed of the draws. Defaults to `None`, a random seed.
         name: String. Name of the weighting.
 
     Raises:
@@ -39,7 +39,7 @@ class RandomWeighting(Weighting):
           arXiv:2111.10603.
     """
 
-    def __init__(self, reduction="mean", seed=None, name=None):
+    def __init__(self, seed=None, reduction="mean", name=None):
         super().__init__(name=name)
         if reduction not in ("mean", "sum"):
             raise ValueError(f'`reduction` should be "mean" or "sum". Received: reduction={reduction!r}')
@@ -59,4 +59,4 @@ class RandomWeighting(Weighting):
         self.seed_generator.state.assign(self._first_seed)
 
     def get_config(self):
-        return {**super().get_config(), "reduction": self.reduction, "seed": self.seed}
+        return {**super().get_config(), "seed": self.seed, "reduction": self.reduction}

@@ -1,4 +1,4 @@
-"""Weightings one after the other."""
+"""Composition of weightings."""
 
 import keras
 from keras import ops
@@ -23,12 +23,12 @@ class Sequential(Weighting):
     Scale: the product of the stages' scales.
 
     Args:
-        stages: List of weightings, names or configs. All but the last should
+        weightings: List of weightings, names or configs. All but the last should
             be weightings on losses; the last may be one on the Gramian.
         name: String. Name of the weighting.
 
     Raises:
-        ValueError: If `stages` is empty or out of order.
+        ValueError: If `weightings` is empty or out of order.
 
     Example:
 
@@ -40,30 +40,32 @@ class Sequential(Weighting):
     [1.0, 0.25]
     """
 
-    def __init__(self, stages, name=None):
+    def __init__(self, weightings, name=None):
         super().__init__(name=name)
-        if not isinstance(stages, (list, tuple)) or not stages:
-            raise ValueError(f"`stages` should be a list of at least one weighting. Received: stages={stages!r}")
-        self.stages = [get(stage) for stage in stages]
-        for stage in self.stages[:-1]:
+        if not isinstance(weightings, (list, tuple)) or not weightings:
+            raise ValueError(
+                f"`weightings` should be a list of at least one weighting. Received: weightings={weightings!r}"
+            )
+        self.weightings = [get(stage) for stage in weightings]
+        for stage in self.weightings[:-1]:
             if stage.sees_gradients:
                 raise ValueError(
-                    "`stages` should be weightings on losses, but for the last. "
-                    f"Received: {stage} before the last of stages={stages!r}"
+                    "`weightings` should be weightings on losses, but for the last. "
+                    f"Received: {stage} before the last of weightings={weightings!r}"
                 )
-        last = self.stages[-1]
+        last = self.weightings[-1]
         if last.sees_gradients and not isinstance(last, (GramianWeighting, Sequential)):
             what = "the Jacobian" if isinstance(last, JacobianWeighting) else "the gradients of features"
             raise ValueError(
-                "`stages` should end with a weighting on losses or on the Gramian. "
+                "`weightings` should end with a weighting on losses or on the Gramian. "
                 f"Received: {last}, which requires {what}"
             )
         self.requires, self.sees_gradients = last.requires, last.sees_gradients
-        self.second_forward = any(stage.second_forward for stage in self.stages)
+        self.second_forward = any(stage.second_forward for stage in self.weightings)
         if self.second_forward and self.sees_gradients:
             raise ValueError(
-                "`stages` that end with a weighting on the Gramian should not ask for a second forward pass; "
-                f'FAMO does without with form="next_batch". Received: stages={stages!r}'
+                "`weightings` that end with a weighting on the Gramian should not ask for a second forward pass; "
+                f'FAMO does without with form="next_batch". Received: weightings={weightings!r}'
             )
 
     # It is of the last stage's kind: what differs from kind to kind is the last stage's, with these weights.
@@ -71,33 +73,33 @@ class Sequential(Weighting):
     @property
     def every(self):
         """Number of steps for which the weights on task gradients hold."""
-        return getattr(self.stages[-1], "every", 1)
+        return getattr(self.weightings[-1], "every", 1)
 
     @property
     def step_count(self):
         """Place in the turn, where `every` is above 1."""
-        return self.stages[-1].step_count
+        return self.weightings[-1].step_count
 
     def check_options(self, gradients, gramian_fraction):
-        self.stages[-1].check_options(gradients, gramian_fraction)
+        self.weightings[-1].check_options(gradients, gramian_fraction)
 
     def needs_features(self, gradients, gramian_fraction):
-        return self.stages[-1].needs_features(gradients, gramian_fraction)
+        return self.weightings[-1].needs_features(gradients, gramian_fraction)
 
     def place(self, places, model):
-        return self.stages[-1].place(places, model)
+        return self.weightings[-1].place(places, model)
 
     def rule(self, gradients, step):
         return self.kind.rule(self, gradients, step)
 
     def solves_now(self):
-        return self.stages[-1].solves_now()
+        return self.weightings[-1].solves_now()
 
     def keep(self, weights):
-        return self.stages[-1].keep(weights)
+        return self.weightings[-1].keep(weights)
 
     def in_turns(self, solve, present):
-        return self.stages[-1].in_turns(solve, present)
+        return self.weightings[-1].in_turns(solve, present)
 
     def follow(self, step, update, if_optimizer_steps, losses_again):
         self.kind.follow(self, step, update, if_optimizer_steps, losses_again)
@@ -105,26 +107,26 @@ class Sequential(Weighting):
     @property
     def kind(self):
         """The class whose rule the composition follows: that of the last weighting that is no composition."""
-        last = self.stages[-1]
+        last = self.weightings[-1]
         return last.kind if isinstance(last, Sequential) else type(last)
 
     def set_tasks(self, tasks, kinds):
-        for stage in self.stages:
+        for stage in self.weightings:
             stage.set_tasks(tasks, kinds)
 
     def build(self, input_shape):
         super().build(input_shape)
-        for stage in self.stages:
+        for stage in self.weightings:
             if not stage.built:
                 stage.build(input_shape)
         # What `task_weights` gave last, for `objective` and `update`: asking a stage
         # again might draw again.
-        self.latest = self.add_state("latest", (len(self.stages), self.num_tasks))
+        self.latest = self.add_state("latest", (len(self.weightings), self.num_tasks))
 
     def task_weights(self, losses, present, gramian=None):
         latest = []
         product = ops.ones_like(present)
-        for stage in self.stages:
+        for stage in self.weightings:
             weights = ops.stop_gradient(stage.task_weights(losses * product, present, _scale(gramian, product)))
             latest.append(weights)
             product = product * weights
@@ -152,34 +154,34 @@ class Sequential(Weighting):
                 stage.after_step(losses * seen, losses_after * seen, present)
 
     def state_of_steps(self):
-        return [variable for stage in self.stages for variable in stage.state_of_steps()]
+        return [variable for stage in self.weightings for variable in stage.state_of_steps()]
 
     def end_epoch(self, logs=None):
-        for stage in self.stages:
+        for stage in self.weightings:
             stage.end_epoch(logs)
 
     def reset_state(self):
         super().reset_state()
-        for stage in self.stages:
+        for stage in self.weightings:
             stage.reset_state()
 
     def _stages_seen(self):
         # Each stage, the product of the weights before it, and its weights.
         latest = ops.convert_to_tensor(self.latest)
         seen = ops.ones((self.num_tasks,), "float32")
-        for index, stage in enumerate(self.stages):
+        for index, stage in enumerate(self.weightings):
             yield stage, seen, latest[index]
             seen = seen * latest[index]
 
     def get_config(self):
-        return {**super().get_config(), "stages": [serialize(stage) for stage in self.stages]}
+        return {**super().get_config(), "weightings": [serialize(stage) for stage in self.weightings]}
 
     def __repr__(self):
-        return f"Sequential({self.stages})"
+        return f"Sequential({self.weightings})"
 
     @classmethod
     def from_config(cls, config):
-        return cls(**{**config, "stages": [deserialize(stage) for stage in config["stages"]]})
+        return cls(**{**config, "weightings": [deserialize(stage) for stage in config["weightings"]]})
 
 
 def _scale(gramian, product):

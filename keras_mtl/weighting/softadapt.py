@@ -1,4 +1,4 @@
-"""SoftAdapt."""
+"""SoftAdapt: weights by the rate of change of the losses."""
 
 from keras import ops
 

@@ -46,7 +46,7 @@ BUILDERS = {
     f"{TASKS} columns": (keras_mtl.hard_sharing, {"shared_depth": 0}, TASKS),
     "soft_sharing, l2": (keras_mtl.soft_sharing, {"distance": "l2", "strength": 0.01}, TASKS),
     "cross_stitch": (keras_mtl.cross_stitch, {}, TASKS),
-    'cross_stitch, units="layer"': (keras_mtl.cross_stitch, {"units": "layer"}, TASKS),
+    'cross_stitch, per="layer"': (keras_mtl.cross_stitch, {"per": "layer"}, TASKS),
     f"{TASKS} columns with projections": (projected_columns, {}, TASKS),
     "nddr": (keras_mtl.nddr, {}, TASKS),
     f"{EXPERTS} columns": (keras_mtl.hard_sharing, {"shared_depth": 0}, EXPERTS),

@@ -343,7 +343,7 @@ def test_affinities_are_kept_by_their_settings(tmp_path):
 def test_transfers_of_another_seed_are_others(tmp_path, capsys):
     def found(seed, directory, **options):
         return transfer_map(
-            groups_builder, make_data(), validation=make_data(8), tasks=["a", "b"], part=0.5, epochs=1,
+            groups_builder, make_data(), validation=make_data(8), tasks=["a", "b"], fraction=0.5, epochs=1,
             transfer_epochs=1, seed=seed, directory=directory, **options,
         ).losses  # fmt: skip
 

@@ -63,8 +63,8 @@ def transferred(folder):
     from keras_mtl.analysis import transfer_map
 
     found = transfer_map(
-        _model, _data(), validation=_data(8), tasks=["a", "b"], part=0.5, epochs=1, transfer_epochs=1, directory=folder,
-        progress=False,
+        _model, _data(), validation=_data(8), tasks=["a", "b"], fraction=0.5, epochs=1, transfer_epochs=1,
+        directory=folder, progress=False,
     )  # fmt: skip
     return [[*edge[0], edge[1], value] for edge, value in sorted(found.losses.items())]
 

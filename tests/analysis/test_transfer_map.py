@@ -33,8 +33,14 @@ def make_data(count, seed, tasks=TASKS):
 
 def small(directory=None, **options):
     tasks = ["a1", "a2", "b1"]
-    arguments = {"validation": make_data(40, 1, tasks), "tasks": tasks, "part": 0.5, "epochs": 1, "transfer_epochs": 1}
-    arguments |= {"order": 2, "beam": 2, "directory": directory, "progress": False}
+    arguments = {
+        "validation": make_data(40, 1, tasks),
+        "tasks": tasks,
+        "fraction": 0.5,
+        "epochs": 1,
+        "transfer_epochs": 1,
+    }
+    arguments |= {"max_sources": 2, "beam": 2, "directory": directory, "progress": False}
     return transfer_map(builder, make_data(64, 0, tasks), **{**arguments, **options})
 
 
@@ -51,7 +57,7 @@ def test_every_transfer_is_there(found):
         of_target = [p for (_, t), p in transfers.affinities.items() if t == target]
         assert sum(of_target) == pytest.approx(1.0)
     assert np.isfinite(transfers.affinity().values).all()
-    assert set(transfers.plan(1, order=1).transfers) == set(transfers.tasks)
+    assert set(transfers.plan(1, max_sources=1).transfers) == set(transfers.tasks)
 
 
 def test_finished_transfers_are_used_again(found):
@@ -80,8 +86,8 @@ def test_bad_input():
     data = make_data(8, 0)
     for options, words in (
         ({"tasks": ["a1"]}, "two different tasks"),
-        ({"part": 0.0}, "`part`"),
-        ({"order": 0}, "`order` should be an integer"),
+        ({"fraction": 0.0}, "`fraction`"),
+        ({"max_sources": 0}, "`max_sources` should be an integer"),
         ({"order": 3, "beam": 2}, "at most `beam`"),
     ):
         with pytest.raises(ValueError, match=words):
@@ -93,7 +99,7 @@ def test_bad_input():
 def test_a_source_of_each_planted_group_is_chosen(seed):
     """Two sources for six targets: readouts from 2 percent of the examples."""
     transfers = transfer_map(
-        builder, make_data(2000, seed), validation=make_data(500, 50 + seed), tasks=TASKS, part=0.02, epochs=20,
+        builder, make_data(2000, seed), validation=make_data(500, 50 + seed), tasks=TASKS, fraction=0.02, epochs=20,
         transfer_epochs=100, seed=seed, progress=False,
     )  # fmt: skip
     policy = transfers.plan(2)

@@ -74,7 +74,7 @@ def test_gates_of_several_levels(data):
     ("builder", "options"),
     [
         (keras_mtl.cross_stitch, {}),
-        (keras_mtl.cross_stitch, {"units": "layer"}),
+        (keras_mtl.cross_stitch, {"per": "layer"}),
         (keras_mtl.nddr, {}),
         (keras_mtl.sluice, {}),
     ],

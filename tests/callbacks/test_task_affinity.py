@@ -56,7 +56,7 @@ def test_momentum(nesterov):
     model, (x, y) = build(keras.optimizers.SGD(0.1, momentum=0.9, nesterov=nesterov)), data()
     model.fit(x, y, verbose=0)
     velocity = next(np.array(v) for v in model.optimizer.variables if "momentum" in v.path and v.shape == (4, 3))
-    measure = TaskAffinity(x, y, batch_size=16, momentum=True)
+    measure = TaskAffinity(x, y, batch_size=16, with_momentum=True)
     measure.set_model(model)
     measure.on_train_begin()
     # Nesterov's step is m (m v - r g) - r g: as if v were m v, and the rate r were r (1 + m).
@@ -165,7 +165,7 @@ def test_bad_input():
     with pytest.raises(ValueError, match="`y` should be a dict"):
         TaskAffinity(x)
     with pytest.raises(ValueError, match="SGD with momentum"):
-        build("adam").fit(x, y, callbacks=[TaskAffinity(x, y, momentum=True)], verbose=0)
+        build("adam").fit(x, y, callbacks=[TaskAffinity(x, y, with_momentum=True)], verbose=0)
     heads = {task: layers.Dense(1) for task in "ab"}
     columns = keras_mtl.hard_sharing(keras.Input((4,)), [layers.Dense(2)], heads, shared_depth=0)
     columns.compile("sgd", loss="mse")

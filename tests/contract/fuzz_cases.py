@@ -131,7 +131,7 @@ OPTIONS = {
         "entropy_strength": ([0.0, 0.1], [-0.1], NUMBERS),
     },
     "branched_sharing": {},
-    "learning_to_branch": {"branches": ([None, 2], [0, 1], INTEGERS), **GUMBEL},
+    "learning_to_branch": {"num_branches": ([None, 2], [0, 1], INTEGERS), **GUMBEL},
     "adashare": {
         "residual": ([False], [True]),
         "form": (["paper", "code"], ["x"]),

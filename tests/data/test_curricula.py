@@ -42,7 +42,7 @@ def test_released_tasks_keep_the_proportions_of_the_sampler():
 
 def test_tasks_are_released_by_learning_speed():
     """All warm up; then the task whose loss fell most comes first, and the order stays."""
-    stats, curriculum = stats_of(), Curriculum("learning_speed", warm_up=2)
+    stats, curriculum = stats_of(), Curriculum("learning_speed", warmup_epochs=2)
     curriculum.prepare(stats)
     assert curriculum.probabilities(2 * STEPS - 1, stats).round(3).tolist() == [0.333] * 3
     assert curriculum.probabilities(2 * STEPS, stats).round(3).tolist() == [0.333] * 3  # no result yet
@@ -53,7 +53,7 @@ def test_tasks_are_released_by_learning_speed():
     stats.add("a_loss", 0.0)
     assert curriculum.probabilities(3 * STEPS, stats).tolist() == [0, 0.5, 0.5]
 
-    again = Curriculum("learning_speed", warm_up=2)
+    again = Curriculum("learning_speed", warmup_epochs=2)
     again.prepare(stats_of())
     again.set_state(curriculum.get_state())
     assert again.probabilities(3 * STEPS, stats_of()).tolist() == [0, 0.5, 0.5]
@@ -119,7 +119,7 @@ PACED = tf.data.Dataset.range(4)
 BAD = [
     (lambda: Curriculum(3), "`order` should be a list of tasks"),
     (lambda: Curriculum(["a"], epochs=0), "`epochs` should be an integer of at least 1"),
-    (lambda: Curriculum("learning_speed", warm_up=0), "`warm_up` should be an integer of at least 1"),
+    (lambda: Curriculum("learning_speed", warmup_epochs=0), "`warmup_epochs` should be an integer of at least 1"),
     (lambda: Curriculum(["a", "c"]).prepare(stats_of("ab")), "`order` should have each of the tasks .*'c'"),
     (lambda: Curriculum(["a"]).prepare(stats_of("ab")), "`order` should have each of the tasks"),
     (lambda: mix({"a": examples(8), "b": examples(8)}, Curriculum(["a", "b"])), "`stop` should be a number of steps"),

@@ -159,9 +159,9 @@ def test_results_lag_behind_within_one_execution():
 @pytest.mark.parametrize(
     "sampler",
     [
-        data.A5C({"a": 0.9, "b": 0.9}, n=2),
+        data.A5C({"a": 0.9, "b": 0.9}, window=2),
         data.UA4C({"a": 0.9, "b": 0.9}),
-        data.EA4C({"a": 0.9, "b": 0.9}, n=2, horizon=5),
+        data.EA4C({"a": 0.9, "b": 0.9}, window=2, horizon=5),
         "dynamic_task_prioritization",
         "loss_ratio",
         data.A5C({"a": 0.9, "b": 0.9}, monitor="val_{task}_accuracy"),

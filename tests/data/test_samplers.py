@@ -162,20 +162,20 @@ def test_round_robin_takes_turns_across_epochs():
 @pytest.mark.oracle
 def test_a5c_by_hand():
     stats = stats_of(1, 1)
-    sampler = prepared(data.A5C({"a": 0.8, "b": 0.5}, n=2, temperature=0.25), stats)
+    sampler = prepared(data.A5C({"a": 0.8, "b": 0.5}, window=2, temperature=0.25), stats)
     results(stats, sampler, [{"a": 0.1, "b": 0.1}])
     assert sampler.probabilities(0, stats).tolist() == [0.5, 0.5]  # not two results each yet
     results(stats, sampler, [{"a": 0.5, "b": 0.3}, {"a": 0.7, "b": 0.4}])
     # means of the last two: 0.6 and 0.35; m: 0.25 and 0.3; exp(1) and exp(1.2)
     expected = np.array([np.exp(1.0), np.exp(1.2)])
     np.testing.assert_allclose(sampler.probabilities(0, stats), expected / expected.sum())
-    floored = data.A5C({"a": 0.8, "b": 0.5}, n=2, temperature=0.001, minimum=0.1)
+    floored = data.A5C({"a": 0.8, "b": 0.5}, window=2, temperature=0.001, minimum=0.1)
     np.testing.assert_allclose(floored.probabilities(0, stats), [0.1, 0.9], atol=1e-6)
 
 
 def test_logs_that_should_be_small_turn_round():
     stats = stats_of(1, 1)
-    sampler = prepared(data.A5C({"a": 0.5, "b": 1.0}, monitor="{task}_loss", n=1, temperature=1.0), stats)
+    sampler = prepared(data.A5C({"a": 0.5, "b": 1.0}, monitor="{task}_loss", window=1, temperature=1.0), stats)
     results(stats, sampler, [{"a": 1.0, "b": 1.0}], log="loss")
     # a is at twice its target, 1 - 0.5 / 1 = 0.5 away; b is there
     np.testing.assert_allclose(sampler.probabilities(0, stats)[0], np.exp(0.5) / (np.exp(0.5) + 1))
@@ -201,7 +201,7 @@ def test_ua4c_by_hand():
 @pytest.mark.oracle
 def test_ea4c_reward_by_hand():
     stats = stats_of(1, 1, 1)
-    sampler = prepared(data.EA4C({"a": 0.5, "b": 1.0, "c": 0.8}, n=2, weight=0.25, worst=2), stats)
+    sampler = prepared(data.EA4C({"a": 0.5, "b": 1.0, "c": 0.8}, window=2, weight=0.25, worst=2), stats)
     results(stats, sampler, [{"a": 0.6, "b": 0.2, "c": 0.4}, {"a": 0.6, "b": 0.4, "c": 0.4}])
     # over targets: 1.2, 0.3, 0.5; the two worst: 0.3 and 0.5
     assert sampler.reward(1, stats) == pytest.approx(0.25 * 0.7 + 0.75 * 0.4)
@@ -212,7 +212,7 @@ def test_ea4c_learns_which_task_pays():
     """Training task b always pays more: it lags behind, whatever is trained."""
     stats = stats_of(1, 1, 1)
     targets = {"a": 1.0, "b": 1.0, "c": 1.0}
-    sampler = prepared(data.EA4C(targets, n=1, weight=1.0, learning_rate=0.01), stats)
+    sampler = prepared(data.EA4C(targets, window=1, weight=1.0, learning_rate=0.01), stats)
     results(stats, sampler, [{"a": 0.9, "b": 0.3, "c": 0.8}])
     rng = np.random.default_rng(0)
     shares = []
@@ -285,7 +285,7 @@ def test_dynamic_task_prioritization_by_hand():
 @pytest.mark.oracle
 def test_loss_ratio_by_hand():
     stats = stats_of(1, 1)
-    sampler = prepared(data.LossRatio(power=2.0, n=2), stats)
+    sampler = prepared(data.LossRatio(power=2.0, window=2), stats)
     results(stats, sampler, [{"a": 4.0, "b": 100.0}, {"a": 1.0, "b": 60.0}, {"a": 3.0, "b": 40.0}], log="loss")
     np.testing.assert_allclose(sampler.probabilities(0, stats), [0.5, 0.5])  # 2 / 4 and 50 / 100
     results(stats, sampler, [{"a": 1.0}] * 2, log="loss")
@@ -293,7 +293,7 @@ def test_loss_ratio_by_hand():
 
 
 LIVE = [
-    data.A5C({"a": 0.9, "b": 0.8}, n=2),
+    data.A5C({"a": 0.9, "b": 0.8}, window=2),
     data.UA4C({"a": 0.9, "b": 0.8}),
     data.EA4C({"a": 0.9, "b": 0.8}, horizon=7),
     data.DynamicTaskPrioritization(),
@@ -333,7 +333,7 @@ def test_state_of_a_live_sampler_can_be_set_back(sampler):
         (lambda: data.A5C({"a": 0.0}), "target of task 'a' should be above 0"),
         (lambda: data.A5C({"a": 1.0}, monitor="accuracy"), "`monitor` should be a string with"),
         (lambda: data.A5C({"a": 1.0}, monitor="{task}_what"), "`directions` should say"),
-        (lambda: data.A5C({"a": 1.0}, n=0), "`n` should be an integer"),
+        (lambda: data.A5C({"a": 1.0}, window=0), "`window` should be an integer"),
         (lambda: data.A5C({"a": 1.0}, temperature=0), "`temperature` should be above 0"),
         (lambda: prepared(data.A5C({"a": 1.0}), stats_of(1, 1)), "`targets` should have a number for each"),
         (lambda: prepared(data.LossRatio(minimum=0.6), stats_of(1, 1)), "`minimum` should be at most 1 / 2"),

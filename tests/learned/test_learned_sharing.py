@@ -162,8 +162,8 @@ def test_bad_input():
         adashare(keras.Input((5,)), [Dense(6), Dense(7)], heads())
     with pytest.raises(ValueError, match="each of the 3 blocks"):
         adashare(keras.Input((5,)), blocks(), heads(), policy={"a": [1, 1, 1], "b": [1], "c": [1, 1, 1]})
-    with pytest.raises(ValueError, match="`branches`"):
-        branching(branches=0)
+    with pytest.raises(ValueError, match="`num_branches`"):
+        branching(num_branches=0)
     model = adashare(keras.Input((5,)), blocks(), heads())
     with pytest.raises(ValueError, match="`gradients` should be 'parameters'"):
         model.compile("sgd", loss=LOSS, weighting="mgda", gradients="features")

@@ -23,7 +23,7 @@ def test_dead_experts_of_gates_that_reach_different_ones():
     gates = [[0.96, nan, 0.04], [0.0, 0.966, 0.034]]
     assert dead_experts(gates) == []
     assert dead_experts([gates[0], [0.0, 0.967, 0.033]]) == [2]
-    assert dead_experts(gates, below=0.15) == [2]
+    assert dead_experts(gates, dead_below=0.15) == [2]
 
 
 def test_drift_by_hand():

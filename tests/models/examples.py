@@ -77,7 +77,7 @@ def omninet():
         "answer": keras_mtl.multimodal.OmniTask({"image": "image", "text": "text"}, keras.layers.Dense(1)),
         "tags": keras_mtl.multimodal.OmniTask({"text": "text"}, keras.layers.Dense(4), tokens=4, length=5),
     }
-    options = {"encoder_blocks": 1, "decoder_blocks": 1, "heads": 2, "hidden": 8, "control": 3}
+    options = {"encoder_blocks": 1, "decoder_blocks": 1, "num_heads": 2, "hidden": 8, "control": 3}
     return keras_mtl.multimodal.omninet(inputs, peripherals, tasks, **options)
 
 

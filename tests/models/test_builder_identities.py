@@ -60,8 +60,8 @@ def independent():
 @pytest.mark.parametrize(
     ("builder", "options"),
     [
-        (keras_mtl.cross_stitch, {"units": "channel", "self_weight": 1.0}),
-        (keras_mtl.cross_stitch, {"units": "layer", "self_weight": 1.0}),
+        (keras_mtl.cross_stitch, {"per": "channel", "self_weight": 1.0}),
+        (keras_mtl.cross_stitch, {"per": "layer", "self_weight": 1.0}),
         (keras_mtl.nddr, {"self_weight": 1.0}),
         (keras_mtl.sluice, {"self_weight": 1.0, "last_weight": 1.0, "orthogonality": 0.0}),
         (keras_mtl.soft_sharing, {"strength": 0.0}),
@@ -107,7 +107,7 @@ def test_hard_sharing(builder, options):
 
 
 def test_sluice_with_one_subspace_is_cross_stitch():
-    stitched = build(keras_mtl.cross_stitch, units="layer", self_weight=0.7)
+    stitched = build(keras_mtl.cross_stitch, per="layer", self_weight=0.7)
     model = build(keras_mtl.sluice, subspaces=1, self_weight=0.7, layer_stitch=False)
     assert model.count_params() == stitched.count_params()
     for ours, theirs in zip(model.variables, stitched.variables, strict=True):

@@ -55,7 +55,7 @@ OPTIONS = {
         "entropy_strength": STRENGTH,
     },
     "learning_to_branch": {
-        "branches": OR_NONE,
+        "num_branches": OR_NONE,
         "warmup_steps": STEPS,
         "temperature": POSITIVE,
         "decay": DECAY,
@@ -116,13 +116,13 @@ def test_one_task_trains(builder):
 
 
 @pytest.mark.parametrize(
-    ("option", "least"), [("encoder_blocks", 0), ("decoder_blocks", 1), ("heads", 1), ("hidden", 1), ("control", 1)]
+    ("option", "least"), [("encoder_blocks", 0), ("decoder_blocks", 1), ("num_heads", 1), ("hidden", 1), ("control", 1)]
 )
 def test_omninet_takes_integers(option, least):
     def build_omninet(**options):
         inputs = {"image": keras.Input((1, 4, 6), name="image")}
         task = OmniTask({"image": "eye"}, keras.layers.Dense(1))
-        small = {"encoder_blocks": 1, "decoder_blocks": 1, "heads": 2, "hidden": 4, "control": 3, **options}
+        small = {"encoder_blocks": 1, "decoder_blocks": 1, "num_heads": 2, "hidden": 4, "control": 3, **options}
         return omninet(inputs, {"eye": keras.layers.Dense(4)}, {"a": task}, **small)
 
     for value in (*NO_INTEGERS, None, least - 1):

@@ -52,7 +52,7 @@ COPYING = {
     "dselect_k": (keras_mtl.dselect_k, {"experts": 4, "k": 2}, 4),
     "cgc": (keras_mtl.cgc, {"shared_experts": 1, "task_experts": 1}, 3),
     "ple": (keras_mtl.ple, {"shared_experts": 1, "task_experts": 1}, 3),
-    "learning_to_branch": (keras_mtl.learned.learning_to_branch, {"branches": 2}, 2),
+    "learning_to_branch": (keras_mtl.learned.learning_to_branch, {"num_branches": 2}, 2),
     "esmm": (keras_mtl.esmm, {"builder": keras_mtl.mmoe, "experts": 2}, 2),
 }
 

@@ -38,7 +38,7 @@ def build(**options):
         "video": OmniTask({"frames": "image"}, keras.layers.Dense(2)),
         "tags": OmniTask({"text": "text"}, keras.layers.Dense(4), tokens=4, length=5),
     }
-    options = {"encoder_blocks": 1, "decoder_blocks": 1, "heads": 2, "hidden": 12, "control": 3, **options}
+    options = {"encoder_blocks": 1, "decoder_blocks": 1, "num_heads": 2, "hidden": 12, "control": 3, **options}
     return omninet(inputs, peripherals, tasks, **options)
 
 
@@ -234,7 +234,7 @@ def test_bad_input_is_told():
         omninet(image, {"ear": dense(8)}, {"a": task})
     with pytest.raises(ValueError, match=r"should have shape .*batch, time, space, features"):
         omninet(image, {"eye": keras.layers.Flatten()}, {"a": task})
-    with pytest.raises(ValueError, match=r"features should be a multiple of `heads`. Received: 6 features, heads=4"):
+    with pytest.raises(ValueError, match=r"a multiple of `num_heads`. Received: 6 features, num_heads=4"):
         omninet(image, {"eye": dense(6)}, {"a": task})
     both = {**image, "other": keras.Input((1, 4, 6), name="other")}
     reads = OmniTask({"image": "eye", "other": "ear"}, dense(2))

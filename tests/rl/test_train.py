@@ -89,7 +89,7 @@ def test_a_sampler_draws_the_task_of_each_rollout(choice):
 def test_active_sampling_goes_where_returns_are_short_of_their_targets(choice):
     """The left task is as good as its target at once; no action of the right one is ever worth anything."""
     envs = {"left": lambda: choice(0), "right": lambda: choice(-1)}
-    sampler = keras_mtl.data.A5C({"left": 0.1, "right": 1.0}, monitor="{task}_return", n=2, minimum=0.1)
+    sampler = keras_mtl.data.A5C({"left": 0.1, "right": 1.0}, monitor="{task}_return", window=2, minimum=0.1)
     history = rl.train(
         compiled(), envs, epochs=1, rollouts_per_epoch=30, copies=2, horizon=4, sampler=sampler, seed=0
     ).history

@@ -10,7 +10,7 @@ import keras_mtl
 from keras_mtl.models.branched_sharing import _check_branches
 from keras_mtl.tuning import SharingChoice, TrainingChoice, sharing_space, training_space, weighting_space
 from keras_mtl.tuning._families import FAMILIES
-from keras_mtl.tuning.estimates import draw
+from keras_mtl.tuning.estimates import draw_trial
 from keras_mtl.tuning.weighting_space import PARAMETERS
 
 
@@ -48,7 +48,9 @@ class TestSharing:
     def test_every_family_builds_at_random_points(self, name):
         space = space_of(sharing_space, 2, "ab", families=[name], head_depths=(0, 1), head_widths=[4])
         for seed in range(3):
-            choice = sharing_space(draw(space, seed), 2, "ab", families=[name], head_depths=(0, 1), head_widths=[4])
+            choice = sharing_space(
+                draw_trial(space, seed), 2, "ab", families=[name], head_depths=(0, 1), head_widths=[4]
+            )
             stages = [keras.layers.Dense(4, name=stage) for stage in ("low", "high")]
             model = choice.build(keras.Input((3,)), stages, {task: keras.layers.Dense(1, name="out") for task in "ab"})
             assert model.tasks == ("a", "b") and choice.family == name
@@ -130,7 +132,7 @@ class TestWeighting:
     @pytest.mark.parametrize("name", keras_mtl.weighting.names())
     def test_every_method_is_made_with_its_parameters(self, name):
         space = space_of(weighting_space, "ab", methods=[name])
-        hp = draw(space, 1)
+        hp = draw_trial(space, 1)
         weighting = weighting_space(hp, "ab", methods=[name])["weighting"]
         assert type(weighting) is type(keras_mtl.weighting.get(name))
         for parameter in PARAMETERS.get(name, {}):

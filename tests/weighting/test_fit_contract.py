@@ -16,11 +16,11 @@ TASKS = ("a", "b", "c")
 BATCH = 8
 # Options that make a method move within a few steps of SGD, or repeatable.
 OPTIONS = {
-    "excess": {"robust_step_size": 0.5},
+    "excess": {"learning_rate": 0.5},
     "graddrop": {"seed": 0},
     "gradnorm": {"learning_rate": 0.2},
     "gradvac": {"seed": 0},
-    "modo": {"gamma": 1.0},
+    "modo": {"learning_rate": 1.0},
     "pcgrad": {"seed": 0},
     "random": {"seed": 0},
     "relobralo": {"seed": 0, "alpha": 0.5, "rho": 0.5},

@@ -64,7 +64,7 @@ def test_scales_adversary_and_reversed_gradient_by_hand(strength, gaps):
 
 
 def test_scales_stay_between_their_limits():
-    weighting = built(smallest=0.5, largest=2.0)
+    weighting = built(min_scale=0.5, max_scale=2.0)
     clipped = weighting.scales.constraint(keras.ops.convert_to_tensor([[0.1, 1.0, 9.0, 2.0]]))
     np.testing.assert_allclose(clipped, [[0.5, 1.0, 2.0, 2.0]])
 
@@ -147,7 +147,7 @@ def test_save_load_and_fit_go_on(tmp_path):
     [
         (lambda: GREAT(strength=-1.0), r"`strength` should be a finite number, at least 0"),
         (lambda: GREAT(units=0), "`units` should be an integer of at least 1"),
-        (lambda: GREAT(smallest=2.0), r"`smallest` should be a finite number, above 0 and at most 1"),
+        (lambda: GREAT(min_scale=2.0), r"`min_scale` should be a finite number, above 0 and at most 1"),
         (lambda: Sequential(["uncertainty", "great"]), r"should end with .* which requires the gradients of features"),
     ],
 )

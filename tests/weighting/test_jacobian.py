@@ -65,7 +65,7 @@ def test_graddrop_keeps_signs_as_often_as_the_purity_says():
 def test_excess_matches_golden(case):
     """The other implementation moves on the first step, undivided, and its weights sum to 1."""
     jacobian = np.array(case["J"], "float32")
-    weighting = W.ExcessMTL(robust_step_size=1.0, baseline=False)
+    weighting = W.ExcessMTL(learning_rate=1.0, baseline=False)
     weighting.build(jacobian.shape)
     ones = np.ones(len(jacobian), "float32")
     direction, weights = weighting.direction(jacobian, ones, ones)
@@ -76,7 +76,7 @@ def test_excess_matches_golden(case):
 
 @pytest.mark.parametrize("warmup_steps", [0, 2])
 def test_excess_recurrence(warmup_steps):
-    weighting = W.ExcessMTL(robust_step_size=0.3, warmup_steps=warmup_steps)
+    weighting = W.ExcessMTL(learning_rate=0.3, warmup_steps=warmup_steps)
     weighting.build((3, 5))
     squares, first, weights = 0.0, None, np.ones(3)
     ones = np.ones(3, "float32")
@@ -95,7 +95,7 @@ def test_excess_recurrence(warmup_steps):
 
 
 def test_excess_present_tasks_share_what_they_had():
-    weighting = W.ExcessMTL(robust_step_size=1.0, baseline=False)
+    weighting = W.ExcessMTL(learning_rate=1.0, baseline=False)
     weighting.build((3, 4))
     present = np.array([1, 0, 1], "float32")
     _, weights = weighting.direction(draws(3, 4), present, present)
@@ -143,14 +143,14 @@ def test_dbmtl_debiased_first_step_is_the_plain_gradient():
 
 
 @pytest.mark.parametrize("projection", ["simplex", "softmax"])
-@pytest.mark.parametrize("normalize", [False, True])
-def test_moco_recurrence(projection, normalize):
-    weighting = W.MoCo(beta=0.5, gamma=0.4, rho=0.2, projection=projection, normalize=normalize)
+@pytest.mark.parametrize("match_losses", [False, True])
+def test_moco_recurrence(projection, match_losses):
+    weighting = W.MoCo(beta=0.5, learning_rate=0.4, rho=0.2, projection=projection, match_losses=match_losses)
     weighting.build((3, 5))
     tracked, weights = np.zeros((3, 5)), np.full(3, 1 / 3)
     for step in range(1, 5):
         jacobian, losses = draws(3, 5, seed=step), np.exp(draws(3, seed=step))
-        g = jacobian * (losses / np.linalg.norm(jacobian, axis=1))[:, None] if normalize else jacobian
+        g = jacobian * (losses / np.linalg.norm(jacobian, axis=1))[:, None] if match_losses else jacobian
         tracked = tracked - 0.5 / step**0.5 * (tracked - g)
         moved = weights - 0.4 / step**0.5 * (tracked @ tracked.T + 0.2 * np.eye(3)) @ weights
         weights = nearest_on_simplex(moved) if projection == "simplex" else np.exp(moved) / np.exp(moved).sum()
@@ -161,7 +161,7 @@ def test_moco_recurrence(projection, normalize):
 
 @pytest.mark.parametrize("sub_batches", [2, 3])
 def test_modo_recurrence(sub_batches):
-    weighting = W.MoDo(gamma=0.2, rho=0.1, sub_batches=sub_batches)
+    weighting = W.MoDo(learning_rate=0.2, rho=0.1, sub_batches=sub_batches)
     assert weighting.sub_batches == sub_batches
     weighting.build((3, 5))
     weights = np.full(3, 1 / 3)
@@ -193,7 +193,9 @@ def test_sdmgrad_recurrence():
         np.testing.assert_allclose(direction, mixed @ parts[2], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("make", [lambda: W.SDMGrad(lam=0.0, learning_rate=1.0), lambda: W.MoDo(gamma=0.02, rho=0.0)])
+@pytest.mark.parametrize(
+    "make", [lambda: W.SDMGrad(lam=0.0, learning_rate=1.0), lambda: W.MoDo(learning_rate=0.02, rho=0.0)]
+)
 def test_equal_parts_lead_to_the_min_norm_point(make):
     """With the same gradients in every part and step both solve MGDA's problem, whose solution is (0.6, 0.4)."""
     weighting = make()
@@ -249,13 +251,13 @@ def test_an_absent_task_keeps_its_share_of_the_simplex(make):
         (lambda: W.DBMTL(beta=1.0), "`beta`"),
         (lambda: W.DBMTL(beta_sigma=-1), "`beta_sigma`"),
         (lambda: W.DBMTL(floor=0), "`floor`"),
-        (lambda: W.ExcessMTL(robust_step_size=0), "`robust_step_size`"),
+        (lambda: W.ExcessMTL(learning_rate=0), "`learning_rate`"),
         (lambda: W.ExcessMTL(warmup_steps=1.5), "`warmup_steps`"),
         (lambda: W.MoCo(beta=0), "`beta`"),
-        (lambda: W.MoCo(gamma=0), "`gamma`"),
+        (lambda: W.MoCo(learning_rate=0), "`learning_rate`"),
         (lambda: W.MoCo(rho=-1), "`rho`"),
         (lambda: W.MoCo(projection="ball"), "`projection`"),
-        (lambda: W.MoDo(gamma=0), "`gamma`"),
+        (lambda: W.MoDo(learning_rate=0), "`learning_rate`"),
         (lambda: W.MoDo(rho=-1), "`rho`"),
         (lambda: W.MoDo(sub_batches=1), "`sub_batches` should be 2 or 3. Received: sub_batches=1"),
         (lambda: W.SDMGrad(lam=-1), "`lam`"),

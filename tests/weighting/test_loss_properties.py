@@ -25,7 +25,7 @@ LOSS_ROWS = [
     ("stch", {"warmup_epochs": 0}, True),
     ("stch", {"form": "plain", "mu": 0.3, "preference": [0.25] * K, "reference": 0.1}, True),
     ("famo", {}, True),
-    ("famo", {"form": "next_batch", "min_losses": [0.01] * K, "learning_rate": 0.1}, True),
+    ("famo", {"form": "next_batch", "reference": [0.01] * K, "learning_rate": 0.1}, True),
     ("dtp", {"gamma": 2.0}, True),
     ("pbi", {"theta": 2.0, "preference": [0.25] * K, "reference": -0.1}, True),
     ("pbi", {"theta": 0.0}, True),
@@ -40,13 +40,13 @@ LOSS_ROWS = [
 JACOBIAN_ROWS = [
     ("graddrop", {"seed": 1, "leak": 0.2}, True),  # its draws are per coordinate, not per task
     ("dbmtl", {"beta_sigma": 0.5, "debias": True}, True),
-    ("excess", {"robust_step_size": 0.5}, True),
+    ("excess", {"learning_rate": 0.5}, True),
     ("excess", {"baseline": False, "warmup_steps": 1}, True),
     ("m_config", {"beta_1": 0.5, "beta_2": 0.9}, False),  # one task after the other
     ("m_config", {"rescale": False}, False),
     ("moco", {"rho": 0.1}, True),
-    ("moco", {"projection": "softmax", "normalize": False}, True),
-    ("modo", {"gamma": 0.1}, True),
+    ("moco", {"projection": "softmax", "match_losses": False}, True),
+    ("modo", {"learning_rate": 0.1}, True),
     ("modo", {"sub_batches": 2}, True),
     ("sdmgrad", {"learning_rate": 1.0}, True),
 ]

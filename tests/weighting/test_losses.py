@@ -278,7 +278,7 @@ def test_famo_next_batch_skips_batches_without_the_task():
 
 
 def test_famo_counts_losses_from_what_can_be_reached():
-    weighting = W.FAMO(min_losses=[0.5, 0.0])
+    weighting = W.FAMO(reference=[0.5, 0.0])
     np.testing.assert_allclose(weighting([1.0, 0.5]), [0.5, 0.5], rtol=1e-6)
 
 
@@ -334,7 +334,7 @@ def test_random_weights_are_a_softmax_of_seeded_normals():
         (lambda: W.FAMO(form="other"), "`form`"),
         (lambda: W.FAMO(learning_rate=0), "`learning_rate`"),
         (lambda: W.FAMO(weight_decay=-1), "`weight_decay`"),
-        (lambda: W.FAMO(min_losses=[0.0]).build((2,)), "`min_losses`"),
+        (lambda: W.FAMO(reference=[0.0]).build((2,)), "`reference`"),
         (lambda: W.Geometric(floor=0), "`floor`"),
         (lambda: W.ScaleInvariant(floor=-1), "`floor`"),
         (lambda: W.IMTLL(initial=11), "`initial`"),

@@ -55,10 +55,10 @@ def test_a_learned_stage_trains_by_its_own_objective(last):
     weighting.build((3,))
     alone.build((3,))
     s = np.array([0.3, -0.2, 1.0], "float32")
-    weighting.stages[0].log_var.assign(s)
+    weighting.weightings[0].log_var.assign(s)
     alone.log_var.assign(s)
     given = gramian() if last == "mgda" else None
-    value, by_loss, by_s, weights = learned_gradient(weighting, weighting.stages[0].log_var, LOSSES, given)
+    value, by_loss, by_s, weights = learned_gradient(weighting, weighting.weightings[0].log_var, LOSSES, given)
     _, _, expected, _ = learned_gradient(alone, alone.log_var, LOSSES)
     np.testing.assert_allclose(by_s, expected, rtol=1e-6)
     np.testing.assert_allclose(by_loss, weights, rtol=1e-6)
@@ -68,7 +68,7 @@ def test_a_learned_stage_trains_by_its_own_objective(last):
 def test_a_learned_stage_after_another_learns_from_what_it_sees():
     weighting = W.Sequential(["scale_invariant", "imtl_l"])
     weighting.build((3,))
-    _, _, by_s, _ = learned_gradient(weighting, weighting.stages[1].log_scale, LOSSES)
+    _, _, by_s, _ = learned_gradient(weighting, weighting.weightings[1].log_scale, LOSSES)
     np.testing.assert_allclose(by_s, [0.0] * 3, atol=1e-6)  # exp(0) * 1 - 1
 
 
@@ -79,7 +79,7 @@ def test_random_stages_are_drawn_once_a_step():
     drawn = weighting.latest.numpy()[0]
     weighting.objective(LOSSES, weights, ONES)
     weighting.update(LOSSES, ONES, weights)
-    np.testing.assert_allclose(weighting.stages[1].last_log, np.log(LOSSES * drawn), rtol=1e-5)
+    np.testing.assert_allclose(weighting.weightings[1].last_log, np.log(LOSSES * drawn), rtol=1e-5)
 
 
 def test_updates_reach_every_stage():
@@ -93,7 +93,7 @@ def test_updates_reach_every_stage():
         weights = famo.task_weights(LOSSES, ONES)
         famo.update(LOSSES, ONES, weights)
         famo.after_step(LOSSES, after, ONES)
-    np.testing.assert_allclose(weighting.stages[1].logits, alone.logits, rtol=1e-4)
+    np.testing.assert_allclose(weighting.weightings[1].logits, alone.logits, rtol=1e-4)
 
 
 def test_epochs_reach_every_stage():
@@ -103,11 +103,11 @@ def test_epochs_reach_every_stage():
     weights = weighting.task_weights(LOSSES, ONES)
     weighting.update(LOSSES, ONES, weights)
     weighting.end_epoch({"a_accuracy": 0.5, "b_accuracy": 0.5, "c_accuracy": 0.5})
-    np.testing.assert_allclose(weighting.stages[0].last, LOSSES)
-    np.testing.assert_allclose(weighting.stages[1].nadir, LOSSES)
-    np.testing.assert_allclose(weighting.stages[2].average, [0.5] * 3)
+    np.testing.assert_allclose(weighting.weightings[0].last, LOSSES)
+    np.testing.assert_allclose(weighting.weightings[1].nadir, LOSSES)
+    np.testing.assert_allclose(weighting.weightings[2].average, [0.5] * 3)
     weighting.reset_state()
-    assert all(np.all(v.numpy() == i) for s in weighting.stages for v, i in s._initial_state)
+    assert all(np.all(v.numpy() == i) for s in weighting.weightings for v, i in s._initial_state)
 
 
 def test_absent_tasks_weigh_nothing():
@@ -125,7 +125,7 @@ def test_config_nests():
     weighting.build((3,))
     again = W.deserialize(W.serialize(weighting))
     assert again.get_config() == weighting.get_config()
-    assert again.name == "both" and again.stages[0].stages[0].temperature == 3.0
+    assert again.name == "both" and again.weightings[0].weightings[0].temperature == 3.0
     again.set_weights(weighting.get_weights())
     np.testing.assert_allclose(again(LOSSES, gramian=gramian()), weighting(LOSSES, gramian=gramian()), rtol=1e-6)
 
@@ -157,14 +157,14 @@ def test_learned_stage_is_found_among_the_trainable_variables():
     weighting.build((3,))
     assert [v.name for v in weighting.trainable_variables] == ["log_var"]
     keras.optimizers.Adam(0.1).apply([np.ones(3, "float32")], weighting.trainable_variables)
-    np.testing.assert_allclose(weighting.stages[0].log_var, [-0.1] * 3, rtol=1e-4)
+    np.testing.assert_allclose(weighting.weightings[0].log_var, [-0.1] * 3, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
     ("stages", "message"),
     [
-        ([], "`stages` should be a list of at least one"),
-        ("uncertainty", "`stages` should be a list of at least one"),
+        ([], "`weightings` should be a list of at least one"),
+        ("uncertainty", "`weightings` should be a list of at least one"),
         (["mgda", "uncertainty"], "but for the last.*MGDA"),
         (["mgda", "mgda"], "but for the last"),
         (["graddrop", "uncertainty"], "but for the last.*GradDrop"),

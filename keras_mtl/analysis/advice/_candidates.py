@@ -1,4 +1,4 @@
-"""Which ways of sharing are worth a trial, each for a reason that was seen."""
+"""The candidates of `advise`: ways of sharing that are worth a trial, each for a stated reason."""
 
 import itertools
 
@@ -15,7 +15,7 @@ SPLIT = 1.25  # groups are tried where they are expected to help by this factor 
 _MOST_DEPTHS = 3
 
 
-def choose(problem, watched):
+def choose_candidates(problem, watched):
     """The candidates, simplest first.
 
     Args:

@@ -1,4 +1,4 @@
-"""Which candidate it is, and what may be said of it."""
+"""The decision of `advise`: which candidate to take, and which differences are significant."""
 
 import dataclasses
 import math
@@ -142,9 +142,9 @@ def decide(standings):
         if each is chosen:
             each.outcome = "chosen" if each is best else "chosen: the simplest within one standard error of the best"
         elif each is best:
-            each.outcome = "the best on validation, not told apart from the chosen one"
+            each.outcome = "the best on validation, not significantly different from the chosen one"
         elif each in close:
-            each.outcome = "not told apart from the best"
+            each.outcome = "not significantly different from the best"
         else:
             behind, error = best.mean - each.mean, errors[each.candidate.name]
             each.outcome = (
@@ -235,7 +235,7 @@ def sharing_of(candidate, problem):
 
 
 def verdict(problem, chosen, standings, result, against):
-    """Sentences: what to do, by how much it wins, what was not told apart.
+    """Sentences: what to do, by how much it wins, what is not significantly different.
 
     Args:
         problem: `Problem`.
@@ -259,7 +259,7 @@ def verdict(problem, chosen, standings, result, against):
         said.append("There was no time to train it anew and test it: this rests on validation examples alone.")
         return said
     said += _test_said(result, against, candidate.name)
-    alike = [s.candidate.name for s in standings if s is not chosen and "told apart" in s.outcome]
+    alike = [s.candidate.name for s in standings if s is not chosen and "significantly different" in s.outcome]
     if alike:
         said.append(f"Validation did not tell it apart from: {', '.join(alike)}.")
     return said

@@ -1,4 +1,4 @@
-"""How the time is spent: successive halving over epochs, with the same seeds for all candidates."""
+"""Successive halving over epochs, with the same seeds for all candidates."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""What the data say before anything is trained."""
+"""A look at the data before anything is trained."""
 
 import dataclasses
 import zlib

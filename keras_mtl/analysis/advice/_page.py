@@ -1,4 +1,4 @@
-"""The answer as one page of HTML, which needs nothing else."""
+"""The report of `advise` as one page of HTML without further files."""
 
 import html
 import math

@@ -1,4 +1,4 @@
-"""What `advise` was given: checked, split, and ready to be trained in any way of sharing."""
+"""The problem that `advise` is given: arguments checked, data split, models built."""
 
 import copy
 import dataclasses
@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_mtl import models
 from keras_mtl import weighting as weightings
+from keras_mtl._checks import as_list
 from keras_mtl.metrics.delta_m import delta_m
 from keras_mtl.metrics.directions import higher_is_better
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
@@ -364,7 +365,7 @@ def _split(data, seed):
 
 
 def _as_list(value):
-    return list(value) if isinstance(value, (list, tuple)) else [] if value is None else [value]
+    return [] if value is None else as_list(value)
 
 
 def _check_compile(options):

@@ -1,4 +1,4 @@
-"""Trainings of candidates, each of which goes on from where it was, in this process or an earlier one."""
+"""Training runs of candidates, each of which continues where it stopped, in this process or an earlier one."""
 
 import dataclasses
 import math
@@ -8,8 +8,8 @@ import keras
 import numpy as np
 
 from keras_mtl.analysis._runs import StepClock
+from keras_mtl.analysis._traced_models import TracedModels
 from keras_mtl.analysis.advice._problem import Candidate, parameters_of, size_of, take
-from keras_mtl.tuning._traced_models import TracedModels
 
 RESAMPLED = 5000  # examples up to which their own chance counts
 RESAMPLES = 12

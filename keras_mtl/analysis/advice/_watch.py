@@ -1,15 +1,15 @@
-"""One ordinary training, watched: whose update it is, which gradients agree, which task helps which."""
+"""One ordinary training run, monitored: update sizes, conflicts of gradients, affinities."""
 
 import numpy as np
 
 from keras_mtl.analysis.advice._candidates import AGREE, CONFLICT, LOPSIDED, pairs_of
 from keras_mtl.analysis.advice._look import Finding
 from keras_mtl.analysis.advice._problem import size_of, take
-from keras_mtl.analysis.affinity import Affinity
 from keras_mtl.analysis.representation_similarity import representation_similarity
 from keras_mtl.callbacks.conflict_monitor import ConflictMonitor
 from keras_mtl.callbacks.task_affinity import TaskAffinity
-from keras_mtl.models._columns import stage_label
+from keras_mtl.metrics._affinity import Affinity
+from keras_mtl.models._stages import stage_label
 
 _MEASUREMENTS = 30  # of a whole training
 # The part of the training by which gradients are judged: before it heads have not settled with which sign they take a

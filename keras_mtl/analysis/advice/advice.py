@@ -1,4 +1,4 @@
-"""The answer: a table, a page, code to paste and the trained model."""
+"""The result of `advise`: a table, a page, code to paste and the trained model."""
 
 import dataclasses
 import json
@@ -9,6 +9,7 @@ from keras_mtl._files import whole_file
 from keras_mtl._tables import table_text
 from keras_mtl.analysis.advice._code import code_of
 from keras_mtl.analysis.advice._decide import sharing_of, signed
+from keras_mtl.analysis.advice._page import page_of
 
 
 class Advice:
@@ -148,8 +149,6 @@ class Advice:
         Args:
             path: Path of an HTML file.
         """
-        from keras_mtl.analysis.advice._page import page_of
-
         with whole_file(path) as part:
             part.write_text(page_of(self), encoding="utf-8")
 

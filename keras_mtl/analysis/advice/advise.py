@@ -1,4 +1,4 @@
-"""Data and heads in, an answer out: share or not, how much, with which weighting, and what it wins."""
+"""`advise`: share or not, how much, with which weighting, and what it gains."""
 
 import math
 import time
@@ -11,7 +11,7 @@ import keras
 from keras_mtl._checks import check_boolean, check_integer, check_number
 from keras_mtl.analysis._progress import run_bar
 from keras_mtl.analysis._store import RunStore
-from keras_mtl.analysis.advice._candidates import ALL, ALONE, choose
+from keras_mtl.analysis.advice._candidates import ALL, ALONE, choose_candidates
 from keras_mtl.analysis.advice._decide import decide, outcome_of, verdict
 from keras_mtl.analysis.advice._halving import (
     Rung,
@@ -188,7 +188,7 @@ def _advise(problem, trials, seconds, epochs, seeds, parameters, progress, begun
         raise ValueError(f"The fully shared model should be able to train. Received: {watched_trial.failed}")
     watched = Watched(watched_trial.watched, first.watched)
     findings += watched.findings()
-    candidates, left_out = _fitted(choose(problem, watched), {ALONE: alone, ALL: together}, fitted)
+    candidates, left_out = _fitted(choose_candidates(problem, watched), {ALONE: alone, ALL: together}, fitted)
     plan = make_plan(len(candidates), epochs, seeds, 0.97 * seconds - trials.spent, first)
     if not plan.rungs:
         plan.rungs.append(Rung(epochs, 1, 2))

@@ -1,7 +1,7 @@
-"""The logs of several networks as those of one."""
+"""Merging the logs of several networks."""
 
 
-def merged(histories, grouping, weights):
+def merge_histories(histories, grouping, weights):
     """Every task's logs from the network that serves it, and the total loss.
 
     Args:

@@ -1,4 +1,4 @@
-"""What a network is expected to give each task, from numbers of pairs."""
+"""Expected performance of a network of several tasks, predicted from pairs."""
 
 import numpy as np
 

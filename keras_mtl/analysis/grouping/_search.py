@@ -1,4 +1,4 @@
-"""Groups of many tasks: candidates that prices call for, found by local search."""
+"""Groups of many tasks: column generation by local search."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Data of some of the tasks."""
+"""The part of a data set that belongs to some of the tasks."""
 
 import keras
 

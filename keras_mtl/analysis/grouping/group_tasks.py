@@ -1,17 +1,17 @@
-"""One call: scores and a budget in, groups of tasks out."""
+"""Choosing groups of tasks from scores, within a budget."""
 
 import numpy as np
 
 from keras_mtl._checks import check_boolean
-from keras_mtl.analysis.affinity import Affinity, as_affinity
 from keras_mtl.analysis.grouping._branch_and_bound import branch_and_bound
-from keras_mtl.analysis.grouping._clustering import clusters
 from keras_mtl.analysis.grouping._exhaustive import exhaustive
 from keras_mtl.analysis.grouping._integer import integer
 from keras_mtl.analysis.grouping._pairwise import ALL_GROUPS_UP_TO, Pairwise, pairwise_of_networks
 from keras_mtl.analysis.grouping._search import search
 from keras_mtl.analysis.grouping.grouping import Grouping
 from keras_mtl.analysis.grouping.network import Candidates, Network
+from keras_mtl.metrics._affinity import Affinity, as_affinity
+from keras_mtl.metrics._clustering import clusters
 
 SOLVERS = {"exhaustive": exhaustive, "branch_and_bound": branch_and_bound, "integer": integer}
 METHODS = (*SOLVERS, "higher_order", "early_stopping", "clustering")

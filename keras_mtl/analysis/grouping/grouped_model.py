@@ -1,4 +1,4 @@
-"""The networks of a grouping, behind one `fit` and `predict`."""
+"""The networks of a grouping, trained and evaluated as one model."""
 
 import pathlib
 
@@ -10,7 +10,7 @@ from keras_mtl._keras_private import global_seed
 from keras_mtl.analysis._new_models import NewModels
 from keras_mtl.analysis._progress import run_bar
 from keras_mtl.analysis._store import RunStore
-from keras_mtl.analysis.grouping._histories import merged
+from keras_mtl.analysis.grouping._histories import merge_histories
 from keras_mtl.analysis.grouping._select import labels_of_tasks
 from keras_mtl.analysis.grouping.grouping import Grouping
 from keras_mtl.models.multi_task_model import MultiTaskModel
@@ -166,7 +166,7 @@ class GroupedModel:
             begin()
         store.say(verbose)
         history = keras.callbacks.History()
-        history.history = merged(histories, self.grouping, self._static_weights())
+        history.history = merge_histories(histories, self.grouping, self._static_weights())
         history.epoch = list(range(len(next(iter(history.history.values()), ()))))
         return history
 
@@ -202,7 +202,9 @@ class GroupedModel:
         for network in self.networks:
             part = _arguments(labels_of_tasks(data, network.tasks))
             logs.append({k: [v] for k, v in network.evaluate(**part, return_dict=True, **options).items()})
-        values = {name: series[0] for name, series in merged(logs, self.grouping, self._static_weights()).items()}
+        values = {
+            name: series[0] for name, series in merge_histories(logs, self.grouping, self._static_weights()).items()
+        }
         return values if return_dict else list(values.values())
 
     def save(self, path):

@@ -1,4 +1,4 @@
-"""The result: which networks to train, and which of them serves each task."""
+"""A grouping: which networks to train, and which of them serves each task."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""Networks of few tasks, trained to know what they give: for grouping by losses."""
+"""Training networks of few tasks, to know how well groups do."""
 
 import itertools
 from typing import Any
@@ -20,8 +20,8 @@ def measure_networks(
     builder,
     data,
     *,
-    validation,
     metrics,
+    validation,
     sizes=(1, 2),
     epochs=10,
     seeds=1,
@@ -42,10 +42,10 @@ def measure_networks(
             of these tasks.
         data: Training data: a data set, or a tuple `(x, y)` or
             `(x, y, sample_weight)`.
-        validation: Data to measure on, as `data`; not the test data, since
-            what is measured chooses.
         metrics: Dict from task to the metric that counts, named as in the logs
             after the task: `"accuracy"`, `"loss"`.
+        validation: Data to measure on, as `data`; not the test data, since
+            what is measured chooses.
         sizes: Collection of integers. Defaults to `(1, 2)`.
         epochs: Integer. Defaults to `10`.
         seeds: Integer, or a list of integers; losses are means over them.

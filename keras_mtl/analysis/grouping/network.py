@@ -1,4 +1,4 @@
-"""Networks that could be trained, what they give each task, and what they cost."""
+"""A candidate network of a grouping: its tasks, their losses and its cost."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Analytic hierarchy process: from who beats whom to one number each."""
+"""Analytic hierarchy process: pairwise comparisons as one number each."""
 
 import numpy as np
 

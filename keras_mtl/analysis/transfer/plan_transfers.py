@@ -1,4 +1,4 @@
-"""The boolean program of Taskonomy: the best transfers from a budget of sources."""
+"""The boolean program of Taskonomy: the best transfers within a budget of source tasks."""
 
 import numpy as np
 

@@ -1,9 +1,9 @@
-"""What transfers gave, and plans made from it."""
+"""A transfer map: the measured transfers between tasks."""
 
 import numpy as np
 
-from keras_mtl.analysis.affinity import Affinity
 from keras_mtl.analysis.transfer.plan_transfers import plan_transfers
+from keras_mtl.metrics._affinity import Affinity
 
 
 class TransferMap:
@@ -29,17 +29,17 @@ class TransferMap:
                 values[self.tasks.index(sources[0]), self.tasks.index(target)] = value
         return Affinity(self.tasks, values, "transfer affinity")
 
-    def plan(self, budget, *, order=None, **options):
+    def plan(self, budget, *, max_sources=None, **options):
         """Chooses sources within a budget, and a transfer for each target.
 
         Args:
             budget: Float. What the sources' networks may cost together.
-            order: Integer. The most sources of a transfer. Defaults to `None`:
+            max_sources: Integer. The most sources of a transfer. Defaults to `None`:
                 all that were trained.
             **options: Further arguments of `plan_transfers`.
 
         Returns:
             A `TransferPolicy`.
         """
-        edges = {edge: p for edge, p in self.affinities.items() if order is None or len(edge[0]) <= order}
+        edges = {edge: p for edge, p in self.affinities.items() if max_sources is None or len(edge[0]) <= max_sources}
         return plan_transfers(edges, budget, **options)

@@ -7,15 +7,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mtl._checks import check_boolean, check_integer
+from keras_mtl._checks import as_list, check_boolean, check_integer
 from keras_mtl.analysis._progress import run_bar
 from keras_mtl.analysis._store import RunStore
 from keras_mtl.analysis.grouping.grouped_model import build_groups
 from keras_mtl.analysis.representation_similarity import stages_to
 from keras_mtl.analysis.transfer.ahp import ahp, win_rates
 from keras_mtl.analysis.transfer.result import TransferMap
-from keras_mtl.models._columns import place_head
 from keras_mtl.models._copies import copy_layer, keep_state
+from keras_mtl.models._stages import add_head
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
@@ -25,8 +25,8 @@ def transfer_map(
     *,
     validation,
     tasks,
-    part=0.05,
-    order=1,
+    fraction=0.05,
+    max_sources=1,
     beam=3,
     readout=None,
     epochs=10,
@@ -53,9 +53,9 @@ def transfer_map(
         data: Training data: arrays `(x, y)`.
         validation: Data to compare transfers on, as `data`.
         tasks: List of tasks, sources and targets alike.
-        part: Float above 0, at most 1. The part of the training examples that
+        fraction: Float above 0, at most 1. The part of the training examples that
             readouts learn from. Defaults to `0.05`.
-        order: Integer. The most sources of a transfer. Defaults to `1`.
+        max_sources: Integer. The most sources of a transfer. Defaults to `1`.
         beam: Integer. How many sources of a target are combined. Defaults to
             `3`.
         readout: Function from a target to a Keras layer or list of layers, on
@@ -88,14 +88,14 @@ def transfer_map(
     """
     check_boolean(progress, "progress")
     tasks = list(tasks)
-    _check(tasks, part, order, beam)
+    _check(tasks, fraction, max_sources, beam)
     (x, y), (val_x, val_y) = data, validation
     keras.utils.set_random_seed(seed)
     sources = build_groups([[task] for task in tasks], builder)
     kept = None if directory is None else f"{directory}/sources"
     sources.fit(x, y, epochs=epochs, batch_size=batch_size, verbose=int(progress), directory=kept, **fit_options)
     size = len(keras.tree.flatten(x)[0])
-    few = np.random.default_rng(seed).permutation(size)[: max(1, round(part * size))]
+    few = np.random.default_rng(seed).permutation(size)[: max(1, round(fraction * size))]
     few_x = keras.tree.map_structure(lambda a: np.asarray(a)[few], x)
     features, val_features = {}, {}
     for task in tasks:
@@ -103,7 +103,7 @@ def transfer_map(
         encoder = keras.Model(network.input, stages_to(network, task)[-1].output)
         features[task] = encoder.predict(few_x, batch_size=256, verbose=0)
         val_features[task] = encoder.predict(val_x, batch_size=256, verbose=0)
-    stacks = {task: None if readout is None else _layers(readout(task)) for task in tasks}
+    stacks = {task: None if readout is None else as_list(readout(task)) for task in tasks}
     settings: dict[str, Any] = {
         "few": few,
         "labels": (y, val_x, val_y),
@@ -133,13 +133,13 @@ def transfer_map(
     with store, run_bar("transfers", len(singles), progress) as begin:
         transfer(singles, begin)
         begin()
-    if order > 1:
+    if max_sources > 1:
         first = _affinities(losses, tasks)
         combined = []
         for target in tasks:
             alone = {source: first[(source,), target] for source in tasks}
             best = sorted(tasks, key=alone.__getitem__, reverse=True)[:beam]
-            for count in range(2, order + 1):
+            for count in range(2, max_sources + 1):
                 combined += [(tuple(sorted(c, key=tasks.index)), target) for c in itertools.combinations(best, count)]
         with run_bar("transfers of several", len(combined), progress) as begin:
             transfer(combined, begin)
@@ -154,20 +154,16 @@ def _known_by(store, network, features, stack):
     return store.digest(network=network, features=features, readout=stack) if store.keeps else None
 
 
-def _layers(made):
-    return list(made) if isinstance(made, (list, tuple)) else [made]
-
-
-def _check(tasks, part, order, beam):
+def _check(tasks, fraction, max_sources, beam):
     if len(tasks) < 2 or len(set(tasks)) != len(tasks):
         raise ValueError(f"`tasks` should be two different tasks or more. Received: tasks={tasks}")
-    if not 0 < part <= 1:
-        raise ValueError(f"`part` should be above 0 and at most 1. Received: part={part!r}")
-    order = check_integer(order, "order", least=1)
-    if order > min(beam, len(tasks)):
+    if not 0 < fraction <= 1:
+        raise ValueError(f"`fraction` should be above 0 and at most 1. Received: fraction={fraction!r}")
+    max_sources = check_integer(max_sources, "max_sources", least=1)
+    if max_sources > min(beam, len(tasks)):
         raise ValueError(
-            f"`order` should be at most `beam` and the number of tasks. Received: order={order!r}, beam={beam!r}, "
-            f"{len(tasks)} tasks"
+            "`max_sources` should be at most `beam` and the number of tasks. "
+            f"Received: max_sources={max_sources!r}, beam={beam!r}, {len(tasks)} tasks"
         )
 
 
@@ -195,8 +191,8 @@ def _readout_of(network, target, sources, features, readout):
         given = network.get_layer(target).stack
         stack = [copy_layer(layer, tag="+".join(sources)) for layer in given]
     else:
-        stack = _layers(readout(target))
-    model = MultiTaskModel(inputs, {target: place_head(stack, inputs, target)})
+        stack = as_list(readout(target))
+    model = MultiTaskModel(inputs, {target: add_head(stack, inputs, target)})
     if readout is None and len(sources) == 1:  # features of several are wider than those the head was made for
         keep_state(given, stack)
     optimizer = type(network.optimizer).from_config(network.optimizer.get_config())

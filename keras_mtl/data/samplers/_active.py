@@ -1,4 +1,4 @@
-"""What samplers have in common that read how training goes."""
+"""The base of samplers that read the logs of training."""
 
 import numpy as np
 
@@ -14,21 +14,21 @@ class ActiveSampler(Sampler):
         monitor: String with `{task}` in it: the log. Those of training, such
             as `"{task}_accuracy"`, are read after every step, those of
             validation after every epoch.
-        n: Integer. Of so many last values the mean counts.
+        window: Integer. Of so many last values the mean counts.
         minimum: Float. No task is less likely than this: with the
             probabilities `p_k` of the method, those in use are
             `minimum + (1 - K minimum) p_k`.
     """
 
-    def __init__(self, monitor, n, minimum):
+    def __init__(self, monitor, window, minimum):
         if not isinstance(monitor, str) or "{task}" not in monitor:
             raise ValueError(f"`monitor` should be a string with '{{task}}' in it. Received: monitor={monitor!r}")
-        if not is_integer(n) or n < 1:
-            raise ValueError(f"`n` should be an integer of at least 1. Received: n={n!r}")
+        if not is_integer(window) or window < 1:
+            raise ValueError(f"`window` should be an integer of at least 1. Received: window={window!r}")
         if not minimum >= 0:
             raise ValueError(f"`minimum` should be at least 0. Received: minimum={minimum}")
         self.monitor = monitor
-        self.n = n
+        self.window = window
         self.minimum = minimum
 
     def prepare(self, stats):
@@ -53,12 +53,12 @@ class TargetSampler(ActiveSampler):
         targets: Dict from task to the target of its log, above 0.
         monitor: As for `ActiveSampler`. Whether more is better is told from
             the name.
-        n: As for `ActiveSampler`.
+        window: As for `ActiveSampler`.
         minimum: As for `ActiveSampler`.
     """
 
-    def __init__(self, targets, monitor, n, minimum):
-        super().__init__(monitor, n, minimum)
+    def __init__(self, targets, monitor, window, minimum):
+        super().__init__(monitor, window, minimum)
         self.targets = dict(targets)
         for task, target in self.targets.items():
             if not target > 0:
@@ -73,9 +73,9 @@ class TargetSampler(ActiveSampler):
                 f"Received: targets={self.targets}"
             )
 
-    def performance(self, stats, n=None):
+    def performance(self, stats, window=None):
         """What the tasks reach of their targets, of shape `(K,)`: 1 for the target itself, NaN before any result."""
-        scores = stats.of_tasks(self.monitor, self.n if n is None else n)
+        scores = stats.of_tasks(self.monitor, self.window if window is None else window)
         targets = np.array([self.targets[task] for task in stats.tasks], "float64")
         if self._more_is_better:
             return scores / targets

@@ -1,4 +1,4 @@
-"""Softmax of how far tasks are from their targets."""
+"""A5C: a softmax of how far tasks are from their targets."""
 
 import numpy as np
 
@@ -9,15 +9,15 @@ class A5C(TargetSampler):
     """Tasks come the more often the further they are from their targets.
 
     `p_k ∝ exp(m_k / temperature)` with `m_k = (t_k - a_k) / t_k`, where `t_k`
-    is the task's target and `a_k` the mean of its last `n` results. Until
-    every task has `n` results, all are alike.
+    is the task's target and `a_k` the mean of its last `window` results. Until
+    every task has `window` results, all are alike.
 
     Args:
         targets: Dict from task to the target of its log, above 0: what a
             single-task model reaches, say.
         monitor: String with `{task}` in it: the log. Defaults to
             `"{task}_accuracy"`, read after every step.
-        n: Integer. Defaults to `10`.
+        window: Integer. Defaults to `10`.
         temperature: Float. Small: the worst task nearly always. Defaults to
             `0.05`.
         minimum: Float. No task is less likely than this, so that none that is
@@ -32,7 +32,7 @@ class A5C(TargetSampler):
     >>> stats.add("a_accuracy", 0.9), stats.add("b_accuracy", 0.8)
     (None, None)
     >>> stats.trained[:] = 1
-    >>> sampler = keras_mtl.data.A5C({"a": 1.0, "b": 1.0}, n=1)
+    >>> sampler = keras_mtl.data.A5C({"a": 1.0, "b": 1.0}, window=1)
     >>> sampler.probabilities(2, stats).round(3)  # exp(0.1 / 0.05) : exp(0.2 / 0.05)
     array([0.119, 0.881])
 
@@ -46,8 +46,8 @@ class A5C(TargetSampler):
     uniform beginning ends by itself. `minimum` is ours.
     """
 
-    def __init__(self, targets, monitor="{task}_accuracy", n=10, temperature=0.05, minimum=0.0):
-        super().__init__(targets, monitor, n, minimum)
+    def __init__(self, targets, monitor="{task}_accuracy", window=10, temperature=0.05, minimum=0.0):
+        super().__init__(targets, monitor, window, minimum)
         if not temperature > 0:
             raise ValueError(f"`temperature` should be above 0. Received: temperature={temperature}")
         self.temperature = temperature
@@ -62,4 +62,4 @@ class A5C(TargetSampler):
 
     def _needed(self):
         # Logs of validation come once an epoch: one value is enough to begin with.
-        return 0 if self.monitor.startswith("val_") else self.n
+        return 0 if self.monitor.startswith("val_") else self.window

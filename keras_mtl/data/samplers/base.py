@@ -1,4 +1,4 @@
-"""What a sampler is."""
+"""The base class of samplers."""
 
 
 class Sampler:
@@ -17,7 +17,7 @@ class Sampler:
 
     >>> class SmallestLossLast(keras_mtl.data.Sampler):
     ...     def probabilities(self, step, stats):
-    ...         losses = stats.of_tasks("{task}_loss", n=10)
+    ...         losses = stats.of_tasks("{task}_loss", window=10)
     ...         if np.isnan(losses).any():  # no result yet
     ...             return [1 / len(losses)] * len(losses)
     ...         return losses / losses.sum()

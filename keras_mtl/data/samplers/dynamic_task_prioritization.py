@@ -1,4 +1,4 @@
-"""Hard tasks first."""
+"""Dynamic task prioritization: hard tasks first."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""A policy that learns which task to train."""
+"""EA4C: a policy that learns which task to train."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ class EA4C(TargetSampler):
 
     `r = weight * (1 - q_j) + (1 - weight) * mean of min(q_k, 1) over the worst tasks`,
 
-    with `q_k` the mean of the task's last `n` results over its target: it
+    with `q_k` the mean of the task's last `window` results over its target: it
     pays to train what is bad, and to bring up what is worst.
 
     Args:
@@ -23,7 +23,7 @@ class EA4C(TargetSampler):
             single-task model reaches, say.
         monitor: String with `{task}` in it: the log. Defaults to
             `"{task}_accuracy"`, read after every step.
-        n: Integer. Defaults to `10`.
+        window: Integer. Defaults to `10`.
         weight: Float from 0 to 1. Defaults to `0.5`.
         worst: Integer. How many tasks the second part looks at. Defaults to
             `None`: half of them.
@@ -61,7 +61,7 @@ class EA4C(TargetSampler):
         self,
         targets,
         monitor="{task}_accuracy",
-        n=10,
+        window=10,
         weight=0.5,
         worst=None,
         units=32,
@@ -70,7 +70,7 @@ class EA4C(TargetSampler):
         seed=0,
         minimum=0.0,
     ):
-        super().__init__(targets, monitor, n, minimum)
+        super().__init__(targets, monitor, window, minimum)
         if not 0 <= weight <= 1:
             raise ValueError(f"`weight` should be from 0 to 1. Received: weight={weight}")
         if worst is not None and not 1 <= worst <= len(self.targets):

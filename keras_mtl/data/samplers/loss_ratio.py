@@ -1,4 +1,4 @@
-"""By what is left of the losses."""
+"""Sampling by the ratio of the loss to its first value."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from keras_mtl.data.samplers._active import ActiveSampler, uniform
 class LossRatio(ActiveSampler):
     """Tasks whose loss has fallen least come most often.
 
-    `p_k ∝ (L_k / L_k(0))^power`, with the mean `L_k` of the task's last `n`
+    `p_k ∝ (L_k / L_k(0))^power`, with the mean `L_k` of the task's last `window`
     losses and its first one. Ratios, unlike losses, can be compared between
     tasks of different scale. Until every task has a result, all are alike.
 
@@ -16,7 +16,7 @@ class LossRatio(ActiveSampler):
         power: Float. 0 is uniform. Defaults to `1.0`.
         monitor: String with `{task}` in it: a log above 0 that should become
             small. Defaults to `"{task}_loss"`, read after every step.
-        n: Integer. Defaults to `10`.
+        window: Integer. Defaults to `10`.
         minimum: Float. No task is less likely than this. Defaults to `0.0`.
 
     Raises:
@@ -29,7 +29,7 @@ class LossRatio(ActiveSampler):
     ...     stats.add("a_loss", loss)
     >>> for loss in (40.0, 10.0):
     ...     stats.add("b_loss", loss)
-    >>> keras_mtl.data.LossRatio(n=1).probabilities(4, stats)  # 3 / 4 : 1 / 4
+    >>> keras_mtl.data.LossRatio(window=1).probabilities(4, stats)  # 3 / 4 : 1 / 4
     array([0.75, 0.25])
 
     Reference:
@@ -39,15 +39,15 @@ class LossRatio(ActiveSampler):
       gradient norms; to draw tasks by it is ours.
     """
 
-    def __init__(self, power=1.0, monitor="{task}_loss", n=10, minimum=0.0):
-        super().__init__(monitor, n, minimum)
+    def __init__(self, power=1.0, monitor="{task}_loss", window=10, minimum=0.0):
+        super().__init__(monitor, window, minimum)
         if not power >= 0:
             raise ValueError(f"`power` should be at least 0. Received: power={power}")
         self.power = power
 
     def probabilities(self, step, stats):
         del step
-        now = stats.of_tasks(self.monitor, self.n)
+        now = stats.of_tasks(self.monitor, self.window)
         start = np.array([stats.first(self.monitor.format(task=task)) for task in stats.tasks])
         if np.isnan(now).any():
             return uniform(len(now))

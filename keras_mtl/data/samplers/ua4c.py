@@ -1,4 +1,4 @@
-"""Tasks as the arms of a bandit."""
+"""UA4C: the tasks as the arms of a bandit."""
 
 import numpy as np
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_mtl.analysis.advice._candidates import choose
+from keras_mtl.analysis.advice._candidates import choose_candidates
 from keras_mtl.analysis.advice._problem import Problem
 from keras_mtl.analysis.advice._watch import Watched
-from keras_mtl.analysis.affinity import Affinity
+from keras_mtl.metrics._affinity import Affinity
 
 
 def make_problem(tasks, stages=2, **compile):
@@ -51,12 +51,12 @@ def make_watched(tasks, cosine=0.5, rate=0.0, shares=None, affinity=None, stages
 
 
 def names(problem, watched):
-    return [candidate.name for candidate in choose(problem, watched)]
+    return [candidate.name for candidate in choose_candidates(problem, watched)]
 
 
 def test_tasks_that_agree_need_depths_alone():
     problem = make_problem("ab", stages=3)
-    chosen = choose(problem, make_watched("ab", stages=3))
+    chosen = choose_candidates(problem, make_watched("ab", stages=3))
     assert [candidate.name for candidate in chosen] == [
         "nothing shared",
         "all shared",
@@ -69,18 +69,20 @@ def test_tasks_that_agree_need_depths_alone():
 
 def test_many_stages_give_three_depths():
     watched = make_watched("ab", stages=9)
-    depths = [c.options["shared_depth"] for c in choose(make_problem("ab", stages=9), watched) if "of 9" in c.name]
+    depths = [
+        c.options["shared_depth"] for c in choose_candidates(make_problem("ab", stages=9), watched) if "of 9" in c.name
+    ]
     assert depths == [1, 4, 8]
 
 
 def test_a_starved_task_gets_a_weighting_that_sees_no_scales():
-    chosen = choose(make_problem("ab"), make_watched("ab", shares=[0.99, 0.01]))
+    chosen = choose_candidates(make_problem("ab"), make_watched("ab", shares=[0.99, 0.01]))
     weighted = {candidate.name: candidate.weighting for candidate in chosen}
     assert weighted["all shared, scale_invariant"] == "scale_invariant"
     assert weighted["1 of 2 stages shared"] == "scale_invariant"
     assert weighted["nothing shared"] == weighted["all shared"] == "equal"
     assert "'b' 1 %" in next(c.reason for c in chosen if c.name == "all shared, scale_invariant")
-    negative = choose(make_problem("ab"), make_watched("ab", shares=[0.99, 0.01], positive=False))
+    negative = choose_candidates(make_problem("ab"), make_watched("ab", shares=[0.99, 0.01], positive=False))
     assert "all shared, imtl_l" in [candidate.name for candidate in negative]
 
 
@@ -92,7 +94,7 @@ def test_conflict_brings_mixtures_and_a_method_on_gradients():
 
 
 def test_a_weighting_of_the_user_stays():
-    found = choose(
+    found = choose_candidates(
         make_problem("ab", weighting="uncertainty"), make_watched("ab", cosine=-0.2, rate=0.8, shares=[1, 0])
     )
     assert {candidate.weighting for candidate in found} == {"equal"}
@@ -104,7 +106,7 @@ def test_a_weighting_of_the_user_stays():
 def test_groups_come_from_affinity():
     affinity = np.full((4, 4), 1e-4)
     affinity[:2, :2] = affinity[2:, 2:] = 1e-2
-    chosen = {c.name: c for c in choose(make_problem("abcd"), make_watched("abcd", affinity=affinity))}
+    chosen = {c.name: c for c in choose_candidates(make_problem("abcd"), make_watched("abcd", affinity=affinity))}
     assert chosen["groups a+b | c+d"].options["branches"] == [[["a", "b"], ["c", "d"]]] * 2
     tree = chosen["groups a+b | c+d after stage 1"].options["branches"]
     assert tree == [[["a", "b", "c", "d"]], [["a", "b"], ["c", "d"]]]
@@ -115,7 +117,7 @@ def test_groups_come_from_features_of_columns():
     similarity = np.full((4, 4), 0.2)
     similarity[:2, :2] = similarity[2:, 2:] = 0.6
     watched = make_watched("abcd", affinity=np.full((4, 4), -1e-3), similarity=similarity)
-    chosen = {c.name: c for c in choose(make_problem("abcd"), watched)}
+    chosen = {c.name: c for c in choose_candidates(make_problem("abcd"), watched)}
     assert "groups a+b | c+d" in chosen
     assert "0.6 within" in chosen["groups a+b | c+d"].reason and "0.33 in all" in chosen["groups a+b | c+d"].reason
 

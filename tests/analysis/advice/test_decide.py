@@ -51,7 +51,7 @@ def test_the_simplest_within_one_standard_error():
     chosen, best, errors = decide(standings)
     assert (chosen.candidate.name, best.candidate.name) == ("all shared", "CGC")
     assert errors["all shared"] == pytest.approx(math.sqrt(8 / 3))
-    assert "simplest within one standard error" in chosen.outcome and "not told apart" in best.outcome
+    assert "simplest within one standard error" in chosen.outcome and "not significantly different" in best.outcome
     assert "points behind" in standings[0].outcome
 
 

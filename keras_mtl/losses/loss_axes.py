@@ -13,7 +13,7 @@ from keras_mtl.losses.names import OF_VECTORS, FunctionLoss, crossentropy, is_el
 _SIZES = (3, 5, 7, 11, 13, 17, 19)  # all different, so that an axis is known by its size
 
 
-class LossLayout(NamedTuple):
+class LossAxes(NamedTuple):
     """What is known of a function `(y_true, y_pred) -> values`.
 
     Attributes:
@@ -40,52 +40,52 @@ class LossLayout(NamedTuple):
         return self.averages or (self.kept is not None and rank - 1 in self.kept)
 
 
-def layout_of_loss(loss: keras_losses.Loss, output_shape: tuple) -> LossLayout:
-    """Finds the layout of a task's loss.
+def axes_of_loss(loss: keras_losses.Loss, output_shape: tuple) -> LossAxes:
+    """Finds how a task's loss goes along the axes.
 
     Args:
         loss: The loss.
         output_shape: Shape of the task's output.
 
     Returns:
-        A `LossLayout`.
+        A `LossAxes`.
     """
     shape = tuple(output_shape) if len(output_shape) > 1 else (*output_shape, 1)
     if isinstance(loss, FunctionLoss) and loss.fn is crossentropy:
         if shape[-1] != 1:
-            return LossLayout(class_axis=len(shape) - 1)
-        return LossLayout(kept=_all_but(-1, len(shape)), averages=True)
+            return LossAxes(class_axis=len(shape) - 1)
+        return LossAxes(kept=_all_but(-1, len(shape)), averages=True)
     if isinstance(loss, keras_losses.SparseCategoricalCrossentropy):
-        return LossLayout(class_axis=_class_axis_of_ids(loss, shape))
+        return LossAxes(class_axis=_class_axis_of_ids(loss, shape))
     if isinstance(loss, keras_losses.CTC):
-        return LossLayout(unlike=True)
+        return LossAxes(unlike=True)
     if is_elementwise(loss):
-        return LossLayout(kept=_all_but(getattr(loss, "axis", -1), len(shape)), averages=True)
+        return LossAxes(kept=_all_but(getattr(loss, "axis", -1), len(shape)), averages=True)
     if isinstance(loss, OF_VECTORS) and hasattr(loss, "axis"):
-        return LossLayout(class_axis=loss.axis % len(shape))
-    layout = layout_of_function(loss.call, shape)
-    if isinstance(loss, OF_VECTORS) and layout.kept is not None:
-        folded = [axis for axis in range(len(shape)) if axis not in layout.kept]
-        return LossLayout(class_axis=folded[0] if len(folded) == 1 else None)
-    return layout
+        return LossAxes(class_axis=loss.axis % len(shape))
+    axes = axes_of_function(loss.call, shape)
+    if isinstance(loss, OF_VECTORS) and axes.kept is not None:
+        folded = [axis for axis in range(len(shape)) if axis not in axes.kept]
+        return LossAxes(class_axis=folded[0] if len(folded) == 1 else None)
+    return axes
 
 
 def _all_but(axis, rank):
     return tuple(other for other in range(rank) if other != axis % rank)
 
 
-def layout_of_function(function: Callable, shape: tuple) -> LossLayout:
-    """Finds the layout of a function by what it says of random numbers.
+def axes_of_function(function: Callable, shape: tuple) -> LossAxes:
+    """Finds how a function goes along axes by what it says of random numbers.
 
-    A function that cannot take them, whatever it raises, has a layout of which
-    nothing is known.
+    A function that cannot take them, whatever it raises, is one of which nothing is
+    known.
 
     Args:
         function: Function `(y_true, y_pred) -> values`.
         shape: Shape of the predictions, with the axis of examples.
 
     Returns:
-        A `LossLayout`.
+        A `LossAxes`.
     """
     for sizes in ((2, *_SIZES[: len(shape) - 1]), (2, *(size or 3 for size in shape[1:]))):
         if len(sizes) != len(shape):
@@ -97,13 +97,13 @@ def layout_of_function(function: Callable, shape: tuple) -> LossLayout:
             continue
         kept = _kept_axes(values.shape, sizes)
         if kept is None and values.ndim:
-            return LossLayout()
-        return LossLayout(
+            return LossAxes()
+        return LossAxes(
             kept=kept,
             averages=bool(kept) and _averages(function, y_true, y_pred, values, kept),
             ignores_zeros=_ignores_zeros(function, y_true, y_pred, values, kept or ()),
         )
-    return LossLayout()
+    return LossAxes()
 
 
 def _called(function, y_true, y_pred) -> np.ndarray | None:
@@ -124,8 +124,8 @@ def _kept_axes(shape, sizes) -> tuple | None:
         return kept if all(size in (1, sizes[axis]) for axis, size in enumerate(shape)) else None
     if not shape:
         return None
-    axes = [sizes.index(size) if size in sizes else -1 for size in shape]
-    return tuple(axes) if axes[0] == 0 and -1 not in axes and axes == sorted(set(axes)) else None
+    found = [sizes.index(size) if size in sizes else -1 for size in shape]
+    return tuple(found) if found[0] == 0 and -1 not in found and found == sorted(set(found)) else None
 
 
 def _averages(function, y_true, y_pred, values, kept) -> bool:
@@ -166,7 +166,7 @@ def _class_axis_of_ids(loss, shape) -> int:
     )
 
 
-def check_label_shape(task, loss, layout, y_true, y_pred):
+def check_label_shape(task, loss, axes, y_true, y_pred):
     """Raises where a built-in loss would broadcast labels that do not belong to its predictions, or fail obscurely.
 
     A last axis of 1 may be there or not, as in Keras, unless it is the axis
@@ -176,7 +176,7 @@ def check_label_shape(task, loss, layout, y_true, y_pred):
     Args:
         task: String. The task.
         loss: `keras.losses.Loss`.
-        layout: Its `LossLayout`.
+        axes: Its `LossAxes`.
         y_true: Labels of the task.
         y_pred: Predictions of the task.
     """
@@ -185,7 +185,7 @@ def check_label_shape(task, loss, layout, y_true, y_pred):
     if given is None or predicted is None:
         return
     if isinstance(loss, keras_losses.SparseCategoricalCrossentropy):
-        axis = layout.class_axis
+        axis = axes.class_axis
         wanted = [predicted[:axis] + middle + predicted[axis + 1 :] for middle in ((), (1,))]
     elif isinstance(loss, OF_VECTORS):
         wanted = [predicted, (*predicted, 1)]

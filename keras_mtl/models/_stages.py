@@ -1,4 +1,4 @@
-"""Placing stages and heads: shared ones as they are, columns as fresh copies."""
+"""Calling stages and heads: shared ones as they are, columns as fresh copies."""
 
 import keras
 
@@ -12,7 +12,7 @@ def stage_label(stack, index):
     return stack[0].name if len(stack) == 1 else f"stage_{index + 1}"
 
 
-def place_shared(stacks, tensor, first_index=0):
+def add_shared(stacks, tensor, first_index=0):
     """Calls stages one after the other as the shared trunk.
 
     Args:
@@ -29,7 +29,7 @@ def place_shared(stacks, tensor, first_index=0):
     return tensor
 
 
-def place_column(stacks, tensor, scope, copy_weights=False, first_index=0, make=Stage):
+def add_column(stacks, tensor, scope, copy_weights=False, first_index=0, make=Stage):
     """Calls fresh copies of stages one after the other as a column or an expert.
 
     Args:
@@ -52,7 +52,7 @@ def place_column(stacks, tensor, scope, copy_weights=False, first_index=0, make=
     return tensor
 
 
-def place_unit(layer, tensors, scope):
+def add_unit(layer, tensors, scope):
     """Calls a unit, gate or mask that mixes tensors on the way of its owner.
 
     Args:
@@ -67,7 +67,7 @@ def place_unit(layer, tensors, scope):
     return Stage(stack, scope=scope, name=scope.replace("/", "_"))(tensors)
 
 
-def place_head(stack, tensor, task):
+def add_head(stack, tensor, task):
     """Calls a task's head.
 
     Args:

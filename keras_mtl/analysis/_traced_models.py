@@ -1,4 +1,4 @@
-"""Models that are traced already, for trials of the same structure."""
+"""A cache of traced models, for trials of the same structure."""
 
 import collections
 import json

@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_mtl._files import read_json, readable, whole_file
 from keras_mtl._tables import table_text
+from keras_mtl.metrics._affinity_plots import plot_affinity, plot_dendrogram
 
 
 class Affinity:
@@ -139,8 +140,6 @@ class Affinity:
         Args:
             path: Path of a PNG, PDF or SVG file.
         """
-        from keras_mtl.analysis.grouping.plots import plot_affinity
-
         plot_affinity(self, path)
 
     def plot_dendrogram(self, path, groups=None):
@@ -148,13 +147,11 @@ class Affinity:
 
         Args:
             path: Path of a PNG, PDF or SVG file.
-            groups: Integer. Number of groups to tell apart by color.
+            groups: Integer. Number of groups, each in a color of its own.
 
         Raises:
             ValueError: If the affinities are not symmetric.
         """
-        from keras_mtl.analysis.grouping.plots import plot_dendrogram
-
         plot_dendrogram(self, path, groups)
 
     def __str__(self):

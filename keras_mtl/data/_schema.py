@@ -1,4 +1,4 @@
-"""How batches of several data sets become one batch for the model."""
+"""The schema of a mixture: names, shapes and rows of its batches."""
 
 import tensorflow as tf
 
@@ -6,7 +6,7 @@ import tensorflow as tf
 EMPTY_LENGTH = 64
 
 
-class Layout:
+class Schema:
     """Names, shapes and rows of what a mixture yields.
 
     Tasks whose data sets have an input or a label in common belong to one
