@@ -1,4 +1,4 @@
-"""Draws docs/guide/images/front.png: what is shared, beside what that gains, from the table of docs/guide/recipes.md.
+"""Draws what README.md and the gallery show, from the tables of docs/guide/recipes.md and docs/guide/gallery.md.
 
 python docs/front_picture.py
 """
@@ -61,8 +61,38 @@ def sharing():
     return Image.open(buffer)
 
 
+def all_studies():
+    """Writes docs/guide/images/forest.png: gains of all studies, from the gallery's table."""
+    rows = []
+    for line in (HERE / "guide" / "gallery.md").read_text().replace("−", "-").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 5 and re.match(r"[-+]?\d", cells[2]):
+            rows.append((re.sub(r"\[(.*?)\]\(.*?\)", r"\1", cells[0]), cells[1], *map(float, cells[2:])))
+    figure = Figure(figsize=(9, 0.8 + 0.36 * len(rows)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.add_subplot()
+    for i, (_, _, mean, low, high) in enumerate(rows):
+        color = "#d55e00" if high < 0 else "#009e73" if low > 0 else "#555555"
+        axis.plot([low, high], [i, i], color=color, linewidth=3)
+        axis.plot(mean, i, "D", color=color, markeredgecolor="white", markersize=8)
+        axis.text(1.01, i, f"{mean:+g}", transform=axis.get_yaxis_transform(), va="center", fontsize=9)
+    axis.axvline(0, color="black", linewidth=1)
+    axis.set_xscale("symlog", linthresh=10)  # small gains and large losses on one axis
+    axis.set_xticks([-100, -30, -10, -5, 0, 5, 10, 30], ["-100", "-30", "-10", "-5", "0", "5", "10", "30"])
+    axis.set_yticks(range(len(rows)), [f"{study}: {shared.replace('`', '')}" for study, shared, *_ in rows], fontsize=9)
+    axis.set_ylim(len(rows) - 0.4, -0.6)
+    axis.set_xlabel(
+        "gain over single-task models, % (delta_m, 95 % interval)\nlinear within ±10, logarithmic beyond", fontsize=9
+    )
+    axis.grid(axis="x", alpha=0.3)
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+    figure.savefig(HERE / "guide" / "images" / "forest.png", dpi=100)
+
+
 def main():
-    """Writes the picture."""
+    """Writes the pictures."""
+    all_studies()
     left, found = sharing(), gains()
     figure = Figure(figsize=(15, 4), layout="constrained")
     FigureCanvasAgg(figure)

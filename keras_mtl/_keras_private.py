@@ -126,6 +126,14 @@ def logits_beside(tensor: Any) -> Any:
     return getattr(tensor, "_keras_logits", None)
 
 
+def with_mask(tensor: Any, mask: Any) -> Any:
+    """The tensor, with a mask kept beside it."""
+    from keras.src.backend import set_keras_mask
+
+    set_keras_mask(tensor, mask)
+    return tensor
+
+
 def with_logits(tensor: Any, logits: Any) -> Any:
     """The tensor, with logits kept beside it."""
     tensor._keras_logits = logits
@@ -145,6 +153,21 @@ class ModelBuiltBefore(keras.Model):
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         del iterator, data_batch
+
+    def _symbolic_build(self, iterator=None, data_batch=None):
+        del iterator, data_batch
+
+    def _purge_model_variables(self, **groups):
+        # On JAX Keras takes the variables' values away during `fit`, and where the first step is refused they are gone.
+        # Where the step is compiled, it takes them itself, when it runs.
+        del groups
+
+
+def current_scope() -> keras.StatelessScope | None:
+    """The `keras.StatelessScope` that variables are read and assigned in, `None` outside of any."""
+    from keras.src.backend import get_stateless_scope
+
+    return get_stateless_scope()
 
 
 def loss_tracker_of(model: keras.Model) -> keras.metrics.Metric | None:
@@ -167,6 +190,11 @@ def accumulated_gradients(optimizer: keras.optimizers.Optimizer) -> list[tuple]:
     if not optimizer.gradient_accumulation_steps:
         return []
     return list(zip(optimizer._trainable_variables, optimizer._accumulated_gradients, strict=True))
+
+
+def trained_by(optimizer: keras.optimizers.Optimizer) -> list:
+    """The variables that a built optimizer was built for, in the order of their gradients."""
+    return list(optimizer._trainable_variables)
 
 
 def exclude_from_weight_decay(optimizer: keras.optimizers.Optimizer, variables: list) -> None:

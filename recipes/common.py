@@ -1,29 +1,127 @@
-"""What the recipes share: the output folder, progress, tables, and the comparison with single-task models."""
+"""What the recipes share: one command line, one loop over models and seeds, one table, one verdict, one picture.
 
+A recipe reads its options with `command_line` and hands a function `(name, seed, callbacks) -> scores` to `study`,
+which does the rest. Where the scores are logs of `evaluate` on data that no seed draws anew, `compared` takes functions
+that build models instead, and `keras_mtl.analysis.compare` keeps what was trained.
+"""
+
+import argparse
+import os
+import re
 import shutil
+import time
 from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # recipes import this first, before TensorFlow comes in
 
 import keras
 import numpy as np
+import tensorflow as tf
+from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    track,
+)
+from rich.table import Table
 from scipy.stats import rankdata, ttest_ind, ttest_rel
 
 import keras_mtl
 
+tf.get_logger().setLevel("ERROR")  # TensorFlow warns of models that are compiled one after the other
+
 console = Console()
+SINGLE = "single-task"
+ENOUGH_SEEDS = 5  # with fewer, nothing is stated
+COSTS = ("parameters", "seconds")
 
 
-def output_folder(name):
-    """The folder runs/<name> in the working directory, without the logs of an earlier run."""
+# ---------------------------------------------------------------------------------------------------- command line
+
+
+def command_line(
+    file, text, *, models=(), default=None, quick_models=None, seeds=5, epochs=None, fresh=True, **further
+):
+    """The options of a recipe.
+
+    Args:
+        file: Path of the recipe, whose name is that of its folder in runs/.
+        text: The recipe's docstring, whose first line is shown.
+        models: Names that `--models` takes. Defaults to none: no such option.
+        default: Names that are trained without `--models`. Defaults to all.
+        quick_models: The same under `--quick`.
+        seeds: String, as `--seeds` takes it, or a number of seeds. Under `--quick` the first of them. Defaults to `5`.
+        epochs: Tuple of the number of epochs, and that under `--quick`. Defaults to `None`: no such option.
+        fresh: Boolean. Whether logs of an earlier run go.
+        **further: More options: name to a tuple of default and help. `False` makes a flag, a tuple a choice.
+
+    Returns:
+        Namespace with `quick`, `seeds` (a list), `models`, `epochs`, what `further` names, and `folder`.
+    """
+    parser = argparse.ArgumentParser(description=text.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="little data, one seed: shows that it runs, nothing else")
+    seeds_help = f"how many, a list (3,4,5), or from the first to before the last (10:15); default: {seeds}"
+    parser.add_argument("--seeds", type=seeds_of, help=seeds_help)
+    if models:
+        parser.add_argument("--models", help=f"some of: {','.join(models)}")
+    if epochs:
+        parser.add_argument("--epochs", type=int, help=f"of each training (default: {epochs[0]})")
+    for name, (value, words) in further.items():
+        how = {"default": value, "type": type(value), "help": f"{words} (default: {value})"}
+        if value is False:
+            how = {"action": "store_true", "help": words}
+        elif isinstance(value, tuple):
+            how = {"default": value[0], "choices": value, "help": f"{words} (default: {value[0]})"}
+        parser.add_argument(f"--{name}", **how)
+    options = parser.parse_args()
+    options.seeds = options.seeds or seeds_of(str(seeds))[: 1 if options.quick else None]
+    if models:
+        usual = (quick_models if options.quick else None) or default or models
+        options.models = options.models.split(",") if options.models else list(usual)
+        if unknown := [name for name in options.models if name not in models]:
+            parser.error(f"--models takes some of: {','.join(models)}. Received: {','.join(unknown)}")
+    if epochs:
+        options.epochs = options.epochs or epochs[options.quick]
+    options.folder = output_folder(Path(file).stem + "-quick" * options.quick, fresh)
+    return options
+
+
+def seeds_of(text):
+    """The list of seeds that `5`, `3,4,5` or `10:15` stands for."""
+    if ":" in text:
+        found = list(range(*map(int, text.split(":"))))
+    else:
+        found = [int(part) for part in text.split(",")]
+        found = found if "," in text else list(range(found[0]))
+    if not found or len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"should be a number, a list or first:end of seeds. Received: {text}")
+    return found
+
+
+def output_folder(name, fresh=True):
+    """The folder runs/<name> in the working directory; if fresh, without the logs of an earlier run."""
     folder = Path("runs") / name
-    shutil.rmtree(folder / "logs", ignore_errors=True)
+    if fresh:
+        shutil.rmtree(folder / "logs", ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def progress(unit="epochs"):
-    """A progress bar, of epochs for `ProgressOfFit`."""
+def rendering(steps, total):
+    """Progress of faces that are drawn once, as `data.faces.faces` takes it."""
+    return track(steps, "rendering faces, once", total, console=console)
+
+
+# ------------------------------------------------------------------------------------------ models, seeds, progress
+
+
+def progress(unit="models"):
+    """A bar that counts models and always knows its time left, however long a step takes."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -33,37 +131,266 @@ def progress(unit="epochs"):
         TextColumn("left:"),
         TimeRemainingColumn(),
         console=console,
+        speed_estimate_period=1e9,
     )
 
 
-def fitting_width(count, size, width, rounds):
-    """The width whose number of parameters, which grows with its square, comes closest to a size.
+class PartOfModel(keras.callbacks.Callback):
+    """Moves a bar of models by a part of one with every epoch."""
 
-    Args:
-        count: Function from a width to the number of parameters.
-        size: Integer. The number that is wanted.
-        width: Float. Where to begin.
-        rounds: Integer. How many widths are tried.
-    """
-    counts = {}
-    for _ in range(rounds):
-        counts[width] = count(width)
-        width *= (size / counts[width]) ** 0.5
-    return min(counts, key=lambda width: abs(counts[width] - size))
-
-
-class ProgressOfFit(keras.callbacks.Callback):
-    """Moves a progress bar by one with every epoch."""
-
-    def __init__(self, bar, row, description):
+    def __init__(self, move):
         super().__init__()
-        self.bar, self.row, self.description = bar, row, description
-
-    def on_train_begin(self, logs=None):
-        self.bar.update(self.row, description=self.description)
+        self.move = move
 
     def on_epoch_end(self, epoch, logs=None):
-        self.bar.advance(self.row)
+        self.move((epoch + 1) / self.params["epochs"])
+
+
+def label(name):
+    """A model's name as text: of a group and a model, both."""
+    return ", ".join(map(str, name)) if isinstance(name, tuple) else name
+
+
+def board(options, name, seed):
+    """TensorBoard's logs of one training."""
+    folder = re.sub(r"[^\w.]+", "_", label(name)).strip("_")
+    return keras_mtl.callbacks.TaskBoard(options.folder / "logs" / folder / f"seed{seed}", images_every=0)
+
+
+def trained(function, options, names=None, logs=True):
+    """Every model with every seed.
+
+    Args:
+        function: Function from a name, a seed and a list of callbacks to a dict of scores, and what else is of
+            interest. Keras' session and seed are fresh.
+        options: As of `command_line`.
+        names: List of names. Defaults to `options.models`.
+        logs: Boolean. Whether TensorBoard's logs are among the callbacks. Defaults to `True`.
+
+    Returns:
+        Dict from name to a dict from score, and `"seconds"`, to a list over the seeds.
+    """
+    names = names or options.models
+    results = {name: {} for name in names}
+    width = max(len(label(name)) for name in names)
+    with progress() as bar:
+        row = bar.add_task("", total=len(names) * len(options.seeds))
+        jobs = [(name, seed) for seed in options.seeds for name in names]
+        for done, (name, seed) in enumerate(jobs):
+            bar.update(row, description=f"{label(name)}, seed {seed}")
+            part = PartOfModel(lambda share, done=done: bar.update(row, completed=done + min(share, 1)))
+            keras.utils.clear_session()
+            keras.utils.set_random_seed(seed)
+            start = time.perf_counter()
+            found = function(name, seed, [*([board(options, name, seed)] if logs else []), part])
+            found = {"seconds": time.perf_counter() - start, **found}
+            for key, value in found.items():
+                results[name].setdefault(key, []).append(value)
+            numbers = {key: value for key, value in found.items() if key not in COSTS and np.isscalar(value)}
+            told = ", ".join(f"{key} {value:.4g}" for key, value in list(numbers.items())[:4])
+            bar.console.print(
+                f"{label(name):>{width}}  seed {seed}: {told}  ({found['seconds']:.0f} s)", soft_wrap=True
+            )
+            bar.update(row, completed=done + 1)
+    return results
+
+
+def compared(candidates, options, data, metrics, scales=None, **settings):
+    """Candidates beside single-task models, by `keras_mtl.analysis.compare`; what was trained before is read.
+
+    Args:
+        candidates: Dict from name to a function that builds a compiled model.
+        options: As of `command_line`.
+        data: Training data.
+        metrics: Dict from task to the metric that counts.
+        scales: Dict from task to the number that its score is multiplied by. Defaults to 100 for all.
+        **settings: Further arguments of `compare`.
+
+    Returns:
+        Results, as of `trained`, single-task models first, and the `keras_mtl.analysis.Report`.
+    """
+    report = keras_mtl.analysis.compare(
+        candidates,
+        data,
+        metrics=metrics,
+        epochs=options.epochs,
+        seeds=options.seeds,
+        directory=options.folder / "trained",
+        callbacks=lambda name, seed: [board(options, name, seed)],
+        **settings,
+    )
+
+    def column(runs, task):
+        return [(scales or {}).get(task, 100) * run["values"][f"{task}_{metrics[task]}"] for run in runs]
+
+    alone = {task: column(runs, task) for task, runs in report.baselines.items()}
+    for cost in COSTS:  # of all networks of one seed
+        alone[cost] = list(np.sum([[run[cost] for run in runs] for runs in report.baselines.values()], axis=0))
+    results = {SINGLE: alone}
+    for name, runs in report.runs.items():
+        results[name] = {task: column(runs, task) for task in metrics}
+        results[name] |= {cost: [run[cost] for run in runs] for cost in COSTS}
+    console.print(report.origin or "", soft_wrap=True)
+    return results, report
+
+
+def study(function, options, scores, *, groups=None, title="Test", logs=True, **how):
+    """Trains, tests, prints a table and a verdict, and draws a picture: results.png in the recipe's folder.
+
+    Args:
+        function: As of `trained`. With groups, its name is a tuple of group and model.
+        options: As of `command_line`.
+        scores: Dict from score to its title, or a tuple of scores.
+        groups: Dict from what is varied beside the model to its title. Defaults to `None`.
+        title: String. What the scores are.
+        logs: As of `trained`.
+        **how: Further arguments of `report`.
+
+    Returns:
+        Results, as of `trained`.
+    """
+    names = [(group, name) for group in groups for name in options.models] if groups else None
+    results = trained(function, options, names, logs)
+    summarize(results, options, scores, groups=groups, title=title, **how)
+    return results
+
+
+def summarize(results, options, scores, *, groups=None, title="Test", **how):
+    """The table, the verdict and the picture of results."""
+    parts = {"": results}
+    if groups:
+        parts = {
+            words: {name: found for (of_group, name), found in results.items() if of_group == group}
+            for group, words in groups.items()
+        }
+    for words, part in parts.items():
+        report(part, options, scores, title=f"{words}: {title}" if words else title, **how)
+    dots(parts, scores, options.folder / "results.png", how.get("reference"))
+    console.print(f"Pictures: {options.folder}", soft_wrap=True)
+    if (options.folder / "logs").exists():
+        console.print(f"Curves:   tensorboard --logdir {options.folder / 'logs'}", soft_wrap=True)
+
+
+# --------------------------------------------------------------------------------------------- tables and verdicts
+
+
+def print_table(title, header, rows):
+    """A table, its first column to the left."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for place, column in enumerate(header):
+        table.add_column(column, justify="right" if place else "left", no_wrap=place == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def over_seeds(options):
+    """What a table is of."""
+    count = len(options.seeds)
+    if options.quick:
+        return "a quick run, which shows nothing but that it runs"
+    return f"mean ± standard deviation over {count} seeds" if count > 1 else "one seed"
+
+
+def may_state(options):
+    """Whether there are seeds enough for a verdict; says so where there are not."""
+    if not options.quick and len(options.seeds) < ENOUGH_SEEDS:
+        console.print(f"Fewer than {ENOUGH_SEEDS} seeds: nothing is stated.")
+    return not options.quick and len(options.seeds) >= ENOUGH_SEEDS
+
+
+def report(
+    results,
+    options,
+    scores,
+    *,
+    title="",
+    reference=None,
+    lower=(),
+    digits=1,
+    paired=False,
+    comparisons=None,
+    gain=True,
+    verdict=True,
+):
+    """Prints means over seeds, and which models the seeds tell apart from a reference.
+
+    Args:
+        results: As of `trained`, of one group.
+        options: As of `command_line`.
+        scores: Dict from score to its title, or a tuple of scores.
+        title: String.
+        reference: Name of the model that the others are compared with. Defaults to `None`: nothing is compared.
+        lower: Scores of which less is better; `True` for all. Defaults to none.
+        digits: Integer, or dict from score to one.
+        paired: Boolean. Whether seeds draw what all models have in common, such as the data: then a paired t-test.
+            Defaults to `False`: Welch's.
+        comparisons: Integer. How many tests share the 5 %. Defaults to all of the table.
+        gain: Boolean. Whether delta_m over the reference is shown.
+        verdict: Boolean. Whether anything is tested.
+    """
+    scores = scores if isinstance(scores, dict) else {score: score for score in scores}
+    lower = scores if lower is True else lower
+    others = [name for name in results if name != reference] if reference in results else []
+    comparisons = comparisons or len(others) * len(scores)
+    stated = bool(others) and verdict and may_state(options)
+    apart = {
+        (name, score): stated
+        and tell_apart(results[name][score], results[reference][score], comparisons=comparisons, paired=paired)
+        for name in results
+        for score in scores
+        if name != reference
+    }
+    costs = [cost for cost in COSTS if cost in next(iter(results.values()))]
+    header = ["model", *costs, *scores.values(), *(["delta_m, %"] if others and gain else [])]
+    rows = []
+    for name, found in results.items():
+        cells = [f"{np.mean(found[cost]):,.0f}" for cost in costs]
+        for score in scores:
+            places = digits.get(score, 1) if isinstance(digits, dict) else digits
+            cells.append(mean_and_spread(found[score], places) + (" *" if apart.get((name, score)) else ""))
+        if others and gain:
+            own, of_reference = ({score: model[score] for score in scores} for model in (found, results[reference]))
+            relative = all(np.mean(values) for values in of_reference.values())  # to 0, nothing is
+            cells.append(mean_and_spread(delta_m(own, of_reference, lower), signed=True) if relative else "")
+        rows.append([label(name), *cells])
+    if len(scores) > 6:  # more scores than fit beside each other: a column for each model
+        header, *rows = map(list, zip(header, *rows, strict=True))
+    print_table(f"{title}, {over_seeds(options)}", header, rows)
+    if not stated:
+        return
+    for name in others:
+        found = {True: [], False: []}
+        for score, words in scores.items():
+            if apart[name, score]:
+                difference = np.mean(results[name][score]) - np.mean(results[reference][score])
+                places = digits.get(score, 1) if isinstance(digits, dict) else digits
+                found[bool((difference < 0) == (score in lower))].append(f"{words} ({difference:+.{places}f})")
+        better, worse = (", ".join(found[kind]) or "nothing" for kind in (True, False))
+        console.print(f"{label(name)}, beside {reference}: better in {better}; worse in {worse}.", soft_wrap=True)
+    kind = "paired t-tests" if paired else "Welch's t-tests"
+    console.print(f"*: told apart from {reference} by {kind} at 5 %, shared out over {comparisons} comparisons.")
+
+
+def tell_apart(scores, others, comparisons=1, paired=False):
+    """Whether two means over seeds differ by Welch's test at 5 %, or by a paired one, shared out over comparisons.
+
+    Paired is for seeds that draw the data too: what a split makes easy for one model it makes easy for the other. Where
+    nothing varies, a test has nothing to go by, and nothing is told apart.
+    """
+    scores, others = np.asarray(scores, "float64"), np.asarray(others, "float64")
+    spread = np.std(scores - others) if paired else np.hypot(scores.std(), others.std())
+    if spread <= 1e-9 * np.abs(np.concatenate([scores, others])).max():
+        return False
+    test = ttest_rel(scores, others) if paired else ttest_ind(scores, others, equal_var=False)
+    return bool(test.pvalue < 0.05 / comparisons)
+
+
+def mean_and_spread(values, digits=1, signed=False):
+    """Text such as `95.1 ± 0.2`: mean and standard deviation over seeds."""
+    values = np.asarray(values, "float64")
+    mean = f"{values.mean():{'+' if signed else ''}.{digits}f}"
+    return f"{mean} ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else mean
 
 
 def delta_m(scores, baseline, lower_is_better=()):
@@ -84,36 +411,92 @@ def delta_m(scores, baseline, lower_is_better=()):
     return np.array([keras_mtl.metrics.delta_m(values, single) for values in named])
 
 
-def mean_and_spread(values, digits=1, signed=False):
-    """Text such as `95.1 ± 0.2`: mean and standard deviation over seeds."""
-    values = np.asarray(values, "float64")
-    mean = f"{values.mean():{'+' if signed else ''}.{digits}f}"
-    return f"{mean} ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else mean
-
-
-def beyond_noise(scores, others):
-    """Whether two means over seeds differ by more than two standard errors of the difference."""
-    scores, others = np.asarray(scores, "float64"), np.asarray(others, "float64")
-    error = np.sqrt(scores.var(ddof=1) / len(scores) + others.var(ddof=1) / len(others))
-    return bool(abs(scores.mean() - others.mean()) > 2 * error)
-
-
-def seeds_tell_apart(scores, others, comparisons=1):
-    """Whether two means over seeds differ by Welch's test at 5 %, shared out over this many comparisons."""
-    return bool(ttest_ind(scores, others, equal_var=False).pvalue < 0.05 / comparisons)
-
-
-def pairs_tell_apart(scores, others, comparisons=1):
-    """Whether two means over the same seeds differ by a paired t-test at 5 %, shared out over this many comparisons.
-
-    For seeds that draw the data too: what a split makes easy for one model it makes easy for the other.
-    """
-    return bool(ttest_rel(scores, others).pvalue < 0.05 / comparisons)
-
-
 def area_under_roc(labels, scores):
     """How likely a positive example scores higher than a negative one; ties count half."""
     positive = np.ravel(labels) > 0.5
     ranks = rankdata(np.ravel(scores))
     count = positive.sum()
     return (ranks[positive].sum() - count * (count + 1) / 2) / (count * (len(ranks) - count))
+
+
+def convolutions(*filters, units):
+    """Stages for pictures: a convolution that halves them for each number of filters, and a dense layer."""
+    layers = keras.layers
+    halving = [[layers.Conv2D(n, 3, padding="same", activation="relu"), layers.MaxPooling2D()] for n in filters]
+    return [*halving, [layers.Flatten(), layers.Dense(units, activation="relu")]]
+
+
+def fitting_width(count, size, width, rounds):
+    """The width whose number of parameters, which grows with its square, comes closest to a size.
+
+    Args:
+        count: Function from a width to the number of parameters.
+        size: Integer. The number that is wanted.
+        width: Float. Where to begin.
+        rounds: Integer. How many widths are tried.
+    """
+    counts = {}
+    for _ in range(rounds):
+        counts[width] = count(width)
+        width *= (size / counts[width]) ** 0.5
+    return min(counts, key=lambda width: abs(counts[width] - size))
+
+
+# --------------------------------------------------------------------------------------------------------- pictures
+
+
+def new_figure(width, height):
+    """A figure that needs no display."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def dots(parts, scores, path, reference=None):
+    """A panel for each score, a row of them for each group: a dot for each seed, a line at the mean."""
+    scores = scores if isinstance(scores, dict) else {score: score for score in scores}
+    wide = min(len(scores), 5)
+    high = -(-len(scores) // wide)
+    models = max(map(len, parts.values()))
+    figure = new_figure(2 + 2.6 * wide, (1.2 + 0.3 * models) * high * len(parts))
+    axes = figure.subplots(high * len(parts), wide, sharey=False, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for block, (words, results) in zip(np.split(axes, len(parts)), parts.items(), strict=True):
+        for place, (axis, (score, title)) in enumerate(zip(block.flat, scores.items(), strict=False)):
+            axis.set_axis_on()
+            for y, found in enumerate(results.values()):
+                axis.plot(found[score], np.full(len(found[score]), y), "o", color=f"C{y}", alpha=0.6, markersize=5)
+                axis.plot(np.mean(found[score]), y, "|", color="black", markersize=14)
+            if reference in results:
+                axis.axvline(np.mean(results[reference][score]), color="black", linewidth=0.8, linestyle=":")
+            axis.set_yticks(range(len(results)), map(label, results) if place % wide == 0 else [""] * len(results))
+            axis.invert_yaxis()
+            axis.set_title(f"{words}\n{title}" if words else title, fontsize="medium")
+            axis.locator_params(axis="x", nbins=4)
+            axis.grid(axis="x", alpha=0.3)
+    figure.savefig(path, dpi=110)
+
+
+def curves(panels, path, xlabel, x=None, middle=np.mean, **settings):
+    """Curves over training, a panel for each title: the mean and the range over seeds.
+
+    Args:
+        panels: Dict from title to dict from label to an array of shape `(seeds, points)`.
+        path: Path of the picture.
+        xlabel: String.
+        x: Array of the points' places. Defaults to 1, 2, ...
+        middle: Function of an array and an axis. Defaults to the mean.
+        **settings: Properties of all axes, such as `yscale`.
+    """
+    figure = new_figure(1 + 4 * len(panels), 3.8)
+    for axis, (title, of_panel) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for index, (words, values) in enumerate(of_panel.items()):
+            values = np.ma.masked_invalid(values)
+            at = np.arange(1, values.shape[1] + 1) if x is None else x
+            axis.plot(at, middle(values, axis=0), color=f"C{index}", label=words)
+            axis.fill_between(at, values.min(0), values.max(0), color=f"C{index}", alpha=0.15, linewidth=0)
+        axis.set(title=title, xlabel=f"{xlabel}; middle and range over seeds", **settings)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize="small")
+    figure.savefig(path, dpi=110)

@@ -1,5 +1,7 @@
 """Emoji by their looks, by their names, and by both: does a second modality help?
 
+Ten minutes on two cores, half a minute with --quick; pictures and names come with packages (see requirements-data.txt).
+
 Two tasks for each of 1,372 emoji: which of 8 groups, and which of the subgroups that have ten emoji or more (those of
 smaller ones have no label). A picture of 20 x 20 pixels goes through convolutions, the name's letter trigrams through a
 dense layer; stages that take both make one vector of them. `inputs` is a dict of the modalities, and the first stage
@@ -13,25 +15,20 @@ groups were given by the same people.
 The pictures and logs for TensorBoard go to runs/emoji/.
 """
 
-import argparse
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
+from common import command_line, console, study
 
 import keras
 import numpy as np
-from common import ProgressOfFit, console, mean_and_spread, output_folder, pairs_tell_apart, progress
 from data import emoji
 from keras import layers
-from rich.table import Table
 
 import keras_mtl
 from keras_mtl.retrieval import hashed_trigrams
 
 TRIGRAMS, SIZE = 600, 20
 TASKS = ("group", "subgroup")
-MODELS = {"picture": ("picture",), "name": ("name",), "picture and name": ("picture", "name")}
 BOTH = "picture and name"
+MODELS = {"picture": ("picture",), "name": ("name",), BOTH: ("picture", "name")}
 
 
 def make_data(table, seed):
@@ -71,67 +68,8 @@ def build(modalities, classes):
     )
 
 
-def train(name, table, seed, epochs, callbacks=()):
-    """Trains one model: the model, and its test accuracies in percent."""
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(seed)
-    (x, y), (test_x, test_y) = make_data(table, seed)
-    modalities = MODELS[name]
-    model = build(modalities, {task: len(table[f"{task}s"]) for task in TASKS})
-    model.compile(
-        keras.optimizers.Adam(2e-3),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics={task: ["accuracy"] for task in TASKS},
-        missing={"subgroup": emoji.NOT_LABELLED},
-        jit_compile=False,
-    )
-    model.fit({m: x[m] for m in modalities}, y, batch_size=64, epochs=epochs, callbacks=list(callbacks), verbose=0)
-    logs = model.evaluate({m: test_x[m] for m in modalities}, test_y, batch_size=512, verbose=0, return_dict=True)
-    return model, {task: 100 * logs[f"{task}_accuracy"] for task in TASKS}
-
-
-def report(accuracies, sizes):
-    """Prints accuracies; a star where a model is apart from that of both modalities over the same splits."""
-    seeds = len(accuracies[BOTH]["group"])
-    table = Table(title=f"Right on new emoji, %, {seeds} seeds", title_justify="left")
-    for column in ("model", "parameters", *TASKS):
-        table.add_column(column, justify="left" if column == "model" else "right")
-    for name, by_task in accuracies.items():
-        cells = []
-        for task, scores in by_task.items():
-            tested = name != BOTH and seeds > 2
-            apart = tested and pairs_tell_apart(scores, accuracies[BOTH][task], (len(MODELS) - 1) * len(TASKS))
-            cells.append(mean_and_spread(scores) + (" *" if apart else ""))
-        table.add_row(name, f"{sizes[name]:,}", *cells)
-    console.print(table)
-    console.print(f"*: apart from '{BOTH}' by a paired t-test at 5 %, shared out over all comparisons.")
-
-
-def draw(accuracies, path):
-    """Dots of the accuracies, a panel for each task."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 2.6), layout="constrained")
-    panels = figure.subplots(1, len(TASKS))
-    for axes, task in zip(panels, TASKS, strict=True):
-        for place, by_task in enumerate(accuracies.values()):
-            scores = np.array(by_task[task])
-            axes.scatter(scores, np.full(len(scores), place), color=f"C{place}", s=18)
-            axes.plot([scores.mean()] * 2, [place - 0.25, place + 0.25], color="gray")
-        axes.set_yticks(range(len(accuracies)), list(accuracies) if axes is panels[0] else [""] * len(accuracies))
-        axes.invert_yaxis()
-        axes.set_title(f"{task}: test accuracy, %", fontsize="medium")
-    figure.savefig(path, dpi=130)
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one seed, one epoch: shows that it runs, nothing else")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=12)
-    options = parser.parse_args()
-    seeds, epochs = (range(1), 1) if options.quick else (range(options.seeds), options.epochs)
-    folder = output_folder("emoji-quick" if options.quick else "emoji")
+    options = command_line(__file__, __doc__, models=MODELS, epochs=(12, 1))
     table = emoji.load(SIZE)
     labelled = int((table["subgroup"] != emoji.NOT_LABELLED).sum())
     share = 100 * np.bincount(table["group"]).max() / len(table["group"])
@@ -139,23 +77,25 @@ def main():
         f"{len(table['names']):,} emoji in {len(table['groups'])} groups, the largest with {share:.1f} %; "
         f"{labelled:,} in {len(table['subgroups'])} subgroups"
     )
-    accuracies, sizes = {name: {task: [] for task in TASKS} for name in MODELS}, {}
-    with progress() as bar:
-        row = bar.add_task("", total=len(seeds) * len(MODELS) * epochs)
-        for seed in seeds:
-            for name in MODELS:
-                callbacks = [ProgressOfFit(bar, row, f"{name}, seed {seed}")]
-                if seed == seeds[0]:
-                    callbacks.append(keras.callbacks.TensorBoard(folder / "logs" / name.replace(" ", "_")))
-                model, found = train(name, table, seed, epochs, callbacks)
-                sizes[name] = model.count_params()
-                for task, accuracy in found.items():
-                    accuracies[name][task].append(accuracy)
-                if name == BOTH and seed == seeds[0]:
-                    keras_mtl.plot_sharing(model, folder / "sharing.png")
-    report(accuracies, sizes)
-    draw(accuracies, folder / "results.png")
-    console.print(f"Pictures: {folder}; logs: tensorboard --logdir {folder / 'logs'}", soft_wrap=True)
+
+    def run(name, seed, callbacks):
+        (x, y), (test_x, test_y) = make_data(table, seed)
+        model = build(MODELS[name], {task: len(table[f"{task}s"]) for task in TASKS})
+        model.compile(
+            keras.optimizers.Adam(2e-3),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics={task: ["accuracy"] for task in TASKS},
+            missing={"subgroup": emoji.NOT_LABELLED},
+            jit_compile=False,
+        )
+        x, test_x = ({modality: of_all[modality] for modality in MODELS[name]} for of_all in (x, test_x))
+        model.fit(x, y, batch_size=64, epochs=options.epochs, callbacks=callbacks, verbose=0)
+        if name == BOTH and seed == options.seeds[0]:
+            keras_mtl.plot_sharing(model, options.folder / "sharing.png")
+        logs = model.evaluate(test_x, test_y, batch_size=512, verbose=0, return_dict=True)
+        return {"parameters": model.count_params(), **{task: 100 * logs[f"{task}_accuracy"] for task in TASKS}}
+
+    study(run, options, TASKS, title="Right on new emoji, %", reference=BOTH, paired=True, gain=False)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,17 @@ def test_import_takes_at_most_a_fifth_of_a_second(imports):
 
 
 def test_import_brings_nothing_heavy(imports):
-    heavy = {"scipy", "matplotlib", "rich", "tensorboard", "keras_tuner", "tensorflow_datasets", "sklearn", "mlxtend"}
+    heavy = {
+        "scipy",
+        "matplotlib",
+        "rich",
+        "tensorboard",
+        "keras_tuner",
+        "tensorflow_datasets",
+        "sklearn",
+        "mlxtend",
+        "jax",
+    }
     tops = {module.split(".")[0] for module in imports[1]}
     assert not tops & heavy
     assert "keras_mtl.training.backends" not in imports[1]  # the backend's file comes with the first step

@@ -164,6 +164,12 @@ def test_mask_of():
     assert private.mask_of(ops.ones(1)) is None
 
 
+@rests_on("keras.src.backend.set_keras_mask", "with_mask")
+def test_with_mask():
+    mask = ops.convert_to_tensor([True, False])
+    assert private.mask_of(private.with_mask(ops.ones(2), mask)) is mask
+
+
 @rests_on("`_keras_logits` beside a tensor", "logits_beside")
 def test_logits_beside():
     logits = ops.convert_to_tensor([[1.0, 2.0]])
@@ -236,6 +242,24 @@ def test_accumulated_gradients():
     plain = keras.optimizers.SGD()
     plain.build([first])
     assert private.accumulated_gradients(plain) == []
+
+
+@rests_on("Optimizer._trainable_variables", "trained_by")
+def test_trained_by():
+    variables = [keras.Variable([1.0]), keras.Variable([1.0, 2.0])]
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())
+    optimizer.build(variables)
+    assert [v is w for v, w in zip(private.trained_by(optimizer), variables, strict=True)] == [True, True]
+
+
+@rests_on("keras.src.backend.get_stateless_scope", "current_scope")
+def test_current_scope():
+    variable = keras.Variable(1.0)
+    assert private.current_scope() is None
+    with keras.StatelessScope() as scope:
+        variable.assign(2.0)
+        assert private.current_scope() is scope
+        assert {name: float(value) for name, value in scope.state_mapping.items()} == {id(variable): 2.0}
 
 
 @rests_on("Optimizer._exclude_from_weight_decay, ..._pattern", "exclude_from_weight_decay")

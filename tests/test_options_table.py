@@ -20,12 +20,14 @@ DEFAULTS = {
     "callbacks": {"every", "monitor"},
     "data": {"batch_size", "monitor", "sampler", "seed", "temperature"},
     "distillation": {"from_logits"},
-    "layers": {"batch_normalization", "strength"},
+    "layers": {"batch_normalization", "gamma", "strength"},
     "learned": {"decay", "min_temperature", "temperature"},
-    "models": {"batch_normalization", "shared_depth"},
+    "models": {"batch_normalization", "gamma", "shared_depth", "shared_experts", "task_experts"},
     "rl": {"alpha", "beta", "discount", "episodes", "max_steps"},
     "tuning": {"dropout", "l1", "l2", "learning_rate", "parts"},
-    "weighting": {"alpha", "beta", "beta_sigma", "form", "learning_rate", "reduction", "rho", "temperature"},
+    "weighting": {
+        *("alpha", "beta", "beta_sigma", "form", "lam", "learning_rate", "reduction", "rescale", "rho", "temperature")
+    },
 }
 
 
@@ -75,7 +77,10 @@ def test_defaults_differ_where_a_method_says_so(package):
 
 
 def test_what_builders_and_weightings_share_stands_at_the_end():
-    ends = {"models": ["copy_weights", "depends_on", "name"], "weighting": ["reduction", "normalize", "every", "name"]}
+    ends = {
+        "models": ["copy_weights", "depends_on", "name"],
+        "weighting": ["reduction", "normalize", "every", "smoothing", "name"],
+    }
     for package, end in ends.items():
         for owner in {option.owner for option in options() if option.package == package}:
             named = [option.name for option in options() if (option.package, option.owner) == (package, owner)]

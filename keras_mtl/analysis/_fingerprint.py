@@ -263,13 +263,13 @@ class Fingerprint:
             self._own_parts(layer, f"layer '{layer.name}'")
             self._state(layer)
         optimizer = model.optimizer
-        steps = int(keras.ops.convert_to_numpy(optimizer.iterations)) if optimizer.built else 0
+        steps = int(keras.ops.convert_to_numpy(optimizer.iterations.value)) if optimizer.built else 0
         self._weights(model.weights if self._initial_weights or steps else model.non_trainable_weights)
         compiled = model.compiled_tasks
         self._read(compiled.options.given, "compile")
         self._read([optimizer, steps], "optimizer")
         self._read(compiled.static_weights, name)
-        replicas = getattr(model.distribute_strategy, "num_replicas_in_sync", 1)
+        replicas = getattr(getattr(model, "distribute_strategy", None), "num_replicas_in_sync", 1)
         self._read([model.run_eagerly, model.jit_compile, model.steps_per_execution, replicas], name)
 
     def _function(self, function, name):

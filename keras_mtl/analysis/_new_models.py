@@ -29,7 +29,7 @@ class NewModels:
         new = {}
         for network in networks_of(model):
             optimizer = network.optimizer
-            if optimizer.built and int(keras.ops.convert_to_numpy(optimizer.iterations)) > 0:
+            if optimizer.built and int(keras.ops.convert_to_numpy(optimizer.iterations.value)) > 0:
                 raise ValueError(f"{what} should build a new model each time. Received: one that was trained before")
             own = {id(variable): variable for variable in network.trainable_variables}  # some are listed twice
             for variable in own.values():

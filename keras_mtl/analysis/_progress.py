@@ -1,13 +1,29 @@
 """Progress of many training runs on one line."""
 
 import contextlib
+import logging
 
 import keras
 
 
 @contextlib.contextmanager
+def _new_models_are_traced():
+    """Within it, TensorFlow does not warn of functions that are traced anew: each run has a new model."""
+
+    def other(record):
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    logger = logging.getLogger("tensorflow")
+    logger.addFilter(other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(other)
+
+
+@contextlib.contextmanager
 def run_bar(title, total, show):
-    """A bar that moves with every run.
+    """A bar that moves with every run. Meanwhile TensorFlow is silent about new models being traced.
 
     Args:
         title: String.
@@ -18,30 +34,32 @@ def run_bar(title, total, show):
         Function `(description)`, to be called as each run begins, and once
         without arguments at the end.
     """
-    if not show:
-        yield lambda description=None: None
-        return
-    from rich import progress
+    with _new_models_are_traced():
+        if not show:
+            yield lambda description=None: None
+            return
+        from rich import progress
 
-    columns = (
-        progress.TextColumn("{task.description}", markup=False),
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
-        progress.TimeElapsedColumn(),
-        progress.TimeRemainingColumn(),
-    )
-    with progress.Progress(*columns) as bar:
-        item = bar.add_task(title, total=total)
-        begun = [False]
+        columns = (
+            progress.TextColumn("{task.description}", markup=False),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
+            progress.TimeRemainingColumn(),
+        )
+        # All runs tell how long the rest takes: with the default, slow ones would leave it unknown.
+        with progress.Progress(*columns, speed_estimate_period=1e9) as bar:
+            item = bar.add_task(title, total=total)
+            begun = [False]
 
-        def begin(description=None):
-            if begun[0]:
-                bar.advance(item)
-            begun[0] = True
-            if description is not None:
-                bar.update(item, description=f"{title}: {description}")
+            def begin(description=None):
+                if begun[0]:
+                    bar.advance(item)
+                begun[0] = True
+                if description is not None:
+                    bar.update(item, description=f"{title}: {description}")
 
-        yield begin
+            yield begin
 
 
 class EpochBar(keras.callbacks.Callback):

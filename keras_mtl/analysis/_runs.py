@@ -110,13 +110,14 @@ class StepClock(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._trainings.append([])
+        self._steps_at_once = self.model.steps_per_execution
 
     def on_train_batch_begin(self, batch, logs=None):
         self._start = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
         # With steps_per_execution=n this is called every n steps.
-        self._trainings[-1].append((time.perf_counter() - self._start) / self.model.steps_per_execution)
+        self._trainings[-1].append((time.perf_counter() - self._start) / self._steps_at_once)
 
     def milliseconds(self):
         """The median of the steps so far; 0 before the first."""

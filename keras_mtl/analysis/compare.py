@@ -70,6 +70,9 @@ def compare(
             differ. The report says how many were read. Defaults to `None`.
         progress: Boolean. Whether to show progress. Defaults to `True`.
         **fit_options: Further arguments of `fit`, such as `batch_size`.
+            `callbacks` may be a function from a run's name and seed to a list
+            of callbacks that only look on, such as a `TaskBoard` with a folder
+            for each run: it does not count as what could change a run.
 
     Returns:
         A `Report`.
@@ -80,6 +83,37 @@ def compare(
             unknown, or a function gives a model that is not new.
     """
     check_boolean(progress, "progress")
+    metrics, seeds = _checked(candidates, metrics, seeds, directions)
+    new = NewModels()
+    check(baselines, metrics, candidates, new)
+    whole = (data, validation, test)
+    watching = fit_options.pop("callbacks") if callable(fit_options.get("callbacks")) else None
+    runs, alone_runs, built = {}, {}, {}
+    jobs = _jobs(candidates, baselines, metrics, seeds)
+    settings: dict[str, Any] = {"data": whole, "epochs": epochs, "fit": fit_options}
+    with RunStore(directory, **settings) as store, run_bar("compare", len(jobs), progress) as begin:
+        for name, seed, build, task in jobs:
+            begin(f"{name}, seed {seed}")
+            model = None
+            if store.keeps and (id(build), seed) not in built:
+                model = _build(name, build, seed, metrics, new)
+                built[id(build), seed] = store.digest(model=model)
+            key = store.key(model=built.get((id(build), seed)), seed=seed, task=task)
+            needed = [f"{t}_{m}" for t in metrics for m in metrics[t] if task in (None, t)]
+            run = store.load(key, RUN, check=has_values(needed))
+            if run is None:
+                options = fit_options if watching is None else {**fit_options, "callbacks": watching(name, seed)}
+                run = _train(model or _build(name, build, seed, metrics, new), task, whole, epochs, options)
+                store.save(key, f"{name}-seed{seed}", run)
+            of_name = runs.setdefault(name, []) if task is None else alone_runs.setdefault(task, [])
+            of_name.append(run)
+        begin()
+    found = baselines if isinstance(baselines, dict) else alone_runs
+    return Report(runs, found, metrics, seeds, directions, store.said() if store.keeps else None)
+
+
+def _checked(candidates, metrics, seeds, directions):
+    """Metrics as a dict from task to a list, and seeds as a list."""
     metrics = {task: [m] if isinstance(m, str) else list(m) for task, m in metrics.items()}
     for of_task in metrics.values():
         for metric in of_task:
@@ -96,45 +130,30 @@ def compare(
             "`candidates`, `seeds` and `metrics` should not be empty. "
             f"Received: candidates={list(candidates)}, seeds={seeds}, metrics={metrics}"
         )
-    new = NewModels()
-    check(baselines, metrics, candidates, new)
-    whole = (data, validation, test)
-    from_first = next(iter(candidates.values())) if baselines == "single_task" else baselines
+    return metrics, seeds
 
-    def train(model, task):
-        if task is None:
-            return train_and_evaluate(model, *whole, epochs, fit_options)
-        condition = network_of(model, task).compiled_tasks.task_losses.sample_space.get(task)
-        single = alone(model, task)
-        columns = single.compiled_tasks.task_losses.columns
-        train_part, val_part, test_part = (labels_of(part, task, condition, columns) for part in whole)
-        return train_and_evaluate(single, train_part, val_part, test_part, epochs, fit_options)
 
+def _jobs(candidates, baselines, metrics, seeds):
+    """Tuples of a name, a seed, the function that builds, and the task that is trained alone, or `None`."""
     jobs = []
     for seed in seeds:
         if not isinstance(baselines, dict):
-            jobs += [(f"{SINGLE_TASK} {task}", seed, from_first, task) for task in metrics]
+            build = next(iter(candidates.values())) if baselines == "single_task" else baselines
+            jobs += [(f"{SINGLE_TASK} {task}", seed, build, task) for task in metrics]
         jobs += [(name, seed, build, None) for name, build in candidates.items()]
-    runs, alone_runs, built = {}, {}, {}
-    settings: dict[str, Any] = {"data": whole, "epochs": epochs, "fit": fit_options}
-    with RunStore(directory, **settings) as store, run_bar("compare", len(jobs), progress) as begin:
-        for name, seed, build, task in jobs:
-            begin(f"{name}, seed {seed}")
-            model = None
-            if store.keeps and (id(build), seed) not in built:
-                model = _build(name, build, seed, metrics, new)
-                built[id(build), seed] = store.digest(model=model)
-            key = store.key(model=built.get((id(build), seed)), seed=seed, task=task)
-            needed = [f"{t}_{m}" for t in metrics for m in metrics[t] if task in (None, t)]
-            run = store.load(key, RUN, check=has_values(needed))
-            if run is None:
-                run = train(model or _build(name, build, seed, metrics, new), task)
-                store.save(key, f"{name}-seed{seed}", run)
-            of_name = runs.setdefault(name, []) if task is None else alone_runs.setdefault(task, [])
-            of_name.append(run)
-        begin()
-    found = baselines if isinstance(baselines, dict) else alone_runs
-    return Report(runs, found, metrics, seeds, directions, store.said() if store.keeps else None)
+    return jobs
+
+
+def _train(model, task, whole, epochs, fit_options):
+    """Trains and tests a candidate, or the part of a model that serves one task, alone."""
+    train, validation, test = whole
+    if task is None:
+        return train_and_evaluate(model, train, validation, test, epochs, fit_options)
+    condition = network_of(model, task).compiled_tasks.task_losses.sample_space.get(task)
+    single = alone(model, task)
+    columns = single.compiled_tasks.task_losses.columns
+    train, validation, test = (labels_of(part, task, condition, columns) for part in whole)
+    return train_and_evaluate(single, train, validation, test, epochs, fit_options)
 
 
 def seeds_of(seeds):

@@ -141,15 +141,8 @@ def group_and_compare(
     grouping = group_tasks(found, budget, method=method, tasks=tasks, overlap=overlap, alone=alone)
     if folder is not None:
         grouping.save(folder / "grouping.json")
-    candidates = {
-        TOGETHER: lambda: builder(list(tasks)),
-        CHOSEN: lambda: build_groups(grouping, builder),
-    }
-    if random_groups:
-        # `compare` sets the global seed before it builds: every seed has a random grouping of its own.
-        candidates[RANDOM] = lambda: build_groups(grouping.shuffled(), builder)
     report = compare(
-        candidates,
+        _candidates(builder, tasks, grouping, random_groups),
         data,
         metrics=metrics,
         test=test,
@@ -162,6 +155,15 @@ def group_and_compare(
         **fit_options,
     )
     return GroupStudy(found, grouping, report)
+
+
+def _candidates(builder, tasks, grouping, random_groups):
+    """What `compare` compares: all tasks in one network, the chosen groups and, if asked for, random ones."""
+    candidates = {TOGETHER: lambda: builder(list(tasks)), CHOSEN: lambda: build_groups(grouping, builder)}
+    if random_groups:
+        # `compare` sets the global seed before it builds: every seed has a random grouping of its own.
+        candidates[RANDOM] = lambda: build_groups(grouping.shuffled(), builder)
+    return candidates
 
 
 def _check(scores, method, budget, tasks, validation):

@@ -23,8 +23,8 @@ def pareto_sweep(
     preferences,
     data,
     *,
-    metrics,
     test,
+    metrics,
     validation=None,
     epochs=10,
     seed=0,
@@ -48,10 +48,10 @@ def pareto_sweep(
             edge, so n for two tasks.
         data: Training data: a `tf.data.Dataset` or a `PyDataset`, or a tuple
             `(x, y)` or `(x, y, sample_weight)`.
+        test: Test data, as `data`, that the models are evaluated on once.
         metrics: Dict from task to the metric that counts, named as in the logs
             after the task: `"accuracy"`, `"loss"`. Two tasks or more; those
             that are left out have no preference.
-        test: Test data, as `data`, that the models are evaluated on once.
         validation: Validation data for the curves, as `data`. Defaults to
             `None`.
         epochs: Integer. Defaults to `10`.

@@ -4,6 +4,7 @@ import re
 
 import keras
 
+from keras_mtl._keras_private import calls_in
 from keras_mtl.layers import Stage
 
 
@@ -17,36 +18,37 @@ def graph_def(model):
         model: A `MultiTaskModel`.
 
     Returns:
-        `GraphDef` protocol buffer. A node is a layer; it lies in the box of
-        its owner, `shared` or a task, and of its stage.
+        `GraphDef` protocol buffer. A node is a call of a layer; it lies in the
+        box of its owner, `shared` or a task, and of its stage. A layer that is
+        called several times, as for tasks with inputs of their own, has its
+        parameters at the first.
     """
     import tensorflow as tf
 
     graph = tf.compat.v1.GraphDef()
     made = {}  # the node that makes a tensor, by the tensor's id
-    taken = set()
-    for operation in model.operations:
-        is_input = isinstance(operation, keras.layers.InputLayer)
-        inputs = [] if is_input else [made[id(tensor)] for tensor in keras.tree.flatten(operation.input)]
+    taken, drawn = set(), set()
+    for call in calls_in(model):
+        operation = call.operation
+        inputs = [made[id(tensor)] for tensor in call.input_tensors]
         name = _unique(_path(operation, model), taken)
-        if isinstance(operation, Stage):
-            for layer in operation.stack:
-                inputs = [_add(graph, _unique(f"{name}/{layer.name}", taken), layer, inputs, model, operation)]
-            name = inputs[0]
-        else:
-            _add(graph, name, operation, inputs, model, operation)
-        made.update({id(tensor): name for tensor in keras.tree.flatten(operation.output)})
+        layers = operation.stack if isinstance(operation, Stage) else [operation]
+        for layer in layers:
+            path = _unique(f"{name}/{layer.name}", taken) if isinstance(operation, Stage) else name
+            outputs = call.output_tensors if layer is layers[-1] else ()
+            inputs = [_add(graph, path, layer, inputs, outputs, model, operation, new=id(operation) not in drawn)]
+        drawn.add(id(operation))
+        made.update({id(tensor): inputs[0] for tensor in call.output_tensors})
     return graph
 
 
-def _add(graph, name, layer, inputs, model, operation):
+def _add(graph, name, layer, inputs, outputs, model, operation, new):
     node = graph.node.add(name=name, op=type(layer).__name__, input=dict.fromkeys(inputs))
     node.attr["tasks"].s = ", ".join(model.sharing.tasks_of(operation)).encode()
-    if getattr(layer, "variables", None):
+    if new and getattr(layer, "variables", None):
         node.attr["parameters"].i = layer.count_params()
         node.attr["trainable"].b = bool(layer.trainable_variables)
-    last = layer is operation or layer is operation.stack[-1]
-    for tensor in keras.tree.flatten(operation.output) if last else ():
+    for tensor in outputs:
         shape = node.attr["_output_shapes"].list.shape.add()
         for size in tensor.shape:
             shape.dim.add(size=-1 if size is None else size)

@@ -4,6 +4,7 @@ from keras import ops
 
 from keras_mtl.training.backends import core
 from keras_mtl.training.task_gradients import TaskGradients
+from keras_mtl.weighting._float64 import float64
 
 
 class GradientProbe:
@@ -26,7 +27,7 @@ class GradientProbe:
         if not self._layers:
             raise ValueError(f"Model '{model.name}' should have trainable layers that two tasks share. Received: none")
         self.layers = [layer.name for layer in self._layers]
-        self._run = core.traced(self._gramians)
+        self._run = core.traced(self._gramians, model)
 
     def __call__(self, x, y, sample_weight=None):
         """Gramians on one batch.
@@ -39,6 +40,7 @@ class GradientProbe:
         Returns:
             Array of shape `(number of shared layers, K, K)`.
         """
+        core.synchronize(self._model)
         return self._run(x, y, sample_weight)
 
     def _gramians(self, x, y, sample_weight):
@@ -56,4 +58,5 @@ class GradientProbe:
             end = start + len(of_layer)
             gramians.append(TaskGradients([row[start:end] for row in rows], of_layer).gramian())
             start = end
-        return ops.stack(gramians)
+        with float64():
+            return ops.stack(gramians)

@@ -52,7 +52,7 @@ class LookAhead:
             raise ValueError(f"Model '{model.name}' should have trainable layers that two tasks share. Received: none")
         places = {id(variable): place for place, variable in enumerate(model.trainable_variables)}
         self._places = [places[id(variable)] for variable in shared]
-        self._run = core.traced(self._look)
+        self._run = core.traced(self._look, model)
 
     def __call__(self, x, y, sample_weight=None, learning_rate=None):
         """Looks ahead on one batch.
@@ -67,6 +67,7 @@ class LookAhead:
         Returns:
             A `Glance`.
         """
+        core.synchronize(self._model)
         learning_rate = self._model.optimizer.learning_rate if learning_rate is None else learning_rate
         return Glance(*self._run(x, y, sample_weight, ops.cast(learning_rate, "float32")))
 

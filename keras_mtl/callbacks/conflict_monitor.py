@@ -81,13 +81,14 @@ class ConflictMonitor(CopiedCallback):
         self._probe = GradientProbe(self.model)
         self.layers, self.tasks = self._probe.layers, self.model.compiled_tasks.tasks
         self.history, self._step = [], 0
+        self._steps_at_once = self.model.steps_per_execution
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch_start = len(self.history)
 
     def on_train_batch_end(self, batch, logs=None):
         # With steps_per_execution=n this is called every n steps.
-        before, self._step = self._step, self._step + self.model.steps_per_execution
+        before, self._step = self._step, self._step + self._steps_at_once
         if before == 0 or before // self.every != self._step // self.every:
             self.measure()
 

@@ -98,11 +98,12 @@ class TaskAffinity(CopiedCallback):
         self._look = LookAhead(self.model, self.with_momentum)
         self.tasks = self.model.compiled_tasks.tasks
         self.history, self._step = [], 0
+        self._steps_at_once = self.model.steps_per_execution
         self._batches = self._draw() if self._data[1] is not None else self._read()
 
     def on_train_batch_end(self, batch, logs=None):
         # With steps_per_execution=n this is called every n steps.
-        before, self._step = self._step, self._step + self.model.steps_per_execution
+        before, self._step = self._step, self._step + self._steps_at_once
         if before == 0 or before // self.every != self._step // self.every:
             self.measure()
 

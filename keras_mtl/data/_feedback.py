@@ -70,6 +70,9 @@ class Feedback(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if not self._chooser.live:
             return
+        from keras_mtl.training.backends import core
+
+        core.synchronize(self.model)
         stats, tracker = self._chooser.stats, self._compiled.loss_tracker
         means, counts = self._since_last("loss", tracker.totals, tracker.counts)
         for index, task in enumerate(self._compiled.tasks):
@@ -88,7 +91,7 @@ class Feedback(keras.callbacks.Callback):
 
     def _since_last(self, name, total, count):
         """Means and counts of what a tracker has seen since the last step."""
-        total, count = np.array(total), np.array(count)
+        total, count = (keras.ops.convert_to_numpy(variable.value) for variable in (total, count))
         old_total, old_count = self._before.get(name, (0.0, 0.0))
         self._before[name] = total, count
         seen = count - old_count

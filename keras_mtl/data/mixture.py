@@ -132,8 +132,8 @@ class Mixture(DatasetOf):
                 f"sets. Received: steps_per_epoch={steps_per_epoch}"
             )
         check_normalization(model, self._schema, absent=self._once or self._batch == "interleave", training=training)
-        strategy, data, steps = model.distribute_strategy, self, None
-        if strategy.num_replicas_in_sync > 1:
+        strategy, data, steps = getattr(model, "distribute_strategy", None), self, None
+        if strategy is not None and strategy.num_replicas_in_sync > 1:
             data = strategy.distribute_datasets_from_function(self._for_replicas)
             steps = self._steps_of_replicas(strategy.num_replicas_in_sync) if self._once else self.steps
         elif not self._once and self.steps % model.steps_per_execution == 0:

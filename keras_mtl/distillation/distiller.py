@@ -73,10 +73,8 @@ class Distiller(MultiTaskModel):
             targets.update({column_of(task): said[task] for task in self.compiled_tasks.task_losses.kinds})
         return targets
 
-    def train_step(self, data):
-        logs = super().train_step(data)
-        self.steps_done.assign(self.steps_done + 1.0)
-        return logs
+    def after_train_step(self):
+        self.steps_done.assign_add(1.0)
 
     def own_callbacks(self):
         return [PlanOfSteps(), *super().own_callbacks()]

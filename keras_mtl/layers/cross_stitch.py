@@ -86,7 +86,7 @@ class CrossStitch(layers.Layer):
     def coefficients(self, output=None):
         """The weights, of shape `(K, C)` or, with one a column, `(K,)`."""
         del output
-        alpha = keras.ops.convert_to_numpy(self.alpha)
+        alpha = keras.ops.convert_to_numpy(self.alpha.value)
         return alpha if self.per == "channel" else alpha[:, 0]
 
     def start_coefficients(self):

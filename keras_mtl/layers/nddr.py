@@ -80,7 +80,7 @@ class NDDR(layers.Layer):
     def coefficients(self, output=None):
         """The blocks of the kernel, of shape `(K, C, C)`."""
         del output
-        kernel = ops.convert_to_numpy(self.kernel)
+        kernel = ops.convert_to_numpy(self.kernel.value)
         return kernel.reshape(-1, kernel.shape[1], kernel.shape[1])
 
     def start_coefficients(self):

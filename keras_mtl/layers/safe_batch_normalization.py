@@ -32,7 +32,7 @@ class SafeBatchNormalization(MomentsNormalization):
         if training and self.trainable:
             # `momentum * m + (1 - momentum) * m` is not quite m: over many absences it would drift.
             for variable, old in zip((self.moving_mean, self.moving_variance), before, strict=True):
-                variable.assign(ops.where(_some(inputs), variable, old))
+                variable.assign(ops.where(_some(inputs), variable.value, old))
         return outputs
 
     def moments(self, inputs, mask):
@@ -40,7 +40,7 @@ class SafeBatchNormalization(MomentsNormalization):
         moving = self.moving_mean, self.moving_variance
         # NaN would reach the gradients of scale and offset, too, as 0 times NaN.
         return tuple(
-            ops.where(_some(inputs), m, ops.cast(old, m.dtype)) for m, old in zip(moments, moving, strict=True)
+            ops.where(_some(inputs), m, ops.cast(old.value, m.dtype)) for m, old in zip(moments, moving, strict=True)
         )
 
 

@@ -81,7 +81,7 @@ class SubspaceStitch(layers.Layer):
     def coefficients(self, output=None):
         """The weights, of shape `(S, K, S)`."""
         del output
-        return ops.convert_to_numpy(self.alpha).reshape(self.subspaces, -1, self.subspaces)
+        return ops.convert_to_numpy(self.alpha.value).reshape(self.subspaces, -1, self.subspaces)
 
     def start_coefficients(self):
         """What `coefficients` returned before training."""
@@ -153,7 +153,7 @@ class LayerStitch(layers.Layer):
     def coefficients(self, output=None):
         """The weights, of shape `(L,)`."""
         del output
-        return ops.convert_to_numpy(self.beta)
+        return ops.convert_to_numpy(self.beta.value)
 
     def start_coefficients(self):
         """What `coefficients` returned before training."""

@@ -26,7 +26,7 @@ def adashare(
     residual=True,
     sparsity=0.05,
     sharing=0.05,
-    form="paper",
+    form="code",
     temperature=5.0,
     decay=0.965 ** (1 / 100),
     min_temperature=0.1,
@@ -62,8 +62,14 @@ def adashare(
             Defaults to 0.05.
         sharing: Float. Strength of the term that makes tasks choose alike.
             Defaults to 0.05.
-        form: `"paper"` or `"code"`. The two terms as published or as in the
-            official code. Defaults to `"paper"`.
+        form: `"code"` or `"paper"`. The two terms as in the official code or
+            as published. The published one adds `sparsity log p`, which has no
+            lower bound: once a task leans towards skipping a block, nothing
+            but the task's loss holds it, and policies collapse to all blocks
+            of all tasks skipped, with 0.05 already on the planted groups of
+            `recipes/studies/learned_sharing.py`. With `"code"` the term is 0
+            where a block is skipped; a large `sparsity` skips everything, too.
+            Defaults to `"code"`.
         temperature: Float. Temperature of the Gumbel-softmax at the first step.
             Defaults to 5.
         decay: Float. The temperature is multiplied by it at each step.

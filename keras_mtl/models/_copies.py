@@ -241,7 +241,7 @@ def _initializers(layer):
 
 
 def _is_drawn(layer, variable, initializers):
-    values = ops.convert_to_numpy(variable)
+    values = ops.convert_to_numpy(variable.value)
     named = initializers.get(f"{variable.name}_initializer")
     candidates = [named] if named else [*initializers.values(), keras.initializers.Zeros(), keras.initializers.Ones()]
     if named and variable.name == "bias" and getattr(layer, "unit_forget_bias", False):

@@ -152,7 +152,8 @@ class Sharing:
         made_by_shared = {}
         wanted = [self._model.output[task] for task in self.tasks if task in counted]
         for layer, node, tasks_of_call in self._calls_in_order():
-            if shared(layer):
+            # A layer without variables, or a frozen one, may be called by each task on data of its own.
+            if len(counted & tasks_of_call) > 1:
                 if not isinstance(layer, keras.layers.InputLayer):
                     made_by_shared.update({id(x): x for x in node.output_tensors})
             elif counted & tasks_of_call:

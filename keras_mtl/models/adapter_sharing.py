@@ -46,8 +46,8 @@ def adapter_sharing(
         shared: Integer. Rank, or hidden size, of the adapters that all tasks share; 0 for none. Defaults to 0.
         alpha: Float. Scale of the changes of low rank, times `rank`. Defaults to `None`: the rank.
         activation: f of bottleneck adapters. Defaults to `"gelu"`.
-        depends_on: `None` or a dict from task to another task, a `keras_mtl.Dependency` or a list of them: what
-            the task's head takes beside its own features. Defaults to `None`.
+        depends_on: `None` or a dict from task to what its head takes of other
+            tasks: see `keras_mtl.Dependency`. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:

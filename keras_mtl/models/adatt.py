@@ -13,8 +13,8 @@ def adatt(
     stages,
     heads,
     *,
-    task_experts=2,
     shared_experts=0,
+    task_experts=2,
     shared_depth=0,
     gate=None,
     gate_temperature=1.0,
@@ -36,15 +36,15 @@ def adatt(
             embeddings are; then comes one for each level. Experts are copies made from their configs, with seeds of
             their own.
         heads: Dict from task name to a Keras layer or a list of layers.
-        task_experts: Integer. How many experts of each level a task has. Defaults to 2.
         shared_experts: Integer. How many experts of each level no task has for itself. Defaults to 0, AdaTT-sp.
+        task_experts: Integer. How many experts of each level a task has. Defaults to 2.
         shared_depth: Integer. How many stages are shared below the experts. Defaults to 0.
         gate: As with `ple`. Defaults to `None`.
         gate_temperature: Float. Defaults to 1.
         gate_dropout: Float. As with `mmoe`. Defaults to 0.
         copy_weights: As with `ple`. Defaults to `None`.
-        depends_on: `None` or a dict from task to another task, a `keras_mtl.Dependency` or a list of them: what the
-            task's head takes beside its own features. Defaults to `None`.
+        depends_on: `None` or a dict from task to what its head takes of other
+            tasks: see `keras_mtl.Dependency`. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:

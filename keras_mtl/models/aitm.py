@@ -27,7 +27,7 @@ def aitm(inputs, stages, heads, *, shared_depth=1, order_strength=0.0, copy_weig
         shared_depth: Integer. How many stages are shared. Defaults to 1.
         order_strength: Float. What is added to the loss where a task's probability is above that of the task before
             it: `order_strength * mean(max(p_k - p_(k-1), 0))`. The authors use 0.6 and 0.3. Heads should give
-            probabilities then. Defaults to 0.
+            probabilities then, and those of earlier tasks count as shared with the later ones. Defaults to 0.
         copy_weights: `None` or boolean. Whether all towers start from the given stages' weights. Defaults to `None`:
             every copy starts anew, and weights that would be lost are refused (see the guide, "What copies keep").
         name: String. Name of the model.

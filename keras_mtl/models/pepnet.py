@@ -45,8 +45,8 @@ def pepnet(
         gamma: Float. The gates' largest factor. Defaults to 2.0, the paper's.
         copy_weights: `None` or boolean. Whether all towers start from the given stages' weights. Defaults to `None`:
             every copy starts anew, and weights that would be lost are refused (see the guide, "What copies keep").
-        depends_on: `None` or a dict from task to another task, a `keras_mtl.Dependency` or a list of them: what the
-            task's head takes beside its own features. Defaults to `None`.
+        depends_on: `None` or a dict from task to what its head takes of other
+            tasks: see `keras_mtl.Dependency`. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:

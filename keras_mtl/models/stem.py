@@ -18,8 +18,8 @@ def stem(
     heads,
     *,
     embedding_depth=1,
-    task_experts=1,
     shared_experts=1,
+    task_experts=1,
     gate=None,
     gate_temperature=1.0,
     gate_dropout=0.0,
@@ -41,15 +41,15 @@ def stem(
             configs, with seeds of their own.
         heads: Dict from task name to a Keras layer or a list of layers.
         embedding_depth: Integer, at least 1. Defaults to 1.
-        task_experts: Integer. How many experts a task has of its own. Defaults to 1.
         shared_experts: Integer. How many experts all tasks share. Defaults to 1.
+        task_experts: Integer. How many experts a task has of its own. Defaults to 1.
         gate: As with `mmoe`; it takes the sum of embeddings. Defaults to `None`.
         gate_temperature: Float. Defaults to 1.
         gate_dropout: Float. As with `mmoe`. Defaults to 0.
         copy_weights: `None` or boolean. Whether copies start from the given stages' weights. Defaults to `None`: every
             copy starts anew, and weights that would be lost are refused (see the guide, "What copies keep").
-        depends_on: `None` or a dict from task to another task, a `keras_mtl.Dependency` or a list of them: what the
-            task's head takes beside its own features. Defaults to `None`.
+        depends_on: `None` or a dict from task to what its head takes of other
+            tasks: see `keras_mtl.Dependency`. Defaults to `None`.
         name: String. Name of the model.
 
     Returns:

@@ -16,6 +16,7 @@ from keras_mtl.metrics._trackers import TaskMeans, TaskPairs, TotalLoss, check_l
 from keras_mtl.penalties._of_model import Penalties
 from keras_mtl.training.faults import FaultyInputs, NonFiniteSteps
 from keras_mtl.training.static_weights import StaticWeights
+from keras_mtl.weighting._float64 import float64
 
 GRADIENTS = ("parameters", "last_shared", "features")
 _COLLECTED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -209,6 +210,7 @@ class Compiled:
         present = present * ops.cast(ops.isfinite(weights), "float32")  # others were of a step that was not taken
         self.weight_tracker.update_state(weights * self.static_weights.value, present)
 
+    @float64()
     def track_gramian(self, gramian, present):
         """Adds a step's gradient norms and the cosines of task pairs."""
         # A step that mixed precision skips has gradients that are not finite: it says nothing.

@@ -78,7 +78,7 @@ class NonFiniteSteps(Tracker):
 
     def seen(self):
         """Dict from task to the number of its steps, and the number of steps left out."""
-        *counts, skipped = (round(n) for n in ops.convert_to_numpy(self.steps).tolist())
+        *counts, skipped = (round(n) for n in ops.convert_to_numpy(self.steps.value).tolist())
         return dict(zip(self.tasks, counts, strict=True)), skipped
 
     def result(self):

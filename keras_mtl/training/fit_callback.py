@@ -56,6 +56,10 @@ class FitCallback(keras.callbacks.Callback):
         self._told_of_weights = self._told_of_validation = False
         self._looked = 0.0
 
+    def set_model(self, model):
+        super().set_model(model)
+        self._trained = model  # on JAX `self.model` hands all state back, which is not for each step
+
     def on_train_begin(self, logs=None):
         self._freezing = Freezing(self.model)
         self._told_of_weights = self._told_of_validation = False
@@ -66,10 +70,12 @@ class FitCallback(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         self._freezing.follow()
+        self._trained.compiled_tasks.static_weights.follow(self._trained)
         # Steps that are not finite change nothing, so there is no hurry: a look now and then does not slow training.
         # Several workers read a count together, so they wait for the end of the epoch, not for a clock of their own.
-        alone = getattr(self.model.distribute_strategy, "cluster_resolver", None) is None
-        if alone and time.monotonic() - self._looked > _SECONDS:
+        from keras_mtl.training.backends import core
+
+        if not core.several_workers(self._trained) and time.monotonic() - self._looked > _SECONDS:
             raise_faulty_inputs(self.model, "a training step")
             raise_nonfinite(self.model)
             self._looked = time.monotonic()
@@ -132,6 +138,10 @@ class Freezing:
     def _read(self):
         return [part.trainable for part in self._parts]
 
+    def _set(self, flags):
+        for part, flag in zip(self._parts, flags, strict=True):
+            part.trainable = flag
+
     def follow(self):
         """Makes the step anew if a layer or variable was frozen or released.
 
@@ -141,5 +151,11 @@ class Freezing:
         """
         flags = self._read()
         if flags != self._flags:
+            from keras_mtl.training.backends import core
+
+            if not core.READS_VARIABLES:  # what is on its way is sorted by what was trainable
+                self._set(self._flags)
+                core.synchronize(self._model)
+                self._set(flags)
             self._flags = flags
             self._model.make_train_function(force=True)

@@ -5,7 +5,6 @@ import inspect
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import keras
 from keras import ops
 
 from keras_mtl._types import Tensor
@@ -44,6 +43,11 @@ class Forward(NamedTuple):
     scale: Tensor
     y_pred: Mapping[str, Tensor]
 
+    @staticmethod
+    def cond(condition, true, false):
+        """Calls one of two functions, which may assign variables. Returns what it gives."""
+        return core.cond(condition, true, false)
+
     def differentiate(self, objective, variables, losses=None, in_parts=False):
         """Takes the derivatives of what a weighting minimizes.
 
@@ -73,7 +77,7 @@ class Forward(NamedTuple):
         return (*slopes, None)[0], dict(zip(map(key, variables), found, strict=True)), pullback.aux
 
 
-def scaled_losses(model, data, y_pred, tasks_alone=False):
+def scaled_losses(model, data, y_pred, tasks_alone=False, added_before=None):
     """The losses that a step differentiates.
 
     Args:
@@ -82,6 +86,8 @@ def scaled_losses(model, data, y_pred, tasks_alone=False):
         y_pred: Dict from task to predictions.
         tasks_alone: Boolean. Whether what layers, regularizers and penalties
             add is left out. Defaults to `False`.
+        added_before: Scalar or `None`. What layers have added in passes that
+            are over, where the model does not keep it.
 
     Returns:
         Tuple of a list, of the K losses times the optimizer's scale and, where
@@ -90,7 +96,7 @@ def scaled_losses(model, data, y_pred, tasks_alone=False):
     """
     compiled, (x, y, sample_weight) = model.compiled_tasks, data
     # Before replicas meet: they keep what layers add in one list.
-    added = None if tasks_alone else added_losses(model)
+    added = None if tasks_alone else total_of(added_losses(model), added_before)
     batch = compiled.task_losses(y, y_pred, sample_weight, training=True)
     penalties = terms = None
     if not tasks_alone:
@@ -186,7 +192,7 @@ class SecondPasses:
     @contextlib.contextmanager
     def one(self):
         """Within it, variables keep what a pass assigns to them to itself."""
-        with keras.StatelessScope(state_mapping=self._drawn) as scope:
+        with core.scope(self._drawn) as scope:
             yield
         drawn = [(seed, scope.get_current_value(seed)) for seed in self._seeds]
         self._drawn = [(seed, value) for seed, value in drawn if value is not None]

@@ -81,7 +81,7 @@ class StepGuard:
         if self._moves is True or core.replicas() > 1:  # replicas cannot meet inside a branch: `close` sets back
             follow()
             return
-        ops.cond(self._moves, lambda: (follow(), ops.ones(()))[1], lambda: ops.zeros(()))
+        core.cond(self._moves, lambda: (follow(), ops.ones(()))[1], lambda: ops.zeros(()))
 
     def close(self):
         """Sets back what a step that was not taken has changed, and tells the tracker, once all state has moved."""

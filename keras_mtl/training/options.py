@@ -83,7 +83,7 @@ class Options:
         loss_weights = self._in_order(loss_weights, "loss_weights", self.tasks)
         loss_weights = _dict(loss_weights, "loss_weights", self.tasks, what)
         for task, weight in loss_weights.items():
-            value = ops.convert_to_numpy(weight) if hasattr(weight, "__array__") else weight
+            value = ops.convert_to_numpy(ops.convert_to_tensor(weight)) if hasattr(weight, "__array__") else weight
             value = value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
             if not _is_number(value) or not 0 <= value <= np.finfo("float32").max:
                 raise ValueError(

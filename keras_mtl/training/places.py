@@ -5,10 +5,11 @@ import math
 import keras
 from keras import ops
 
-from keras_mtl._keras_private import forget_losses
+from keras_mtl._keras_private import forget_losses, mask_of, with_mask
 from keras_mtl.training.backends import core
 from keras_mtl.training.forward import SecondPasses, key, losses_of_calls, scaled_losses
 from keras_mtl.training.task_gradients import TaskGradients, split
+from keras_mtl.weighting._float64 import float64
 
 _LARGE = 1e3  # entries of a gradient in half precision: a good way from its largest, 65504
 
@@ -67,8 +68,8 @@ class Together:
         """Gradients of what is added to the tasks' losses and is in no other gradient, by variable."""
         return {}
 
-    def _losses(self, data, y_pred):
-        return scaled_losses(self.model, data, y_pred, self._tasks_alone)
+    def _losses(self, data, y_pred, added=None):
+        return scaled_losses(self.model, data, y_pred, self._tasks_alone, added)
 
 
 class Parameters(Together):
@@ -159,8 +160,10 @@ class Parameters(Together):
             Tuple of a float64 tensor of shape `(K, K)` and a float tensor of
             shape `(K,)`: 1 for the tasks that it knows of.
         """
-        scale = ops.cast(self.scale, "float64")  # whose square may overflow in float32
-        return ops.cast(self._gramian(), "float64") / (scale * scale), self.present
+        gramian = self._gramian()
+        with float64():
+            scale = ops.cast(self.scale, "float64")  # whose square may overflow in float32
+            return ops.cast(gramian, "float64") / (scale * scale), self.present
 
     def _gramian(self):
         return self.gradients.gramian()
@@ -224,15 +227,21 @@ class Features(Parameters):
         def below():
             features = keras.tree.flatten(trunk(x, training=True))
             added = None if self._tasks_alone else losses_of_calls(trunk)
-            return [*features, *([] if added is None else [added])], len(features)
+            # Where a tensor has a mask beside it, the one that stands for it in the heads has not, on some backends.
+            masks = [None if core.LOSSES_STAY else mask_of(feature) for feature in features]
+            return [*features, *([] if added is None else [added])], (len(features), masks)
 
         def above(*features):
-            return self._losses(data, heads((tuple(features), x), training=True))
+            features = [f if mask is None else with_mask(f, mask) for f, mask in zip(features, masks, strict=True)]
+            y_pred = heads((tuple(features), x), training=True)
+            return self._losses(data, y_pred, None if core.LOSSES_STAY else added)
 
         # A call of the whole model would; a half forgets no other layers' than its own, and those of a function never.
         forget_losses(self.model)
         self.trunk = core.Pullback(below, self.variables)
-        self.features = self.trunk.outputs[: self.trunk.aux]
+        count, masks = self.trunk.aux
+        self.features = self.trunk.outputs[:count]
+        added = (*self.trunk.outputs[count:], None)[0]
         self.pullback = core.Pullback(above, self.variables, [core.without_logits(f) for f in self.features])
         return self.pullback.aux
 
@@ -369,9 +378,9 @@ class OfFirstExamples(Features):
         return super().forward(data)
 
     def gramian(self):
-        size = ops.ceil(self._fraction * ops.cast(core.number_of_rows(self._data[0]), "float32"))
+        size = core.size_of_part(self._data[0], self._fraction)
         with SecondPasses(self.model).one():
-            self._part.collect(self._part.forward(core.first_rows(self._data, ops.cast(size, "int32"))))
+            self._part.collect(self._part.forward(core.first_rows(self._data, size)))
         gramian, present = self._part.gramian()
         return gramian, ops.minimum(present, self.present)
 
@@ -397,7 +406,7 @@ class Parts(Heads):
         for i, part in enumerate(self._parts):
             # Every S-th example: parts are independent and as large as can be. None is empty: batches that are too
             # small for that give an example to several parts.
-            first = i % ops.maximum(core.number_of_rows(self._data[0]), 1)
+            first = core.place_in(self._data[0], i)
             with passes.one():
                 steps.append(part.collect(part.forward(core.rows_apart(self._data, first, len(self._parts)))))
         self.losses = ops.stack([of_part.losses for of_part in steps])
@@ -405,7 +414,9 @@ class Parts(Heads):
         return step._replace(finite=finite)
 
     def gramian(self):
-        return sum(part.gramian()[0] for part in self._parts) / len(self._parts), self.present
+        gramians = [part.gramian()[0] for part in self._parts]
+        with float64():
+            return sum(gramians) / len(gramians), self.present
 
     def jacobian(self):
         return ops.stack([part.jacobian() for part in self._parts])

@@ -20,9 +20,14 @@ class StaticWeights:
         self._numbers = keras.Variable(self._on_host, trainable=False, dtype="float32", name="static_weights")
 
     @property
+    def state(self):
+        """The variables that a step reads and that are no other state of the model's."""
+        return [self._numbers]
+
+    @property
     def value(self):
         """Float tensor of shape `(K,)`."""
-        if not self._given:
+        if not self._given or not core().READS_VARIABLES:
             return self._numbers.value
         values = ops.unstack(self._numbers.value)
         for k, variable in self._given.items():
@@ -33,13 +38,31 @@ class StaticWeights:
         """The weights as they are now, as an array of shape `(K,)`."""
         return _as_floats([self._given.get(k, number) for k, number in enumerate(self._on_host)])
 
-    def assign(self, values):
+    def follow(self, model):
+        """Has the next step see what variables of the user's are now, where it does not read them itself."""
+        if not self._given or core().READS_VARIABLES:
+            return
+        values = self.numpy()
+        if not np.array_equal(values, self._on_host):
+            core().synchronize(model)
+            self._on_host = values
+            self._numbers.assign(values)
+
+    def assign(self, values, model):
         """Sets all weights, the variables that were given among them."""
+        core().synchronize(model)
         self._on_host = values = _as_floats(values)
         self._numbers.assign(values)
         for k, variable in self._given.items():
             variable.assign(values[k])
 
 
+def core():
+    """The backend's core, which comes with the first step: its import takes its time."""
+    from keras_mtl.training import backends
+
+    return backends.core
+
+
 def _as_floats(values):
-    return np.array([float(ops.convert_to_numpy(value)) for value in values], "float32")
+    return np.array([float(ops.convert_to_numpy(ops.convert_to_tensor(value))) for value in values], "float32")

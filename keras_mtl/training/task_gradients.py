@@ -6,6 +6,7 @@ import math
 from keras import ops
 
 from keras_mtl.training.backends import core
+from keras_mtl.weighting._float64 import float64
 
 
 class TaskGradients:
@@ -43,8 +44,9 @@ class TaskGradients:
         units = ops.max(ops.stack([ops.cast(rows.magnitudes(), dtype) for rows in self.of_targets]), axis=0)
         units = ops.where(units > 0, units, ops.ones_like(units))
         products = ops.sum(ops.stack([ops.cast(rows.gramian(units), dtype) for rows in self.of_targets]), axis=0)
-        units = ops.cast(units, "float64")
-        return ops.cast(products, "float64") * units[:, None] * units[None, :]
+        with float64():
+            units = ops.cast(units, "float64")
+            return ops.cast(products, "float64") * units[:, None] * units[None, :]
 
     def jacobian(self):
         """The task gradients in one matrix.

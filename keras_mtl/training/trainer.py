@@ -28,7 +28,8 @@ class TaskTrainer(ModelBuiltBefore):
       serve which tasks and where the shared features are.
 
     Beside `compute_loss`, `compute_metrics`, `train_step` and `test_step`, it
-    may override `make_task_losses`, `further_targets` and `own_callbacks`.
+    may override `make_task_losses`, `further_targets`, `after_train_step` and
+    `own_callbacks`.
     """
 
     def __init__(self, *args, **kwargs):
@@ -134,7 +135,8 @@ class TaskTrainer(ModelBuiltBefore):
                 same name, a weighting needs shared trainable variables and
                 there are none, or `diagnostics` is asked of a weighting that
                 sees no task gradients.
-            RuntimeError: If Keras runs on another backend than TensorFlow.
+            RuntimeError: If Keras runs on another backend than TensorFlow and
+                JAX.
         """
         check_backend()
         given = {
@@ -196,7 +198,7 @@ class TaskTrainer(ModelBuiltBefore):
             weights: Dict from task to number; other tasks keep theirs.
         """
         compiled = self.compiled_tasks
-        compiled.static_weights.assign(compiled.options.checked_loss_weights({**self.task_weights(), **weights}))
+        compiled.static_weights.assign(compiled.options.checked_loss_weights({**self.task_weights(), **weights}), self)
 
     def get_compile_config(self):
         if self._compiled_tasks is None:
@@ -209,7 +211,7 @@ class TaskTrainer(ModelBuiltBefore):
         }
 
     def compile_from_config(self, config):
-        if keras.backend.backend() != TRAINS_ON:
+        if keras.backend.backend() not in TRAINS_ON:
             warnings.warn(f"Model '{self.name}' is not compiled, since {_where_it_trains()}", stacklevel=2)
             return
         config = {key: keras.saving.deserialize_keras_object(value) for key, value in config.items()}
@@ -235,6 +237,12 @@ class TaskTrainer(ModelBuiltBefore):
         compiled = self.compiled_tasks
         own = compiled.evaluation_metrics if compiled.evaluating else compiled.metrics
         return [*own, *self.further_metrics]
+
+    @property
+    def metrics_variables(self):
+        # On JAX a step sees the values of these and of the model's and the optimizer's variables, and of no others.
+        further = keras.config.backend() == "jax" and self._compiled_tasks is not None
+        return [*super().metrics_variables, *(self._compiled_tasks.static_weights.state if further else ())]
 
     @property
     def metrics_names(self):
@@ -309,15 +317,28 @@ class TaskTrainer(ModelBuiltBefore):
         del x, training
         return {}
 
-    def train_step(self, data):
+    def after_train_step(self):
+        """Ends each training step. Subclasses may change state of their own."""
+
+    # On JAX, Keras hands the values of variables before the data and takes the new ones beside the logs.
+
+    def train_step(self, *state_and_data):
         from keras_mtl.training import step
 
-        return step.train_step(self, self._with_targets(data, training=True))
+        def train_step(model, data):
+            logs = step.train_step(model, self._with_targets(data, training=True))
+            model.after_train_step()
+            return logs
 
-    def test_step(self, data):
+        return step.core.run(train_step, self, *state_and_data)
+
+    def test_step(self, *state_and_data):
         from keras_mtl.training import step
 
-        return step.test_step(self, self._with_targets(data, training=False))
+        def test_step(model, data):
+            return step.test_step(model, self._with_targets(data, training=False))
+
+        return step.core.run(test_step, self, *state_and_data)
 
     def _with_targets(self, data, training):
         if not self.overrides("further_targets"):
@@ -348,7 +369,9 @@ class TaskTrainer(ModelBuiltBefore):
     def build_optimizer(self):
         """Makes the optimizer's variables for what is trainable now, if it has none yet."""
         if not self.optimizer.built:
-            with self.distribute_strategy.scope():
+            from keras_mtl.training.backends import core
+
+            with core.strategy_scope(self):
                 self.optimizer.build(self.trainable_variables)
             self.compiled_tasks.keep_optimized(self.trainable_variables)
 
@@ -405,6 +428,7 @@ class TaskTrainer(ModelBuiltBefore):
         self._check_ready("train_on_batch")
         self._check_class_weight(class_weight)
         y, sample_weight = self._arrays(x, y, sample_weight)
+        self.compiled_tasks.static_weights.follow(self)
         logs = super().train_on_batch(x, y, sample_weight, class_weight, return_dict=True)
         raise_faulty_inputs(self, "a training step")
         raise_nonfinite(self)
@@ -447,8 +471,15 @@ class TaskTrainer(ModelBuiltBefore):
     @contextlib.contextmanager
     def _evaluation(self):
         """The trackers of evaluation alone; ends with a look at the inputs."""
+        self.compiled_tasks.static_weights.follow(self)
         with self.compiled_tasks.evaluation():
-            yield
+            try:
+                yield
+            except BaseException:
+                from keras_mtl.training.backends import core
+
+                core.synchronize(self)  # Keras does where all goes well
+                raise
         raise_faulty_inputs(self, "evaluation")
 
     def _as_list(self, logs):
@@ -504,19 +535,19 @@ class TaskTrainer(ModelBuiltBefore):
         return (data, None, []) if prepare is None else prepare(self, steps_per_epoch, training)
 
 
-TRAINS_ON = "tensorflow"
+TRAINS_ON = ("tensorflow", "jax")
 
 
 def check_backend():
     """Raises where Keras runs on a backend on which models do not train."""
-    if keras.backend.backend() != TRAINS_ON:
+    if keras.backend.backend() not in TRAINS_ON:
         raise RuntimeError(_where_it_trains())
 
 
 def _where_it_trains():
     return (
-        "keras_mtl trains on the TensorFlow backend of Keras: models should be compiled, fitted and evaluated where "
-        f"`KERAS_BACKEND` is 'tensorflow'. Received: the backend {keras.backend.backend()!r}"
+        "keras_mtl trains on the backends TensorFlow and JAX of Keras: models should be compiled, fitted and evaluated "
+        f"where `KERAS_BACKEND` is 'tensorflow' or 'jax'. Received: the backend {keras.backend.backend()!r}"
     )
 
 

@@ -30,8 +30,10 @@ class EpochMeans(Weighting):
     def end_epoch(self, logs=None):
         del logs
         seen = self.batches > 0
-        self.before_last.assign(ops.where(seen, self.last, self.before_last))
-        self.last.assign(ops.where(seen, divide(self.loss_sum, ops.convert_to_tensor(self.batches)), self.last))
+        self.before_last.assign(ops.where(seen, self.last.value, self.before_last.value))
+        self.last.assign(
+            ops.where(seen, divide(self.loss_sum.value, ops.convert_to_tensor(self.batches.value)), self.last.value)
+        )
         self.epochs.assign_add(ops.cast(seen, "float32"))
-        self.loss_sum.assign(ops.zeros_like(self.loss_sum))
-        self.batches.assign(ops.zeros_like(self.batches))
+        self.loss_sum.assign(ops.zeros_like(self.loss_sum.value))
+        self.batches.assign(ops.zeros_like(self.batches.value))

@@ -110,7 +110,7 @@ def nonnegative_qp(matrix, linear, proximal):
         slope = ops.matmul(x, matrix) + weight[:, None] * x + pulled
         slack = SLACK * (1.0 + ops.sum(ops.abs(x), axis=-1, keepdims=True))
         wrong = ops.where(free, x < -slack, slope < -slack)
-        count = ops.sum(ops.cast(wrong, "int32"), axis=-1)
+        count = ops.cast(ops.sum(ops.cast(wrong, "int32"), axis=-1), "int32")
         settled = count == 0
         x = ops.maximum(x, 0.0)
         change = weight * ops.max(ops.abs(x - centre), axis=-1)
@@ -188,7 +188,7 @@ def exchange(free, wrong, best, trials):
     Returns:
         Tuple `(free, best, trials)`.
     """
-    count = ops.sum(ops.cast(wrong, "int32"), axis=-1)
+    count = ops.cast(ops.sum(ops.cast(wrong, "int32"), axis=-1), "int32")
     better = count < best
     block = ops.logical_or(better, trials > 0)
     size = wrong.shape[-1]

@@ -10,9 +10,11 @@ from keras import layers, ops
 
 from keras_mtl._checks import check_integer, check_number
 from keras_mtl._keras_private import seed_generators_of
+from keras_mtl.weighting._float64 import float64
 
 REDUCTIONS = (None, "sum", "mean")
 NORMALIZATIONS = (None, "norm", "loss", "loss+")
+_IN_FLOAT64 = {"solve", "task_weights", "update"}  # methods that have to do with a Gramian
 
 
 class Update(NamedTuple):
@@ -347,7 +349,9 @@ class GramianWeighting(Weighting):
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         if "solve" in cls.__dict__:
-            cls.solve = _on_tensorflow(cls.solve)
+            cls.solve = _checked(cls.solve)
+        for name in _IN_FLOAT64 & cls.__dict__.keys():
+            setattr(cls, name, float64()(getattr(cls, name)))
 
     def __init__(self, reduction=None, normalize=None, every=1, smoothing=0.0, name=None):
         super().__init__(name=name)
@@ -392,14 +396,15 @@ class GramianWeighting(Weighting):
 
         def solve():
             gramian, known = gradients.gramian()
-            weights = self.task_weights(step.losses, known, gramian)
+            with float64():
+                weights = self.task_weights(step.losses, known, gramian)
             # Tasks without labels in the part that the Gramian is of weigh as the others do on average.
             mean = ops.divide_no_nan(ops.sum(weights), ops.sum(known))
             weights = weights + mean * step.present * (1.0 - known)
-            return self.keep(weights), gramian
+            return weights, gramian
 
         def objective():
-            weights, gramian = self.in_turns(solve, step.present)
+            weights, gramian = self.in_turns(solve, step)
             return self.objective(step.losses, weights, step.present), (weights, gramian)
 
         _, learned, (weights, gramian) = step.differentiate(objective, self.trainable_variables)
@@ -412,27 +417,30 @@ class GramianWeighting(Weighting):
         """1 if this step solves for new weights, else 0; `None` where each step does."""
         return None if self.every == 1 else ops.cast(ops.equal(self.step_count % self.every, 0), "float32")
 
-    def keep(self, weights):
-        """Keeps the weights for the steps until the next that solves. Returns them."""
-        if self.every > 1:
-            self.last_weights.assign(weights)
-        return weights
-
-    def in_turns(self, solve, present):
+    def in_turns(self, solve, step):
         """Solves for new weights, or gives the last ones and a Gramian of zeros where it is not time."""
         if self.every == 1:
             return solve()
-        held = self.last_weights.value * present, ops.zeros((self.num_tasks, self.num_tasks), "float64")
-        return ops.cond(self.solves_now() > 0, solve, lambda: held)
+
+        def solve_and_keep():
+            weights, gramian = solve()
+            self.last_weights.assign(weights)
+            return weights, gramian
+
+        with float64():
+            nothing = ops.zeros((self.num_tasks, self.num_tasks), "float64")
+        held = self.last_weights.value * step.present, nothing
+        return step.cond(self.solves_now() > 0, solve_and_keep, lambda: held)
 
     def follow(self, step, update, if_optimizer_steps, losses_again):
         def follow():
-            self.update(step.losses, step.present, update.weights, update.gramian)
+            with float64():
+                self.update(step.losses, step.present, update.weights, update.gramian)
 
         if self.every == 1:
             follow()
         else:
-            ops.cond(update.solved > 0, lambda: (follow(), ops.ones(()))[1], lambda: ops.zeros(()))
+            step.cond(update.solved > 0, lambda: (follow(), ops.ones(()))[1], lambda: ops.zeros(()))
             self.step_count.assign((self.step_count + 1) % self.every)
 
     def solve(self, gramian, present=None):
@@ -448,10 +456,12 @@ class GramianWeighting(Weighting):
             float64 tensor of shape `(K,)`, finite, 0 for absent tasks.
 
         Raises:
-            NotImplementedError: On a Keras backend other than TensorFlow.
+            NotImplementedError: On a Keras backend other than TensorFlow and
+                JAX.
         """
         raise NotImplementedError
 
+    @float64()
     def task_weights(self, losses, present, gramian=None):
         gramian = ops.cast(gramian, "float64")
         present = ops.cast(present, "float64")
@@ -463,10 +473,10 @@ class GramianWeighting(Weighting):
         """The moving average of the weights; it moves on for the tasks that are present."""
         if self.smoothing == 0:
             return weights
-        kept = self.smoothing * self.smoothed_weights + (1.0 - self.smoothing) * weights
-        smoothed = ops.where(self.was_solved > 0, kept, weights)
-        self.smoothed_weights.assign(ops.where(present > 0, smoothed, self.smoothed_weights))
-        self.was_solved.assign(ops.maximum(self.was_solved, present))
+        kept = self.smoothing * self.smoothed_weights.value + (1.0 - self.smoothing) * weights
+        smoothed = ops.where(self.was_solved.value > 0, kept, weights)
+        self.smoothed_weights.assign(ops.where(present > 0, smoothed, self.smoothed_weights.value))
+        self.was_solved.assign(ops.maximum(self.was_solved.value, present))
         return smoothed * present
 
     def _row_scale(self, losses, gramian):
@@ -504,15 +514,15 @@ def _arguments(cls):
     return names
 
 
-def _on_tensorflow(solve):
+def _checked(solve):
     """A `solve` that refuses the backends on which some solvers give wrong weights without a word."""
 
     @functools.wraps(solve)
     def checked(self, *args, **kwargs):
-        if keras.config.backend() != "tensorflow":
+        if keras.config.backend() not in ("tensorflow", "jax"):
             raise NotImplementedError(
-                f"`{type(self).__name__}.solve` should run on Keras' backend 'tensorflow', the only one that it is "
-                f"tested on. Received: backend {keras.config.backend()!r}"
+                f"`{type(self).__name__}.solve` should run on Keras' backend 'tensorflow' or 'jax', which it is tested "
+                f"on. Received: backend {keras.config.backend()!r}"
             )
         return solve(self, *args, **kwargs)
 

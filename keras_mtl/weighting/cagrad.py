@@ -116,8 +116,9 @@ class _Program(NamedTuple):
     def bounds(self, alive):
         """The task that matters first, and where tau starts, with a bound below and one above."""
         ratios = ops.where(alive, self.slope / ops.where(alive, self.inverse, 1.0), 1e300)
-        count = ops.arange(self.inverse.shape[0], dtype="int32")
-        first = ops.logical_and(count == ops.cast(ops.argmin(ratios), "int32"), alive)
+        # Not by `argmin`, whose index has 64 bits where JAX has float64, and which it then cannot compile.
+        places = ops.where(ratios == ops.min(ratios), ops.arange(self.inverse.shape[0], 0, -1, dtype="int32"), 0)
+        first = ops.logical_and(places == ops.max(places), alive)
         share = ops.maximum(ops.sum(ops.where(first, self.inverse, 0.0)), 1e-300)
         # Nothing is added up to `low`; `start` would be right if only the worst task mattered.
         low = ops.sum(ops.where(first, self.slope, 0.0)) / share

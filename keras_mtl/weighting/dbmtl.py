@@ -73,8 +73,8 @@ class DBMTL(JacobianWeighting):
         beta = self.beta / ops.power(ops.maximum(steps, 1.0), self.beta_sigma)
         gradients = jacobian / losses[:, None]
         mixed = gradients + beta[:, None] * (self.average - gradients)
-        average = ops.where(present[:, None] > 0, mixed, self.average)
-        zero_share = ops.where(present > 0, beta * self.zero_share, self.zero_share)
+        average = ops.where(present[:, None] > 0, mixed, self.average.value)
+        zero_share = ops.where(present > 0, beta * self.zero_share.value, self.zero_share.value)
         self.average.assign(average)
         self.steps.assign(steps)
         self.zero_share.assign(zero_share)

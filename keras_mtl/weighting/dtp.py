@@ -75,9 +75,9 @@ class DTP(Weighting):
 
     def task_weights(self, losses, present, gramian=None):
         del losses, gramian
-        average = ops.clip(self.average, 0.01, 1.0)
+        average = ops.clip(self.average.value, 0.01, 1.0)
         focal = -ops.power(1.0 - average, self.gamma) * ops.log(average)
-        return ops.where(self.epochs > 0, focal, 1.0) * present
+        return ops.where(self.epochs.value > 0, focal, 1.0) * present
 
     def update(self, losses, present, weights, gramian=None):
         del losses, weights, gramian
@@ -87,10 +87,10 @@ class DTP(Weighting):
         newest = np.array(self._read(logs or {}), dtype="float32")
         seen = self.batches > 0
         mixed = self.ema * newest + (1 - self.ema) * self.average
-        mixed = ops.where(self.epochs > 0, mixed, newest)
-        self.average.assign(ops.where(seen, mixed, self.average))
+        mixed = ops.where(self.epochs.value > 0, mixed, newest)
+        self.average.assign(ops.where(seen, mixed, self.average.value))
         self.epochs.assign_add(ops.cast(seen, "float32"))
-        self.batches.assign(ops.zeros_like(self.batches))
+        self.batches.assign(ops.zeros_like(self.batches.value))
 
     def _read(self, logs):
         if self._tasks is None:

@@ -78,7 +78,7 @@ class ExcessMTL(JacobianWeighting):
             moves = ops.logical_and(self.first_excess > 0, steps > self.warmup_steps)
             first_due = ops.logical_and(self.first_excess <= 0, steps >= self.warmup_steps)
             relative = divide(excess, ops.convert_to_tensor(self.first_excess))
-            self.first_excess.assign(ops.where(first_due, excess, self.first_excess))
+            self.first_excess.assign(ops.where(first_due, excess, self.first_excess.value))
         else:
             moves, relative = steps > self.warmup_steps, excess
         gain = self.learning_rate * relative * ops.cast(moves, "float32") * present

@@ -89,7 +89,7 @@ class FAMO(Weighting):
 
     def task_weights(self, losses, present, gramian=None):
         del gramian
-        logits = self._next_batch(losses, present)[0] if self.form == "next_batch" else self.logits
+        logits = self._next_batch(losses, present)[0] if self.form == "next_batch" else self.logits.value
         shares = masked_softmax(logits, present) / self._distance(losses)
         return divide(shares, ops.sum(shares))
 
@@ -97,8 +97,8 @@ class FAMO(Weighting):
         del weights, gramian
         if self.form == "next_batch":
             self._assign(self._next_batch(losses, present))
-            self.last_log.assign(ops.where(present > 0, ops.log(self._distance(losses)), self.last_log))
-            self.seen.assign(ops.maximum(self.seen, present))
+            self.last_log.assign(ops.where(present > 0, ops.log(self._distance(losses)), self.last_log.value))
+            self.seen.assign(ops.maximum(self.seen.value, present))
 
     def after_step(self, losses, losses_after, present):
         gain = ops.log(self._distance(losses)) - ops.log(self._distance(losses_after))
@@ -122,7 +122,7 @@ class FAMO(Weighting):
         momentum_hat = momentum / (1 - ops.power(_BETAS[0], steps))
         velocity_hat = velocity / (1 - ops.power(_BETAS[1], steps))
         logits = self.logits - self.learning_rate * momentum_hat / (ops.sqrt(velocity_hat) + _EPSILON)
-        old = (self.logits, self.momentum, self.velocity, self.steps)
+        old = (self.logits.value, self.momentum.value, self.velocity.value, self.steps.value)
         return [
             ops.where(present > 0, new, was) for new, was in zip((logits, momentum, velocity, steps), old, strict=True)
         ]

@@ -54,7 +54,7 @@ class GradDrop(JacobianWeighting):
         self.leak = check_numbers(leak, "leak", least=0, most=1)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
-        self._first_seed = ops.convert_to_numpy(self.seed_generator.state)
+        self._first_seed = ops.convert_to_numpy(self.seed_generator.state.value)
 
     def build(self, input_shape):
         super().build(input_shape)

@@ -79,7 +79,7 @@ class GradVac(GramianWeighting):
             self.build(gramian.shape[:1])
         cosines, norms, alive, present = unit_diagonal(gramian, present)
         orders = task_orders(norms.shape[0], self.order, self.seed_generator)
-        targets = ops.clip(ops.cast(self.targets, "float64"), -LARGEST_TARGET, LARGEST_TARGET)
+        targets = ops.clip(ops.cast(self.targets.value, "float64"), -LARGEST_TARGET, LARGEST_TARGET)
         pairs = ops.logical_and(alive[:, None], alive[None, :])
 
         def push(cosine, length, pair):

@@ -66,11 +66,11 @@ class IMTLL(Weighting):
 
     def task_weights(self, losses, present, gramian=None):
         del losses, gramian
-        return ops.exp(_clip(self.log_scale)) * present
+        return ops.exp(_clip(self.log_scale.value)) * present
 
     def objective(self, losses, weights, present):
         # Not stopped: the gradient of `s` comes through the weights.
-        return ops.sum(weights * losses) - ops.sum(present * _clip(self.log_scale))
+        return ops.sum(weights * losses) - ops.sum(present * _clip(self.log_scale.value))
 
     def reset_state(self):
         super().reset_state()

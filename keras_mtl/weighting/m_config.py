@@ -100,15 +100,15 @@ class MConFIG(JacobianWeighting):
 
     def _turn(self, present):
         """1 for the present task that waits longest, the first of those that wait alike; 0 for the others."""
-        waits = ops.where(present > 0, ops.convert_to_tensor(self.since), -1.0)
+        waits = ops.where(present > 0, self.since.value, -1.0)
         return ops.one_hot(ops.argmax(waits), self.num_tasks, dtype="float32") * present
 
     def _move(self, turn, gradient, present):
-        momenta = self.momenta + turn[:, None] * (1.0 - self.beta_1) * (gradient[None, :] - self.momenta)
-        turns = self.turns + turn
+        momenta = self.momenta.value + turn[:, None] * (1.0 - self.beta_1) * (gradient[None, :] - self.momenta.value)
+        turns = self.turns.value + turn
         self.momenta.assign(momenta)
         self.turns.assign(turns)
-        self.since.assign(ops.where(turn > 0, 1.0, ops.where(present > 0, self.since + 1.0, self.since)))
+        self.since.assign(ops.where(turn > 0, 1.0, ops.where(present > 0, self.since.value + 1.0, self.since.value)))
         ready = ops.cast(
             ops.logical_and(ops.all(ops.logical_or(turns > 0, present == 0)), ops.any(present > 0)), "float32"
         )
@@ -123,13 +123,13 @@ class MConFIG(JacobianWeighting):
         if not self.rescale:
             return combined, weights
 
-        steps = self.steps + ready
+        steps = self.steps.value + ready
         since = ops.maximum(steps, 1.0)
         momentum = combined * (1.0 - ops.power(self.beta_1, since))
-        pseudo = (momentum - self.beta_1 * self.pseudo_momentum) / (1.0 - self.beta_1)
-        squares = self.beta_2 * self.squares + (1.0 - self.beta_2) * pseudo * pseudo
-        self.pseudo_momentum.assign(ops.where(ready > 0, momentum, self.pseudo_momentum))
-        self.squares.assign(ops.where(ready > 0, squares, self.squares))
+        pseudo = (momentum - self.beta_1 * self.pseudo_momentum.value) / (1.0 - self.beta_1)
+        squares = self.beta_2 * self.squares.value + (1.0 - self.beta_2) * pseudo * pseudo
+        self.pseudo_momentum.assign(ops.where(ready > 0, momentum, self.pseudo_momentum.value))
+        self.squares.assign(ops.where(ready > 0, squares, self.squares.value))
         self.steps.assign(steps)
         root = ops.sqrt(squares / (1.0 - ops.power(self.beta_2, since)))
         return combined / (root + _EPSILON), weights

@@ -101,13 +101,13 @@ class MoCo(JacobianWeighting):
         learning_rate = self.learning_rate / ops.power(since, self.learning_rate_sigma)
         tracked = self.tracked - beta[:, None] * (self.tracked - jacobian)
 
-        mass, weights = restrict(self.current_weights, present)
+        mass, weights = restrict(self.current_weights.value, present)
         slope = ops.matmul(tracked, ops.matmul(ops.transpose(tracked), weights)) + self.rho * weights
         move = project_to_simplex if self.projection == "simplex" else masked_softmax
         # A slope that overflowed would make a NaN of inf - inf.
         weights = move(ops.clip(weights - learning_rate * slope, -1e30, 1e30), present)
         self.tracked.assign(tracked)
-        self.current_weights.assign(ops.where(present > 0, mass * weights, self.current_weights))
+        self.current_weights.assign(ops.where(present > 0, mass * weights, self.current_weights.value))
         self.steps.assign(steps)
         return ops.matmul(weights, tracked), weights
 

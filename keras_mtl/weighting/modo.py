@@ -75,11 +75,11 @@ class MoDo(JacobianWeighting):
 
     def direction(self, jacobian, losses, present):
         del losses
-        mass, weights = restrict(self.current_weights, present)
+        mass, weights = restrict(self.current_weights.value, present)
         slope = ops.matmul(jacobian[0], ops.matmul(ops.transpose(jacobian[1]), weights)) + self.rho * weights
         # A slope that overflowed would make a NaN of inf - inf.
         weights = project_to_simplex(ops.clip(weights - self.learning_rate * slope, -1e30, 1e30), present)
-        self.current_weights.assign(ops.where(present > 0, mass * weights, self.current_weights))
+        self.current_weights.assign(ops.where(present > 0, mass * weights, self.current_weights.value))
         gradients = jacobian[2] if self.sub_batches == 3 else ops.mean(jacobian, axis=0)
         return ops.matmul(weights, gradients), weights
 

@@ -46,7 +46,7 @@ class RandomWeighting(Weighting):
         self.reduction = reduction
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
-        self._first_seed = ops.convert_to_numpy(self.seed_generator.state)
+        self._first_seed = ops.convert_to_numpy(self.seed_generator.state.value)
 
     def task_weights(self, losses, present, gramian=None):
         del losses, gramian

@@ -71,7 +71,7 @@ class ReLoBRaLo(Weighting):
         self.rho = check_number(rho, "rho", least=0, most=1)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
-        self._first_seed = ops.convert_to_numpy(self.seed_generator.state)
+        self._first_seed = ops.convert_to_numpy(self.seed_generator.state.value)
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -84,13 +84,13 @@ class ReLoBRaLo(Weighting):
     def task_weights(self, losses, present, gramian=None):
         del gramian
         known = present * ops.cast(self.steps > 0, "float32")
-        kept = self.current_weights
+        kept = self.current_weights.value
         if self.rho < 1:
             draw = keras.random.uniform((), dtype="float32", seed=self.seed_generator)
-            kept = ops.where(draw < self.rho, kept, self._balance(losses, self.first_losses, known))
+            kept = ops.where(draw < self.rho, kept, self._balance(losses, self.first_losses.value, known))
         alpha = self.alpha * ops.cast(self.steps >= 2, "float32")
-        weights = alpha * kept + (1.0 - alpha) * self._balance(losses, self.last_losses, known)
-        return ops.where(known > 0, weights, self.current_weights) * present
+        weights = alpha * kept + (1.0 - alpha) * self._balance(losses, self.last_losses.value, known)
+        return ops.where(known > 0, weights, self.current_weights.value) * present
 
     def _balance(self, losses, since, known):
         ratios = ops.maximum(losses, _FLOOR) / ops.maximum(since, _FLOOR)
@@ -100,10 +100,12 @@ class ReLoBRaLo(Weighting):
         del gramian
         here = present > 0
         # The weights of this step, not worked out again: that would be another draw.
-        self.current_weights.assign(ops.where(here, weights, self.current_weights))
-        self.first_losses.assign(ops.where(ops.logical_and(here, self.steps == 0), losses, self.first_losses))
-        self.last_losses.assign(ops.where(here, losses, self.last_losses))
-        self.steps.assign(ops.minimum(self.steps + present, 2.0))
+        self.current_weights.assign(ops.where(here, weights, self.current_weights.value))
+        self.first_losses.assign(
+            ops.where(ops.logical_and(here, self.steps.value == 0), losses, self.first_losses.value)
+        )
+        self.last_losses.assign(ops.where(here, losses, self.last_losses.value))
+        self.steps.assign(ops.minimum(self.steps.value + present, 2.0))
 
     def reset_state(self):
         super().reset_state()

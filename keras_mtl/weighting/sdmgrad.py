@@ -92,9 +92,9 @@ class SDMGrad(JacobianWeighting):
             velocity = self.momentum * velocity + ops.matmul(gramian, weights) + pull
             return project_to_simplex(weights - self.learning_rate * velocity, present), velocity
 
-        mass, weights = restrict(self.current_weights, present)
+        mass, weights = restrict(self.current_weights.value, present)
         weights, _ = ops.fori_loop(0, self.iterations, step, (weights, ops.zeros_like(weights)))
-        self.current_weights.assign(ops.where(present > 0, mass * weights, self.current_weights))
+        self.current_weights.assign(ops.where(present > 0, mass * weights, self.current_weights.value))
         weights = (weights + self.lam * mean) / (1.0 + self.lam)
         return ops.matmul(weights, jacobian[2]), weights
 

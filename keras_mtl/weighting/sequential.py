@@ -95,11 +95,8 @@ class Sequential(Weighting):
     def solves_now(self):
         return self.weightings[-1].solves_now()
 
-    def keep(self, weights):
-        return self.weightings[-1].keep(weights)
-
-    def in_turns(self, solve, present):
-        return self.weightings[-1].in_turns(solve, present)
+    def in_turns(self, solve, step):
+        return self.weightings[-1].in_turns(solve, step)
 
     def follow(self, step, update, if_optimizer_steps, losses_again):
         self.kind.follow(self, step, update, if_optimizer_steps, losses_again)

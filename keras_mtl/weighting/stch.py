@@ -93,9 +93,11 @@ class STCH(Preference):
         losses = floored(losses, present, self.floor)
         warm = present / losses
         preference = shares * self.num_tasks
-        ratios = ops.where(self.nadir > 0, ops.log(losses) - ops.log(ops.maximum(self.nadir, self.floor)), 0.0)
+        ratios = ops.where(
+            self.nadir.value > 0, ops.log(losses) - ops.log(ops.maximum(self.nadir.value, self.floor)), 0.0
+        )
         smooth = ops.sum(present) * preference * masked_softmax(preference * ratios / self.mu, present) / losses
-        return ops.where(self.epoch > self.warmup_epochs, smooth, warm)
+        return ops.where(self.epoch.value > self.warmup_epochs, smooth, warm)
 
     def update(self, losses, present, weights, gramian=None):
         del weights, gramian
@@ -107,10 +109,10 @@ class STCH(Preference):
         del logs
         missing = ops.logical_and(self.nadir <= 0, self.batches > 0)
         mean = divide(ops.convert_to_tensor(self.loss_sum), ops.convert_to_tensor(self.batches))
-        self.nadir.assign(ops.where(missing, ops.maximum(mean, self.floor), self.nadir))
+        self.nadir.assign(ops.where(missing, ops.maximum(mean, self.floor), self.nadir.value))
         self.epoch.assign_add(1.0)
-        self.loss_sum.assign(ops.zeros_like(self.loss_sum))
-        self.batches.assign(ops.zeros_like(self.batches))
+        self.loss_sum.assign(ops.zeros_like(self.loss_sum.value))
+        self.batches.assign(ops.zeros_like(self.batches.value))
 
     def get_config(self):
         options = ("mu", "form", "warmup_epochs", "reference", "floor")

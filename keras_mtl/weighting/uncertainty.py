@@ -97,11 +97,11 @@ class Uncertainty(Weighting):
 
     def task_weights(self, losses, present, gramian=None):
         del losses, gramian
-        return self._factors(0) * ops.exp(-_clip(self.log_var)) * present
+        return self._factors(0) * ops.exp(-_clip(self.log_var.value)) * present
 
     def objective(self, losses, weights, present):
         # Not stopped: the gradient of `s` comes through the weights.
-        return ops.sum(weights * losses) + ops.sum(present * self._factors(1) * _clip(self.log_var))
+        return ops.sum(weights * losses) + ops.sum(present * self._factors(1) * _clip(self.log_var.value))
 
     def reset_state(self):
         super().reset_state()

@@ -18,6 +18,7 @@ import tensorflow as tf
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from common import console, mean_and_spread
+
 from data.digits import two_digits
 from multi_digits import BATCH, TASKS, build
 from rich.table import Table

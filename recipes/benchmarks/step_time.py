@@ -6,12 +6,17 @@ run on a GPU where they see one; `TF_FORCE_GPU_ALLOW_GROWTH=true` lets them shar
 
     python recipes/benchmarks/step_time.py [--network lenet mlp] [--tasks 2 8]
     python recipes/benchmarks/step_time.py --growth
+    python recipes/benchmarks/step_time.py --backend jax [--variants equal upgrad "upgrad, features"]
 """
 
 import argparse
 import functools
+import os
+import subprocess
+import sys
 import time
 
+import keras
 import numpy as np
 import torchjd_steps
 from networks import NETWORKS, compile_options, make_data, make_model, peak_memory, plain, step_times
@@ -50,15 +55,20 @@ def compiled(network, num_tasks, name, jit_compile=False):
 
 
 def measure(network, num_tasks, names, batch_size, steps, rounds, torch_names, clock, jit_compile):
-    """Milliseconds per step of every variant, `rounds` turns each."""
+    """Milliseconds per step of every variant, `rounds` turns each, and seconds of the first step, tracing included."""
     models = {name: compiled(network, num_tasks, name, jit_compile) for name in ("plain Keras", *names)}
     worker = torchjd_steps.Worker(network, num_tasks, batch_size, clock) if torch_names else None
     others = {f"TorchJD {name}": functools.partial(worker.time_turn, name) for name in torch_names}
     data = make_data(network, num_tasks, batch_size, steps)
+    first = {}
+    for name, model in models.items():
+        start = time.perf_counter()
+        model.fit(data.take(1), epochs=1, verbose=0)
+        first[name] = time.perf_counter() - start
     times = step_times(models, data, rounds, time.process_time if clock == "cpu" else time.perf_counter, others)
     if worker:
         worker.close()
-    return times
+    return times, first
 
 
 def main():
@@ -73,7 +83,13 @@ def main():
     parser.add_argument("--cpu-time", action="store_true", help="count the work of all cores in place of wall time")
     parser.add_argument("--memory", action="store_true", help="peak memory too, one process for each variant")
     parser.add_argument("--jit-compile", action="store_true", help="compile the Keras models with XLA")
+    parser.add_argument("--backend", choices=["tensorflow", "jax"], default=keras.config.backend())
     args = parser.parse_args()
+    if args.backend != keras.config.backend():  # Keras reads it once, when it is imported
+        environment = {**os.environ, "KERAS_BACKEND": args.backend}
+        sys.exit(subprocess.run([sys.executable, *sys.argv], env=environment, check=False).returncode)
+    if args.backend == "jax":  # where a step that is not compiled is an eager one
+        args.jit_compile = True
     if args.growth:
         args.tasks = [2, 4, 8, 16, 32, 64]
     names = GROWTH if args.growth else args.variants
@@ -87,16 +103,18 @@ def main():
         for num_tasks in args.tasks:
             clock = "cpu" if args.cpu_time else "wall"
             sizes = (args.batch_size, args.steps, args.rounds)
-            times = measure(network, num_tasks, names, *sizes, torch_names, clock, args.jit_compile)
-            title = f"{network}, {num_tasks} tasks, batches of {args.batch_size}" + ", XLA" * args.jit_compile
+            times, first = measure(network, num_tasks, names, *sizes, torch_names, clock, args.jit_compile)
+            title = f"{args.backend}, {network}, {num_tasks} tasks, batches of {args.batch_size}"
+            title += ", XLA" * args.jit_compile
             table = Table(title=title)
-            columns = ["variant", "ms per step (median)", "ratio to plain", "ratio of fastest turns"]
+            columns = ["variant", "ms per step (median)", "ratio to plain", "ratio of fastest turns", "first step, s"]
             for column in columns + ["peak MiB"] * args.memory:
                 table.add_column(column, justify="left" if column == "variant" else "right")
             for name, measured in times.items():
                 base = times["TorchJD plain sum" if name.startswith("TorchJD") else "plain Keras"]
                 row = [name, f"{np.median(measured):.2f}", f"{np.median(measured / base):.2f}"]
                 row.append(f"{measured.min() / base.min():.2f}")
+                row.append(f"{first[name]:.1f}" if name in first else "")
                 if args.memory and not name.startswith("TorchJD"):
                     peak = peak_memory(
                         compiled, (network, num_tasks, name, args.jit_compile), network, num_tasks, args.batch_size

@@ -1,5 +1,8 @@
 """Is `keras_mtl.advise` right? Beside a full sweep on eight real data sets, and on problems whose answer is planted.
 
+An hour on two cores for all data sets, half an hour for `--planted`; most data come with packages (see
+requirements-data.txt).
+
 For each data set, ten ways to share that an expert might try are trained whole, with five seeds each, on all training
 examples, and tested. Then `advise` is called three times with seeds of its own, each time for a third of the minutes
 that this sweep took, and what it picks is looked up in the sweep (or trained like it, where it is not there). Regret is
@@ -17,36 +20,27 @@ for large data or large networks.
 
     python recipes/studies/advise.py [--planted] [--data genes,films] [--quick]
 
-An hour on two cores for all data sets, half an hour for `--planted`. Resumable: what was trained is in
-runs/studies/advise/, with tables as JSON, the pages of `advise`, and a picture.
+Resumable: what was trained is in runs/advise/, with tables as JSON and the pages of `advise`.
 """
 
-import argparse
 import json
-import os
-import sys
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
-sys.path.insert(0, str(Path(__file__).parents[1]))
+import parent  # noqa: F401
+from common import command_line, console, delta_m, mean_and_spread, print_table, tell_apart
 
 import keras
 import numpy as np
-import tensorflow as tf
-from common import console, delta_m, mean_and_spread, seeds_tell_apart
-from data import census_income, digits, faces, home_commands, movielens, qm9, support2, yeast
+from data.eight import DATA, some
 from data.planted import KINDS, WIDTHS, planted
 from keras import layers
-from rich.table import Table
 
 import keras_mtl
 
-tf.get_logger().setLevel("ERROR")  # TensorFlow warns of models that are compiled one after the other
-
 ALONE = "nothing shared"
 EPOCHS, BATCH, SEEDS, CALLS = 15, 64, 5, 3
-FOLDER = Path("runs") / "studies" / "advise"
+FOLDER = Path("runs") / "advise"
 
 
 def sweep_of(tasks, stages):
@@ -64,146 +58,6 @@ def sweep_of(tasks, stages):
     found["CGC"] = (keras_mtl.cgc, experts, {})
     found["MMoE"] = (keras_mtl.mmoe, {"experts": 4, "shared_depth": stages // 2}, {})
     return found
-
-
-def dense(*units):
-    return [[layers.Dense(n, activation="relu", name=f"hidden_{i}"), layers.Dropout(0.2)] for i, n in enumerate(units)]
-
-
-def binary(tasks):
-    return (
-        {task: layers.Dense(1, activation="sigmoid") for task in tasks},
-        dict.fromkeys(tasks, "binary_crossentropy"),
-        dict.fromkeys(tasks, "auc"),
-    )
-
-
-def classes(counts):
-    return (
-        {task: layers.Dense(n, activation="softmax") for task, n in counts.items()},
-        dict.fromkeys(counts, "sparse_categorical_crossentropy"),
-        dict.fromkeys(counts, "accuracy"),
-    )
-
-
-def some(data, count, seed=0):
-    """Some examples, drawn at random."""
-    x, y = data
-    rows = np.random.default_rng(seed).permutation(len(next(iter(y.values()))))[:count]
-    return keras.tree.map_structure(lambda array: array[rows], x), {task: labels[rows] for task, labels in y.items()}
-
-
-def genes():
-    splits = yeast.yeast()
-    tasks = {f"f{k}": k for k in range(6)}
-    train, test = ((x, {t: y[:, k : k + 1] for t, k in tasks.items()}) for x, y in (splits["train"], splits["test"]))
-    return keras.Input((103,)), dense(64, 32), *binary(tasks), train, test
-
-
-def patients():
-    tasks, numbers = ("hospital_death", "dead_180", "charges", "stay"), ("charges", "stay")
-    splits = support2.support2(validation=0)
-    train, test = ((x, {t: y[t] for t in tasks}) for x, y in (splits["train"], splits["test"]))
-    heads, loss, metrics = binary(tasks)
-    for task in numbers:
-        heads[task], loss[task], metrics[task] = layers.Dense(1), "mse", "mae"
-    return keras.Input(train[0].shape[1:]), dense(64, 32), heads, loss, metrics, some(train, 4000), test
-
-
-def molecules():
-    tasks = ("mu", "alpha", "homo", "gap")
-    splits = qm9.qm9({"train": 3000, "test": 3000})
-    (x, y), (x_test, y_test) = splits["train"], splits["test"]
-    train, test = {}, {}
-    for task in tasks:
-        mean, deviation = y[task].mean(), y[task].std()
-        train[task], test[task] = (((part - mean) / deviation).astype("float32") for part in (y[task], y_test[task]))
-    heads = {task: layers.Dense(1) for task in tasks}
-    both = dict.fromkeys(tasks, "mse"), dict.fromkeys(tasks, "mae")
-    return keras.Input(x.shape[1:]), dense(64, 32), heads, *both, (x, train), (x_test, test)
-
-
-def films():
-    splits = movielens.impressions(unwatched=2, validation=0)
-    names = ("person", "film", "age", "gender", "occupation")
-    sizes = [max(int(splits[s][0][n].max()) for s in ("train", "test")) + 1 for n in names]
-    offsets = np.cumsum([0, *sizes[:-1]]).astype("int32")
-    parts = []
-    for split, count in (("train", 8000), ("test", 8000)):
-        x, y = some(splits[split], count)
-        parts.append((np.stack([x[n] for n in names], axis=1).astype("int32") + offsets, y))
-    stages = [[layers.Embedding(sum(sizes), 8), layers.Flatten()], *dense(32)]
-    return keras.Input((len(names),), dtype="int32"), stages, *binary(("watched", "liked")), *parts
-
-
-def people():
-    splits, codes = census_income.census_income(("income", "never_married"), validation=0, rows=6000)
-    (x, y), (x_test, y_test) = splits["train"], some(splits["test"], 8000)
-    train, test = x["codes"], x_test["codes"]
-    stages = [[layers.Embedding(codes, 8), layers.Flatten()], *dense(32)]
-    inputs = keras.Input(train.shape[1:], dtype="int32")
-    return inputs, stages, *binary(("income", "never_married")), (train, y), (test, y_test)
-
-
-def small_faces():
-    tasks = {name: len(faces.ATTRIBUTES[name]) for name in list(faces.ATTRIBUTES)[:5]}
-    parts = faces.faces(tasks, {"train": 2000, "test": 1500})
-
-    def smaller(part):
-        pictures, y = part
-        return pictures.reshape(-1, 16, 4, 16, 4, 3).mean(axis=(2, 4)).astype("float32"), y
-
-    return (
-        keras.Input((16, 16, 3)),
-        convolutions(16, 32),
-        *classes(tasks),
-        *map(smaller, (parts["train"], parts["test"])),
-    )
-
-
-def convolutions(*filters):
-    stages = [
-        [layers.Conv2D(n, 3, padding="same", activation="relu", name=f"conv_{i}"), layers.MaxPooling2D(2)]
-        for i, n in enumerate(filters)
-    ]
-    return [*stages, [layers.Flatten(), layers.Dense(32, activation="relu", name="hidden")]]
-
-
-def two_digits():
-    parts = digits.two_digits({"train": 3000, "test": 2000})
-
-    def smaller(part):
-        pictures, y = part
-        return pictures.reshape(-1, 18, 2, 18, 2, 1).mean(axis=(2, 4)).astype("float32"), y
-
-    both = map(smaller, (parts["train"], parts["test"]))
-    return keras.Input((18, 18, 1)), convolutions(16, 32), *classes({"left": 10, "right": 10}), *both
-
-
-def commands():
-    found = home_commands.commands(4000)
-    words = {word: i + 2 for i, word in enumerate(sorted({w for c in found[:2000] for w in c.words}))}
-    x = np.zeros((len(found), 12), "int32")
-    for row, command in enumerate(found):
-        x[row, : len(command.words)] = [words.get(word, 1) for word in command.words]
-    names = {"intent": [c.intent for c in found], "domain": [str(c.domain) for c in found]}
-    y = {task: np.unique(values, return_inverse=True)[1].astype("int32") for task, values in names.items()}
-    counts = {task: int(values.max()) + 1 for task, values in y.items()}
-    train, test = ((x[s], {t: v[s] for t, v in y.items()}) for s in (slice(2000), slice(2000, None)))
-    stages = [[layers.Embedding(len(words) + 2, 16), layers.GlobalAveragePooling1D()], *dense(32)]
-    return keras.Input((12,), dtype="int32"), stages, *classes(counts), train, test
-
-
-DATA = {
-    "genes": genes,
-    "patients": patients,
-    "molecules": molecules,
-    "films": films,
-    "people": people,
-    "faces": small_faces,
-    "digits": two_digits,
-    "commands": commands,
-}
 
 
 def study(name, quick):
@@ -274,7 +128,7 @@ def study(name, quick):
         gain = gains[pick["name"]]
         pick["gain"] = gain.tolist()
         pick["regret"] = float(gains[best].mean() - gain.mean())
-        differs = pick["name"] != ALONE and seeds_tell_apart(gain, gains[ALONE])
+        differs = pick["name"] != ALONE and tell_apart(gain, gains[ALONE])
         pick["beside single-task"] = 0 if not differs else int(np.sign(gain.mean()))
     return {
         "best": best,
@@ -284,24 +138,18 @@ def study(name, quick):
     }
 
 
-def table_of(results):
-    table = Table(title=f"test, delta_m in %, {SEEDS} seeds", title_justify="left")
-    for column in ("data", "best of the sweep", "gain", "picked", "gain", "regret", "time of a call / sweep"):
-        table.add_column(column)
+def print_results(results):
+    rows = []
     for name, result in results.items():
         best = mean_and_spread(result["gains"][result["best"]], digits=2, signed=True)
         for place, pick in enumerate(result["picks"]):
             mark = {1: " *", 0: "", -1: " (worse *)"}[pick["beside single-task"]]
-            table.add_row(
-                name if place == 0 else "",
-                result["best"] if place == 0 else "",
-                best if place == 0 else "",
-                pick["name"],
-                mean_and_spread(pick["gain"], digits=2, signed=True) + mark,
-                f"{pick['regret']:.2f}",
-                f"{pick['seconds'] / result['sweep seconds']:.2f}",
-            )
-    return table
+            gain = mean_and_spread(pick["gain"], digits=2, signed=True) + mark
+            share = f"{pick['seconds'] / result['sweep seconds']:.2f}"
+            first = ["", "", ""] if place else [name, result["best"], best]
+            rows.append([*first, pick["name"], gain, f"{pick['regret']:.2f}", share])
+    header = ["data", "best of the sweep", "gain", "picked", "gain", "regret", "time of a call / sweep"]
+    print_table(f"test, delta_m in %, {SEEDS} seeds", header, rows)
 
 
 def say_sums(results):
@@ -345,7 +193,7 @@ def is_right(kind, advice):
 def planted_study(kind, seeds, quick):
     """Asks about a planted problem with several seeds. Returns a list of JSON-compatible dicts."""
     found = []
-    for seed in range(seeds):
+    for seed in seeds:
         train, test = planted(kind, seed=100 + seed)
         advice = keras_mtl.advise(
             keras.Input((20,)),
@@ -368,30 +216,29 @@ def planted_study(kind, seeds, quick):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="few rows, epochs and seeds, to see that it runs")
-    parser.add_argument("--planted", action="store_true", help="the planted problems in place of the data sets")
-    parser.add_argument("--data", help="some of the data sets, or kinds of planted problems, separated by commas")
-    parser.add_argument("--seeds", type=int, default=5, help="seeds of each planted problem")
-    arguments = parser.parse_args()
+    asked = {
+        "planted": (False, "the planted problems in place of the data sets"),
+        "data": ("all", "some of the data sets, or kinds of planted problems, separated by commas"),
+    }
+    options = command_line(__file__, __doc__, fresh=False, **asked)  # `--seeds` are those of planted problems
     FOLDER.mkdir(parents=True, exist_ok=True)
-    names = (arguments.data or ",".join(KINDS if arguments.planted else DATA)).split(",")
-    kept = FOLDER / ("planted.json" if arguments.planted else "sweep.json")
-    results = json.loads(kept.read_text()) if kept.exists() and not arguments.quick else {}
+    names = list(KINDS if options.planted else DATA) if options.data == "all" else options.data.split(",")
+    kept = FOLDER / ("planted.json" if options.planted else "sweep.json")
+    results = json.loads(kept.read_text()) if kept.exists() and not options.quick else {}
     for name in names:
-        if arguments.planted:
-            results[name] = planted_study(name, arguments.seeds, arguments.quick)
+        if options.planted:
+            results[name] = planted_study(name, options.seeds, options.quick)
         else:
-            results[name] = study(name, arguments.quick)
-            console.print(table_of({name: results[name]}))
-        if not arguments.quick:
+            results[name] = study(name, options.quick)
+            print_results({name: results[name]})
+        if not options.quick:
             kept.write_text(json.dumps(results, indent=1))
-    if arguments.planted:
+    if options.planted:
         for kind, found in results.items():
             console.print(f"{kind}: right in {sum(each['right'] for each in found)} of {len(found)} seeds")
     else:
-        console.print(table_of(results))
-        if not arguments.quick:
+        print_results(results)
+        if not options.quick:
             say_sums(results)
 
 

@@ -334,3 +334,22 @@ def test_functions_that_give_no_new_model_are_refused_before_any_training():
     check_frozen = {"eq": lambda: model(frozen)}
     with pytest.raises(pytest.fail.Exception):  # trained
         compare(check_frozen, data, **options, baselines={"a": {"loss": 1.0}})
+
+
+def test_callbacks_by_name_and_seed_look_on_and_are_no_part_of_a_run(tmp_path):
+    """Each training has its own; one that is read has none, and which they are does not make it another run."""
+    asked, began = [], []
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            began.append(self.model.tasks)
+
+    def watch(name, seed):
+        asked.append((name, seed))
+        return [Watch()]
+
+    first = run(tmp_path, callbacks=watch)
+    assert asked == [(name, seed) for seed in range(2) for name in ("single-task a", "single-task b", "equal")]
+    assert began == [("a",), ("b",), ("a", "b")] * 2
+    again = run(tmp_path, callbacks=lambda name, seed: asked.append(name))
+    assert len(asked) == 6 and again.to_dict() == first.to_dict()

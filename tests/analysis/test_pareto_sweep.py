@@ -29,12 +29,12 @@ def build(preference):
     value = Everywhere()(inputs)
     outputs = {task: layers.Identity(name=f"{task}_out")(value) for task in Y}
     model = keras_mtl.MultiTaskModel(inputs, outputs)
-    model.compile(keras.optimizers.SGD(0.1), loss="mse", loss_weights=preference, run_eagerly=True)
+    model.compile(keras.optimizers.SGD(0.25), loss="mse", loss_weights=preference, run_eagerly=True)
     return model
 
 
 def sweep(preferences=3, build=build, **options):
-    options = {"metrics": {"a": "loss", "b": "loss"}, "test": (X, Y), "epochs": 8, "progress": False, **options}
+    options = {"metrics": {"a": "loss", "b": "loss"}, "test": (X, Y), "epochs": 3, "progress": False, **options}
     return pareto_sweep(build, preferences, (X, Y), batch_size=2, **options)
 
 

@@ -88,7 +88,7 @@ def test_bad_input():
         ({"tasks": ["a1"]}, "two different tasks"),
         ({"fraction": 0.0}, "`fraction`"),
         ({"max_sources": 0}, "`max_sources` should be an integer"),
-        ({"order": 3, "beam": 2}, "at most `beam`"),
+        ({"max_sources": 3, "beam": 2}, "at most `beam`"),
     ):
         with pytest.raises(ValueError, match=words):
             transfer_map(builder, data, **{"validation": data, "tasks": TASKS, "progress": False, **options})

@@ -202,6 +202,18 @@ def test_graph_has_every_edge():
     assert sum(node.attr["parameters"].i for node in graph.node) == model.count_params()
 
 
+def test_graph_of_a_trunk_that_each_task_calls_with_an_input_of_its_own():
+    """A layer that is called for each task is drawn for each, and its parameters count once."""
+    model = keras_mtl.own_inputs(build(keras_mtl.hard_sharing))
+    graph = graph_def(model)
+    names = [node.name for node in graph.node]
+    assert len(set(names)) == len(names) and all(source in names for node in graph.node for source in node.input)
+    # For each of two tasks its input, two stages of one layer each, and its head.
+    assert len(names) == 2 * (1 + 2 + 1)
+    assert sum(not node.input for node in graph.node) == 2
+    assert sum(node.attr["parameters"].i for node in graph.node) == model.count_params()
+
+
 def test_without_the_stock_callback_no_chart_is_empty(data, tmp_path):
     logs = fit(build(), data, tmp_path, beside=False, epochs=1)
     server = Server(tmp_path)

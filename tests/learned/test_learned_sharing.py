@@ -7,6 +7,7 @@ from keras.layers import Dense
 
 import keras_mtl
 from keras_mtl.learned import (
+    PolicyStage,
     adashare,
     branches_of,
     extract_branches,
@@ -155,6 +156,20 @@ def test_weights_and_policy_train_by_turns():
         assert not moved(seen[2 * epoch + 1], seen[2 * epoch + 2], of_policy=False)
     assert moved(seen[1], seen[-1], of_policy=True)
     assert all(v.trainable for stage in gates(model).values() for v in stage.trainable_variables)
+
+
+def test_by_default_the_sparsity_of_a_skipped_block_is_bounded():
+    """The official code's term falls to 0 where all skip; the published one falls without end."""
+
+    def sparsity_of(**options):
+        model = adashare(keras.Input((5,)), blocks(1), heads(), sparsity=1.0, sharing=0.0, **options)
+        for gate in gates(model).values():
+            gate.logits.assign([-50.0, 0.0])
+        stages = {layer.name: layer for layer in model.layers if isinstance(layer, PolicyStage)}
+        return sum(float(loss) for stage in stages.values() if (loss := stage.joint_loss(stages)) is not None)
+
+    assert sparsity_of() == pytest.approx(0.0, abs=1e-6)
+    assert sparsity_of(form="paper") == pytest.approx(-150.0)  # three tasks
 
 
 def test_bad_input():

@@ -38,7 +38,7 @@ BUILDERS = {
     "adashare": (keras_mtl.learned.adashare, {}),
     "hierarchical_sharing": (keras_mtl.hierarchical_sharing, {"depths": {"left": 1}}),
     "esmm": (keras_mtl.esmm, {"shared_depth": 1}),
-    "aitm": (keras_mtl.aitm, {"order_strength": 0.1}),
+    "aitm": (keras_mtl.aitm, {}),
     "adatt": (keras_mtl.adatt, {"shared_experts": 1}),
     "stem": (keras_mtl.stem, {}),
     "adapters": (keras_mtl.adapter_sharing, {"rank": 2, "shared": 1}),

@@ -167,3 +167,17 @@ def test_halves_leave_the_graph_as_it_is(tmp_path):
         assert equal == [not training] * 2
     model.save(tmp_path / "model.keras")
     np.testing.assert_allclose(keras.saving.load_model(tmp_path / "model.keras")(X)["a"], model(X)["a"], atol=1e-6)
+
+
+def test_a_layer_without_variables_in_several_heads_makes_no_shared_features():
+    inputs, relu = keras.Input((5,)), keras.layers.ReLU()
+    trunk = keras.layers.Dense(4, name="trunk")(inputs)
+    outputs = {t: keras.layers.Dense(1)(relu(keras.layers.Dense(3, name=f"{t}_own")(trunk))) for t in "ab"}
+    model = keras_mtl.MultiTaskModel(inputs, outputs)
+    (feature,) = model.sharing.features()
+    assert feature is trunk
+    model.compile("sgd", loss="mse", weighting="mgda", gradients="features", run_eagerly=True)
+    before = {v.path: v.numpy() for v in model.trainable_variables}
+    x = np.random.default_rng(0).normal(size=(8, 5)).astype("float32")
+    model.fit(x, {"a": x[:, :1], "b": x[:, 1:2]}, verbose=0)
+    assert not [v.path for v in model.trainable_variables if np.array_equal(before[v.path], v.numpy())]

@@ -240,7 +240,7 @@ def test_bad_input_is_told():
     reads = OmniTask({"image": "eye", "other": "ear"}, dense(2))
     with pytest.raises(ValueError, match=r"as many features. Received: 8 of 'eye', 12 of 'ear'"):
         omninet(both, {"eye": dense(8), "ear": dense(12)}, {"a": reads})
-    with pytest.raises(ValueError, match=r"should be a dict from task to `OmniTask`"):
+    with pytest.raises(ValueError, match=r"should be a dict from task to `keras_mtl.multimodal.OmniTask`"):
         omninet(image, {"eye": dense(8)}, {"a": dense(2)})
     with pytest.raises(
         ValueError, match=r"should be one that tells a sequence of known length. Received: task='answer'"

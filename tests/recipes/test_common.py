@@ -1,3 +1,7 @@
+import argparse
+import sys
+
+import keras
 import numpy as np
 import pytest
 
@@ -16,11 +20,85 @@ def test_mean_and_spread():
     assert common.mean_and_spread([5.0]) == "5.0"  # one seed has no spread
 
 
-@pytest.mark.parametrize(("shift", "expected"), [(0.0, False), (1.6, False), (1.7, True), (-1.7, True)])
-def test_beyond_noise(shift, expected):
-    # Both have variance 1 over 3 seeds: a standard error of sqrt(2 / 3) = 0.816, twice that is 1.633.
+@pytest.mark.parametrize(("shift", "comparisons", "expected"), [(0.0, 1, False), (2.2, 1, False), (2.4, 1, True)])
+def test_welch_at_five_percent(shift, comparisons, expected):
+    # Both have variance 1 over 3 seeds: a standard error of sqrt(2 / 3) = 0.816, and t(0.975, 4) = 2.776: 2.267.
     seeds = np.array([-1.0, 0.0, 1.0])
-    assert common.beyond_noise(seeds + shift, seeds) is expected
+    assert common.tell_apart(seeds + shift, seeds, comparisons) is expected
+    assert not common.tell_apart(seeds + shift, seeds, 100)
+
+
+def test_pairs_are_told_apart_by_their_differences():
+    seeds = np.array([10.0, 20.0, 30.0])
+    shifted = seeds + np.array([1.0, 1.1, 0.9])  # a standard error of 0.0577
+    assert common.tell_apart(shifted, seeds, paired=True) and not common.tell_apart(shifted, seeds)
+
+
+def test_what_does_not_vary_is_not_told_apart():
+    assert not common.tell_apart([1.0] * 5, [2.0] * 5)
+    assert not common.tell_apart([1.0, 2.0, 3.0], [2.0, 3.0, 4.0], paired=True)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("3", [0, 1, 2]), ("3,4,9", [3, 4, 9]), ("10:13", [10, 11, 12])])
+def test_seeds_are_a_number_a_list_or_a_range(text, expected):
+    assert common.seeds_of(text) == expected
+
+
+@pytest.mark.parametrize("text", ["0", "3,3", "5:5"])
+def test_seeds_that_are_none_or_twice_are_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="should be a number, a list or first:end"):
+        common.seeds_of(text)
+
+
+def options_of(monkeypatch, tmp_path, *arguments, **settings):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["a", *arguments])
+    return common.command_line("a.py", "A recipe.", models=("one", "two"), epochs=(8, 1), **settings)
+
+
+def test_command_line(monkeypatch, tmp_path, capsys):
+    options = options_of(monkeypatch, tmp_path, "--models", "two", "--seeds", "7,9", known=(3, "of them"))
+    assert (options.models, options.seeds, options.epochs, options.known) == (["two"], [7, 9], 8, 3)
+    quick = options_of(monkeypatch, tmp_path, "--quick", quick_models=["one"], seeds="4:9")
+    assert (quick.models, quick.seeds, quick.epochs) == (["one"], [4], 1)
+    assert quick.folder.name == "a-quick" and options.folder.name == "a"
+    with pytest.raises(SystemExit):
+        options_of(monkeypatch, tmp_path, "--models", "three")
+    assert "--models takes some of: one,two. Received: three" in capsys.readouterr().err
+
+
+def a_study(options, seen):
+    def run(name, seed, callbacks):
+        seen.append((name, seed, float(keras.random.uniform(()))))
+        return {"score": 1.0 + seed + (10.1 + 0.1 * seed) * (name == "two"), "curve": [seed]}
+
+    with common.console.capture() as printed:
+        results = common.study(run, options, ["score"], reference="one", lower=True, paired=True, logs=False)
+    return results, printed.get()
+
+
+def test_a_study_runs_every_model_with_every_seed(monkeypatch, tmp_path):
+    seen = []
+    options = options_of(monkeypatch, tmp_path, "--seeds", "0:5")
+    results, printed = a_study(options, seen)
+    assert [job[:2] for job in seen] == [(name, seed) for seed in range(5) for name in ("one", "two")]
+    assert seen[0][2] == seen[1][2] != seen[2][2]  # a seed draws the same for each model
+    assert results["two"]["curve"] == [[0], [1], [2], [3], [4]]
+    # 1 to 5: mean 3, standard deviation 1.58; the other's 1.1 times as much and 10.
+    assert "3.0 ± 1.6" in printed and "13.3 ± 1.7 *" in printed
+    assert "two, beside one: better in nothing; worse in score (+10.3)." in printed
+    assert "-343.3" in printed  # delta_m of an error of 13.3 beside 3
+    assert (options.folder / "results.png").stat().st_size > 5000
+
+
+FEW = "Fewer than 5 seeds: nothing is stated."
+
+
+@pytest.mark.parametrize(("arguments", "said"), [(["--seeds", "4"], FEW), (["--quick"], "")])
+def test_few_seeds_and_quick_runs_state_nothing(monkeypatch, tmp_path, arguments, said):
+    _, printed = a_study(options_of(monkeypatch, tmp_path, *arguments), [])
+    assert said in printed and "*" not in printed and "better" not in printed
+    assert said or "a quick run, which shows nothing" in " ".join(printed.split())
 
 
 def test_output_folder_drops_old_logs_and_keeps_the_rest(tmp_path, monkeypatch):

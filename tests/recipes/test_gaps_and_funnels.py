@@ -3,27 +3,10 @@
 import importlib
 import importlib.util
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-
-RECIPES = Path(__file__).parents[2] / "recipes"
-
-
-@pytest.fixture
-def recipe(monkeypatch, tmp_path):
-    """Imports a recipe as its own `main` would see it."""
-    monkeypatch.syspath_prepend(str(RECIPES))
-    monkeypatch.chdir(tmp_path)
-    before = set(sys.modules)
-
-    yield importlib.import_module
-    for name in set(sys.modules) - before:
-        path = getattr(sys.modules[name], "__file__", None)
-        if path and RECIPES in (Path(path).parent, Path(path).parent.parent):
-            del sys.modules[name]
 
 
 def assert_logs(logs, expected):

@@ -1,29 +1,9 @@
 """The recipes of task grouping: their data and what they count."""
 
-import importlib
-import sys
-from pathlib import Path
-
 import numpy as np
-import pytest
 
 from keras_mtl.analysis import Affinity, Grouping
 from recipes.data import qm9, yeast
-
-RECIPES = Path(__file__).parents[2] / "recipes"
-
-
-@pytest.fixture
-def recipe(monkeypatch):
-    """Imports a recipe as its own `main` would see it."""
-    monkeypatch.syspath_prepend(str(RECIPES))
-    before = set(sys.modules)
-
-    yield importlib.import_module
-    for name in set(sys.modules) - before:
-        path = getattr(sys.modules[name], "__file__", None)
-        if path and RECIPES in (Path(path).parent, Path(path).parent.parent):
-            del sys.modules[name]
 
 
 def test_planted_groups(recipe):

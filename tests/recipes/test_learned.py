@@ -1,26 +1,9 @@
 """What the recipes of learned sharing, of one core and of queries have shown with five seeds, with others."""
 
-import importlib
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-RECIPES = Path(__file__).parents[2] / "recipes"
-
-
-@pytest.fixture
-def recipe(monkeypatch, tmp_path):
-    """Imports a recipe as its own `main` would see it."""
-    monkeypatch.syspath_prepend(str(RECIPES))
-    monkeypatch.chdir(tmp_path)
-    before = set(sys.modules)
-
-    yield importlib.import_module
-    for name in set(sys.modules) - before:
-        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(RECIPES)):
-            del sys.modules[name]
 
 
 def test_planted_tasks_are_made_as_said(recipe):

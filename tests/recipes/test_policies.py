@@ -1,27 +1,11 @@
 """What policies that share are worth: Distral in two rooms, and what shaping leaves as it is."""
 
-import importlib
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("gymnasium")
-RECIPES = Path(__file__).parents[2] / "recipes"
-
-
-@pytest.fixture
-def recipe(monkeypatch, tmp_path):
-    """Imports a recipe as its own `main` would see it."""
-    monkeypatch.syspath_prepend(str(RECIPES))
-    monkeypatch.chdir(tmp_path)
-    before = set(sys.modules)
-
-    yield importlib.import_module
-    for name in set(sys.modules) - before:
-        if getattr(sys.modules[name], "__file__", None) and Path(sys.modules[name].__file__).parent == RECIPES:
-            del sys.modules[name]
 
 
 def test_rooms_are_joined_by_a_corridor(recipe):

@@ -3,31 +3,17 @@
 import importlib
 import importlib.util
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from keras_mtl.tuning import SharingChoice
 
-RECIPES = Path(__file__).parents[2] / "recipes"
 HAS_PACKAGES = all(importlib.util.find_spec(name) for name in ("python_avatars", "resvg_py", "PIL"))
 
 
-@pytest.fixture
-def recipe(monkeypatch, tmp_path):
-    """The recipe, imported as its own `main` would see it."""
-    monkeypatch.syspath_prepend(str(RECIPES))
-    monkeypatch.chdir(tmp_path)
-    before = set(sys.modules)
-    yield importlib.import_module("search_faces")
-    for name in set(sys.modules) - before:
-        path = getattr(sys.modules[name], "__file__", None)
-        if path and RECIPES in Path(path).parents:
-            del sys.modules[name]
-
-
 def test_each_marked_face_has_one_place_and_the_others_none(recipe, monkeypatch):
+    recipe = recipe("search_faces")
     rng = np.random.default_rng(0)
 
     def drawn(tasks, splits, track):
@@ -50,6 +36,7 @@ def test_each_marked_face_has_one_place_and_the_others_none(recipe, monkeypatch)
 
 @pytest.mark.slow
 def test_candidates_have_one_number_of_parameters(recipe):
+    recipe = recipe("search_faces")
     kinds = [list(recipe.CLASSES), list(recipe.PLACES)]
     trees = SharingChoice("branched_sharing", {"branches": [kinds] * recipe.STAGES})
     for chosen in (recipe.choice(0), trees, recipe.choice(recipe.STAGES)):
@@ -60,6 +47,7 @@ def test_candidates_have_one_number_of_parameters(recipe):
 @pytest.mark.slow
 @pytest.mark.skipif(not HAS_PACKAGES, reason="needs the packages of recipes/requirements-data.txt")
 def test_quick_runs(recipe, monkeypatch, tmp_path):
+    recipe = recipe("search_faces")
     monkeypatch.setattr(sys, "argv", ["search_faces", "--quick"])
     recipe.main()
     folder = tmp_path / "runs" / "search_faces-quick"

@@ -1,28 +1,11 @@
 """SHAPES: its rules, read off the real validation pictures, and what module networks make of them."""
 
-import importlib
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from recipes.data import shapes
-
-RECIPES = Path(__file__).parents[2] / "recipes"
-
-
-@pytest.fixture
-def recipe(monkeypatch, tmp_path):
-    """Imports a recipe as its own `main` would see it."""
-    monkeypatch.syspath_prepend(str(RECIPES))
-    monkeypatch.chdir(tmp_path)
-    before = set(sys.modules)
-
-    yield importlib.import_module
-    for name in set(sys.modules) - before:
-        if getattr(sys.modules[name], "__file__", None) and RECIPES in Path(sys.modules[name].__file__).parents:
-            del sys.modules[name]
 
 
 def test_no_validation_query_is_a_training_query():

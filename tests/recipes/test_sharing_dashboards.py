@@ -3,28 +3,13 @@
 import importlib
 import importlib.util
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from recipes.data import generated_faces as faces
 
-RECIPES = Path(__file__).parents[2] / "recipes"
 HAS_FACES = all(importlib.util.find_spec(name) for name in ("python_avatars", "resvg_py", "PIL"))
-
-
-@pytest.fixture
-def recipe(monkeypatch, tmp_path):
-    """Imports a recipe as its own `main` would see it."""
-    monkeypatch.syspath_prepend(str(RECIPES))
-    monkeypatch.chdir(tmp_path)
-    before = set(sys.modules)
-
-    yield importlib.import_module
-    for name in set(sys.modules) - before:
-        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(RECIPES)):
-            del sys.modules[name]
 
 
 @pytest.mark.slow

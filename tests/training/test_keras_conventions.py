@@ -160,17 +160,17 @@ def test_before_compile():
     assert model.metrics == [] and model.metrics_names == []
 
 
-def test_only_tensorflow_trains(monkeypatch, tmp_path):
+def test_other_backends_than_tensorflow_and_jax_do_not_train(monkeypatch, tmp_path):
     model = compiled()
     model.save(tmp_path / "model.keras")
-    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    trains = "keras_mtl trains on the TensorFlow backend.*Received: the backend 'jax'"
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    trains = "keras_mtl trains on the backends TensorFlow and JAX.*Received: the backend 'torch'"
     for call in (model.fit, model.evaluate, model.train_on_batch, model.test_on_batch):
         with pytest.raises(RuntimeError, match=trains):
             call(X, Y)
     with pytest.raises(RuntimeError, match=trains):
         net().compile("sgd", loss=MSE)
-    with pytest.warns(UserWarning, match="is not compiled, since keras_mtl trains on the TensorFlow backend"):
+    with pytest.warns(UserWarning, match="is not compiled, since keras_mtl trains on the backends TensorFlow and JAX"):
         loaded = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(loaded.predict_on_batch(X)["a"], model.predict_on_batch(X)["a"], atol=1e-6)
     assert loaded.get_compile_config() == {} and loaded.metrics_names == []

@@ -99,8 +99,8 @@ def test_options_are_checked(make, message):
 @pytest.mark.parametrize("method", METHODS)
 def test_solvers_refuse_other_backends_by_name(method, monkeypatch):
     weighting = METHODS[method]()
-    monkeypatch.setattr(keras.config, "backend", lambda: "jax")
-    says = rf"`{type(weighting).__name__}.solve` should run on Keras' backend 'tensorflow'.* Received: backend 'jax'"
+    monkeypatch.setattr(keras.config, "backend", lambda: "torch")
+    says = rf"`{type(weighting).__name__}.solve` should run on.* 'tensorflow' or 'jax'.* Received: backend 'torch'"
     for call in (weighting.solve, lambda gramian: weighting(np.ones(2, "float32"), gramian=gramian)):
         with pytest.raises(NotImplementedError, match=says):
             call(np.eye(2))

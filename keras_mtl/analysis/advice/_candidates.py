@@ -76,7 +76,7 @@ def _groups(problem, watched, shared):
     if len(tasks) < 3:
         return
     seen = set()
-    # Features of columns found planted groups more often than looking ahead did (`recipes/grouping_study.py`).
+    # Features of columns found planted groups more often than looking ahead did (`recipes/studies/grouping_study.py`).
     for measure, words in (
         (
             watched.similarity,

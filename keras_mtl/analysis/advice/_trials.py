@@ -308,7 +308,7 @@ def _check(run):
 
 
 def _state(model):
-    return [keras.ops.convert_to_numpy(v) for v in (*model.variables, *model.optimizer.variables)]
+    return [keras.ops.convert_to_numpy(v.value) for v in (*model.variables, *model.optimizer.variables)]
 
 
 def _set_state(model, state):

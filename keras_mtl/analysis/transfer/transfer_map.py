@@ -1,7 +1,6 @@
 """Trains source networks and transfers between tasks, and measures which help."""
 
 import itertools
-from typing import Any
 
 import keras
 import numpy as np
@@ -89,69 +88,112 @@ def transfer_map(
     check_boolean(progress, "progress")
     tasks = list(tasks)
     _check(tasks, fraction, max_sources, beam)
-    (x, y), (val_x, val_y) = data, validation
+    x, y = data
     keras.utils.set_random_seed(seed)
     sources = build_groups([[task] for task in tasks], builder)
     kept = None if directory is None else f"{directory}/sources"
     sources.fit(x, y, epochs=epochs, batch_size=batch_size, verbose=int(progress), directory=kept, **fit_options)
-    size = len(keras.tree.flatten(x)[0])
-    few = np.random.default_rng(seed).permutation(size)[: max(1, round(fraction * size))]
-    few_x = keras.tree.map_structure(lambda a: np.asarray(a)[few], x)
-    features, val_features = {}, {}
-    for task in tasks:
-        network = sources.network_of(task)
-        encoder = keras.Model(network.input, stages_to(network, task)[-1].output)
-        features[task] = encoder.predict(few_x, batch_size=256, verbose=0)
-        val_features[task] = encoder.predict(val_x, batch_size=256, verbose=0)
-    stacks = {task: None if readout is None else as_list(readout(task)) for task in tasks}
-    settings: dict[str, Any] = {
-        "few": few,
-        "labels": (y, val_x, val_y),
-        "epochs": transfer_epochs,
-        "batch_size": batch_size,
-    }
-    store = RunStore(directory, seed=seed, **settings)
-    known = {task: _known_by(store, sources.network_of(task), features[task], stacks[task]) for task in tasks}
-    losses = {}
-
-    def transfer(edges, begin):
-        for of_edge, target in edges:
-            begin(f"{' + '.join(of_edge)} to {target}")
-            key = store.key(sources=[known[source] for source in of_edge], target=[known[target], target])
-            run = store.load(key, {"losses": list}, check=lambda run: np.asarray(run["losses"], "float64"))
-            if run is None:
-                keras.utils.set_random_seed(seed)
-                model = _readout_of(sources.network_of(target), target, of_edge, features, readout)
-                inputs, val_inputs = (_together(f, of_edge) for f in (features, val_features))
-                labels = {target: np.asarray(y[target])[few]}
-                model.fit(inputs, labels, epochs=transfer_epochs, batch_size=batch_size, verbose=0)
-                run = {"losses": _example_losses(model, target, val_inputs, val_y[target])}
-                store.save(key, f"{'+'.join(of_edge)} to {target}-seed{seed}", run)
-            losses[of_edge, target] = np.asarray(run["losses"], "float64")
-
-    singles = [((source,), target) for target in tasks for source in tasks]
-    with store, run_bar("transfers", len(singles), progress) as begin:
-        transfer(singles, begin)
-        begin()
+    few = np.random.default_rng(seed).permutation(_count(x))[: max(1, round(fraction * _count(x)))]
+    fit = {"epochs": transfer_epochs, "batch_size": batch_size}
+    transfers = _Transfers(sources, data, validation, tasks, few, readout, fit, seed, directory)
+    transfers.train([((source,), target) for target in tasks for source in tasks], "transfers", progress)
     if max_sources > 1:
-        first = _affinities(losses, tasks)
-        combined = []
-        for target in tasks:
-            alone = {source: first[(source,), target] for source in tasks}
-            best = sorted(tasks, key=alone.__getitem__, reverse=True)[:beam]
-            for count in range(2, max_sources + 1):
-                combined += [(tuple(sorted(c, key=tasks.index)), target) for c in itertools.combinations(best, count)]
-        with run_bar("transfers of several", len(combined), progress) as begin:
-            transfer(combined, begin)
+        combined = _combinations(transfers.affinities(), tasks, max_sources, beam)
+        transfers.train(combined, "transfers of several", progress)
+    transfers.store.say(progress)
+    means = {edge: float(np.mean(values)) for edge, values in transfers.losses.items()}
+    return TransferMap(tasks, transfers.affinities(), means)
+
+
+class _Transfers:
+    """Readouts that are trained on the features of source networks, and what they lose on each example.
+
+    Args:
+        sources: `GroupedModel` of a trained network for each task.
+        data: Training data.
+        validation: Validation data.
+        tasks: List of tasks.
+        few: Array. The training examples that readouts see.
+        readout: As in `transfer_map`.
+        fit: Dict of `epochs` and `batch_size`.
+        seed: Integer.
+        directory: Path of a folder, or `None`.
+    """
+
+    def __init__(self, sources, data, validation, tasks, few, readout, fit, seed, directory):
+        (x, y), (val_x, self._val_y) = data, validation
+        self._tasks, self._networks, self._readout, self._fit, self._seed = tasks, sources, readout, fit, seed
+        few_x = keras.tree.map_structure(lambda a: np.asarray(a)[few], x)
+        self._labels = {task: np.asarray(y[task])[few] for task in tasks}
+        self._features, self._val_features = {}, {}
+        for task in tasks:
+            network = sources.network_of(task)
+            encoder = keras.Model(network.input, stages_to(network, task)[-1].output)
+            self._features[task] = encoder.predict(few_x, batch_size=256, verbose=0)
+            self._val_features[task] = encoder.predict(val_x, batch_size=256, verbose=0)
+        self.store = RunStore(directory, seed=seed, few=few, labels=(y, val_x, self._val_y), **fit)
+        self._known = {task: self._known_by(task) for task in tasks}
+        self.losses = {}
+
+    def _known_by(self, task):
+        """What transfers from and to a task depend on: its network as it was trained, and its readout."""
+        stack = None if self._readout is None else as_list(self._readout(task))
+        if not self.store.keeps:
+            return None
+        return self.store.digest(network=self._networks.network_of(task), features=self._features[task], readout=stack)
+
+    def train(self, edges, title, progress):
+        """Trains transfers, or reads them.
+
+        Args:
+            edges: List of pairs of a tuple of sources and a target.
+            title: String. Of the progress bar.
+            progress: Boolean.
+        """
+        with self.store, run_bar(title, len(edges), progress) as begin:
+            for edge, target in edges:
+                begin(f"{' + '.join(edge)} to {target}")
+                key = self.store.key(
+                    sources=[self._known[source] for source in edge], target=[self._known[target], target]
+                )
+                run = self.store.load(key, {"losses": list}, check=lambda run: np.asarray(run["losses"], "float64"))
+                if run is None:
+                    run = {"losses": self._trained(edge, target)}
+                    self.store.save(key, f"{'+'.join(edge)} to {target}-seed{self._seed}", run)
+                self.losses[edge, target] = np.asarray(run["losses"], "float64")
             begin()
-    store.say(progress)
-    means = {edge: float(np.mean(values)) for edge, values in losses.items()}
-    return TransferMap(tasks, _affinities(losses, tasks), means)
+
+    def _trained(self, edge, target):
+        keras.utils.set_random_seed(self._seed)
+        model = _readout_of(self._networks.network_of(target), target, edge, self._features, self._readout)
+        inputs, val_inputs = (_together(f, edge) for f in (self._features, self._val_features))
+        model.fit(inputs, {target: self._labels[target]}, verbose=0, **self._fit)
+        return _example_losses(model, target, val_inputs, self._val_y[target])
+
+    def affinities(self):
+        """Affinities of all transfers, normalized for each target."""
+        found = {}
+        for target in self._tasks:
+            edges = [edge for edge in self.losses if edge[1] == target]
+            values = ahp(win_rates(np.stack([self.losses[edge] for edge in edges])))
+            found.update(zip(edges, values.tolist(), strict=True))
+        return found
 
 
-def _known_by(store, network, features, stack):
-    """What transfers from and to a task depend on: its network as it was trained, and its readout."""
-    return store.digest(network=network, features=features, readout=stack) if store.keeps else None
+def _combinations(affinities, tasks, max_sources, beam):
+    """Transfers from several of the sources that are best by themselves."""
+    combined = []
+    for target in tasks:
+        by_affinity = {source: affinities[(source,), target] for source in tasks}
+        best = sorted(tasks, key=by_affinity.__getitem__, reverse=True)[:beam]
+        for count in range(2, max_sources + 1):
+            combined += [(tuple(sorted(c, key=tasks.index)), target) for c in itertools.combinations(best, count)]
+    return combined
+
+
+def _count(x):
+    """The number of examples."""
+    return len(keras.tree.flatten(x)[0])
 
 
 def _check(tasks, fraction, max_sources, beam):
@@ -165,16 +207,6 @@ def _check(tasks, fraction, max_sources, beam):
             "`max_sources` should be at most `beam` and the number of tasks. "
             f"Received: max_sources={max_sources!r}, beam={beam!r}, {len(tasks)} tasks"
         )
-
-
-def _affinities(losses, tasks):
-    """Affinities of all transfers, normalized for each target."""
-    found = {}
-    for target in tasks:
-        edges = [edge for edge in losses if edge[1] == target]
-        values = ahp(win_rates(np.stack([losses[edge] for edge in edges])))
-        found.update(zip(edges, values.tolist(), strict=True))
-    return found
 
 
 def _together(features, sources):

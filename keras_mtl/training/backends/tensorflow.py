@@ -8,6 +8,8 @@ from keras_mtl._tensorflow_private import replicas_meet_in_branches
 from keras_mtl.training.backends._dense_kernels import factored
 
 __all__ = [
+    "LOSSES_STAY",
+    "READS_VARIABLES",
     "Pullback",
     "add",
     "all_reduce",
@@ -16,6 +18,7 @@ __all__ = [
     "branches_are_free",
     "build_optimizer",
     "choose",
+    "cond",
     "dense",
     "entries",
     "factored",
@@ -23,12 +26,36 @@ __all__ = [
     "floats_in",
     "number_of_rows",
     "outside_of_traces",
+    "place_in",
     "replicas",
     "rows_apart",
+    "run",
     "scale",
+    "scope",
+    "several_workers",
+    "size_of_part",
+    "strategy_scope",
+    "synchronize",
     "traced",
     "without_logits",
 ]
+
+
+READS_VARIABLES = True
+LOSSES_STAY = True
+
+
+def run(step, model, data):
+    """Runs a step as Keras' trainer calls it, on what the data set yields. Returns the logs."""
+    return step(model, data)
+
+
+scope = keras.StatelessScope
+cond = keras.ops.cond
+
+
+def synchronize(model):
+    """Gives the variables the values that they have in the middle of `fit`: they have them."""
 
 
 class Pullback:
@@ -197,10 +224,20 @@ def all_reduce(tensors):
 
 def as_logs(model, logs):
     """Logs as Keras reduces them over replicas."""
-    if getattr(model.distribute_strategy, "cluster_resolver", None) is None:
+    if not several_workers(model):
         return logs
     # Over several workers Keras 3.15 takes a mean along the first axis, which numbers do not have.
     return {name: tf.reshape(value, [1]) for name, value in logs.items()}
+
+
+def several_workers(model):
+    """Whether other processes take the same steps."""
+    return getattr(model.distribute_strategy, "cluster_resolver", None) is not None
+
+
+def strategy_scope(model):
+    """The context in which variables are made."""
+    return model.distribute_strategy.scope()
 
 
 # Batches of dense, ragged and sparse tensors
@@ -209,6 +246,16 @@ def as_logs(model, logs):
 def number_of_rows(x):
     """Number of examples in a batch, as an integer tensor."""
     return tf.shape(keras.tree.flatten(x)[0])[0]
+
+
+def size_of_part(x, fraction):
+    """Number of examples in a part of a batch, as an integer tensor."""
+    return tf.cast(tf.math.ceil(fraction * tf.cast(number_of_rows(x), tf.float32)), tf.int32)
+
+
+def place_in(x, index):
+    """The place of an example in a batch; in one that is not as large, another's."""
+    return index % tf.maximum(number_of_rows(x), 1)
 
 
 def first_rows(data, size):
@@ -273,8 +320,9 @@ def floats_in(x):
 # Graphs
 
 
-def traced(function):
-    """A function that runs as one graph. Its results are numbers."""
+def traced(function, model):
+    """A function of a model's variables that runs as one graph. Its results are numbers."""
+    del model  # a graph reads variables as they are
     run = tf.function(function, autograph=False, reduce_retracing=True)
     return lambda *args: tf.nest.map_structure(lambda t: t.numpy(), run(*args))
 

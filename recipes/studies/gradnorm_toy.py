@@ -1,0 +1,131 @@
+"""GradNorm's toy: tasks that differ in nothing but scale. Does learning the weights make up for the scale?
+
+Ten minutes on two cores, half a minute with --quick; downloads nothing.
+
+Every task is y = scale * tanh((B + E) x) with 250 inputs and 100 outputs: B is common, E the task's own, the entries
+drawn with variance 10 and 3.5. A trunk of four layers of 100 units serves heads that are one layer each. There are 2
+tasks with the scales 1 and 100, or 10 tasks with scales between 1 and 100. The score is the sum over the tasks of the
+test loss divided by its scale squared: what counts is how well each task is learned, not how loud it is.
+
+Two weightings that know or find the scales stand beside GradNorm: uncertainty weighting, and weights set by hand to
+1 / scale^2, which only somebody who knows the scales could set.
+
+What it can show: how each weighting deals with loudness alone. Learned weights do better than equal ones, and clearly
+worse than the right ones. Uncertainty weighting has hardly begun: its variances start at 1 and take Adam's small steps
+towards thousands. What it cannot show: much else. The tasks are alike, the inputs are random, and predicting 0 scores
+about 0.8 for each task, which 10,000 points do not teach to beat by much.
+
+    python recipes/studies/gradnorm_toy.py [--quick] [--tasks 2,10] [--seeds 5] [--epochs 15]
+
+Pictures and logs for TensorBoard go to runs/gradnorm_toy/.
+"""
+
+import parent  # noqa: F401
+from common import command_line, console, curves, mean_and_spread, report, study
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import keras_mtl
+
+INPUTS, OUTPUTS = 250, 100
+TRAIN, TEST, BATCH = 10_000, 2_000, 200
+METHODS = ("equal", "gradnorm", "uncertainty", "by hand")
+
+
+def make_data(tasks, seed, train=TRAIN):
+    """Draws the functions and their points, the inputs of length 1.
+
+    Returns:
+        Tuple of the scales (dict from task to number), the training and the test points, each `(x, y)`.
+    """
+    rng = np.random.default_rng(seed)
+    scales = [1.0, 100.0] if tasks == 2 else np.exp(rng.uniform(0.0, np.log(100.0), tasks))
+    scales = {f"task{k}": float(scale) for k, scale in enumerate(scales)}
+    common = np.sqrt(10.0) * rng.standard_normal((INPUTS, OUTPUTS))
+    x = rng.standard_normal((train + TEST, INPUTS))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    y = {}
+    for task, scale in scales.items():
+        own = np.sqrt(3.5) * rng.standard_normal((INPUTS, OUTPUTS))
+        y[task] = (scale * np.tanh(x @ (common + own))).astype("float32")
+    x = x.astype("float32")
+    parts = [(x[part], {task: v[part] for task, v in y.items()}) for part in (slice(train), slice(train, None))]
+    return scales, *parts
+
+
+def make_model(method, scales):
+    """The paper's network, compiled with one of `METHODS`."""
+    dense = keras.layers.Dense
+    model = keras_mtl.hard_sharing(
+        keras.Input((INPUTS,)),
+        [dense(100, activation="relu") for _ in range(4)],
+        {task: dense(OUTPUTS) for task in scales},
+    )
+    weighting, options = method, {}
+    if method == "gradnorm":
+        # The paper's strength for this toy, and its place for the norms.
+        weighting = keras_mtl.weighting.GradNorm(alpha=0.12, learning_rate=0.025, relative=True)
+        options["gradients"] = "last_shared"
+    elif method == "by hand":
+        weighting, options["loss_weights"] = "equal", {task: scale**-2 for task, scale in scales.items()}
+    model.compile(
+        keras.optimizers.Adam(1e-3),
+        loss=dict.fromkeys(scales, "mse"),
+        weighting=weighting,
+        steps_per_execution=10,
+        jit_compile=False,
+        **options,
+    )
+    return model
+
+
+def run(method, tasks, seed, epochs, train=TRAIN, callbacks=()):
+    """Trains one model.
+
+    Returns:
+        Dict with `score`, the test score after every epoch, `weights`, the task weights of every epoch of shape
+        `(epochs, K)`, and `nothing`, the score of predicting 0.
+    """
+    keras.utils.set_random_seed(seed)
+    scales, (x, y), test = make_data(tasks, seed, train)
+    model = make_model(method, scales)
+    data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(train, seed=seed).batch(BATCH)
+    how = {"epochs": epochs, "shuffle": False, "callbacks": list(callbacks), "verbose": 0}
+    history = model.fit(data, validation_data=test, validation_batch_size=TEST, **how).history
+    score = np.sum([np.array(history[f"val_{task}_loss"]) / scale**2 for task, scale in scales.items()], axis=0)
+    weights = np.stack([history[f"{task}_weight"] for task in scales], axis=1)
+    nothing = float(np.sum([np.mean(test[1][task] ** 2) / scale**2 for task, scale in scales.items()]))
+    scales = np.array(list(scales.values()))
+    return {"score": score, "weights": weights, "nothing": nothing, "scales": scales}
+
+
+def main():
+    numbers = ("2,10", "numbers of tasks")
+    options = command_line(__file__, __doc__, models=METHODS, epochs=(15, 2), tasks=numbers)
+
+    def fit(name, seed, callbacks):
+        tasks, method = name
+        found = run(method, tasks, seed, options.epochs, 2_000 if options.quick else TRAIN, callbacks)
+        share = found["weights"][-1] / found["weights"][-1].sum() * tasks  # they sum to the number of tasks
+        quiet, loud = share[np.argmin(found["scales"])], share[np.argmax(found["scales"])]
+        return {"end": found["score"][-1], "best": found["score"].min(), "quiet": quiet, "loud": loud, **found}
+
+    groups = {int(number): f"{number} tasks" for number in options.tasks.split(",")}
+    scores = {"end": "score at the end", "best": "of the best epoch"}
+    how = {"reference": "equal", "lower": True, "digits": 3, "paired": True, "gain": False}
+    results = study(fit, options, scores, groups=groups, title="test score, less is better", **how)
+    panels = {}
+    for tasks, words in groups.items():
+        of_group = {name: found for (group, name), found in results.items() if group == tasks}
+        weights = {"quiet": "of the quietest task", "loud": "of the loudest"}
+        report(of_group, options, weights, title=f"{words}: weight", digits={"quiet": 3, "loud": 5})
+        nothing = next(iter(of_group.values()))["nothing"]
+        console.print(f"Predicting 0 has a score of {mean_and_spread(nothing, 3)}.")
+        panels[f"{words}: test score"] = {name: np.array(found["score"]) for name, found in of_group.items()}
+    curves(panels, options.folder / "curves.png", "epoch")
+
+
+if __name__ == "__main__":
+    main()

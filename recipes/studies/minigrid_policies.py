@@ -1,0 +1,153 @@
+"""Policies for three MiniGrid environments: one trunk, columns of their own, or a distilled policy?
+
+An hour and a half on two cores, two minutes with --quick; needs the package minigrid.
+
+An empty room, a gap in a wall of lava, and a door with its key, all seen through the same 7 x 7 window, with the same
+seven actions, and worth something at the green goal only. Actor-critics with clipped losses, the same layers and as
+many steps of the environments in each arm:
+
+- single-task: every environment has its own columns and head;
+- hard sharing: one trunk, a head for each environment;
+- Distral: columns of their own, whose policies add to a distilled one (Teh et al., NeurIPS 2017);
+- drawn: one trunk, and each rollout is of one environment, drawn with equal probability;
+- A5C: the same, but environments come the more often the further their returns are from 0.95 (Sharma et al., 2018).
+
+What it shows: how fast each arm learns, over seeds, and what the policies look like. What it does not: a few ten
+thousand steps and three rooms say little about larger worlds, and no arm was tuned by itself.
+
+    python recipes/studies/minigrid_policies.py [--quick] [--seeds 5] [--epochs 12]
+
+Curves, animations of the policies with one trunk, and logs for TensorBoard go to runs/minigrid_policies/.
+"""
+
+import parent  # noqa: F401
+from common import command_line, curves, new_figure, report, study
+
+import gymnasium
+import keras
+import numpy as np
+
+import keras_mtl
+from keras_mtl import rl
+
+NAMES = {
+    "empty": "MiniGrid-Empty-Random-6x6-v0",
+    "lava": "MiniGrid-LavaGapS5-v0",
+    "door": "MiniGrid-DoorKey-5x5-v0",
+}
+ARMS = ("single-task", "hard sharing", "Distral", "drawn", "A5C")
+ACTIONS = 7
+ALPHA, BETA = 0.9, 100.0
+ROLLOUTS, COPIES, HORIZON = 6, 16, 32
+
+
+def make(name, **options):
+    """An environment of MiniGrid that shows its window, with ones for the object, color and state of each cell."""
+    import minigrid  # noqa: F401 (it makes its environments known to gymnasium)
+    from minigrid.wrappers import ImgObsWrapper, OneHotPartialObsWrapper
+
+    return ImgObsWrapper(OneHotPartialObsWrapper(gymnasium.make(name, **options)))
+
+
+ENVIRONMENTS = {task: (lambda name=name: make(name)) for task, name in NAMES.items()}
+
+
+def build(arm):
+    """A compiled model of an arm."""
+    layers = keras.layers
+    stages = [
+        [layers.Conv2D(16, 2, activation="relu"), layers.MaxPooling2D(2)],
+        [layers.Conv2D(32, 2, activation="relu"), layers.Flatten()],
+        [layers.Dense(64, activation="tanh")],
+    ]
+    heads = {task: layers.Dense(ACTIONS + 1) for task in NAMES}
+    inputs = keras.Input((7, 7, 20))
+    if arm == "Distral":
+        model, loss = rl.distral(inputs, stages, heads, alpha=ALPHA), rl.DistralLoss(ALPHA, BETA, clip=0.2)
+    else:
+        depth = 0 if arm == "single-task" else None
+        model = keras_mtl.hard_sharing(inputs, stages, heads, shared_depth=depth)
+        loss = rl.ActorCriticLoss(entropy_weight=0.02, clip=0.2)
+    model.compile(keras.optimizers.Adam(1e-3, clipnorm=0.5), loss=loss, jit_compile=False)
+    return model
+
+
+def run(arm, seed, epochs, callbacks=(), rollouts=ROLLOUTS):
+    """Trains an arm: the model and its history."""
+    keras.utils.set_random_seed(seed)
+    model = build(arm)
+    sampler = {
+        "drawn": "uniform",
+        "A5C": keras_mtl.data.A5C(dict.fromkeys(NAMES, 0.95), monitor="{task}_return", temperature=0.3, minimum=0.1),
+    }.get(arm)
+    history = rl.train(
+        model,
+        ENVIRONMENTS,
+        epochs=epochs,
+        rollouts_per_epoch=rollouts * (1 if sampler is None else len(NAMES)),
+        copies=COPIES,
+        horizon=HORIZON,
+        passes=4,
+        minibatches=4,
+        sampler=sampler,
+        callbacks=list(callbacks),
+        seed=seed,
+    )
+    return model, history.history
+
+
+def film(model, folder, seed):
+    """Animations of the policies, and one picture with frames of all."""
+    shown = 6
+    figure = new_figure(2 * shown, 2.2 * len(NAMES))
+    axes = figure.subplots(len(NAMES), shown)
+    for row, (task, name) in zip(axes, NAMES.items(), strict=True):
+        frames = rl.record(
+            model,
+            task,
+            lambda name=name: make(name, render_mode="rgb_array"),
+            folder / f"{task}.gif",
+            greedy=True,
+            max_steps=60,
+            seed=seed,
+        )
+        for axis, at in zip(row, np.linspace(0, len(frames) - 1, shown).round().astype(int), strict=True):
+            axis.imshow(frames[at])
+            axis.set_title(f"{task}, step {at}", fontsize=9)
+            axis.set_axis_off()
+    figure.savefig(folder / "frames.png", dpi=100)
+
+
+def main():
+    options = command_line(__file__, __doc__, models=ARMS, epochs=(12, 1))
+    rollouts, episodes = (1, 4) if options.quick else (ROLLOUTS, 50)
+
+    def learn(arm, seed, callbacks):
+        model, history = run(arm, seed, options.epochs, callbacks, rollouts)
+        ends = rl.evaluate(model, ENVIRONMENTS, episodes=episodes, max_steps=400, seed=seed)
+        if arm == "hard sharing" and seed == options.seeds[-1]:
+            film(model, options.folder, seed)
+        # An epoch in which no episode ended has no return.
+        learning = {task: float(np.nan_to_num(history[f"{task}_return"]).mean()) for task in NAMES}
+        end = {f"{task} end": float(ends[task].mean()) for task in NAMES}
+        return {"all": np.mean(list(learning.values())), **learning, **end, "history": history}
+
+    scores = {"all": "all, over training", **{task: task for task in NAMES}}
+    scores |= {f"{task} end": f"{task}, at the end" for task in NAMES}
+    results = study(learn, options, scores, title="Mean return", digits=2)
+    for arm, control in (("hard sharing", "single-task"), ("Distral", "single-task"), ("A5C", "drawn")):
+        pair = {name: results[name] for name in (control, arm) if name in results}
+        title, how = f"{arm} against {control}", {"digits": 2, "comparisons": 3, "gain": False}
+        report(pair, options, ["all"], title=title, reference=control, **how)
+    # Where environments are drawn, seeds differ in how often: what is the same is the number of all steps.
+    first = next(iter(results.values()))["history"][0]
+    panels = {
+        task: {arm: np.array([h[f"{task}_return"] for h in found["history"]]) for arm, found in results.items()}
+        for task in NAMES
+    }
+    total = np.sum([first[f"{task}_steps"] for task in NAMES], axis=0)
+    curves(panels, options.folder / "curves.png", "steps of all environments", x=total, ylabel="return")
+
+
+if __name__ == "__main__":
+    main()

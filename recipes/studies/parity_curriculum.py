@@ -1,0 +1,128 @@
+"""A curriculum of tasks: the parity of three bits before that of five, which is made of it.
+
+Ten minutes on two cores, half a minute with --quick; downloads nothing.
+
+The inputs are thirty random bits. One task is the product of the first three (as -1 and 1), another that of the first
+five: the first times two more bits. Both share a trunk and take turns, one task a step. Compared are the hard task
+alone, both from the start, the easy one first (released in order, then both), and the hard one first, as a control.
+Counted are the steps until the hard task is right in 95 of 100 test examples: all of them, and those of the hard task
+itself.
+
+What it shows: whether the order saves steps where one task is part of the other. What it does not: that there is such
+an order among tasks that are not made for it. The sizes were chosen so that the hard task takes thousands of steps.
+
+    python recipes/studies/parity_curriculum.py [--quick] [--seeds 5] [--steps 6000] [--first 800]
+
+The pictures of the results and logs for TensorBoard go to runs/parity_curriculum/.
+"""
+
+from functools import lru_cache
+
+import parent  # noqa: F401
+from common import command_line, console, new_figure, study
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import keras_mtl
+from keras_mtl.data import Curriculum, mix
+
+BITS, TRAIN, TEST, BATCH, EPOCH = 30, 20000, 2048, 64, 100
+EASY, HARD, ENOUGH = "three", "five", 0.95
+ORDERS = ("hard alone", "both from the start", "easy first", "hard first")
+
+
+def make_data(seed):
+    """Examples of both tasks: dict from task to (x, y), for training and for testing."""
+    rng = np.random.default_rng(seed)
+    splits = {}, {}
+    for task, size in ((EASY, 3), (HARD, 5)):
+        for split, count in zip(splits, (TRAIN, TEST), strict=True):
+            x = rng.choice([-1.0, 1.0], (count, BITS)).astype("float32")
+            split[task] = x, (x[:, :size].prod(axis=1, keepdims=True) > 0).astype("float32")
+    return splits
+
+
+def build(tasks):
+    """Two shared layers, and an input and a head for each task."""
+    stages = [keras.layers.Dense(64, activation="relu", name=name) for name in ("low", "high")]
+    heads = {task: keras.layers.Dense(1, activation="sigmoid") for task in tasks}
+    model = keras_mtl.own_inputs(keras_mtl.hard_sharing(keras.Input((BITS,)), stages, heads))
+    model.compile("adam", loss="binary_crossentropy", metrics={task: ["accuracy"] for task in tasks})
+    return model
+
+
+class StopWhenLearned(keras.callbacks.Callback):
+    """Ends training once the hard task is right often enough."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = logs[f"val_{HARD}_accuracy"] >= ENOUGH
+
+
+def steps_needed(logs, steps):
+    """All steps, and steps of the hard task, until it was learned; the whole number where it was not."""
+    learned = np.array(logs[f"val_{HARD}_accuracy"]) >= ENOUGH
+    if not learned.any():
+        return steps, int(np.sum(logs[f"{HARD}_batches"])), False
+    epoch = int(np.argmax(learned)) + 1
+    return epoch * EPOCH, int(np.sum(logs[f"{HARD}_batches"][:epoch])), True
+
+
+def draw(results, path):
+    """Test accuracy of the hard task, one line for each seed."""
+    figure = new_figure(10, 2.8)
+    panels = figure.subplots(1, len(results), sharey=True, sharex=True, squeeze=False)[0]
+    for index, (axis, (order, found)) in enumerate(zip(panels, results.items(), strict=True)):
+        for accuracy in found["curve"]:
+            axis.plot((1 + np.arange(len(accuracy))) * EPOCH, accuracy, color=f"C{index}", alpha=0.8)
+        axis.axhline(ENOUGH, color="gray", linewidth=0.8, linestyle="--")
+        axis.set_title(order, fontsize="medium")
+        axis.set_xlabel("steps")
+    panels[0].set_ylabel("test accuracy, five bits")
+    figure.savefig(path, dpi=130)
+
+
+def main():
+    options = command_line(
+        __file__,
+        __doc__,
+        models=ORDERS,
+        steps=(6000, "at most; 400 under --quick"),
+        first=(800, "steps of the first task before both; 200 under --quick"),
+    )
+    steps, first = (400, 200) if options.quick else (options.steps, options.first)
+    data_of = lru_cache(1)(make_data)
+
+    def run(order, seed, callbacks):
+        tasks = (HARD,) if order == "hard alone" else (EASY, HARD)
+        sampler = "uniform"
+        if order in ("easy first", "hard first"):
+            sampler = Curriculum([EASY, HARD], epochs=first // EPOCH, reverse=order == "hard first")
+        train, test = ({t: tf.data.Dataset.from_tensor_slices(split[t]) for t in tasks} for split in data_of(seed))
+        shuffled = {task: dataset.shuffle(TRAIN, seed=seed) for task, dataset in train.items()}
+        how = {"validation_data": mix(test, batch_size=TEST, stop="once", inputs="own"), "verbose": 0}
+        logs = (
+            build(tasks)
+            .fit(
+                mix(shuffled, sampler, batch_size=BATCH, stop=EPOCH, inputs="own", seed=seed),
+                epochs=steps // EPOCH,
+                callbacks=[*callbacks, StopWhenLearned()],
+                **how,
+            )
+            .history
+        )
+        needed, own, learned = steps_needed(logs, steps)
+        return {"steps": needed, "own": own, "learned": float(learned), "curve": logs[f"val_{HARD}_accuracy"]}
+
+    scores = {"steps": "all steps", "own": "of the hard task", "learned": "learned"}
+    title = f"Steps until five bits are right in {ENOUGH:.0%} (a run that did not learn counts with its {steps:,})"
+    digits = {"steps": 0, "own": 0, "learned": 1}
+    results = study(run, options, scores, title=title, digits=digits)
+    for order, found in results.items():
+        console.print(f"{order}: learned with {sum(found['learned']):.0f} of {len(options.seeds)} seeds")
+    draw(results, options.folder / "curves.png")
+
+
+if __name__ == "__main__":
+    main()

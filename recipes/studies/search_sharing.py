@@ -1,0 +1,245 @@
+"""How much should the tasks share? A search, on a problem whose answer is known and on drawn faces.
+
+Half an hour on two cores, three minutes with --quick; downloads nothing, but draws 9,000 faces once.
+
+planted: five regressions from 200 noisy examples read the same 4 of 40 directions of their inputs; each needs two
+combinations of these four, of its own. Stages are 4 linear units, 2 units and 4 units. So one shared stage is right by
+construction: with it everything can be represented and the directions are learned from all labels; a shared second
+stage hands on two numbers where the tasks need four; and columns of their own each have to find the directions from
+their own labels. With every seed, which draws the problem, 20 random trials look for the depth and the learning rate.
+
+faces: skin, glasses and smile of drawn faces (recipes/data/faces.py), reduced to 32 x 32 points. The search is over
+hard sharing, trees and cross-stitch columns. Every candidate has the same number of parameters, up to rounding: where
+less is shared, the stages are narrower. It chooses by delta_m on the validation faces, against columns that share
+nothing. What it found, all sharing and no sharing are then trained anew with several seeds, and tested once.
+
+What it can show: whether search finds what was planted, and on faces whether the shape that it found beats both
+extremes at one budget of parameters, epochs and learning rate. What it cannot: that it would with another budget, or
+that a model found with one seed of the search is the best there is.
+
+    python recipes/studies/search_sharing.py [--quick] [--problems planted,faces] [--trials 20] [--workers 2]
+
+Logs for TensorBoard (with HParams), the trials and pictures go to runs/search_sharing/.
+"""
+
+import os
+import sys
+
+import parent  # noqa: F401
+from common import command_line, console, dots, fitting_width, print_table, rendering
+
+import keras
+import keras_tuner
+import numpy as np
+import tensorflow as tf
+from data.faces import SIDE, SPLITS, faces
+from search_faces import baseline_means, run_trials, test_found
+
+from keras_mtl import tuning
+
+TRIALS = {"planted": 20, "faces": 15}
+PLANTED = 1  # the depth that is right
+TASKS, INPUTS, DIRECTIONS, UNITS, NOISE = 5, 40, 4, 2, 0.2
+EXAMPLES = {"train": 200, "validation": 400}
+STEPS = 300
+FACES = {"skin": 7, "glasses": 2, "smile": 2}
+METRICS = dict.fromkeys(FACES, "accuracy")
+PARAMETERS = 40_000
+BATCH, EPOCHS = 64, 6
+WIDTHS: dict = {}
+
+
+def planted_data(seed):
+    """Dict from split to inputs and labels; the training labels are noisy."""
+    rng = np.random.default_rng(seed)
+    count = sum(EXAMPLES.values())
+    directions = np.linalg.qr(rng.normal(size=(INPUTS, DIRECTIONS)))[0]
+    x = rng.normal(size=(count, INPUTS))
+    labels = {}
+    for task in (f"t{k}" for k in range(TASKS)):
+        slopes = np.linalg.qr(rng.normal(size=(DIRECTIONS, UNITS)))[0]
+        weights = rng.choice([-1, 1], size=(UNITS, 1)) * rng.uniform(0.7, 1.3, size=(UNITS, 1))
+        y = np.tanh(2.0 * x @ directions @ slopes) @ weights
+        labels[task] = (y - y.mean()) / y.std()
+        labels[task][: EXAMPLES["train"]] += NOISE * rng.normal(size=(EXAMPLES["train"], 1))
+    parts = {"train": slice(0, EXAMPLES["train"]), "validation": slice(EXAMPLES["train"], None)}
+    return {split: (x[part], {t: y[part] for t, y in labels.items()}) for split, part in parts.items()}
+
+
+def planted_tuner(seed, trials, folder):
+    layers = keras.layers
+    tasks = [f"t{k}" for k in range(TASKS)]
+    hypermodel = tuning.SharingHyperModel(
+        keras.Input((INPUTS,)),
+        stages=[
+            layers.Dense(DIRECTIONS, name="directions"),
+            layers.Dense(UNITS, activation="tanh", name="units"),
+            layers.Dense(4, activation="tanh", name="top"),
+        ],
+        heads={task: layers.Dense(1) for task in tasks},
+        compile={"loss": "mse", "steps_per_execution": 20},
+        training={"learning_rate": (3e-3, 3e-2)},
+        seed=seed,
+    )
+    # Labels have variance 1, so 1 is the error of a constant.
+    fair = tuning.objective(metrics=dict.fromkeys(tasks, "loss"), ranges={t: {"loss": (1.0, 0.0)} for t in tasks})
+    return keras_tuner.RandomSearch(
+        hypermodel, fair, max_trials=trials, seed=seed + 1, directory=folder, project_name=f"seed{seed}", overwrite=True
+    )
+
+
+def planted(seeds, trials, folder):
+    """Searches with every seed. Returns a dict from seed to the completed trials as (depth, rate, score)."""
+    found = {}
+    for seed in seeds:
+        data = planted_data(seed)
+        tuner = planted_tuner(seed, trials, folder / "planted")
+        examples = tf.data.Dataset.from_tensor_slices(data["train"]).cache()
+        examples = examples.shuffle(EXAMPLES["train"], seed=seed).repeat().batch(50)
+        options = {
+            "steps_per_epoch": STEPS,
+            "epochs": 1,
+            "shuffle": False,
+            "validation_data": data["validation"],
+            "validation_batch_size": EXAMPLES["validation"],
+        }
+        if seed == seeds[0]:
+            console.print(f"Each seed: {tuning.estimate(tuner, examples, **options)}")
+        run_trials(tuner, trials, folder / "logs" / f"planted-seed{seed}", [examples], **options)
+        values = [(t.hyperparameters.values, t.score) for t in tuner.oracle.get_best_trials(trials)]
+        found[seed] = [(v["hard_sharing/shared_depth"], v["learning_rate"], score) for v, score in values]
+    return found
+
+
+def report_planted(found):
+    rows = []
+    for seed, trials in found.items():
+        best = [max((s for d, _, s in trials if d == depth), default=None) for depth in range(4)]
+        cells = ["not tried" if score is None else f"{score:.3f}" for score in best]
+        rows.append([str(seed), *cells, str(trials[0][0])])
+    depths = [f"{depth} shared" + " (right)" * (depth == PLANTED) for depth in range(4)]
+    print_table("Best score of each depth (1 is perfect, 0 a constant)", ["seed", *depths, "found"], rows)
+    right = sum(trials[0][0] == PLANTED for trials in found.values())
+    console.print(f"The planted depth was found with {right} of {len(found)} seeds.")
+    return right
+
+
+def small_faces(quick):
+    splits = {"train": 400, "validation": 100, "test": 100} if quick else SPLITS
+    data = faces(FACES, splits, track=rendering)
+    half = SIDE // 2
+
+    def reduced(pictures):
+        return pictures.reshape(len(pictures), half, 2, half, 2, 3).mean(axis=(2, 4))
+
+    return {split: (reduced(pictures), labels) for split, (pictures, labels) in data.items()}
+
+
+def face_sharing(hp):
+    return tuning.sharing_space(hp, 4, FACES, families=["hard_sharing", "branched_sharing", "cross_stitch"])
+
+
+def face_stages(width):
+    layers = keras.layers
+    convolutions = [
+        [layers.Conv2D(max(1, round(width * n)), 3, padding="same", activation="relu"), layers.MaxPooling2D()]
+        for n in (1, 2, 4)
+    ]
+    return [*convolutions, [layers.Flatten(), layers.Dense(max(1, round(8 * width)), activation="relu")]]
+
+
+def face_heads():
+    return {task: keras.layers.Dense(classes) for task, classes in FACES.items()}
+
+
+def face_input():
+    return keras.Input((SIDE // 2, SIDE // 2, 3))
+
+
+def width_of(chosen):
+    """The width with which this way of sharing has about `PARAMETERS` parameters."""
+
+    def count(width):
+        return chosen.build(face_input(), face_stages(width), face_heads()).count_params()
+
+    if (key := repr(chosen)) not in WIDTHS:
+        WIDTHS[key] = fitting_width(count, PARAMETERS, 6.0, rounds=4)
+    return WIDTHS[key]
+
+
+def face_compile():
+    return {
+        "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        "metrics": {task: ["accuracy"] for task in FACES},
+        "optimizer": keras.optimizers.Adam(1e-3),
+    }
+
+
+def face_model(chosen):
+    model = chosen.build(face_input(), face_stages(width_of(chosen)), face_heads())
+    model.compile(**face_compile())
+    return model
+
+
+def face_tuner(baselines, trials, folder):
+    hypermodel = tuning.SharingHyperModel(
+        face_input(),
+        stages=lambda hp: face_stages(width_of(face_sharing(hp))),
+        heads=face_heads(),
+        compile={**face_compile(), "delta_m": baselines},
+        sharing=face_sharing,
+        seed=0,
+    )
+    return keras_tuner.RandomSearch(
+        hypermodel, tuning.objective(baselines), max_trials=trials, seed=2, directory=folder, project_name="faces"
+    )
+
+
+def search_faces(data, epochs, trials, folder, workers, arguments):
+    """The search, in this process or in those that this one starts."""
+    baselines = baseline_means(face_model, data, METRICS, folder, epochs=epochs)
+    options = {"epochs": epochs, "batch_size": BATCH, "validation_data": data["validation"]}
+    tuner = face_tuner(baselines, trials, folder)
+    if "KERASTUNER_ORACLE_IP" not in os.environ:
+        console.print(f"Search: {tuning.estimate(tuner, *data['train'], **options)}")
+        if workers:
+            tuning.launch([sys.executable, __file__, *arguments], workers, logs=folder / "workers")
+            tuner.oracle.reload()  # what the chief has left in the folder
+            return tuner
+    left = trials - len(getattr(tuner.oracle, "end_order", ()))
+    run_trials(tuner, left, folder / "logs" / "faces", data["train"], **options)
+    return tuner
+
+
+def main():
+    asked = {
+        "problems": ("planted,faces", "one of them or both"),
+        "trials": (0, "trials of each search; 0: 20 planted, 15 faces"),
+        "workers": (0, "search faces with a chief and so many workers"),
+    }
+    started = "KERASTUNER_ORACLE_IP" in os.environ  # by another of this script, whose folder stays as it is
+    options = command_line(__file__, __doc__, epochs=(EPOCHS, 1), fresh=not started, **asked)
+    problems = options.problems.split(",")
+    trials = {name: options.trials or (4 if options.quick else TRIALS[name]) for name in problems}
+    if started:
+        search_faces(small_faces(options.quick), options.epochs, trials["faces"], options.folder, 0, ())
+        return
+    if "planted" in problems:
+        report_planted(found := planted(options.seeds, trials["planted"], options.folder))
+        scores = {
+            f"{depth} shared": {"score": [s for trial in found.values() for d, _, s in trial if d == depth] or [np.nan]}
+            for depth in range(4)
+        }
+        dots({"": scores}, {"score": "score of every trial"}, options.folder / "planted.png")
+    if "faces" in problems:
+        data = small_faces(options.quick)
+        tuner = search_faces(data, options.epochs, trials["faces"], options.folder, options.workers, sys.argv[1:])
+        (best,) = tuner.get_best_hyperparameters()
+        found = face_sharing(best)
+        console.print(f"Found: {found.family}, {found.options}; models have {PARAMETERS:,} parameters, up to rounding.")
+        options.seeds = [100 + seed for seed in options.seeds]  # none that the search has seen
+        test_found(found, face_model, tuning.pareto_front(tuner), data, METRICS, options, options.epochs)
+
+
+if __name__ == "__main__":
+    main()
