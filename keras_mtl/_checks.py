@@ -1,11 +1,26 @@
 """Checks of arguments that are numbers or booleans, and lists of what may be one."""
 
 import numbers
+from typing import Any, TypeGuard, overload
 
 import numpy as np
 
+from keras_mtl._types import Structure
 
-def check_integer(value, argument, least=0, most=None, or_none=False):
+
+@overload
+def check_integer(value: object, argument: str, least: int = 0, most: int | None = None) -> int: ...
+
+
+@overload
+def check_integer(
+    value: object, argument: str, least: int = 0, most: int | None = None, *, or_none: bool
+) -> int | None: ...
+
+
+def check_integer(
+    value: object, argument: str, least: int = 0, most: int | None = None, or_none: bool = False
+) -> int | None:
     """Raises where an argument is no integer of a range. NumPy's integers are some, booleans are not.
 
     Args:
@@ -27,12 +42,19 @@ def check_integer(value, argument, least=0, most=None, or_none=False):
     return int(value)
 
 
-def is_integer(value):
+def is_integer(value: object) -> TypeGuard[int]:
     """Whether a value is an integer, NumPy's or Python's; booleans are none."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def check_number(value, argument, least=None, above=None, most=None, below=None):
+def check_number(
+    value: float,
+    argument: str,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+) -> float:
     """Raises where an argument is no finite number of a range. NumPy's numbers are some, booleans are not.
 
     The range is that of float32, in which the layers compute: 1e-60 is not above 0.
@@ -60,7 +82,7 @@ def check_number(value, argument, least=None, above=None, most=None, below=None)
     return float(value)
 
 
-def check_numbers(values, argument, **limits):
+def check_numbers(values: Structure, argument: str, **limits: Any) -> Structure:
     """Same as `check_number`, for one number or a list of them. Gives a `float` or a list of them."""
     values = values.tolist() if isinstance(values, np.ndarray) else values
     if isinstance(values, list | tuple):
@@ -68,7 +90,15 @@ def check_numbers(values, argument, **limits):
     return check_number(values, argument, **limits)
 
 
-def check_boolean(value, argument, or_none=False):
+@overload
+def check_boolean(value: object, argument: str) -> bool: ...
+
+
+@overload
+def check_boolean(value: object, argument: str, *, or_none: bool) -> bool | None: ...
+
+
+def check_boolean(value: object, argument: str, or_none: bool = False) -> bool | None:
     """Raises where an argument is no boolean: `"False"` and 0 are none, NumPy's are some.
 
     Args:
@@ -87,12 +117,12 @@ def check_boolean(value, argument, or_none=False):
     return bool(value)
 
 
-def as_list(given):
+def as_list(given: Structure) -> list[Any]:
     """What is one, or a list or tuple of several, as a list."""
     return list(given) if isinstance(given, (list, tuple)) else [given]
 
 
-def _in_float32(value):
+def _in_float32(value: object) -> np.float32:
     """The value in float32; NaN where it is no number."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return np.float32("nan")

@@ -211,7 +211,7 @@ class Fingerprint:
 
     def _weights(self, weights):
         for weight in weights:
-            self._put("weight", " ".join(array_parts(weight, whole=2**15, piece=2**14)))
+            self._put("weight", " ".join(array_parts(weight, whole=2**15, piece=2**14) or ()))
 
     def _state(self, layer):
         """What a layer has adapted to or saves besides its weights, such as a vocabulary."""

@@ -1,6 +1,7 @@
 """Pictures of a comparison."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 
@@ -69,7 +70,7 @@ def _plot_gains(axis, report, task, names, first):
     axis.axvspan(-spread, spread, color="black", alpha=0.08, linewidth=0)
     axis.axvline(0, color="black", linewidth=1)
     for i, name in enumerate(names):
-        style = {"color": color(i), "zorder": 3, "clip_on": False}
+        style: dict[str, Any] = {"color": color(i), "zorder": 3, "clip_on": False}
         if intervals[name] is not None:
             low, high = intervals[name]
             axis.plot(np.clip([low, high], *limits), [i, i], linewidth=3 if task is None else 1.8, **style)

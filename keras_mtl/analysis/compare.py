@@ -1,6 +1,7 @@
 """Comparison of candidates with single-task models, over seeds."""
 
 import numbers
+from typing import Any
 
 import keras
 
@@ -89,7 +90,7 @@ def compare(
     watching = fit_options.pop("callbacks") if callable(fit_options.get("callbacks")) else None
     runs, alone_runs, built = {}, {}, {}
     jobs = _jobs(candidates, baselines, metrics, seeds)
-    settings = {"data": whole, "epochs": epochs, "fit": fit_options}
+    settings: dict[str, Any] = {"data": whole, "epochs": epochs, "fit": fit_options}
     with RunStore(directory, **settings) as store, run_bar("compare", len(jobs), progress) as begin:
         for name, seed, build, task in jobs:
             begin(f"{name}, seed {seed}")

@@ -1,5 +1,7 @@
 """Measuring affinities between tasks in one training run."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -85,7 +87,13 @@ def measure_affinity(
             "`model` should have columns that share nothing for method 'representation'. Received: shared variables "
             f"{[v.path for v in model.shared_variables][:5]}"
         )
-    how = {"method": method, "every": every, "with_momentum": with_momentum, "examples": examples, "epochs": epochs}
+    how: dict[str, Any] = {
+        "method": method,
+        "every": every,
+        "with_momentum": with_momentum,
+        "examples": examples,
+        "epochs": epochs,
+    }
     with RunStore(directory, data=data, batch_size=batch_size, fit=fit_options, how=how) as store:
         key = store.key(model=model, seed=global_seed())
         run = store.load(key, {"values": dict}, check=lambda run: Affinity.from_dict(run["values"]))

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from typing import Any
 
 import keras
 
@@ -78,7 +79,7 @@ def pareto_sweep(
     preferences = _checked(preferences, list(metrics))
     seed = check_integer(seed, "seed")
     new, points, models = NewModels(), [], []
-    settings = {"data": (data, validation, test), "epochs": epochs, "fit": fit_options}
+    settings: dict[str, Any] = {"data": (data, validation, test), "epochs": epochs, "fit": fit_options}
     with RunStore(directory, **settings) as store, run_bar("sweep", len(preferences), progress) as begin:
         for preference in preferences:
             said = ", ".join(f"{task} {share:.3g}" for task, share in preference.items())

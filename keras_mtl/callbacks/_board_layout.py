@@ -20,7 +20,7 @@ def layout(logs, tasks, alone=False):
     """
     from tensorboard.plugins.custom_scalar import layout_pb2
 
-    of_tasks = {split_log(log, tasks) for log in logs} - {None}
+    of_tasks = {found for log in logs if (found := split_log(log, tasks))}
     of_tasks |= {(task, f"relative_{kind}") for task, kind in of_tasks if kind in ("loss", "val_loss")}
     kinds = sorted({rest for _, rest in of_tasks})
 

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_mtl.training.backends import core
@@ -19,10 +20,10 @@ class Glance(NamedTuple):
         gramian: Array of shape `(K, K)`. Inner products of the task gradients.
     """
 
-    before: object
-    after: object
-    present: object
-    gramian: object
+    before: np.ndarray
+    after: np.ndarray
+    present: np.ndarray
+    gramian: np.ndarray
 
 
 class LookAhead:

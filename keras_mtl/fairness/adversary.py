@@ -1,5 +1,7 @@
 """An adversary that predicts the group from the prediction."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -67,7 +69,7 @@ class Adversary(GroupPenalty):
         groups=2,
         name="adversary",
     ):
-        options = {"among": among, "from_logits": from_logits, "class_id": class_id, "groups": groups}
+        options: dict[str, Any] = {"among": among, "from_logits": from_logits, "class_id": class_id, "groups": groups}
         super().__init__(column, strength, name=name, **options)
         units = check_integer(units, "units", 1)
         self.sees_label = check_boolean(sees_label, "sees_label")

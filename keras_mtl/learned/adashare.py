@@ -1,6 +1,7 @@
 """AdaShare: which task runs which block, learned."""
 
 import functools
+from typing import Any
 
 import keras
 import numpy as np
@@ -145,7 +146,7 @@ def adashare(
                 warmup_steps=warmup_steps + curriculum_steps * (len(blocks) - 1 - block),
                 name="choose",
             )
-            terms = {"sparsity": sparsity, "sharing": sharing, "form": form}
+            terms: dict[str, Any] = {"sparsity": sparsity, "sharing": sharing, "form": form}
             place = {"block": block + 1, "num_blocks": len(blocks), **terms}
             names = [f"{task}_policy_{label}" for task in heads]
             for task, stage_name in zip(heads, names, strict=True):

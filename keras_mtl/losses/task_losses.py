@@ -8,6 +8,7 @@ from keras import losses as keras_losses
 from keras import ops
 
 from keras_mtl._keras_private import mask_of
+from keras_mtl._types import Tensor
 from keras_mtl.losses.alignment import (
     as_single_entries,
     mask_of_values,
@@ -34,8 +35,8 @@ class TaskBatch(NamedTuple):
     """
 
     sums: list
-    divisors: object
-    counts: object
+    divisors: Tensor
+    counts: Tensor
     labels: dict[str, Labels]
     columns: dict
 

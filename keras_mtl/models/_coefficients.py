@@ -50,7 +50,7 @@ class CoefficientReader:
     def __init__(self, model):
         self._model = model
         self.mixing = mixing_stages(model)
-        self._probe = None
+        self._probe: keras.Model | None = None
 
     def read(self, x=None):
         """The coefficients as they are now.

@@ -53,7 +53,7 @@ class MultiTaskModel(TaskTrainer):
         tasks = check_outputs(outputs)
         super().__init__(inputs, outputs, name=name, **kwargs)
         self._tasks = tasks
-        self._sharing = None
+        self._sharing: Sharing | None = None
 
     @property
     def tasks(self):

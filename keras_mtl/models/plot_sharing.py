@@ -1,5 +1,7 @@
 """A plot of what tasks share."""
 
+from typing import Any
+
 import numpy as np
 
 from keras_mtl._colors import task_colors
@@ -136,7 +138,7 @@ def _draw_box(axes, place, text, served, colors):
         band.set_clip_path(box)
     *lines, count = text
     middle = place[1] + (_BAND / 2 if served else 0)
-    style = {"ha": "center", "va": "center", "zorder": 4}
+    style: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 4}
     axes.text(place[0], middle + 0.09, "\n".join(lines), fontsize=6.8, linespacing=1, **style)
     axes.text(place[0], middle - 0.2, count, fontsize=5.8, color="0.35", **style)
 

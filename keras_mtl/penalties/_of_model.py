@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_mtl._checks import as_list
+from keras_mtl._types import Tensor
 from keras_mtl.penalties.penalty import Penalty
 
 
@@ -20,9 +21,9 @@ class PenaltyBatch(NamedTuple):
             penalty needs.
     """
 
-    total: object
-    values: object
-    known: object
+    total: Tensor
+    values: Tensor
+    known: Tensor
 
 
 class Penalties:

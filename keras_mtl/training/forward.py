@@ -2,10 +2,12 @@
 
 import contextlib
 import inspect
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from keras import ops
 
+from keras_mtl._types import Tensor
 from keras_mtl.losses.task_losses import TaskBatch
 from keras_mtl.penalties._of_model import PenaltyBatch
 from keras_mtl.training.backends import core
@@ -33,13 +35,13 @@ class Forward(NamedTuple):
     """
 
     batch: TaskBatch
-    losses: object
-    present: object
-    finite: object
-    added: object
+    losses: Tensor
+    present: Tensor
+    finite: Tensor
+    added: Tensor | None
     penalties: PenaltyBatch | None
-    scale: object
-    y_pred: dict
+    scale: Tensor
+    y_pred: Mapping[str, Tensor]
 
     @staticmethod
     def cond(condition, true, false):

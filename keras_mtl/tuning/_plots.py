@@ -1,6 +1,7 @@
 """Pictures of a search."""
 
 import itertools
+from typing import Any
 
 from keras_mtl._colors import color
 from keras_mtl._pyplot import pyplot
@@ -50,7 +51,7 @@ def _panel(axis, front, x, y):
         axis.plot(*zip(*_steps(on_front, sign_x, sign_y), strict=True), "-", color=color(0), alpha=0.45, linewidth=1.2)
     axis.plot(*zip(*on_front, strict=True), "o", color=color(0), markersize=6, label="on the front")
     best = points(front.trials[:1])[0]
-    style = {"color": "none", "markeredgecolor": color(1), "markersize": 12, "markeredgewidth": 1.6}
+    style: dict[str, Any] = {"color": "none", "markeredgecolor": color(1), "markersize": 12, "markeredgewidth": 1.6}
     axis.plot(*best, "o", label=f"best {front.objective.name}", **style)
     for (across, up), trial in list(zip(on_front, front.front, strict=True))[:: 1 + len(on_front) // _NAMED]:
         axis.annotate(
@@ -89,7 +90,7 @@ def _better_corner(axis, sign_x, sign_y):
     start = (corner[0] - 0.1 * sign_x, corner[1] - 0.1 * sign_y)
     arrow = {"arrowstyle": "-|>", "color": color(2), "linewidth": 1.8}
     axis.annotate("", corner, start, xycoords="axes fraction", textcoords="axes fraction", arrowprops=arrow)
-    sides = {"ha": "right" if sign_x > 0 else "left", "va": "top" if sign_y > 0 else "bottom"}
+    sides: dict[str, Any] = {"ha": "right" if sign_x > 0 else "left", "va": "top" if sign_y > 0 else "bottom"}
     axis.annotate("better", start, xycoords="axes fraction", fontsize=7.5, color=color(2), **sides)
 
 

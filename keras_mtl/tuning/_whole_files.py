@@ -1,12 +1,13 @@
 """Atomic writes and consistency of keras-tuner's files."""
 
 import pathlib
+from typing import Any
 
 from keras_mtl._files import folder_lock, read_json, whole_file
 from keras_mtl._keras_tuner_private import project_folder, wrap_chief, wrap_files
 from keras_mtl.tuning.launch import is_chief
 
-_FIELDS = {
+_FIELDS: dict[str, dict[str, Any]] = {
     "oracle.json": {
         "ongoing_trials": dict,
         "hyperparameters": dict,

@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_mtl.analysis._statistics import confidence_interval, mean_and_spread
 from keras_mtl.analysis.advice._candidates import ALL, ALONE
+from keras_mtl.analysis.advice._problem import Candidate
 
 _ALIKE = 1.1  # numbers of parameters that differ by less are alike
 
@@ -29,7 +30,7 @@ class Standing:
         outcome: String.
     """
 
-    candidate: object
+    candidate: Candidate
     epochs: int
     seeds: list
     delta_m: list
@@ -171,7 +172,7 @@ class Outcome:
     """
 
     delta_m: float
-    interval: tuple | None
+    interval: tuple[float, float] | None
     gains: dict
     seeds: int
     examples: bool

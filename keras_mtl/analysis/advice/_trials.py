@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_mtl.analysis._runs import StepClock
 from keras_mtl.analysis._traced_models import TracedModels
-from keras_mtl.analysis.advice._problem import parameters_of, size_of, take
+from keras_mtl.analysis.advice._problem import Candidate, parameters_of, size_of, take
 
 RESAMPLED = 5000  # examples up to which their own chance counts
 RESAMPLES = 12
@@ -55,7 +55,7 @@ class Trial:
         watched: What the monitors saw, or `None`.
     """
 
-    candidate: object
+    candidate: Candidate
     seed: int
     epochs: int
     values: list

@@ -134,8 +134,14 @@ def advise(
     epochs, seeds = check_integer(epochs, "epochs", 1), check_integer(seeds, "seeds", 1)
     batch_size = check_integer(batch_size, "batch_size", 1)
     parameters = check_integer(parameters, "parameters", 1, or_none=True)
-    given = {"train": train, "validation": validation, "test": test, "compile": compile, "metrics": metrics}
-    options = {
+    given: dict[str, Any] = {
+        "train": train,
+        "validation": validation,
+        "test": test,
+        "compile": compile,
+        "metrics": metrics,
+    }
+    options: dict[str, Any] = {
         "directions": directions,
         "batch_size": batch_size,
         "standardize": check_boolean(standardize, "standardize"),

@@ -1,6 +1,7 @@
 """Training networks of few tasks, to know how well groups do."""
 
 import itertools
+from typing import Any
 
 import keras
 
@@ -79,7 +80,7 @@ def measure_networks(
         raise ValueError(f"`relative=True` needs networks of one task. Received: sizes={sizes}")
     higher = {task: higher_is_better(metric, directions) for task, metric in metrics.items()}
     seeds = seeds_of(seeds)
-    settings = {"data": (data, None, validation), "epochs": epochs, "fit": fit_options}
+    settings: dict[str, Any] = {"data": (data, None, validation), "epochs": epochs, "fit": fit_options}
     groups = [group for size in sizes for group in itertools.combinations(tasks, size)]
     values, new = {}, NewModels()
     total = len(groups) * len(seeds)
