@@ -31,7 +31,7 @@ TENSORFLOW = {  # where it may be imported at all
     "tuning/_trial_board.py",
     "analysis/_checksums.py",
 }
-JAX = {"training/backends/jax.py", "_float64.py"}
+JAX = {"training/backends/jax.py", "training/backends/_blockwise.py", "_float64.py"}
 # Imported only where it is needed, so that `import keras_mtl` does without.
 HEAVY = {"scipy", "matplotlib", "rich", "tensorboard", "gymnasium", "pandas", "PIL"}
 
