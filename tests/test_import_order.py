@@ -47,7 +47,13 @@ def imported(path):
     """Pairs of a module's dotted name and whether it is imported at the top of the file."""
     tree = ast.parse((SOURCE / path).read_text("utf-8"))
     at_the_top = set(map(id, tree.body))
+    of_types = [
+        node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+    ]
+    never = {id(inner) for node in of_types for inner in ast.walk(node)}  # what annotations alone name
     for node in ast.walk(tree):
+        if id(node) in never:
+            continue
         if isinstance(node, ast.Import):
             yield from ((alias.name, id(node) in at_the_top) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module == "keras_mtl":
