@@ -294,7 +294,7 @@ def test_a_weighting_of_another_model_starts_anew():
     assert first.weighting is one
     del first
     inside, _ = fold(Sequential([one, "mgda"]))  # its model is gone, its history is not
-    assert inside.weighting.stages[0] is not one and one.get_weights()[0].tolist() == expected[0].tolist()
+    assert inside.weighting.weightings[0] is not one and one.get_weights()[0].tolist() == expected[0].tolist()
     compiled(net(names=("a", "b", "c")), weighting=one)
 
 
