@@ -10,9 +10,9 @@ Adam's steps itself, plain SGD. The error is that of u on a fine grid, relative 
 Everything is computed in float64.
 
 What it can show: how a weighting deals with losses of very different size, and what a step of it costs. What it cannot:
-which one is best for another equation. The value and the slope are one point each; their gradients vanish as soon as they
-are met, which is hard on methods that look at directions alone. With the default number of steps no method has solved the
-equation yet.
+which one is best for another equation. The value and the slope are one point each; their gradients vanish as soon as
+they are met, which is hard on methods that look at directions alone. With the default number of steps no method has
+solved the equation yet.
 
     python recipes/physics_informed.py [--quick] [--methods equal,config,...] [--seeds 5] [--steps 2500]
 
