@@ -5,6 +5,9 @@ import os
 import re
 from importlib.metadata import version as installed_version
 
+from sphinx.util.inspect import signature as signature_of
+from sphinx.util.inspect import stringify_signature
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 project = "keras_mtl"
@@ -36,6 +39,12 @@ smartquotes = False
 
 autodoc_inherit_docstrings = False  # a method is described where it is defined
 autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+# The names of `keras_mtl/_types.py`, not what they stand for.
+TYPES = (
+    "Callbacks Data DependsOn Heads Inputs Layers Logs LossLike MetricLike Place Shape Stages Structure Tasks Tensor"
+)
+autodoc_type_aliases = {name: name for name in TYPES.split()}
 autodoc_default_options = {"members": True, "show-inheritance": True}
 napoleon_custom_sections = [
     ("Call arguments", "params_style"),
@@ -44,6 +53,7 @@ napoleon_custom_sections = [
     "Equation",
 ]
 
+ALIAS = re.compile(r"TypeAliasForwardRef\('(\w+)'\)")  # how Sphinx writes an alias within a union
 FENCE = re.compile(r"^( *)```(\w*)$")
 INITIAL = re.compile(r"^( *- )([A-Z]\. )")
 
@@ -68,9 +78,10 @@ def _markdown_to_rst(app, what, name, obj, options, lines):
 def _signature_of_init(app, what, name, obj, options, signature, return_annotation):
     """Shows the arguments of `__init__`, which the `__new__` of Keras objects hides."""
     if what != "class":
-        return None
-    parameters = list(inspect.signature(obj.__init__).parameters.values())[1:]
-    return str(inspect.Signature(parameters)), return_annotation
+        return tuple(text and ALIAS.sub(r"\1", text) for text in (signature, return_annotation))
+    found = signature_of(obj.__init__, type_aliases=app.config.autodoc_type_aliases)
+    found = found.replace(parameters=list(found.parameters.values())[1:], return_annotation=inspect.Signature.empty)
+    return ALIAS.sub(r"\1", stringify_signature(found, unqualified_typehints=True)), return_annotation
 
 
 def setup(app):

@@ -1,6 +1,9 @@
 """keras_mtl: multi-task learning for Keras 3."""
 
 import importlib
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
 
 from keras_mtl import (
     callbacks,
@@ -97,7 +100,7 @@ __all__ = [
 _WHEN_ASKED_FOR = ("analysis", "data", "tuning")  # they take their time, and no saved model needs them
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> ModuleType | Callable[..., Any]:
     if name in _WHEN_ASKED_FOR:
         return importlib.import_module(f"keras_mtl.{name}")
     if name == "advise":

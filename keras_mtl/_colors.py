@@ -1,5 +1,9 @@
 """One palette for tasks, in all pictures."""
 
+from __future__ import annotations
+
+from keras_mtl._types import Tasks
+
 # Okabe and Ito's colors without yellow and black, then those that stay farthest from all before them, also for eyes
 # without red, green or blue cones.
 COLORS = (
@@ -13,6 +17,6 @@ def color(index: int) -> str:
     return COLORS[index % len(COLORS)]
 
 
-def task_colors(tasks) -> dict[str, str]:
+def task_colors(tasks: Tasks) -> dict[str, str]:
     """Dict from each name to its color, in the order of the names."""
     return {task: color(i) for i, task in enumerate(tasks)}

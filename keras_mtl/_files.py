@@ -9,10 +9,13 @@ import stat
 import sys
 import time
 import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 
 @contextlib.contextmanager
-def whole_file(path):
+def whole_file(path: str | os.PathLike) -> Iterator[Path]:
     """Gives the path to write to; the file takes its place only once it is whole.
 
     Keras writes where the file shall be. A process that is killed meanwhile
@@ -73,7 +76,7 @@ def whole_file(path):
         part.unlink(missing_ok=True)
 
 
-def _old_file(target):
+def _old_file(target: Path) -> os.stat_result | None:
     """The state of the file that is there, `None` where there is none; an error if it may not be written."""
     try:
         old = os.stat(target)
@@ -84,7 +87,7 @@ def _old_file(target):
     return old
 
 
-def _take_over(part, old):
+def _take_over(part: Path, old: os.stat_result) -> None:
     made = os.stat(part)
     for uid, gid in ((-1, old.st_gid), (old.st_uid, -1)):
         if (made.st_gid if uid == -1 else made.st_uid) != (gid if uid == -1 else uid):
@@ -93,7 +96,7 @@ def _take_over(part, old):
     os.chmod(part, stat.S_IMODE(old.st_mode))
 
 
-def _sync_folder(folder):
+def _sync_folder(folder: str | os.PathLike) -> None:
     """Makes a rename survive a power failure, where the system lets folders be opened."""
     with contextlib.suppress(OSError):
         opened = os.open(folder, os.O_RDONLY)
@@ -103,7 +106,7 @@ def _sync_folder(folder):
             os.close(opened)
 
 
-def sync_files(folder):
+def sync_files(folder: str | os.PathLike[str]) -> None:
     """Makes the files of a folder, and of those in it, survive a power failure: before it is named anywhere.
 
     Args:
@@ -116,7 +119,7 @@ def sync_files(folder):
         _sync_folder(base)
 
 
-def writable_folder(path, argument):
+def writable_folder(path: str | os.PathLike, argument: str) -> Path:
     """Makes a folder and writes to it once, so that no long work is lost to one that cannot be written.
 
     Args:
@@ -146,7 +149,7 @@ def writable_folder(path, argument):
 
 
 @contextlib.contextmanager
-def folder_lock(folder, what, wait=0.0):
+def folder_lock(folder: str | os.PathLike, what: str, wait: float = 0.0) -> Iterator[None]:
     """Has a folder to itself, among the processes and threads that ask for it too.
 
     The system keeps the lock with the open file: it ends with its process,
@@ -180,7 +183,7 @@ def folder_lock(folder, what, wait=0.0):
         os.close(opened)
 
 
-def _locked(path):
+def _locked(path: str | os.PathLike) -> int | None:
     """A descriptor that holds the lock, or `None` where another one does."""
     flags = os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
     while True:
@@ -204,7 +207,7 @@ def _locked(path):
         os.close(opened)
 
 
-def _take(opened):
+def _take(opened: int) -> bool:
     try:
         if sys.platform == "win32":
             import msvcrt
@@ -219,7 +222,7 @@ def _take(opened):
     return True
 
 
-def read_json(path, fields=None):
+def read_json(path: str | os.PathLike, fields: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """A dict from a JSON file, checked.
 
     Args:
@@ -246,7 +249,7 @@ def read_json(path, fields=None):
 
 
 @contextlib.contextmanager
-def readable(path, what):
+def readable(path: str | os.PathLike, what: str) -> Iterator[None]:
     """Turns what goes wrong in a damaged file of one thing into an error that names the file.
 
     Args:
@@ -259,7 +262,7 @@ def readable(path, what):
         raise ValueError(f"The file should hold {what}. Received: {str(path)!r}, {error}") from error
 
 
-def is_one_file(path, ending):
+def is_one_file(path: str | os.PathLike, ending: str) -> bool:
     """Whether a path is of one file on this machine with this end of its name.
 
     Args:

@@ -7,11 +7,15 @@ leaves this file. Modules under `keras.src` are imported where they are asked, s
 `import keras_mtl` does not fail for one that has moved.
 """
 
+from __future__ import annotations
+
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
+
+from keras_mtl._types import Inputs, Structure, Tensor
 
 # Layers and what they hold
 
@@ -61,7 +65,7 @@ def lookup_table_of(layer: keras.layers.Layer) -> keras.layers.Layer:
     return layer._lookup_layer if isinstance(layer, keras.layers.TextVectorization) else layer
 
 
-def output_spec(layer: keras.layers.Layer, inputs: Any) -> Any:
+def output_spec(layer: keras.layers.Layer, inputs: Inputs) -> keras.KerasTensor:
     """What a built layer returns, without a call that its graph would keep; raises where the layer's call would."""
     layer._assert_input_compatibility(inputs)
     return layer.compute_output_spec(inputs)
@@ -70,11 +74,11 @@ def output_spec(layer: keras.layers.Layer, inputs: Any) -> Any:
 class MomentsNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` whose mean and variance of a batch a subclass may change, in `moments`."""
 
-    def moments(self, inputs: Any, mask: Any) -> tuple:
+    def moments(self, inputs: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mean and variance of a batch, as tensors of shape `(channels,)`."""
         return super()._moments(inputs, mask)
 
-    def _moments(self, inputs, mask):
+    def _moments(self, inputs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         return self.moments(inputs, mask)
 
 
@@ -94,7 +98,7 @@ def maker_of(tensor: keras.KerasTensor) -> Maker:
     return Maker(history.operation, history.node_index)
 
 
-def calls_of(operation: Any) -> list:
+def calls_of(operation: keras.Layer) -> list:
     """The calls of a layer or other operation, in all models, in their order.
 
     A call has `operation`, `arguments`, `input_tensors`, `output_tensors` and
@@ -109,24 +113,24 @@ def calls_in(model: keras.Model) -> list:
     return [call for depth in sorted(by_depth, reverse=True) for call in by_depth[depth]]
 
 
-def is_functional(model: Any) -> bool:
+def is_functional(model: object) -> bool:
     """Whether a model is made of calls that are known."""
     return hasattr(model, "_nodes_by_depth")
 
 
-def mask_of(tensor: Any) -> Any:
+def mask_of(tensor: Tensor) -> Tensor | None:
     """The mask that Keras keeps beside a tensor, `None` where there is none."""
     from keras.src.backend import get_keras_mask
 
     return get_keras_mask(tensor)
 
 
-def logits_beside(tensor: Any) -> Any:
+def logits_beside(tensor: Tensor) -> Tensor | None:
     """The logits that Keras keeps beside what a sigmoid or softmax made of them, `None` where there are none."""
     return getattr(tensor, "_keras_logits", None)
 
 
-def with_mask(tensor: Any, mask: Any) -> Any:
+def with_mask(tensor: Tensor, mask: Tensor) -> Tensor:
     """The tensor, with a mask kept beside it."""
     from keras.src.backend import set_keras_mask
 
@@ -134,7 +138,7 @@ def with_mask(tensor: Any, mask: Any) -> Any:
     return tensor
 
 
-def with_logits(tensor: Any, logits: Any) -> Any:
+def with_logits(tensor: Tensor, logits: Tensor) -> Tensor:
     """The tensor, with logits kept beside it."""
     tensor._keras_logits = logits
     return tensor
@@ -151,13 +155,13 @@ class ModelBuiltBefore(keras.Model):
     which is a structure of values of replicas.
     """
 
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+    def _maybe_symbolic_build(self, iterator: Structure | None = None, data_batch: Structure | None = None) -> None:
         del iterator, data_batch
 
-    def _symbolic_build(self, iterator=None, data_batch=None):
+    def _symbolic_build(self, iterator: Structure | None = None, data_batch: Structure | None = None) -> None:
         del iterator, data_batch
 
-    def _purge_model_variables(self, **groups):
+    def _purge_model_variables(self, **groups: Any) -> None:
         # On JAX Keras takes the variables' values away during `fit`, and where the first step is refused they are gone.
         # Where the step is compiled, it takes them itself, when it runs.
         del groups
@@ -197,7 +201,7 @@ def trained_by(optimizer: keras.optimizers.Optimizer) -> list:
     return list(optimizer._trainable_variables)
 
 
-def exclude_from_weight_decay(optimizer: keras.optimizers.Optimizer, variables: list) -> None:
+def exclude_from_weight_decay(optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]) -> None:
     """Keeps variables out of the weight decay of an optimizer that is not built, besides what was excluded before."""
     # Keras replaces what was excluded before by what is excluded now, and tells nobody what it was.
     before = set(getattr(optimizer, "_exclude_from_weight_decay", ()))

@@ -11,7 +11,7 @@ from typing import Any
 import keras_tuner
 
 
-def wrap_files(save: Callable, load: Callable) -> None:
+def wrap_files(save: Callable[..., Any], load: Callable[..., Any]) -> None:
     """Has keras-tuner write and read its JSON files by way of two functions, from now on.
 
     A search reads its files while the tuner is made, and a hypermodel is never
@@ -28,7 +28,7 @@ def wrap_files(save: Callable, load: Callable) -> None:
     utils.load_json = _wrapped(utils.load_json, load)
 
 
-def wrap_chief(serve: Callable) -> None:
+def wrap_chief(serve: Callable[..., Any]) -> None:
     """Has the chief of a search hand out its trials by way of a function, from now on.
 
     Args:
@@ -49,7 +49,7 @@ def _wrapped(own: Callable, by: Callable) -> Callable:
         return own
 
     @functools.wraps(own)
-    def call(*args: Any) -> Any:
+    def call(*args: Any) -> str:
         return by(own, *args)
 
     return call

@@ -1,7 +1,9 @@
 """Matplotlib, where it is installed."""
 
+from types import ModuleType
 
-def pyplot():
+
+def pyplot() -> ModuleType:
     """Pyplot without a display.
 
     Raises:

@@ -1,9 +1,10 @@
 """Tables as text."""
 
 import io
+from collections.abc import Sequence
 
 
-def table_text(header, rows, left=()):
+def table_text(header: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str] = ()) -> str:
     """A table as text, as wide as its content.
 
     Names are shown as they are: `[red]` is no color, `:x:` no picture.
@@ -30,7 +31,7 @@ def table_text(header, rows, left=()):
     return stream.getvalue()
 
 
-def markdown_table(header, rows):
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown, whose cells may hold `|` and line breaks."""
     lines = [header, ["---"] * len(header), *rows]
     cells = [[cell.replace("|", "\\|").replace("\n", ", ") for cell in line] for line in lines]

@@ -4,9 +4,14 @@ Nothing else in the package touches a private member of TensorFlow. See
 `keras_mtl/_keras_private.py`. Importing this imports TensorFlow.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
+
+from keras_mtl._types import Structure
 
 
 class DatasetOf(tf.data.Dataset):
@@ -24,14 +29,14 @@ class DatasetOf(tf.data.Dataset):
         super().__init__(tf.data.experimental.to_variant(dataset))
 
     @property
-    def element_spec(self) -> Any:
+    def element_spec(self) -> Structure:
         return self._given.element_spec
 
-    def _inputs(self):
+    def _inputs(self) -> list[tf.data.Dataset]:
         return [self._given]
 
 
-def optimized_graph(run: Any) -> Any:
+def optimized_graph(run: Callable[..., Any]) -> object:
     """The graph of the largest function that is traced and run within a call, as TensorFlow has optimized it.
 
     Args:

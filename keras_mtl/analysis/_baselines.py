@@ -1,12 +1,21 @@
 """Single-task models: the baselines of a comparison."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from keras_mtl._types import Structure
 from keras_mtl.analysis._new_models import networks_of
 from keras_mtl.analysis.grouping.grouped_model import GroupedModel
 from keras_mtl.models._coefficients import tied_stages
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
+if TYPE_CHECKING:
+    from keras_mtl.analysis._new_models import NewModels
 
-def alone(model, task, candidate=None):
+
+def alone(model: MultiTaskModel | GroupedModel, task: str, candidate: str | None = None) -> MultiTaskModel:
     """The single-task model of a task, compiled as the whole model was.
 
     Args:
@@ -43,7 +52,7 @@ def alone(model, task, candidate=None):
     return column
 
 
-def check(baselines, metrics, candidates, new):
+def check(baselines: Structure, metrics: Mapping[str, Any], candidates: Mapping[str, Any], new: NewModels) -> None:
     """Raises, before anything is trained, where a comparison could not be made.
 
     Args:
@@ -80,7 +89,7 @@ def check(baselines, metrics, candidates, new):
                 alone(model, task, name)
 
 
-def check_candidate(name, model, metrics):
+def check_candidate(name: str, model: MultiTaskModel, metrics: Mapping[str, Any | Sequence[str]]) -> None:
     """Raises where a builder did not return what a comparison can train."""
     networks = networks_of(model)
     if not all(isinstance(network, MultiTaskModel) and network.compiled for network in networks):
@@ -95,6 +104,6 @@ def check_candidate(name, model, metrics):
         raise ValueError(f"Candidate '{name}' should log the metrics. Received: no {unknown}; logs: {sorted(logged)}")
 
 
-def network_of(model, task):
+def network_of(model: MultiTaskModel | GroupedModel, task: str) -> MultiTaskModel:
     """The network that serves a task."""
     return model.network_of(task) if isinstance(model, GroupedModel) else model

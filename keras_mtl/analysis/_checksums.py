@@ -1,19 +1,26 @@
 """Cheap checksums of arrays and data sets: what is small is read as a whole, of what is large a part."""
 
+from __future__ import annotations
+
 import math
 import sys
 import types
 import zlib
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
 
 import keras
 import numpy as np
+
+from keras_mtl._types import Data, Structure, Tensor
 
 _WHOLE, _SUMMED, _ROWS, _PIECE = 2**24, 2**28, 512, 2**22  # bytes, bytes, rows, bytes
 _OBJECTS = 2**17
 _PEEKED, _COUNTED = 512, 2**26  # batches, bytes
 
 
-def array_parts(value, whole=_WHOLE, piece=_PIECE):
+def array_parts(value: Structure, whole: int = _WHOLE, piece: int = _PIECE) -> list[str] | None:
     """What tells an array from others.
 
     Small arrays are read as a whole. Of larger ones, the first and last rows
@@ -57,7 +64,7 @@ def array_parts(value, whole=_WHOLE, piece=_PIECE):
     return [about, *(str(_crc(part)) for part in parts), str(_sum_of_bits(value) if added else "")]
 
 
-def _on_host(value):
+def _on_host(value: Tensor) -> Tensor:
     """A tensor or variable as a NumPy array, where that is possible not a copy; a huge one as it is."""
     value = value.value if isinstance(value, keras.Variable) else value
     tf = sys.modules.get("tensorflow")
@@ -72,7 +79,7 @@ def _on_host(value):
         return keras.ops.convert_to_numpy(value)
 
 
-def data_set_parts(value, not_read):
+def data_set_parts(value: object, not_read: Callable[[object], None]) -> list[Any] | None:
     """What tells a `tf.data.Dataset`, a mixture or a generator from others.
 
     Of a data set the first batches are read, up to 512 and 16 MiB of them,
@@ -115,18 +122,18 @@ def data_set_parts(value, not_read):
     return about
 
 
-def _crc(array):
+def _crc(array: Tensor) -> int:
     if not isinstance(array, np.ndarray):
         array = keras.ops.convert_to_numpy(array)
     return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view("u1").data)
 
 
-def _sum_of_bits(array):
+def _sum_of_bits(array: np.ndarray) -> int:
     array = np.ascontiguousarray(array).reshape(-1)
     return int(array.view("u8" if array.nbytes % 8 == 0 else "u1").sum(dtype="u8"))
 
 
-def _has_state(tf, data):
+def _has_state(tf: ModuleType, data: Data) -> bool:
     """Whether a data set holds more than TensorFlow can write down: a generator, a Python function."""
     try:
         variant = tf.data.experimental.to_variant(data)
@@ -136,7 +143,7 @@ def _has_state(tf, data):
     return False
 
 
-def _peek(data):
+def _peek(data: Data) -> list[Any]:
     """Checksum and bytes of each of the first batches: two at least, and no more than what is read of arrays."""
     found, total = [], 0
     for batch in data.take(_PEEKED):
@@ -149,13 +156,13 @@ def _peek(data):
     return found
 
 
-def _arrays_of(batch):
+def _arrays_of(batch: Structure) -> list[np.ndarray]:
     import tensorflow as tf
 
     return [np.asarray(tensor) for tensor in tf.nest.flatten(batch, expand_composites=True)]
 
 
-def _sum_of_examples(data):
+def _sum_of_examples(data: Data) -> list[int]:
     """A checksum of the examples of all batches that does not depend on their order."""
     total, count = 0, 0
     for batch in data:

@@ -1,5 +1,7 @@
 """Fingerprints of training runs: a digest of everything that could change the result."""
 
+from __future__ import annotations
+
 import copyreg
 import dis
 import functools
@@ -14,13 +16,20 @@ import tempfile
 import types
 import warnings
 import weakref
+from collections.abc import Callable, Mapping, Sequence
+from types import CellType, CodeType
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 import keras_mtl
 from keras_mtl._keras_private import OPTIONS_OF_A_FUNCTION, layers_of, layers_within
+from keras_mtl._types import Structure
 from keras_mtl.analysis._checksums import array_parts, data_set_parts
+
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
 _PLAIN = (type(None), bool, numbers.Number, str, bytes, os.PathLike)
 _GIVEN_TO_CALLBACKS = {*vars(keras.callbacks.Callback()), "validation_data"}
@@ -46,13 +55,13 @@ class Fingerprint:
             `"callbacks[0].schedule"`, to what it is.
     """
 
-    def __init__(self, initial_weights=True):
+    def __init__(self, initial_weights: bool = True) -> None:
         self.unknown = {}
         self._initial_weights = initial_weights
         self._given = {}  # digests of what trainings may change, such as callbacks
         self._open = []  # what is being read, since objects may hold each other
 
-    def digest(self, **parts):
+    def digest(self, **parts: Any) -> str:
         """The digest of named parts, as 16 hexadecimal digits."""
         outer, self._hash = getattr(self, "_hash", None), hashlib.sha256()
         for name, value in sorted(parts.items()):
@@ -61,17 +70,17 @@ class Fingerprint:
         found, self._hash = self._hash.hexdigest()[:16], outer
         return found
 
-    def remember(self):
+    def remember(self) -> None:
         """Notes what trainings have made of the callbacks and data that were read, so that they count as they came."""
         for thing, before in self._given.items():
             _used[thing] = (before, self._digest_of(thing, ""))
 
-    def _put(self, kind, text=b""):
+    def _put(self, kind: str, text: object = b"") -> None:
         self._hash.update(f"{kind}:".encode())
         self._hash.update(text if isinstance(text, bytes) else str(text).encode("utf-8", "surrogatepass"))
         self._hash.update(b"\x00")
 
-    def _read(self, value, name):
+    def _read(self, value: Structure, name: str) -> None:
         if type(value) in (str, int, float, bool, type(None)):
             return self._plain(value)
         if any(value is other for other in self._open):
@@ -84,7 +93,7 @@ class Fingerprint:
         finally:
             self._open.pop()
 
-    def _plain(self, value):
+    def _plain(self, value: object) -> None:
         if isinstance(value, (bool, np.bool_)):
             return self._put("bool", bool(value))
         if isinstance(value, numbers.Integral):
@@ -95,7 +104,7 @@ class Fingerprint:
             return self._put("path", os.fspath(value))
         return self._put(type(value).__name__, value)
 
-    def _read_new(self, value, name):
+    def _read_new(self, value: Structure, name: str) -> None:
         if isinstance(value, dict):
             self._put("dict", len(value))
             for key in sorted(value, key=repr):
@@ -142,19 +151,19 @@ class Fingerprint:
             self._put("type", _name_of(type(value)))
             self._not_read(name)(value)
 
-    def _not_read(self, name):
-        def add(what):
+    def _not_read(self, name: str) -> Callable[..., Any]:
+        def add(what: str) -> None:
             self.unknown.setdefault(name, what if isinstance(what, str) else f"a {type(what).__name__}")
 
         return add
 
-    def _as_it_came(self, thing, name):
+    def _as_it_came(self, thing: object, name: str) -> object:
         raw = self._digest_of(thing, name)
         before, after = _used.get(thing, (None, None))
         self._given.setdefault(thing, before if raw == after else raw)
         return self._given[thing]
 
-    def _digest_of(self, thing, name):
+    def _digest_of(self, thing: object, name: str) -> str:
         outer, self._hash = getattr(self, "_hash", None), hashlib.sha256()
         self._object(thing, name)
         if isinstance(thing, keras.utils.PyDataset):
@@ -162,7 +171,7 @@ class Fingerprint:
         found, self._hash = self._hash.hexdigest(), outer
         return found
 
-    def _py_data_set(self, data, name):
+    def _py_data_set(self, data: keras.utils.PyDataset, name: str) -> None:
         try:
             size = len(data)
         except (NotImplementedError, TypeError):
@@ -175,7 +184,7 @@ class Fingerprint:
         else:
             self._not_read(name)("batches that are drawn anew each time")
 
-    def _object(self, value, name):
+    def _object(self, value: object, name: str) -> None:
         """An object by its class and what it holds."""
         self._class(type(value), name)
         own = _is_own(type(value))
@@ -188,7 +197,7 @@ class Fingerprint:
                 self._put("attribute", key)
                 self._read(item, f"{name}.{key}")
 
-    def _keras_object(self, value, name):
+    def _keras_object(self, value: MultiTaskModel | keras.optimizers.Optimizer, name: str) -> None:
         self._class(type(value), name)
         try:
             with warnings.catch_warnings():
@@ -209,11 +218,11 @@ class Fingerprint:
             for layer in layers_of(value):
                 self._state(layer)
 
-    def _weights(self, weights):
+    def _weights(self, weights: Sequence[keras.Variable]) -> None:
         for weight in weights:
             self._put("weight", " ".join(array_parts(weight, whole=2**15, piece=2**14) or ()))
 
-    def _state(self, layer):
+    def _state(self, layer: keras.Layer) -> None:
         """What a layer has adapted to or saves besides its weights, such as a vocabulary."""
         base = keras.layers.Layer.save_own_variables
         if type(layer).save_own_variables is not base and (_is_own(type(layer)) or not layer.weights):
@@ -229,7 +238,7 @@ class Fingerprint:
                     self._put("asset", path.name)
                     self._put("content", path.read_bytes() if path.is_file() else b"")
 
-    def _own_parts(self, value, name):
+    def _own_parts(self, value: MultiTaskModel | keras.Layer | keras.optimizers.Optimizer, name: str) -> None:
         """Functions and objects of the user's classes, which a config has by name alone, and what these hold."""
         named = None  # all attributes
         if isinstance(value, (keras.layers.Layer, keras.metrics.Metric, keras.optimizers.Optimizer)):
@@ -255,7 +264,7 @@ class Fingerprint:
             if mine:
                 self._read(item, f"{name}.{key}")
 
-    def _model(self, model, name):
+    def _model(self, model: MultiTaskModel, name: str) -> None:
         self._keras_object(model, name)
         for layer in layers_within(model):
             if _is_own(type(layer)):
@@ -272,7 +281,7 @@ class Fingerprint:
         replicas = getattr(getattr(model, "distribute_strategy", None), "num_replicas_in_sync", 1)
         self._read([model.run_eagerly, model.jit_compile, model.steps_per_execution, replicas], name)
 
-    def _function(self, function, name):
+    def _function(self, function: Callable[..., Any], name: str) -> None:
         self._put("function", _name_of(function))
         if not _is_own(function):
             return
@@ -283,7 +292,7 @@ class Fingerprint:
         self._code(function.__code__, {**function.__globals__, **around}, name, _CONTAINERS)
         self._read([function.__defaults__, function.__kwdefaults__], name)
 
-    def _class(self, cls, name):
+    def _class(self, cls: type, name: str) -> None:
         self._put("class", _name_of(cls))
         if not _is_own(cls) or any(cls is other for other in self._open[:-1]):
             return
@@ -304,7 +313,7 @@ class Fingerprint:
                 self._plain(item)
         self._open.pop()
 
-    def _code(self, code, around, name, containers):
+    def _code(self, code: CodeType, around: Mapping[str, Any], name: str, containers: tuple[type, ...]) -> None:
         self._put("code", code.co_code)
         self._put("names", [code.co_names, code.co_varnames, code.co_argcount, code.co_kwonlyargcount, code.co_flags])
         for constant in code.co_consts:
@@ -332,7 +341,7 @@ class Fingerprint:
                     self._not_read(name)(f"what reads `{key}`, a {type(item).__name__}")
 
 
-def versions():
+def versions() -> dict[str, str | None]:
     """The versions of what trainings are made of, by name."""
     backend = keras.backend.backend()
     modules = {"keras": keras, "keras_mtl": keras_mtl, "numpy": np, backend: sys.modules.get(backend)}
@@ -340,7 +349,7 @@ def versions():
 
 
 @functools.lru_cache(maxsize=1024)
-def _is_installed(module):
+def _is_installed(module: str) -> bool:
     root = module.split(".")[0]
     if root in ("keras_mtl", *sys.builtin_module_names, *sys.stdlib_module_names) and root != "__main__":
         return True
@@ -350,20 +359,20 @@ def _is_installed(module):
     return bool({"site-packages", "dist-packages"} & set(re.split(r"[\\/]", file)))
 
 
-def _is_own(thing):
+def _is_own(thing: object) -> bool:
     """Whether a function or class is of the user, not of a package."""
     module = getattr(thing, "__module__", None)
     return isinstance(module, str) and not _is_installed(module)
 
 
-def _named_in_own_code(cls):
+def _named_in_own_code(cls: type) -> set[str]:
     """The attributes that the methods of the user's classes name."""
     own = [item for base in cls.__mro__ if _is_own(base) for item in vars(base).values()]
     functions = [getattr(item, "__func__", getattr(item, "fget", item)) for item in own]
     return {name for f in functions if isinstance(f, types.FunctionType) for name in f.__code__.co_names}
 
 
-def _pickled(value):
+def _pickled(value: object) -> list[Any] | None:
     """What `pickle` would keep of an object that has more than attributes; `None` where it is no such one."""
     kind = type(value)
     if hasattr(value, "__next__"):  # it is used up as it is read
@@ -381,32 +390,32 @@ def _pickled(value):
     return [list(part) if hasattr(part, "__next__") else part for part in made] if isinstance(made, tuple) else [made]
 
 
-def _is_compiled(value):
+def _is_compiled(value: Structure) -> bool:
     return isinstance(value, keras.Model) and getattr(value, "compiled_tasks", None) is not None
 
 
-def _reads(item):
+def _reads(item: object) -> bool:
     """Whether an attribute of a package's object is more than a detail of how it works."""
     kinds = (*_PLAIN, *_CONTAINERS, types.FunctionType, functools.partial, types.MethodType)
     return isinstance(item, kinds) or hasattr(item, "get_config") or hasattr(item, "to_dict")
 
 
-def _is_filled(cell):
+def _is_filled(cell: CellType) -> bool:
     try:
         return cell.cell_contents is not cell
     except ValueError:
         return False
 
 
-def _name_of(thing):
+def _name_of(thing: object) -> str:
     return f"{getattr(thing, '__module__', None)}.{getattr(thing, '__qualname__', thing)}"
 
 
-def without_automatic_names(config):
+def without_automatic_names(config: Structure) -> Structure:
     """A config in which `dense_7` is the first `dense`, however many were made before it in this process."""
     new, counts = {}, {}
 
-    def collect(part):
+    def collect(part: Structure) -> None:
         if isinstance(part, dict):
             name = part.get("name")
             if isinstance(name, str) and name not in new:
@@ -419,7 +428,7 @@ def without_automatic_names(config):
             for item in part:
                 collect(item)
 
-    def replace(part):
+    def replace(part: Structure) -> Structure:
         if isinstance(part, dict):
             if part.get("class_name") == "__lambda__":
                 return "a lambda"  # its bytes differ from process to process; it is read where it is held

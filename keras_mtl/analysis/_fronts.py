@@ -1,9 +1,10 @@
 """Pareto fronts: which points are on them, and how much they dominate."""
 
 import math
+from collections.abc import Sequence
 
 
-def beats(other, point):
+def beats(other: Sequence[float], point: Sequence[float]) -> bool:
     """Whether a point is at least as good as another in everything, and better in something.
 
     Args:
@@ -15,7 +16,7 @@ def beats(other, point):
     return all(a >= b for a, b in zip(other, point, strict=True)) and other != point
 
 
-def hypervolume(points, reference):
+def hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
     """The volume that is dominated by some points, above a reference point.
 
     Exact, by slices along the last number; for a few numbers and some dozens of points.

@@ -1,8 +1,15 @@
 """Checks that functions which build models build a new one at every call."""
 
+from __future__ import annotations
+
 import weakref
+from typing import TYPE_CHECKING
 
 import keras
+
+if TYPE_CHECKING:
+    from keras_mtl.analysis.grouping.grouped_model import GroupedModel
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
 class NewModels:
@@ -12,10 +19,10 @@ class NewModels:
     layers may be in any number of models.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._seen = {}  # the variables themselves may go
 
-    def check(self, what, model):
+    def check(self, what: str, model: MultiTaskModel | GroupedModel) -> None:
         """Notes a model.
 
         Args:
@@ -44,6 +51,6 @@ class NewModels:
         self._seen.update(new)
 
 
-def networks_of(model):
+def networks_of(model: MultiTaskModel | GroupedModel) -> list[MultiTaskModel]:
     """The networks that a candidate consists of: usually itself."""
     return [model] if isinstance(model, keras.Model) else getattr(model, "networks", [model])

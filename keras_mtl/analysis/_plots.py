@@ -1,7 +1,11 @@
 """Pictures of a comparison."""
 
+from __future__ import annotations
+
 import itertools
-from typing import Any
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,10 +14,16 @@ from keras_mtl._pyplot import pyplot
 from keras_mtl.analysis._statistics import confidence_interval, mean_and_spread
 from keras_mtl.metrics.directions import higher_is_better
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from keras_mtl.analysis.pareto_sweep import ParetoSweep
+    from keras_mtl.analysis.report import Report
+
 _BESIDE = 4  # panels in a row
 
 
-def plot_report(report, path):
+def plot_report(report: Report, path: str | os.PathLike) -> None:
     """Draws gains with their intervals, and what the tasks' metrics were over the epochs.
 
     Args:
@@ -54,7 +64,7 @@ def plot_report(report, path):
     plt.close(figure)
 
 
-def _plot_gains(axis, report, task, names, first):
+def _plot_gains(axis: Axes, report: Report, task: str | None, names: Sequence[str], first: bool) -> None:
     """A row for each candidate: its mean gain, and what it is known to."""
     known = report.baselines_are_known
     gains = {name: report.delta_m(name) if task is None else report.gains(name, task) for name in names}
@@ -72,7 +82,7 @@ def _plot_gains(axis, report, task, names, first):
     for i, name in enumerate(names):
         style: dict[str, Any] = {"color": color(i), "zorder": 3, "clip_on": False}
         if intervals[name] is not None:
-            low, high = intervals[name]
+            low, high = intervals[name]  # type: ignore[misc]
             axis.plot(np.clip([low, high], *limits), [i, i], linewidth=3 if task is None else 1.8, **style)
             for end, marker in ((low, "<"), (high, ">")):
                 if not limits[0] <= end <= limits[1]:
@@ -101,7 +111,7 @@ def _plot_gains(axis, report, task, names, first):
     )
 
 
-def _limits(means, ends):
+def _limits(means: Sequence[float], ends: Sequence[float]) -> tuple[float, float]:
     """From where to where the axis goes: all means, and intervals where these are not many times as wide."""
     low, high = min(0.0, *means), max(0.0, *means)
     span = (high - low) or 1.0
@@ -111,7 +121,7 @@ def _limits(means, ends):
     return low - margin, high + margin
 
 
-def _plot_curves(axis, report, task, names):
+def _plot_curves(axis: Axes, report: Report, task: str, names: Sequence[str]) -> None:
     runs = {} if report.baselines_are_known else {"single-task": (report.baselines[task], "black")}
     runs.update({name: (report.runs[name], color(i)) for i, name in enumerate(names)})
     metric = report.metrics[task][0]
@@ -139,7 +149,7 @@ def _plot_curves(axis, report, task, names):
         axis.spines[side].set_visible(False)
 
 
-def plot_sweep(sweep, path):
+def plot_sweep(sweep: ParetoSweep, path: str | os.PathLike) -> None:
     """Draws the models of a sweep, for each pair of metrics.
 
     Args:

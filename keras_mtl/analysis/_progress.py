@@ -2,15 +2,17 @@
 
 import contextlib
 import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import keras
 
 
 @contextlib.contextmanager
-def _new_models_are_traced():
+def _new_models_are_traced() -> Iterator[None]:
     """Within it, TensorFlow does not warn of functions that are traced anew: each run has a new model."""
 
-    def other(record):
+    def other(record: logging.LogRecord) -> bool:
         return "triggered tf.function retracing" not in record.getMessage()
 
     logger = logging.getLogger("tensorflow")
@@ -22,7 +24,7 @@ def _new_models_are_traced():
 
 
 @contextlib.contextmanager
-def run_bar(title, total, show):
+def run_bar(title: str, total: int, show: bool) -> Iterator[Callable[..., Any]]:
     """A bar that moves with every run. Meanwhile TensorFlow is silent about new models being traced.
 
     Args:
@@ -52,7 +54,7 @@ def run_bar(title, total, show):
             item = bar.add_task(title, total=total)
             begun = [False]
 
-            def begin(description=None):
+            def begin(description: str | None = None) -> None:
                 if begun[0]:
                     bar.advance(item)
                 begun[0] = True
@@ -69,17 +71,17 @@ class EpochBar(keras.callbacks.Callback):
         title: String.
     """
 
-    def __init__(self, title):
+    def __init__(self, title: str) -> None:
         super().__init__()
         self._title = title
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         self._stack = contextlib.ExitStack()
         self._begin = self._stack.enter_context(run_bar(self._title, self.params["epochs"], True))
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._begin(f"epoch {epoch + 1}")
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         self._begin()
         self._stack.close()

@@ -1,24 +1,33 @@
 """One training run of a comparison: training and test, the data of one task, the time of a step."""
 
+from __future__ import annotations
+
 import time
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
+from keras_mtl._types import Data, Structure, Tensor
 from keras_mtl.analysis.grouping._select import selected
+
+if TYPE_CHECKING:
+    from keras_mtl.analysis.grouping.grouped_model import GroupedModel
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
 # What `train_and_evaluate` gives, as `RunStore.load` checks it.
 RUN = {"values": dict, "curves": dict, "parameters": int, "step_ms": (int, float), "seconds": (int, float)}
 
 
-def has_values(names):
+def has_values(names: Collection[str]) -> Callable[[Mapping[str, Any]], None]:
     """A function that raises where a kept run lacks numbers, as `RunStore.load` takes it.
 
     Args:
         names: Names of its values, as in the logs.
     """
 
-    def check(run):
+    def check(run: Mapping[str, Any]) -> None:
         for name in names:
             if type(run["values"].get(name)) not in (int, float):
                 raise ValueError(f"it has no number `{name}`")
@@ -28,7 +37,14 @@ def has_values(names):
     return check
 
 
-def train_and_evaluate(model, data, validation, test, epochs, fit_options):
+def train_and_evaluate(
+    model: MultiTaskModel | GroupedModel,
+    data: Data,
+    validation: Data | None,
+    test: Data,
+    epochs: int,
+    fit_options: Mapping[str, Any],
+) -> dict[str, Any]:
     """Trains a compiled model and evaluates it once, after the last epoch.
 
     Args:
@@ -59,7 +75,7 @@ def train_and_evaluate(model, data, validation, test, epochs, fit_options):
     }
 
 
-def labels_of(data, task, condition=None, columns=()):
+def labels_of(data: Data, task: str, condition: str | None = None, columns: Collection[str] = ()) -> Data:
     """The same data with the labels and sample weights of one task alone.
 
     Args:
@@ -74,7 +90,7 @@ def labels_of(data, task, condition=None, columns=()):
         As `data`.
     """
 
-    def select(x, y, sample_weight=None):
+    def select(x: Structure, y: Mapping[str, Tensor], sample_weight: Structure | None = None) -> tuple[Any, ...]:
         weight = sample_weight.get(task) if isinstance(sample_weight, dict) else sample_weight
         if condition is not None:
             inside = _is_one(y[condition])
@@ -85,14 +101,14 @@ def labels_of(data, task, condition=None, columns=()):
     return selected(data, select)
 
 
-def _is_one(labels):
+def _is_one(labels: Tensor) -> Tensor:
     """1.0 where labels are 1, as arrays or as tensors, whichever they are."""
     if keras.ops.is_tensor(labels):
         return keras.ops.cast(keras.ops.equal(labels, 1), "float32")
     return (np.asarray(labels) == 1).astype("float32")
 
 
-def _arguments(data):
+def _arguments(data: Data) -> dict[str, Any]:
     """Data as keyword arguments: the third positional one of `fit` is the batch size."""
     return dict(zip(("x", "y", "sample_weight"), data if isinstance(data, tuple) else (data,), strict=False))
 
@@ -104,21 +120,21 @@ class StepClock(keras.callbacks.Callback):
     step is one of each.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self._trainings, self._start = [], 0.0
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         self._trainings.append([])
         self._steps_at_once = self.model.steps_per_execution
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._start = time.perf_counter()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         # With steps_per_execution=n this is called every n steps.
         self._trainings[-1].append((time.perf_counter() - self._start) / self._steps_at_once)
 
-    def milliseconds(self):
+    def milliseconds(self) -> float:
         """The median of the steps so far; 0 before the first."""
         return 1000 * sum(float(np.median(times)) for times in self._trainings if times)

@@ -1,17 +1,24 @@
 """Statistics of a comparison over seeds."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
+from keras_mtl._types import Tensor
 
-def mean_and_spread(values):
+
+def mean_and_spread(values: Tensor) -> tuple[float, float]:
     """Mean and sample standard deviation (0 for a single value)."""
     values = np.asarray(values, dtype="float64")
     return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
 
 
-def confidence_interval(values, others=None, level=0.95, more=0.0):
+def confidence_interval(
+    values: Sequence[float], others: Sequence[float] | None = None, level: float = 0.95, more: float = 0.0
+) -> tuple[float, float] | None:
     """Interval of the difference of two means, or of one mean.
 
     Welch's: the two need not spread alike. What the mean of the others is not
@@ -44,7 +51,7 @@ def confidence_interval(values, others=None, level=0.95, more=0.0):
     return float(difference - half), float(difference + half)
 
 
-def sign_test(gains):
+def sign_test(gains: Sequence[float]) -> float:
     """Two-sided sign test of gains against "as often up as down".
 
     Args:

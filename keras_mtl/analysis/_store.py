@@ -1,16 +1,27 @@
 """A store of finished training runs: a folder with a file for each, named by its fingerprint."""
 
+from __future__ import annotations
+
 import contextlib
 import json
 import math
+import os
 import re
 import secrets
 import time
 import warnings
 import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
 
 from keras_mtl._files import folder_lock, read_json, whole_file, writable_folder
 from keras_mtl.analysis._fingerprint import Fingerprint, versions
+
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
 _DAY = 86400.0  # seconds
 
@@ -36,27 +47,27 @@ class RunStore:
         runs_trained: Integer. How many were made and kept.
     """
 
-    def __init__(self, directory, initial_weights=True, **settings):
+    def __init__(self, directory: str | os.PathLike | None, initial_weights: bool = True, **settings: Any) -> None:
         self.directory = directory
         self.runs_read = self.runs_trained = 0
         self._folder = None if directory is None else writable_folder(directory, "directory")
         self._fingerprint = Fingerprint(initial_weights)
         self._settings = None if directory is None else self._fingerprint.digest(versions=versions(), **settings)
 
-    def __enter__(self):
+    def __enter__(self) -> RunStore:
         if self._fingerprint.unknown:
             self._warn()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: Any) -> None:
         self._fingerprint.remember()
 
     @property
-    def keeps(self):
+    def keeps(self) -> bool:
         """Whether there is a folder."""
         return self._folder is not None
 
-    def digest(self, **parts):
+    def digest(self, **parts: Any) -> str:
         """The digest of what some runs depend on, such as their model."""
         before = len(self._fingerprint.unknown)
         found = self._fingerprint.digest(**parts)
@@ -64,11 +75,17 @@ class RunStore:
             self._warn()
         return found
 
-    def key(self, **parts):
+    def key(self, **parts: Any) -> str | None:
         """The key of a run, from the settings and what it depends on besides."""
         return self.digest(settings=self._settings, **parts) if self.keeps else None
 
-    def load(self, key, fields, network=None, check=None):
+    def load(
+        self,
+        key: str | None,
+        fields: Mapping[str, Any],
+        network: keras.Model | None = None,
+        check: Callable[[dict[str, Any]], Any] | None = None,
+    ) -> dict[str, Any] | None:
         """The run with a key.
 
         Args:
@@ -103,7 +120,7 @@ class RunStore:
                 return run
         return None
 
-    def save(self, key, label, run, network=None):
+    def save(self, key: str | None, label: str, run: dict[str, Any], network: keras.Model | None = None) -> None:
         """Keeps a run. It appears at once, with its weights, or not at all.
 
         Args:
@@ -137,7 +154,7 @@ class RunStore:
             for old in [*stale, *self._left_by_kills()]:
                 old.unlink(missing_ok=True)
 
-    def _left_by_kills(self):
+    def _left_by_kills(self) -> Iterator[Path]:
         """Parts of files whose writers were killed: none takes a day."""
         for path in self._folder.glob(".*"):
             if re.fullmatch(r"\.[0-9a-f]{16}(\.weights\.h5|\.json)", path.name):
@@ -145,23 +162,23 @@ class RunStore:
                     if time.time() - path.stat().st_mtime > _DAY:
                         yield path
 
-    def say(self, progress):
+    def say(self, progress: int | str | bool) -> None:
         """Prints what was read and what was trained, where progress is shown and runs are kept."""
         if progress and self.keeps:
             print(self.said())
 
-    def said(self):
+    def said(self) -> str:
         """A sentence on what was read and what was trained."""
         return f"{self.runs_read} runs read from {str(self.directory)!r}, {self.runs_trained} trained."
 
-    def _load_weights(self, run, network):
+    def _load_weights(self, run: Mapping[str, Any], network: MultiTaskModel) -> None:
         path = self._folder / run["weights"]["file"]
         if path.parent != self._folder or _crc(path) != run["weights"]["crc"]:
             raise ValueError(f"its weights, {path.name!r}, are not those that were kept with it")
         network.optimizer.build(network.trainable_variables)
         network.load_weights(path)
 
-    def _warn(self):
+    def _warn(self) -> None:
         new = {name: what for name, what in self._fingerprint.unknown.items() if what is not None}
         self._fingerprint.unknown.update(dict.fromkeys(new))
         if new:
@@ -173,7 +190,7 @@ class RunStore:
             )
 
 
-def _crc(path):
+def _crc(path: str | os.PathLike) -> int:
     crc = 0
     with open(path, "rb") as file:
         while piece := file.read(2**20):

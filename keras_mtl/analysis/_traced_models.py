@@ -1,12 +1,20 @@
 """A cache of traced models, for trials of the same structure."""
 
+from __future__ import annotations
+
 import collections
 import json
+from typing import TYPE_CHECKING
 
+import keras
 import numpy as np
 
 from keras_mtl._keras_private import layers_of
+from keras_mtl._types import Structure
 from keras_mtl.analysis._fingerprint import without_automatic_names
+
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
 class TracedModels:
@@ -25,12 +33,12 @@ class TracedModels:
         limit: Integer. How many models are kept; the oldest go first.
     """
 
-    def __init__(self, limit):
+    def __init__(self, limit: int) -> None:
         self.limit = limit
         self.hits = 0
         self._kept = collections.OrderedDict()
 
-    def exchange(self, fresh):
+    def exchange(self, fresh: keras.Model) -> keras.Model:
         """A traced model in the state of a fresh one of its structure, or the fresh one.
 
         Args:
@@ -49,7 +57,7 @@ class TracedModels:
                 return model
         return fresh
 
-    def keep(self, model):
+    def keep(self, model: MultiTaskModel) -> None:
         """Takes back the model of a trial that is over."""
         if self.limit:
             # The structure as it is now: a callback may have frozen layers.
@@ -58,7 +66,7 @@ class TracedModels:
                 self._kept.popitem(last=False)
 
 
-def structure_of(model):
+def structure_of(model: MultiTaskModel) -> str:
     """Text that is equal for models whose graphs can stand for each other, whatever Keras has called their parts."""
     config = model.get_config()
     config.pop("name", None)
@@ -68,7 +76,7 @@ def structure_of(model):
     return json.dumps(without_automatic_names([config, settings]), sort_keys=True, default=str)
 
 
-def _without_rates(config):
+def _without_rates(config: Structure) -> Structure:
     if isinstance(config, dict):
         # A schedule is part of the graph; a plain rate is a variable.
         plain = isinstance(config.get("learning_rate"), (int, float))
@@ -76,7 +84,7 @@ def _without_rates(config):
     return [_without_rates(item) for item in config] if isinstance(config, (list, tuple)) else config
 
 
-def _take_state(model, fresh):
+def _take_state(model: MultiTaskModel, fresh: keras.Model) -> bool:
     # What a layer has adapted to is a constant of the traced graph.
     adapted = [
         (kept, new) for kept, new in zip(layers_of(model), layers_of(fresh), strict=True) if hasattr(kept, "adapt")
@@ -95,7 +103,7 @@ def _take_state(model, fresh):
     return True
 
 
-def _adapted_alike(kept, new):
+def _adapted_alike(kept: keras.Layer, new: keras.Layer) -> bool:
     if hasattr(kept, "get_vocabulary") and kept.get_vocabulary() != new.get_vocabulary():
         return False
     return all(np.array_equal(a, b) for a, b in zip(kept.get_weights(), new.get_weights(), strict=True))

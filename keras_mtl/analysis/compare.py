@@ -1,11 +1,16 @@
 """Comparison of candidates with single-task models, over seeds."""
 
+from __future__ import annotations
+
 import numbers
-from typing import Any
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 
 from keras_mtl._checks import check_boolean, check_integer
+from keras_mtl._types import Data
 from keras_mtl.analysis._baselines import alone, check, check_candidate, network_of
 from keras_mtl.analysis._new_models import NewModels
 from keras_mtl.analysis._progress import run_bar
@@ -14,24 +19,28 @@ from keras_mtl.analysis._store import RunStore
 from keras_mtl.analysis.report import Report
 from keras_mtl.metrics.directions import higher_is_better
 
+if TYPE_CHECKING:
+    from keras_mtl.analysis.grouping.grouped_model import GroupedModel
+    from keras_mtl.models.multi_task_model import MultiTaskModel
+
 SINGLE_TASK = "single-task"
 
 
 def compare(
-    candidates,
-    data,
+    candidates: Mapping[str, Callable[[], MultiTaskModel | GroupedModel]],
+    data: Data,
     *,
-    test,
-    metrics,
-    baselines="single_task",
-    validation=None,
-    epochs=10,
-    seeds=3,
-    directions=None,
-    directory=None,
-    progress=True,
-    **fit_options,
-):
+    test: Data,
+    metrics: Mapping[str, str | Sequence[str]],
+    baselines: str | Callable[[], Any] | Mapping[str, Any] = "single_task",
+    validation: Data | None = None,
+    epochs: int = 10,
+    seeds: int | Sequence[int] = 3,
+    directions: Mapping[str, str] | None = None,
+    directory: str | os.PathLike | None = None,
+    progress: bool = True,
+    **fit_options: Any,
+) -> Report:
     """Trains single-task baselines and candidates, and reports who gained.
 
     Every model is built, compiled and trained from scratch once for each seed,
@@ -83,7 +92,7 @@ def compare(
             unknown, or a function gives a model that is not new.
     """
     check_boolean(progress, "progress")
-    metrics, seeds = _checked(candidates, metrics, seeds, directions)
+    metrics, seeds = _checked(candidates, metrics, seeds, directions)  # type: ignore[arg-type]
     new = NewModels()
     check(baselines, metrics, candidates, new)
     whole = (data, validation, test)
@@ -112,7 +121,12 @@ def compare(
     return Report(runs, found, metrics, seeds, directions, store.said() if store.keeps else None)
 
 
-def _checked(candidates, metrics, seeds, directions):
+def _checked(
+    candidates: Mapping[str, Any],
+    metrics: Mapping[str, str | Sequence[str]],
+    seeds: int | Sequence[int],
+    directions: Mapping[str, str],
+) -> tuple[dict[str, list[str]], list[int]]:
     """Metrics as a dict from task to a list, and seeds as a list."""
     metrics = {task: [m] if isinstance(m, str) else list(m) for task, m in metrics.items()}
     for of_task in metrics.values():
@@ -130,21 +144,28 @@ def _checked(candidates, metrics, seeds, directions):
             "`candidates`, `seeds` and `metrics` should not be empty. "
             f"Received: candidates={list(candidates)}, seeds={seeds}, metrics={metrics}"
         )
-    return metrics, seeds
+    return metrics, seeds  # type: ignore[return-value]
 
 
-def _jobs(candidates, baselines, metrics, seeds):
+def _jobs(
+    candidates: Mapping[str, Any],
+    baselines: str | Callable[[], Any] | Mapping[str, Any],
+    metrics: Mapping[str, Sequence[str]],
+    seeds: Sequence[int],
+) -> list[tuple[Any, ...]]:
     """Tuples of a name, a seed, the function that builds, and the task that is trained alone, or `None`."""
     jobs = []
     for seed in seeds:
         if not isinstance(baselines, dict):
             build = next(iter(candidates.values())) if baselines == "single_task" else baselines
             jobs += [(f"{SINGLE_TASK} {task}", seed, build, task) for task in metrics]
-        jobs += [(name, seed, build, None) for name, build in candidates.items()]
+        jobs += [(name, seed, build, None) for name, build in candidates.items()]  # type: ignore[misc]
     return jobs
 
 
-def _train(model, task, whole, epochs, fit_options):
+def _train(
+    model: MultiTaskModel, task: str, whole: tuple[Data, Data | None, Data], epochs: int, fit_options: Mapping[str, Any]
+) -> dict[str, Any]:
     """Trains and tests a candidate, or the part of a model that serves one task, alone."""
     train, validation, test = whole
     if task is None:
@@ -156,14 +177,16 @@ def _train(model, task, whole, epochs, fit_options):
     return train_and_evaluate(single, train, validation, test, epochs, fit_options)
 
 
-def seeds_of(seeds):
+def seeds_of(seeds: int | Sequence[int]) -> list[int]:
     """The list of seeds that a number or a collection of them stands for."""
     if isinstance(seeds, numbers.Integral):
         return list(range(check_integer(seeds, "seeds")))
     return [check_integer(seed, "seeds") for seed in seeds]
 
 
-def _build(name, build, seed, metrics, new):
+def _build(
+    name: str, build: Callable[[], Any], seed: int, metrics: Mapping[str, Sequence[str]], new: NewModels
+) -> MultiTaskModel:
     keras.utils.set_random_seed(seed)
     model = build()
     check_candidate(name, model, metrics)

@@ -1,12 +1,18 @@
 """Affinities, groups, training and report in one call."""
 
+from __future__ import annotations
+
 import math
-from typing import NamedTuple
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 
 from keras_mtl._checks import check_boolean
 from keras_mtl._files import writable_folder
+from keras_mtl._types import Data, Structure, Tasks
 from keras_mtl.analysis.compare import compare, seeds_of
 from keras_mtl.analysis.grouping._pairwise import ALL_GROUPS_UP_TO
 from keras_mtl.analysis.grouping._select import labels_of_tasks
@@ -19,6 +25,10 @@ from keras_mtl.analysis.grouping.network import Network
 from keras_mtl.analysis.measure_affinity import METHODS, measure_affinity
 from keras_mtl.analysis.report import Report
 from keras_mtl.analysis.task_relations import task_relations
+
+if TYPE_CHECKING:
+    from keras_mtl.metrics._affinity import Affinity
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
 MEASURES = (*METHODS, "labels", "networks")
 TOGETHER, CHOSEN, RANDOM = "all together", "chosen groups", "random groups"
@@ -40,26 +50,26 @@ class GroupStudy(NamedTuple):
 
 
 def group_and_compare(
-    builder,
-    data,
+    builder: Callable[[list[str]], MultiTaskModel],
+    data: Data,
     *,
-    test,
-    metrics,
-    scores="look_ahead",
-    budget,
-    method=None,
-    alone=0.0,
-    overlap=True,
-    validation=None,
-    epochs=10,
-    seeds=3,
-    every=10,
-    directions=None,
-    random_groups=True,
-    directory=None,
-    progress=True,
-    **fit_options,
-):
+    test: Data,
+    metrics: Mapping[str, str | Sequence[str]],
+    scores: str | Affinity | Mapping[str, Mapping[str, float]] = "look_ahead",
+    budget: int,
+    method: str | None = None,
+    alone: float = 0.0,
+    overlap: bool = True,
+    validation: Data | None = None,
+    epochs: int = 10,
+    seeds: int | Sequence[int] = 3,
+    every: int = 10,
+    directions: Mapping[str, str] | None = None,
+    random_groups: bool = True,
+    directory: str | os.PathLike | None = None,
+    progress: bool = True,
+    **fit_options: Any,
+) -> GroupStudy:
     """Measures affinities, groups tasks, trains the groups, and reports.
 
     1. One network of all tasks is trained and watched (or what else `scores`
@@ -138,11 +148,11 @@ def group_and_compare(
             found = found.symmetric() if method == "clustering" else found
     by_networks = isinstance(found, list) and all(isinstance(one, Network) for one in found)
     method = method or ("higher_order" if by_networks else "integer")
-    grouping = group_tasks(found, budget, method=method, tasks=tasks, overlap=overlap, alone=alone)
+    grouping = group_tasks(found, budget, method=method, tasks=tasks, overlap=overlap, alone=alone)  # type: ignore[arg-type]
     if folder is not None:
         grouping.save(folder / "grouping.json")
     report = compare(
-        _candidates(builder, tasks, grouping, random_groups),
+        _candidates(builder, tasks, grouping, random_groups),  # type: ignore[arg-type]
         data,
         metrics=metrics,
         test=test,
@@ -157,7 +167,9 @@ def group_and_compare(
     return GroupStudy(found, grouping, report)
 
 
-def _candidates(builder, tasks, grouping, random_groups):
+def _candidates(
+    builder: Callable[[Sequence[str]], MultiTaskModel], tasks: Tasks, grouping: Grouping, random_groups: bool
+) -> dict[str, Any]:
     """What `compare` compares: all tasks in one network, the chosen groups and, if asked for, random ones."""
     candidates = {TOGETHER: lambda: builder(list(tasks)), CHOSEN: lambda: build_groups(grouping, builder)}
     if random_groups:
@@ -166,7 +178,7 @@ def _candidates(builder, tasks, grouping, random_groups):
     return candidates
 
 
-def _check(scores, method, budget, tasks, validation):
+def _check(scores: Structure, method: str | None, budget: int, tasks: Tasks, validation: Data | None) -> None:
     """Raises what `group_tasks` would raise once scores were measured at length."""
     if scores not in MEASURES:
         raise ValueError(f"`scores` should be one of {MEASURES}, affinities or networks. Received: {scores!r}")
@@ -186,11 +198,18 @@ def _check(scores, method, budget, tasks, validation):
         raise ValueError(f"`budget` should be a finite number of networks, at least 1. Received: budget={budget!r}")
 
 
-def _within(folder, name):
+def _within(folder: Path | None, name: str) -> Path | None:
     return None if folder is None else folder / name
 
 
-def _affinity(builder, data, tasks, scores, seed, options):
+def _affinity(
+    builder: Callable[[list[str]], MultiTaskModel],
+    data: Data,
+    tasks: Tasks,
+    scores: str,
+    seed: int | None,
+    options: Mapping[str, Any],
+) -> Affinity:
     if scores == "labels":
         y = data[1] if isinstance(data, tuple) else None
         if not isinstance(y, dict):

@@ -1,35 +1,43 @@
 """Measuring affinities between tasks in one training run."""
 
-from typing import Any
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 from keras_mtl._checks import check_boolean
 from keras_mtl._keras_private import global_seed
+from keras_mtl._types import Data, Structure
 from keras_mtl.analysis._progress import EpochBar
 from keras_mtl.analysis._store import RunStore
 from keras_mtl.analysis.representation_similarity import representation_similarity
 from keras_mtl.callbacks import TaskAffinity
 from keras_mtl.metrics._affinity import Affinity
 
+if TYPE_CHECKING:
+    from keras_mtl.analysis.grouping.grouped_model import GroupedModel
+    from keras_mtl.models.multi_task_model import MultiTaskModel
+
 METHODS = ("look_ahead", "cosine", "representation")
 
 
 def measure_affinity(
-    model,
-    data,
+    model: MultiTaskModel | GroupedModel,
+    data: Data,
     *,
-    method="look_ahead",
-    epochs=10,
-    every=10,
-    batch_size=32,
-    with_momentum=False,
-    examples=300,
-    directory=None,
-    progress=True,
-    **fit_options,
-):
+    method: str = "look_ahead",
+    epochs: int = 10,
+    every: int = 10,
+    batch_size: int = 32,
+    with_momentum: bool = False,
+    examples: int = 300,
+    directory: str | os.PathLike | None = None,
+    progress: bool = True,
+    **fit_options: Any,
+) -> Affinity:
     """Trains a model once and measures how much its tasks help each other.
 
     Args:
@@ -106,7 +114,19 @@ def measure_affinity(
     return affinity
 
 
-def _measured(model, data, *, method, epochs, every, batch_size, with_momentum, examples, progress, fit_options):
+def _measured(
+    model: Structure,
+    data: Data,
+    *,
+    method: str,
+    epochs: int,
+    every: int,
+    batch_size: int,
+    with_momentum: bool,
+    examples: int | None,
+    progress: bool,
+    fit_options: dict[str, Any],
+) -> Affinity:
     of_arrays = isinstance(data, tuple)
     callbacks = [*(fit_options.pop("callbacks", ()) or ())]
     watch = None
@@ -127,7 +147,7 @@ def _measured(model, data, *, method, epochs, every, batch_size, with_momentum, 
     return Affinity(model.tasks, mean, "similarity of features, mean over stages")
 
 
-def _first(data, examples):
+def _first(data: Data, examples: int | None) -> Data:
     """Inputs of the first examples; of a data set, of its first batch."""
     x = data[0] if isinstance(data, tuple) else keras.utils.unpack_x_y_sample_weight(next(iter(data)))[0]
     return keras.tree.map_structure(lambda a: np.asarray(a)[:examples], x)

@@ -1,14 +1,19 @@
 """A set of models along the Pareto front: one for each preference of the tasks."""
 
+from __future__ import annotations
+
 import itertools
 import json
-from typing import Any
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 
 from keras_mtl._checks import check_boolean, check_integer, check_numbers, is_integer
 from keras_mtl._files import whole_file
 from keras_mtl._tables import markdown_table, table_text
+from keras_mtl._types import Data
 from keras_mtl.analysis._baselines import check_candidate
 from keras_mtl.analysis._fronts import beats, hypervolume
 from keras_mtl.analysis._new_models import NewModels
@@ -17,22 +22,25 @@ from keras_mtl.analysis._runs import RUN, has_values, train_and_evaluate
 from keras_mtl.analysis._store import RunStore
 from keras_mtl.metrics.directions import higher_is_better
 
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
+
 
 def pareto_sweep(
-    build,
-    preferences,
-    data,
+    build: Callable[[dict[str, float]], MultiTaskModel],
+    preferences: int | Sequence[Mapping[str, float]],
+    data: Data,
     *,
-    test,
-    metrics,
-    validation=None,
-    epochs=10,
-    seed=0,
-    directions=None,
-    directory=None,
-    progress=True,
-    **fit_options,
-):
+    test: Data,
+    metrics: Mapping[str, str],
+    validation: Data | None = None,
+    epochs: int = 10,
+    seed: int = 0,
+    directions: Mapping[str, str] | None = None,
+    directory: str | os.PathLike | None = None,
+    progress: bool = True,
+    **fit_options: Any,
+) -> ParetoSweep:
     """Trains a model for each preference of the tasks, and says which of them are on the Pareto front.
 
     What a preference does is up to `build`: it is handed on as `preference=`
@@ -99,7 +107,7 @@ def pareto_sweep(
     return ParetoSweep(points, models, signs)
 
 
-def _checked(preferences, tasks):
+def _checked(preferences: int | Sequence[Mapping[str, float]], tasks: Sequence[str]) -> list[dict[str, float]]:
     """The preferences as dicts whose numbers sum to 1."""
     if is_integer(preferences):
         count = check_integer(preferences, "preferences", 2)
@@ -115,7 +123,7 @@ def _checked(preferences, tasks):
     return [_shares(preference, tasks, "preferences") for preference in found]
 
 
-def _shares(preference, tasks, argument):
+def _shares(preference: Mapping[str, float], tasks: Sequence[str], argument: str) -> dict[str, float]:
     if not isinstance(preference, dict) or set(preference) != set(tasks):
         raise ValueError(f"`{argument}` should have one number for each of the tasks {tasks}. Received: {preference!r}")
     values = check_numbers([preference[task] for task in tasks], argument, least=0)
@@ -140,22 +148,24 @@ class ParetoSweep:
         models: List of the models, in the order of the points.
     """
 
-    def __init__(self, points, models, signs):
+    def __init__(
+        self, points: Sequence[dict[str, Any]], models: Sequence[MultiTaskModel], signs: Mapping[str, int]
+    ) -> None:
         self.points, self.models, self.signs = points, models, signs
         goods = [self._goods(point) for point in points]
         for point, good in zip(points, goods, strict=True):
             point["on_front"] = not any(beats(other, good) for other in goods)
 
-    def _goods(self, point):
+    def _goods(self, point: Mapping[str, float]) -> list[float]:
         """The values of a point, more being better."""
         return [sign * point[name] for name, sign in self.signs.items()]
 
     @property
-    def front(self):
+    def front(self) -> list[dict[str, Any]]:
         """The points on the front."""
         return [point for point in self.points if point["on_front"]]
 
-    def hypervolume(self, reference=None):
+    def hypervolume(self, reference: Mapping[str, float] | None = None) -> float:
         """The volume between the front and a reference point.
 
         Args:
@@ -177,7 +187,9 @@ class ParetoSweep:
             )
         return hypervolume([self._goods(point) for point in self.front], corner)
 
-    def choose(self, trade_off):
+    def choose(
+        self, trade_off: Mapping[str, float] | Callable[[dict[str, float]], float]
+    ) -> tuple[dict[str, Any], MultiTaskModel]:
         """The model that suits a trade-off best.
 
         Values are first taken as losses relative to the front, 0 for its best
@@ -209,12 +221,12 @@ class ParetoSweep:
             weights = [shares[names[name]] for name in self.signs]
             # The sum decides where the largest is the same.
             weighted = [[a * b for a, b in zip(weights, loss, strict=True)] for loss in losses]
-            costs = [(max(each), sum(each)) for each in weighted]
+            costs = [(max(each), sum(each)) for each in weighted]  # type: ignore[misc]
         chosen = min(range(len(front)), key=costs.__getitem__)
         point = front[chosen]
         return point, self.models[next(i for i, each in enumerate(self.points) if each is point)]
 
-    def to_json(self, path=None):
+    def to_json(self, path: str | os.PathLike | None = None) -> str:
         """All points as JSON text, written to `path` if given."""
         text = json.dumps(self.points, indent=2)
         if path is not None:
@@ -222,19 +234,19 @@ class ParetoSweep:
                 part.write_text(text, encoding="utf-8")
         return text
 
-    def to_markdown(self):
+    def to_markdown(self) -> str:
         """The points as a Markdown table."""
         return markdown_table(*self._table())
 
-    def print(self):
+    def print(self) -> None:
         """Prints the points as a table."""
         print(self)
 
-    def __str__(self):
+    def __str__(self) -> str:
         header, rows = self._table()
         return f"{table_text(header, rows)}{len(self.front)} of {len(rows)} preferences are on the front."
 
-    def plot(self, path):
+    def plot(self, path: str | os.PathLike) -> None:
         """Draws the values of every model, and which are on the front, for each pair of metrics.
 
         Args:
@@ -244,7 +256,7 @@ class ParetoSweep:
 
         plot_sweep(self, path)
 
-    def _table(self):
+    def _table(self) -> tuple[list[str], list[list[str]]]:
         tasks = list(self.points[0]["preference"])
         arrows = [f"{name} {'↑' if sign > 0 else '↓'}" for name, sign in self.signs.items()]
         rows = []

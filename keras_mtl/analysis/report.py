@@ -1,9 +1,15 @@
 """The report of a comparison: gains over single-task models and costs."""
 
+from __future__ import annotations
+
 import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from keras_mtl._files import whole_file
 from keras_mtl._tables import markdown_table, table_text
+from keras_mtl._types import Structure
 from keras_mtl.analysis._plots import plot_report
 from keras_mtl.analysis._statistics import confidence_interval, mean_and_spread, sign_test
 from keras_mtl.metrics.delta_m import delta_m
@@ -24,7 +30,15 @@ class Report:
             they are kept. Defaults to `None`.
     """
 
-    def __init__(self, runs, baselines, metrics, seeds, directions=None, origin=None):
+    def __init__(
+        self,
+        runs: Mapping[str, Sequence[Mapping[str, Any]]],
+        baselines: Mapping[str, Any],
+        metrics: Mapping[str, Sequence[str]],
+        seeds: Sequence[int],
+        directions: Mapping[str, str] | None = None,
+        origin: str | None = None,
+    ) -> None:
         self.runs = runs
         self.baselines = baselines
         self.metrics = metrics
@@ -33,12 +47,12 @@ class Report:
         self.origin = origin
 
     @property
-    def baselines_are_known(self):
+    def baselines_are_known(self) -> bool:
         """Whether single-task values were given, and no model trained for them."""
         return any(isinstance(of_task, dict) for of_task in self.baselines.values())
 
     @property
-    def baseline_means(self):
+    def baseline_means(self) -> dict[str, dict[str, float]]:
         """Dict from task to metric to the single-task mean over seeds.
 
         It is what `keras_mtl.metrics.DeltaM` takes.
@@ -51,7 +65,7 @@ class Report:
         }
 
     @property
-    def baseline_gains(self):
+    def baseline_gains(self) -> dict[str, list[float]]:
         """Dict from task to the gains of its single-task runs over their mean.
 
         Their mean is 0; their spread says what a gain is worth.
@@ -60,7 +74,7 @@ class Report:
             return {task: [0.0] for task in self.metrics}
         return {task: self._gains(task, self.baselines[task]) for task in self.metrics}
 
-    def delta_m(self, candidate):
+    def delta_m(self, candidate: str) -> list[float]:
         """delta_m of a candidate, in percent, for each seed.
 
         Args:
@@ -79,7 +93,7 @@ class Report:
             for run in self.runs[candidate]
         ]
 
-    def interval(self, candidate):
+    def interval(self, candidate: str) -> tuple[float, float] | None:
         """95 % confidence interval of the mean delta_m of a candidate.
 
         Welch's, of the difference to the single-task models, whose own spread
@@ -96,18 +110,18 @@ class Report:
         alone = [sum(of_seed) / len(of_seed) for of_seed in zip(*self.baseline_gains.values(), strict=True)]
         return confidence_interval(self.delta_m(candidate), alone)
 
-    def gains(self, candidate, task):
+    def gains(self, candidate: str, task: str) -> list[float]:
         """Gain of one task over its single-task mean, in percent, by seed."""
         return self._gains(task, self.runs[candidate])
 
-    def _gains(self, task, runs):
+    def _gains(self, task: str, runs: Sequence[Mapping[str, Any]]) -> list[float]:
         of_task = {task: self.baseline_means[task]}
         return [
             delta_m({task: {m: run["values"][f"{task}_{m}"] for m in of_task[task]}}, of_task, self.directions)
             for run in runs
         ]
 
-    def negative_transfer(self, candidate):
+    def negative_transfer(self, candidate: str) -> list[str]:
         """Tasks that lost in every seed and by more than the baseline's spread.
 
         The spread is the standard deviation of the single-task runs' gains
@@ -128,7 +142,7 @@ class Report:
                 lost.append(task)
         return lost
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """All of the report as JSON-compatible values."""
         summary = {}
         for name, runs in self.runs.items():
@@ -144,7 +158,7 @@ class Report:
             }
         return {"seeds": self.seeds, "single_task": self._baseline_summary(), "candidates": summary}
 
-    def _baseline_summary(self):
+    def _baseline_summary(self) -> dict[str, Any]:
         if self.baselines_are_known:
             means = self.baseline_means
             known = {f"{t}_{m}": {"mean": value, "spread": 0.0} for t, of in means.items() for m, value in of.items()}
@@ -153,7 +167,7 @@ class Report:
         # One step of every task, one model for every task.
         return {**each[0], **{key: sum(one[key] for one in each) for key in ("parameters", "step_ms", "seconds")}}
 
-    def to_json(self, path=None):
+    def to_json(self, path: str | os.PathLike | None = None) -> str:
         """The report as JSON text, written to `path` if given."""
         text = json.dumps(self.to_dict(), indent=2)
         if path is not None:
@@ -161,20 +175,20 @@ class Report:
                 part.write_text(text)
         return text
 
-    def to_markdown(self):
+    def to_markdown(self) -> str:
         """The report as a Markdown table."""
         header, rows = self._table()
         return "\n".join([markdown_table(header, rows), "", *self._notes()])
 
-    def print(self):
+    def print(self) -> None:
         """Prints the report as a table."""
         print(self)
 
-    def __str__(self):
+    def __str__(self) -> str:
         header, rows = self._table()
         return table_text(header, rows, left=["model"]) + "\n".join(self._notes())
 
-    def plot(self, path):
+    def plot(self, path: str | os.PathLike) -> None:
         """Draws the gain of each task with error bars, and training curves.
 
         Args:
@@ -182,10 +196,10 @@ class Report:
         """
         plot_report(self, path)
 
-    def _values(self, runs, task, metric):
+    def _values(self, runs: Sequence[Mapping[str, Any]], task: str, metric: str) -> list[float]:
         return [run["values"][f"{task}_{metric}"] for run in runs]
 
-    def _summary(self, runs, runs_of_task):
+    def _summary(self, runs: Sequence[Mapping[str, Any]], runs_of_task: Structure) -> dict[str, Any]:
         return {
             "metrics": {
                 f"{task}_{m}": dict(
@@ -199,7 +213,7 @@ class Report:
             "seconds": sum(run["seconds"] for run in runs),
         }
 
-    def _table(self):
+    def _table(self) -> tuple[list[str], list[list[str]]]:
         content = self.to_dict()
         counted = [(task, metric) for task, of_task in self.metrics.items() for metric in of_task]
         names = [f"{task}_{metric}" for task, metric in counted]
@@ -219,7 +233,7 @@ class Report:
             rows.append([name, *cells, *gain, *cost])
         return header, rows
 
-    def _notes(self):
+    def _notes(self) -> list[str]:
         count = len(self.seeds)
         alone = "values were given" if self.baselines_are_known else "costs are sums over the tasks"
         notes = [

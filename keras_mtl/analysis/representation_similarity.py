@@ -1,14 +1,26 @@
 """Similarity of the features that single-task models learn."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
 import keras
 import numpy as np
 
+from keras_mtl._types import Structure
 from keras_mtl.analysis._baselines import network_of
 from keras_mtl.layers import Stage
 from keras_mtl.metrics._affinity import Affinity
 
+if TYPE_CHECKING:
+    from keras_mtl.analysis.grouping.grouped_model import GroupedModel
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
-def representation_similarity(model, x, *, stages=None, batch_size=256):
+
+def representation_similarity(
+    model: MultiTaskModel, x: Structure, *, stages: Mapping[str, Sequence[str]] | None = None, batch_size: int = 256
+) -> dict[str, Affinity]:
     """Compares the tasks' features, stage by stage, by which examples they find alike.
 
     For every task and stage, the dissimilarity of two examples is one less the
@@ -65,7 +77,7 @@ def representation_similarity(model, x, *, stages=None, batch_size=256):
     return similarities
 
 
-def _layers(model, stages):
+def _layers(model: MultiTaskModel, stages: Mapping[str, Sequence[str]] | None) -> dict[str, list[keras.Layer]]:
     if stages is None:
         found = {task: stages_to(network_of(model, task), task) for task in model.tasks}
     else:
@@ -81,7 +93,7 @@ def _layers(model, stages):
     return found
 
 
-def stages_to(network, task):
+def stages_to(network: MultiTaskModel | GroupedModel, task: str) -> list[Stage]:
     """The stages from a network's inputs to a task, without its head.
 
     Args:
@@ -95,7 +107,7 @@ def stages_to(network, task):
     return [layer for layer in on_the_way if isinstance(layer, Stage)][:-1]
 
 
-def _ranks(features, task, layer):
+def _ranks(features: np.ndarray, task: str, layer: keras.Layer) -> np.ndarray:
     """Ranks of the pairs of examples by dissimilarity, as one vector."""
     from scipy.stats import rankdata
 

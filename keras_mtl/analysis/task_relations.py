@@ -1,9 +1,15 @@
 """Relations between tasks that labels alone show, before any training."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
 import numpy as np
+import numpy.typing as npt
 
 from keras_mtl._checks import check_boolean
 from keras_mtl._tables import table_text
+from keras_mtl._types import Structure
 from keras_mtl.metrics._affinity import Affinity
 
 KINDS = ("number", "class", "vector")
@@ -24,7 +30,15 @@ class TaskRelations:
             have either label.
     """
 
-    def __init__(self, tasks, kinds, association, correlation, overlap, shared):
+    def __init__(
+        self,
+        tasks: tuple[str, ...],
+        kinds: Mapping[str, str],
+        association: Affinity,
+        correlation: Affinity,
+        overlap: np.ndarray,
+        shared: np.ndarray,
+    ) -> None:
         self.tasks = tasks
         self.kinds = kinds
         self.association = association
@@ -32,7 +46,7 @@ class TaskRelations:
         self.overlap = overlap
         self.shared = shared
 
-    def __str__(self):
+    def __str__(self) -> str:
         rows = []
         for i, task in enumerate(self.tasks):
             cells = []
@@ -46,7 +60,14 @@ class TaskRelations:
         return table + note + (" In brackets: labelled in common." if self.shared.min() < 1 else "")
 
 
-def task_relations(y, *, missing="nan", kinds=None, adjust=True, max_classes=50):
+def task_relations(
+    y: Mapping[str, npt.ArrayLike],
+    *,
+    missing: float | str | Mapping[str, float | str] | None = "nan",
+    kinds: Mapping[str, str] | None = None,
+    adjust: bool = True,
+    max_classes: int = 50,
+) -> TaskRelations:
     """Tells from labels alone which tasks go together.
 
     Two tasks' association is measured on the examples that have both labels:
@@ -124,7 +145,7 @@ def task_relations(y, *, missing="nan", kinds=None, adjust=True, max_classes=50)
     return _relate(list(y), known, columns, found, adjust)
 
 
-def _known(labels, missing):
+def _known(labels: np.ndarray, missing: Structure) -> Structure:
     if missing is None:
         return np.ones(len(labels), bool)
     if missing == "nan" or (isinstance(missing, float) and np.isnan(missing)):
@@ -134,7 +155,7 @@ def _known(labels, missing):
     return known.reshape(len(labels), -1).all(axis=1)
 
 
-def _kind(task, labels, given):
+def _kind(task: str, labels: np.ndarray, given: str | None) -> str:
     if given is not None:
         if given not in KINDS or (given == "vector") != (labels.ndim > 1):
             raise ValueError(
@@ -149,7 +170,7 @@ def _kind(task, labels, given):
     return "class"
 
 
-def _columns(task, labels, known, kind, max_classes):
+def _columns(task: str, labels: np.ndarray, known: np.ndarray, kind: str, max_classes: int) -> np.ndarray:
     """The labels as columns, of shape `(N, D)`; 0 where they are missing."""
     if kind == "class":
         classes, places = np.unique(labels[known], return_inverse=True)
@@ -167,7 +188,13 @@ def _columns(task, labels, known, kind, max_classes):
     return np.where(known[:, None], values, 0.0).astype("float64")
 
 
-def _relate(tasks, known, columns, kinds, adjust):
+def _relate(
+    tasks: Sequence[str],
+    known: Mapping[str, np.ndarray],
+    columns: Mapping[str, np.ndarray],
+    kinds: Mapping[str, str],
+    adjust: bool,
+) -> TaskRelations:
     count = len(tasks)
     association, correlation = np.full((2, count, count), np.nan)
     overlap, shared = np.zeros((count, count), int), np.zeros((count, count))
@@ -190,7 +217,7 @@ def _relate(tasks, known, columns, kinds, adjust):
     )
 
 
-def _association(first, second, adjust):
+def _association(first: np.ndarray, second: np.ndarray, adjust: bool) -> float:
     examples = len(first)
     if examples < 3:
         return np.nan
@@ -208,7 +235,7 @@ def _association(first, second, adjust):
     return np.sqrt(np.clip((total - by_chance) / (rank - by_chance), 0.0, 1.0))
 
 
-def _basis(columns):
+def _basis(columns: np.ndarray) -> np.ndarray:
     """Orthonormal basis of what the centered columns span."""
     centered = columns - columns.mean(axis=0)
     scale = np.linalg.norm(centered, axis=0)

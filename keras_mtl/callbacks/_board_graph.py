@@ -1,14 +1,23 @@
 """The model's graph as TensorBoard draws it."""
 
+from __future__ import annotations
+
 import re
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 import keras
 
 from keras_mtl._keras_private import calls_in
 from keras_mtl.layers import Stage
 
+if TYPE_CHECKING:
+    from tensorboard.compat.proto.graph_pb2 import GraphDef
 
-def graph_def(model):
+    from keras_mtl.models.multi_task_model import MultiTaskModel
+
+
+def graph_def(model: MultiTaskModel) -> GraphDef:
     """A `GraphDef` of a model's layers, each within its owner.
 
     TensorBoard reads Keras' own description of functional models of one output
@@ -42,7 +51,16 @@ def graph_def(model):
     return graph
 
 
-def _add(graph, name, layer, inputs, outputs, model, operation, new):
+def _add(
+    graph: GraphDef,
+    name: str,
+    layer: keras.Layer,
+    inputs: Sequence[str],
+    outputs: Collection[int],
+    model: MultiTaskModel,
+    operation: keras.Operation,
+    new: bool,
+) -> str:
     node = graph.node.add(name=name, op=type(layer).__name__, input=dict.fromkeys(inputs))
     node.attr["tasks"].s = ", ".join(model.sharing.tasks_of(operation)).encode()
     if new and getattr(layer, "variables", None):
@@ -50,12 +68,12 @@ def _add(graph, name, layer, inputs, outputs, model, operation, new):
         node.attr["trainable"].b = bool(layer.trainable_variables)
     for tensor in outputs:
         shape = node.attr["_output_shapes"].list.shape.add()
-        for size in tensor.shape:
+        for size in tensor.shape:  # type: ignore[attr-defined]
             shape.dim.add(size=-1 if size is None else size)
     return name
 
 
-def _path(operation, model):
+def _path(operation: keras.Operation, model: MultiTaskModel) -> str:
     """Owner and name of an operation, in the characters that TensorBoard takes."""
     served = model.sharing.tasks_of(operation)
     owner = served[0] if len(served) == 1 else "shared" if served else ""
@@ -66,7 +84,7 @@ def _path(operation, model):
     return re.sub(r"[^A-Za-z0-9_.\-/]", "_", f"{scope}/{name}" if scope else name)
 
 
-def _unique(name, taken):
+def _unique(name: str, taken: set[str]) -> str:
     found, count = name, 1
     while found in taken:
         count += 1

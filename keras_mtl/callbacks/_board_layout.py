@@ -1,12 +1,20 @@
 """Which series go on one chart of the dashboard."""
 
+from __future__ import annotations
+
 import itertools
 import re
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
 
+from keras_mtl._types import Tasks
 from keras_mtl.metrics._trackers import split_log
 
+if TYPE_CHECKING:
+    from tensorboard.plugins.custom_scalar.layout_pb2 import Chart, Layout
 
-def layout(logs, tasks, alone=False):
+
+def layout(logs: Collection[str], tasks: Tasks, alone: bool = False) -> Layout:
     """The custom-scalars layout for what the first epoch logged.
 
     Args:
@@ -24,10 +32,10 @@ def layout(logs, tasks, alone=False):
     of_tasks |= {(task, f"relative_{kind}") for task, kind in of_tasks if kind in ("loss", "val_loss")}
     kinds = sorted({rest for _, rest in of_tasks})
 
-    def chart(title, *tags):
+    def chart(title: str, *tags: Any) -> Chart:
         return layout_pb2.Chart(title=title, multiline=layout_pb2.MultilineChartContent(tag=tags))
 
-    def of_all(name):
+    def of_all(name: str) -> str:
         return f"^all tasks/{name}$" if alone else f"^epoch_{name}$"
 
     titles = {
@@ -65,6 +73,6 @@ def layout(logs, tasks, alone=False):
     return layout_pb2.Layout(category=categories)
 
 
-def _words(kind):
+def _words(kind: str) -> str:
     name = kind.removeprefix("val_").replace("_", " ")
     return f"{name}, validation" if kind.startswith("val_") else name

@@ -4,12 +4,19 @@ TensorBoard smooths the lines of its charts, cuts off what it takes for outliers
 pictures have every value, a logarithmic axis where sizes differ, and a color and a name for each task.
 """
 
+from __future__ import annotations
+
 import functools
 import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_mtl._colors import color
+
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont, ImageFont
 
 GROUP = "1 at a glance"  # sorts before all other tags, so that it is what opens
 _WIDTH, _ROW, _GAP = 410, 30, 10  # the width of a card, so that TensorBoard does not scale it
@@ -18,7 +25,9 @@ _LITTLE = 0.2  # of an equal part of the update
 _STILL = 0.8  # of its first loss
 
 
-def verdicts(tasks, epochs):
+def verdicts(
+    tasks: Sequence[str], epochs: Sequence[Mapping[str, Any]]
+) -> dict[str, tuple[str, float | None, float | None]]:
     """Says of each task whether it learns.
 
     A task starves where it has less than a fifth of an equal part of the
@@ -49,7 +58,7 @@ def verdicts(tasks, epochs):
     return found
 
 
-def pictures(tasks, epochs):
+def pictures(tasks: Collection[str], epochs: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     """The pictures of an epoch.
 
     Args:
@@ -79,16 +88,16 @@ def pictures(tasks, epochs):
     return found
 
 
-def _series(epochs, log):
+def _series(epochs: Sequence[Mapping[str, Any]], log: str) -> np.ndarray:
     return np.array([epoch.get(log, math.nan) for epoch in epochs], "float64")
 
 
-def _move(weights):
+def _move(weights: Mapping[str, np.ndarray]) -> bool:
     values = np.array(list(weights.values()))
     return np.isfinite(values).all() and np.ptp(values) > 1e-6 * np.abs(values).max()
 
 
-def _answer(tasks, epochs):
+def _answer(tasks: Sequence[str], epochs: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """A row for each task: its color and name, its part of the update as a bar, its loss, the verdict."""
     from PIL import Image, ImageDraw
 
@@ -124,7 +133,9 @@ def _answer(tasks, epochs):
     return np.asarray(image)
 
 
-def line_chart(title, series, colors, log=False):
+def line_chart(
+    title: str, series: Mapping[str, np.ndarray], colors: Mapping[str, str], log: bool = False
+) -> np.ndarray:
     """Lines of all values, with names at their ends.
 
     Args:
@@ -150,7 +161,7 @@ def line_chart(title, series, colors, log=False):
     low, up = (low - margin if log else min(0.0, low)), up + margin
     length = max(map(len, series.values()))
 
-    def place(step, value):
+    def place(step: int, value: float) -> tuple[float, float]:
         value = math.log10(value) if log else value
         x = left + (_WIDTH - left - right) * step / max(1, length - 1)
         return x, top + (high - top - bottom) * (up - value) / (up - low)
@@ -177,7 +188,7 @@ def line_chart(title, series, colors, log=False):
     return np.asarray(image)
 
 
-def _ticks(low, up, log):
+def _ticks(low: float, up: float, log: bool) -> list[float]:
     if log:
         steps = [10.0**k * m for k in range(math.floor(low), math.ceil(up) + 1) for m in (1, 2, 5)]
         inside = [tick for tick in steps if low <= math.log10(tick) <= up]
@@ -188,9 +199,9 @@ def _ticks(low, up, log):
     return [step * i for i in range(math.ceil(low / step), math.floor(up / step) + 1)]
 
 
-def _apart(heights, top, bottom):
+def _apart(heights: Mapping[str, float], top: float, bottom: float) -> dict[str, float]:
     """Heights of names, moved so that none covers another."""
-    order, moved, least = sorted(heights, key=heights.get), {}, min(16.0, (bottom - top) / max(1, len(heights)))
+    order, moved, least = sorted(heights, key=heights.get), {}, min(16.0, (bottom - top) / max(1, len(heights)))  # type: ignore[arg-type]
     for i, name in enumerate(order):
         moved[name] = max(heights[name], top + least * i, moved[order[i - 1]] + least if i else -math.inf)
     over = max(0.0, moved[order[-1]] - bottom)
@@ -200,7 +211,7 @@ def _apart(heights, top, bottom):
     return moved
 
 
-def _cut(text, width, size):
+def _cut(text: str, width: float, size: int) -> str:
     if _font(size).getlength(text) <= width:
         return text
     while text and _font(size).getlength(text + "…") > width:
@@ -209,7 +220,7 @@ def _cut(text, width, size):
 
 
 @functools.cache
-def _font(size):
+def _font(size: int) -> FreeTypeFont | ImageFont:
     from PIL import ImageFont
 
     return ImageFont.load_default(size)

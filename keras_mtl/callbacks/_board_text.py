@@ -1,17 +1,25 @@
 """The text cards of a dashboard."""
 
+from __future__ import annotations
+
 import re
+from typing import TYPE_CHECKING
+
+import keras
+
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
 # What Markdown, its tables or HTML would read as something else than itself.
 _MARKUP = re.compile(r"[\\`*\[\]<>|&!~#$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
 
-def as_it_is(text):
+def as_it_is(text: object) -> str:
     """Text that Markdown shows as it is, on one line, whatever it holds."""
     return _MARKUP.sub(lambda found: f"&#{ord(found.group())};", " ".join(str(text).split()))
 
 
-def sharing_card(model):
+def sharing_card(model: MultiTaskModel) -> str:
     """Which layers serve which tasks, as a Markdown table."""
     sharing = model.sharing
     lines = ["| layer | parameters | tasks | |", "|---|---:|---|---|"]
@@ -24,7 +32,7 @@ def sharing_card(model):
     return "\n".join(lines)
 
 
-def compile_card(model):
+def compile_card(model: MultiTaskModel) -> str:
     """What `compile` was given, as a Markdown table."""
     compiled = model.compiled_tasks
     lines = ["| setting | value |", "|---|---|"]
@@ -45,7 +53,7 @@ def compile_card(model):
     return "\n".join(lines)
 
 
-def _optimizer(optimizer):
+def _optimizer(optimizer: keras.optimizers.Optimizer) -> str:
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     rate = optimizer.get_config().get("learning_rate")
     if isinstance(rate, dict):

@@ -1,6 +1,7 @@
 """Callbacks that can be copied after use."""
 
 import copy
+from typing import Any, Self
 
 import keras
 
@@ -15,7 +16,7 @@ class CopiedCallback(keras.callbacks.Callback):
 
     _of_training = ()  # attributes that `on_train_begin` makes
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         made = memo[id(self)] = type(self).__new__(type(self))
         kept = {name: value for name, value in vars(self).items() if name not in self._of_training}
         kept = {name: value for name, value in kept.items() if value is None or value is not self.model}

@@ -1,10 +1,20 @@
 """Task gradients of each shared layer on one batch."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy.typing as npt
 from keras import ops
 
 from keras_mtl._float64 import float64
+from keras_mtl._types import Structure, Tensor
 from keras_mtl.training.backends import core
 from keras_mtl.training.task_gradients import TaskGradients
+
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
 class GradientProbe:
@@ -16,7 +26,7 @@ class GradientProbe:
         model: A compiled `MultiTaskModel`.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: MultiTaskModel) -> None:
         tasks = model.compiled_tasks.tasks
         self._model = model
         self._layers = [
@@ -29,7 +39,9 @@ class GradientProbe:
         self.layers = [layer.name for layer in self._layers]
         self._run = core.traced(self._gramians, model)
 
-    def __call__(self, x, y, sample_weight=None):
+    def __call__(
+        self, x: Structure, y: Mapping[str, npt.ArrayLike], sample_weight: Structure | None = None
+    ) -> Structure:
         """Gramians on one batch.
 
         Args:
@@ -43,11 +55,11 @@ class GradientProbe:
         core.synchronize(self._model)
         return self._run(x, y, sample_weight)
 
-    def _gramians(self, x, y, sample_weight):
+    def _gramians(self, x: Structure, y: Mapping[str, Tensor], sample_weight: Structure | None) -> Tensor:
         variables = [layer.trainable_variables for layer in self._layers]
         flat = [variable for of_layer in variables for variable in of_layer]
 
-        def losses():
+        def losses() -> tuple[list[Tensor], None]:
             batch = self._model.compiled_tasks.task_losses(y, self._model(x, training=False), sample_weight)
             return [ops.divide_no_nan(s, batch.divisors[k]) for k, s in enumerate(batch.sums)], None
 

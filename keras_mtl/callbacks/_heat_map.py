@@ -1,8 +1,17 @@
 """Heat maps as arrays of pixels, drawn with what TensorBoard installs."""
 
+from __future__ import annotations
+
 import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from keras_mtl._types import Tensor
+
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont, ImageFont
 
 _RED, _WHITE, _BLUE = (178, 24, 43), (247, 247, 247), (33, 102, 172)
 _MISSING = (225, 225, 225)
@@ -10,7 +19,7 @@ _FONT, _LINE, _GAP = 16, 19, 8
 _LABELLED = 24  # more rows or columns than this have no names and no numbers
 
 
-def heat_map(rows, columns, values, much_is_bad=False):
+def heat_map(rows: Sequence[str], columns: Sequence[str], values: np.ndarray, much_is_bad: bool = False) -> np.ndarray:
     """Draws a matrix, with names and numbers unless it is large.
 
     TensorBoard shrinks pictures to the width of its cards, so there is nothing
@@ -35,7 +44,7 @@ def heat_map(rows, columns, values, much_is_bad=False):
     return draw(rows, columns, values, colors)
 
 
-def _labelled(rows, columns, values, colors):
+def _labelled(rows: Sequence[str], columns: Sequence[str], values: Tensor, colors: np.ndarray) -> np.ndarray:
     from PIL import Image, ImageDraw
 
     texts = [[_number(value) for value in row] for row in values]
@@ -61,14 +70,14 @@ def _labelled(rows, columns, values, colors):
     return np.asarray(image)
 
 
-def _plain(rows, columns, values, colors):
+def _plain(rows: Sequence[str], columns: Sequence[str], values: Tensor, colors: np.ndarray) -> np.ndarray:
     """Colors alone, each at least a few pixels wide."""
     del rows, columns
     high, wide = (max(3, min(20, 400 // size)) for size in values.shape)
     return np.repeat(np.repeat(colors, high, axis=0), wide, axis=1)
 
 
-def _colors(values):
+def _colors(values: np.ndarray) -> np.ndarray:
     """Red, white and blue for -1, 0 and 1; grey for NaN."""
     white = np.array(_WHITE, "float64")
     end = np.where(values[..., None] < 0, np.array(_RED, "float64"), np.array(_BLUE, "float64"))
@@ -77,19 +86,19 @@ def _colors(values):
     return mixed.round().astype("uint8")
 
 
-def _number(value):
+def _number(value: float) -> str:
     if not np.isfinite(value):
         return ""
     return f"{value:.2f}".replace("-0.00", "0.00")
 
 
 @functools.cache
-def _font():
+def _font() -> FreeTypeFont | ImageFont:
     from PIL import ImageFont
 
     return ImageFont.load_default(_FONT)
 
 
 @functools.lru_cache(maxsize=4096)
-def _width(text):
+def _width(text: str) -> int:
     return int(_font().getlength(text)) + 1

@@ -1,12 +1,19 @@
 """Look ahead: the effect of a step for one task on the losses of the others."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_mtl._types import Structure, Tensor
 from keras_mtl.training.backends import core
+
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
 class Glance(NamedTuple):
@@ -38,7 +45,7 @@ class LookAhead:
             momentum, not one of plain gradient descent. Defaults to `False`.
     """
 
-    def __init__(self, model, with_momentum=False):
+    def __init__(self, model: MultiTaskModel, with_momentum: bool = False) -> None:
         self.tasks = model.compiled_tasks.tasks
         self._model = model
         self._sgd = getattr(model.optimizer, "inner_optimizer", model.optimizer) if with_momentum else None
@@ -54,7 +61,13 @@ class LookAhead:
         self._places = [places[id(variable)] for variable in shared]
         self._run = core.traced(self._look, model)
 
-    def __call__(self, x, y, sample_weight=None, learning_rate=None):
+    def __call__(
+        self,
+        x: Structure,
+        y: Mapping[str, Tensor],
+        sample_weight: Tensor | None = None,
+        learning_rate: float | None = None,
+    ) -> Glance:
         """Looks ahead on one batch.
 
         Args:
@@ -71,11 +84,13 @@ class LookAhead:
         learning_rate = self._model.optimizer.learning_rate if learning_rate is None else learning_rate
         return Glance(*self._run(x, y, sample_weight, ops.cast(learning_rate, "float32")))
 
-    def _look(self, x, y, sample_weight, learning_rate):
+    def _look(
+        self, x: Structure, y: Mapping[str, Tensor], sample_weight: Tensor, learning_rate: Tensor
+    ) -> tuple[Tensor, ...]:
         trainable = [ops.convert_to_tensor(v.value) for v in self._model.trainable_variables]
         scale = self._model.optimizer.scale_loss(1.0)
 
-        def scaled(*shared):
+        def scaled(*shared: Any) -> tuple[list[Tensor], tuple[list[Tensor], Tensor]]:
             losses, counts = self._losses(self._placed(trainable, shared), x, y, sample_weight)
             static = ops.unstack(self._model.compiled_tasks.static_weights.value)
             return [loss * weight * scale for loss, weight in zip(losses, static, strict=True)], (losses, counts)
@@ -91,7 +106,7 @@ class LookAhead:
         flat = [ops.reshape(g, (len(rows), -1)) for g in gradients]
         gramian = ops.sum(ops.stack([ops.matmul(g, ops.transpose(g)) for g in flat]), axis=0)
 
-        def after(task):
+        def after(task: str) -> Tensor:
             stepped = self._stepped(trainable, shared, [ops.take(g, task, axis=0) for g in gradients], learning_rate)
             return ops.stack(self._losses(stepped, x, y, sample_weight)[0])
 
@@ -99,20 +114,24 @@ class LookAhead:
         ahead = ops.map(after, ops.arange(len(rows)))
         return ops.stack(losses), ahead, ops.cast(counts > 0, "float32"), gramian
 
-    def _placed(self, trainable, shared):
+    def _placed(self, trainable: Sequence[Tensor], shared: Sequence[Tensor]) -> list[Tensor]:
         """Values of all trainable variables, with those of the shared ones in their places."""
         placed = list(trainable)
         for place, value in zip(self._places, shared, strict=True):
             placed[place] = value
         return placed
 
-    def _losses(self, trainable, x, y, sample_weight):
+    def _losses(
+        self, trainable: Sequence[Tensor], x: Structure, y: Mapping[str, Tensor], sample_weight: Tensor
+    ) -> tuple[list[Tensor], Tensor]:
         fixed = [v.value for v in self._model.non_trainable_variables]
         y_pred, _ = self._model.stateless_call(trainable, fixed, x, training=False)
         batch = self._model.compiled_tasks.task_losses(y, y_pred, sample_weight)
         return [ops.divide_no_nan(s, batch.divisors[k]) for k, s in enumerate(batch.sums)], batch.counts
 
-    def _stepped(self, trainable, shared, gradients, learning_rate):
+    def _stepped(
+        self, trainable: Sequence[Tensor], shared: Sequence[Tensor], gradients: Sequence[Tensor], learning_rate: Tensor
+    ) -> list[Tensor]:
         stepped = []
         for place, variable, gradient in zip(self._places, shared, gradients, strict=True):
             move = -ops.cast(learning_rate, variable.dtype) * gradient

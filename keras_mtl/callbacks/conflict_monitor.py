@@ -1,10 +1,16 @@
 """Cosines between task gradients, for each stage."""
 
+from __future__ import annotations
+
 import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_mtl._checks import is_integer
+from keras_mtl._types import Structure
 from keras_mtl.callbacks._copied import CopiedCallback
 
 
@@ -64,7 +70,9 @@ class ConflictMonitor(CopiedCallback):
 
     _of_training = ("_probe",)
 
-    def __init__(self, x, y, sample_weight=None, every=100):
+    def __init__(
+        self, x: Structure, y: Mapping[str, npt.ArrayLike], sample_weight: Structure | None = None, every: int = 100
+    ) -> None:
         super().__init__()
         if not is_integer(every) or every < 1:
             raise ValueError(f"`every` should be an integer of at least 1. Received: every={every!r}")
@@ -74,7 +82,7 @@ class ConflictMonitor(CopiedCallback):
         self.layers, self.tasks = [], ()
         self._step = self._epoch_start = 0
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         # Imported here, since a dashboard may be set up before TensorFlow is.
         from keras_mtl.callbacks._gradient_probe import GradientProbe
 
@@ -83,23 +91,23 @@ class ConflictMonitor(CopiedCallback):
         self.history, self._step = [], 0
         self._steps_at_once = self.model.steps_per_execution
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._epoch_start = len(self.history)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         # With steps_per_execution=n this is called every n steps.
         before, self._step = self._step, self._step + self._steps_at_once
         if before == 0 or before // self.every != self._step // self.every:
             self.measure()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if len(self.history) == self._epoch_start:
             self.measure()
         if logs is not None:
             for name, value in self._epoch_logs(logs).items():
                 logs.setdefault(name, value)
 
-    def measure(self):
+    def measure(self) -> dict[str, Any]:
         """Measures now. Returns the newest entry of `history`."""
         gramians = self._probe(*self._probe_batch).astype("float64")
         by_layer, total = _compared(gramians), _compared(gramians.sum(axis=0))
@@ -107,7 +115,7 @@ class ConflictMonitor(CopiedCallback):
         self.history.append(entry)
         return entry
 
-    def conflict_rates(self, entries=None):
+    def conflict_rates(self, entries: Sequence[Mapping[str, Any]] | None = None) -> np.ndarray:
         """How often each pair of tasks was in conflict.
 
         Args:
@@ -120,11 +128,11 @@ class ConflictMonitor(CopiedCallback):
         return np.mean([entry["cosine"] < 0 for entry in entries or self.history], axis=0)
 
     @property
-    def epoch_entries(self):
+    def epoch_entries(self) -> list[dict[str, Any]]:
         """The entries of `history` of the epoch that runs or has just ended."""
         return self.history[self._epoch_start :]
 
-    def epoch_mean(self, name):
+    def epoch_mean(self, name: str) -> np.ndarray:
         """Mean of one value over the measurements of the epoch.
 
         Args:
@@ -135,7 +143,7 @@ class ConflictMonitor(CopiedCallback):
         """
         return np.mean([entry[name] for entry in self.epoch_entries], axis=0)
 
-    def grad_shares(self, weights, norms="grad_norm"):
+    def grad_shares(self, weights: Sequence[float | None], norms: str = "grad_norm") -> np.ndarray:
         """How much of each layer's update is whose, as means over the epoch.
 
         Args:
@@ -151,7 +159,7 @@ class ConflictMonitor(CopiedCallback):
         total = pulls.sum(axis=-1, keepdims=True)
         return _divide(pulls, np.broadcast_to(total, pulls.shape))
 
-    def _epoch_logs(self, logs):
+    def _epoch_logs(self, logs: Mapping[str, Any]) -> dict[str, float]:
         found = {}
         static = self.model.task_weights()
         for task, norm in zip(self.tasks, self.epoch_mean("total_grad_norm"), strict=True):
@@ -171,7 +179,7 @@ class ConflictMonitor(CopiedCallback):
         return found
 
 
-def _compared(gramians):
+def _compared(gramians: np.ndarray) -> dict[str, Any]:
     """Cosines, magnitude similarities, norms and conflict rate of Gramians of shape `(..., K, K)`."""
     norms = np.sqrt(np.maximum(np.diagonal(gramians, axis1=-2, axis2=-1), 0.0))
     products = norms[..., :, None] * norms[..., None, :]
@@ -186,5 +194,5 @@ def _compared(gramians):
     }
 
 
-def _divide(a, b):
+def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.divide(a, b, out=np.zeros_like(a), where=b > 0)

@@ -1,5 +1,8 @@
 """Gradual unfreezing of a pretrained trunk, from the top down."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from keras_mtl._checks import check_integer
 from keras_mtl.callbacks._copied import CopiedCallback
 from keras_mtl.models._layer_order import levels_of
@@ -31,12 +34,12 @@ class GradualUnfreezing(CopiedCallback):
 
     _of_training = ("_levels",)
 
-    def __init__(self, every=1, first=None):
+    def __init__(self, every: int = 1, first: int | None = None) -> None:
         super().__init__()
         self.every = check_integer(every, "every", 1)
         self.first = self.every if first is None else check_integer(first, "first")
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         levels = [[layer for layer in level if layer.trainable] for level in levels_of(self.model)]
         self._levels = levels[:-1]
         if not self._levels:
@@ -46,14 +49,14 @@ class GradualUnfreezing(CopiedCallback):
             )
         self._release(0)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._release(epoch)
 
-    def released(self, epoch):
+    def released(self, epoch: int) -> int:
         """The number of levels below the heads that train in an epoch, counted from 0."""
         return max(0, 1 + (epoch - self.first) // self.every)
 
-    def _release(self, epoch):
+    def _release(self, epoch: int) -> None:
         frozen = max(0, len(self._levels) - self.released(epoch))
         for depth, level in enumerate(self._levels):
             for layer in level:

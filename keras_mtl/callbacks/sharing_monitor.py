@@ -1,7 +1,14 @@
 """Gates and units, logged every epoch."""
 
-import numpy as np
+from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_mtl._types import Structure
 from keras_mtl.callbacks._copied import CopiedCallback
 from keras_mtl.metrics.gates import dead_experts, gate_utilization
 from keras_mtl.metrics.unit_drift import unit_drift
@@ -58,13 +65,13 @@ class SharingMonitor(CopiedCallback):
 
     _of_training = ("_graph", "_gates", "_units")
 
-    def __init__(self, x=None, dead_below=0.1):
+    def __init__(self, x: Structure | None = None, dead_below: float = 0.1) -> None:
         super().__init__()
         self.x = x
         self.dead_below = dead_below
         self.history = []
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         self._graph = StageGraph(self.model)
         self.history = []
         mixing = {stage.scope: stage.mixer for stage in self._graph.mixing.values()}
@@ -78,7 +85,7 @@ class SharingMonitor(CopiedCallback):
         if waiting and self.x is None:
             raise ValueError(f"`x` should be given, since these gates depend on the example: {waiting}. Received: None")
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         coefficients = self._graph.read(self.x)
         gates = {scope: gate_utilization(np.maximum(coefficients[scope], 0.0)) for scope in self._gates}
         units = {
@@ -97,7 +104,7 @@ class SharingMonitor(CopiedCallback):
         if gates:
             logs.setdefault("dead_experts", sum(map(len, dead.values())))
 
-    def _dead(self, coefficients):
+    def _dead(self, coefficients: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
         """Names of the dead experts, by level."""
         titles = {scope.partition("/")[2] for scope in self._gates}
         dead = {}
@@ -107,7 +114,7 @@ class SharingMonitor(CopiedCallback):
         return dead
 
 
-def _by_owner(values):
+def _by_owner(values: Mapping[str, npt.ArrayLike]) -> dict[str, list[Any]]:
     grouped = {}
     for scope, value in values.items():
         grouped.setdefault(scope.partition("/")[0], []).append(value)

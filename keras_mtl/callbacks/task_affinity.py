@@ -1,9 +1,16 @@
 """How much a step for one task helps each of the others, measured during `fit`."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from keras_mtl._checks import check_boolean, is_integer
+from keras_mtl._types import Data, Structure
 from keras_mtl.callbacks._copied import CopiedCallback
 from keras_mtl.metrics._affinity import Affinity
 
@@ -72,15 +79,15 @@ class TaskAffinity(CopiedCallback):
 
     def __init__(
         self,
-        x,
-        y=None,
-        sample_weight=None,
-        batch_size=32,
-        every=10,
-        learning_rate=None,
-        with_momentum=False,
-        seed=0,
-    ):
+        x: Structure,
+        y: Mapping[str, npt.ArrayLike] | None = None,
+        sample_weight: Structure | None = None,
+        batch_size: int = 32,
+        every: int = 10,
+        learning_rate: float | None = None,
+        with_momentum: bool = False,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         if not is_integer(every) or every < 1:
             raise ValueError(f"`every` should be an integer of at least 1. Received: every={every!r}")
@@ -91,7 +98,7 @@ class TaskAffinity(CopiedCallback):
         self.learning_rate, self.with_momentum = learning_rate, check_boolean(with_momentum, "with_momentum")
         self.tasks, self.history = (), []
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         # Imported here, so that a callback may be set up before TensorFlow is.
         from keras_mtl.callbacks._look_ahead import LookAhead
 
@@ -101,13 +108,13 @@ class TaskAffinity(CopiedCallback):
         self._steps_at_once = self.model.steps_per_execution
         self._batches = self._draw() if self._data[1] is not None else self._read()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         # With steps_per_execution=n this is called every n steps.
         before, self._step = self._step, self._step + self._steps_at_once
         if before == 0 or before // self.every != self._step // self.every:
             self.measure()
 
-    def measure(self):
+    def measure(self) -> dict[str, Any]:
         """Measures now. Returns the newest entry of `history`."""
         x, y, sample_weight = next(self._batches)
         glance = self._look(x, y, sample_weight, self.learning_rate)
@@ -126,7 +133,7 @@ class TaskAffinity(CopiedCallback):
         self.history.append(entry)
         return entry
 
-    def affinity(self, kind="affinity", skip=0):
+    def affinity(self, kind: str = "affinity", skip: int = 0) -> Affinity:
         """Means over the measurements.
 
         Args:
@@ -149,7 +156,7 @@ class TaskAffinity(CopiedCallback):
         means = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
         return Affinity(self.tasks, means, "look-ahead affinity" if kind == "affinity" else "cosine of task gradients")
 
-    def _draw(self):
+    def _draw(self) -> Iterator[Data]:
         """Random batches of arrays, for ever."""
         rng = np.random.default_rng(self.seed)
         size = len(keras.tree.flatten(self._data[0])[0])
@@ -159,7 +166,7 @@ class TaskAffinity(CopiedCallback):
                 lambda a, places=places: None if a is None else np.asarray(a)[places], self._data
             )
 
-    def _read(self):
+    def _read(self) -> Iterator[tuple[Any, ...]]:
         """Batches of a data set, for ever."""
         while True:
             empty = True

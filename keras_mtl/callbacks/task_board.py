@@ -1,12 +1,17 @@
 """A TensorBoard dashboard of the tasks."""
 
+from __future__ import annotations
+
 import itertools
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from keras_mtl._checks import is_integer
 from keras_mtl._files import writable_folder
+from keras_mtl._types import Structure
 from keras_mtl.callbacks._board_graph import graph_def
 from keras_mtl.callbacks._board_layout import layout
 from keras_mtl.callbacks._board_overview import pictures
@@ -60,7 +65,13 @@ class TaskBoard(CopiedCallback):
 
     _of_training = ("_writer", "_stages")
 
-    def __init__(self, log_dir, monitor=None, x=None, images_every=1):
+    def __init__(
+        self,
+        log_dir: str | os.PathLike,
+        monitor: ConflictMonitor | None = None,
+        x: Structure | None = None,
+        images_every: int = 1,
+    ) -> None:
         super().__init__()
         if monitor is not None and not isinstance(monitor, ConflictMonitor):
             raise ValueError(f"`monitor` should be a `ConflictMonitor`. Received: monitor={monitor!r}")
@@ -73,7 +84,7 @@ class TaskBoard(CopiedCallback):
         writable_folder(self.log_dir, "log_dir")
         self._files_before = self._stock_files()
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         if self.monitor is not None and not self.monitor.layers:
             raise ValueError(
                 "`monitor` should come before `TaskBoard` in the callbacks. Received: one that has not begun yet"
@@ -88,7 +99,7 @@ class TaskBoard(CopiedCallback):
         self._writer.text("tasks", "compile", compile_card(self.model))
         self._writer.graph("tasks", graph_def(self.model))
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         logs = {name: value for name, value in (logs or {}).items() if np.ndim(value) == 0}
         if not self._has_layout:
             self._write_layout(logs)
@@ -106,11 +117,11 @@ class TaskBoard(CopiedCallback):
                 self._writer.image("tasks", title, heat_map(rows, columns, values, "conflict" in title))
         self._writer.write(epoch)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         self._writer.close()
         self._files_before = self._stock_files()
 
-    def _add_log(self, log, value):
+    def _add_log(self, log: str, value: float) -> None:
         of_task = split_log(log, self._owners)
         if of_task is not None:
             task, name = of_task
@@ -124,7 +135,7 @@ class TaskBoard(CopiedCallback):
             group, name = of_task or ("all tasks", log)
             self._writer.scalar(run, f"{group}/{name.removeprefix('val_')}", value)
 
-    def _write_layout(self, logs):
+    def _write_layout(self, logs: Mapping[str, Any]) -> None:
         """Writes the layout, once it is known what there is to chart."""
         from tensorboard.plugins.custom_scalar import summary
 
@@ -134,11 +145,11 @@ class TaskBoard(CopiedCallback):
         self._writer.write(0)
         self._has_layout = True
 
-    def _stock_files(self):
+    def _stock_files(self) -> set[str]:
         folder = os.path.join(self.log_dir, "train")
         return set(os.listdir(folder)) if os.path.isdir(folder) else set()
 
-    def _tables(self, logs):
+    def _tables(self, logs: Mapping[str, Any]) -> dict[str, tuple[list[str], list[str], np.ndarray]]:
         """Heat maps by title: rows, columns and values."""
         tables = {}
         if self.monitor is not None and len(self.monitor.tasks) > 1:
@@ -148,14 +159,16 @@ class TaskBoard(CopiedCallback):
         return tables
 
 
-def _gradient_tables(monitor, logs):
+def _gradient_tables(
+    monitor: ConflictMonitor, logs: Mapping[str, Any]
+) -> dict[str, tuple[list[str], list[str], np.ndarray]]:
     """Tables of the epoch's task gradients, for pairs and by stage."""
     tasks = list(monitor.tasks)
     stages = [*(name.removeprefix("shared_") for name in monitor.layers), "all"]
     pairs = [f"{a},\n{b}" for a, b in itertools.combinations(tasks, 2)]
     first, second = np.triu_indices(len(tasks), 1)
 
-    def of_pairs(by_stage, total):
+    def of_pairs(by_stage: np.ndarray, total: np.ndarray) -> tuple[list[str], list[str], np.ndarray]:
         return stages, pairs, np.vstack([by_stage[:, first, second], total[first, second]])
 
     names = ("cosine", "magnitude_similarity")

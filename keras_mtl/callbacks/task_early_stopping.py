@@ -1,8 +1,15 @@
 """Early stopping of single tasks."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import keras
 import numpy as np
 
 from keras_mtl._checks import check_boolean
+from keras_mtl._types import Tasks
 from keras_mtl.callbacks._copied import CopiedCallback
 from keras_mtl.metrics.directions import higher_is_better
 
@@ -44,14 +51,14 @@ class TaskEarlyStopping(CopiedCallback):
 
     def __init__(
         self,
-        tasks=None,
-        patience=5,
-        min_delta=0.0,
-        monitor="val_{task}_loss",
-        mode="auto",
-        criterion="patience",
-        restore_best_weights=True,
-    ):
+        tasks: Tasks | None = None,
+        patience: int = 5,
+        min_delta: float = 0.0,
+        monitor: str = "val_{task}_loss",
+        mode: Literal["min", "max", "auto"] = "auto",
+        criterion: str | Callable[..., bool] = "patience",
+        restore_best_weights: bool = True,
+    ) -> None:
         super().__init__()
         if mode not in ("auto", "min", "max"):
             raise ValueError(f"`mode` should be 'auto', 'min' or 'max'. Received: mode={mode!r}")
@@ -67,7 +74,7 @@ class TaskEarlyStopping(CopiedCallback):
         self.restore_best_weights = check_boolean(restore_best_weights, "restore_best_weights")
         self.stopped = {}
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         trained = self.model.compiled_tasks.tasks
         self._watched = list(trained if self.tasks is None else self.tasks)
         unknown = [task for task in self._watched if task not in trained]
@@ -80,14 +87,14 @@ class TaskEarlyStopping(CopiedCallback):
         self._train_losses = {task: [] for task in self._watched}
         self._val_losses = {task: [] for task in self._watched}
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         for task in self._watched:
             if task not in self.stopped and self._is_over(task, logs or {}):
                 self._stop(task, epoch)
         if len(self.stopped) == len(self.model.compiled_tasks.tasks):
             self.model.stop_training = True
 
-    def _is_over(self, task, logs):
+    def _is_over(self, task: str, logs: Mapping[str, Any]) -> bool:
         log = self.monitor.format(task=task)
         if log not in logs:
             raise ValueError(f"`monitor` should name a log of task '{task}'. Received: {log!r}; logs: {sorted(logs)}")
@@ -97,9 +104,9 @@ class TaskEarlyStopping(CopiedCallback):
         self._train_losses[task].append(float(logs[f"{task}_loss"]))
         self._val_losses[task].append(float(logs[f"val_{task}_loss"]))
         weight = self.model.task_weights()[task]
-        return self.criterion(self._train_losses[task], self._val_losses[task], weight)
+        return self.criterion(self._train_losses[task], self._val_losses[task], weight)  # type: ignore[operator]
 
-    def _keep_if_best(self, task, value):
+    def _keep_if_best(self, task: str, value: float) -> None:
         best = self._best[task]
         gain = np.inf if best is None else (value - best if self._higher else best - value)
         gain = -np.inf if np.isnan(value) else gain  # of an epoch without labels, or of one gone wrong
@@ -110,11 +117,11 @@ class TaskEarlyStopping(CopiedCallback):
         else:
             self._waited[task] += 1
 
-    def _own(self, task):
+    def _own(self, task: str) -> list[keras.Variable]:
         sharing = self.model.sharing
         return [v for layer in sharing.layers if sharing.tasks_of(layer) == (task,) for v in layer.weights]
 
-    def _stop(self, task, epoch):
+    def _stop(self, task: str, epoch: int) -> None:
         self.stopped[task] = epoch
         for variable, value in zip(self._own(task), self._weights.get(task, ()), strict=False):
             variable.assign(value)
@@ -125,7 +132,7 @@ class TaskEarlyStopping(CopiedCallback):
                 layer.trainable = False
 
 
-def _direction(monitor):
+def _direction(monitor: str) -> bool:
     """Whether more is better, from the monitored name without the task's, which may read like a metric."""
     try:
         return higher_is_better(monitor.replace("{task}", ""))
@@ -136,7 +143,7 @@ def _direction(monitor):
         ) from error
 
 
-def tcdcn_criterion(threshold, window=5):
+def tcdcn_criterion(threshold: float, window: int = 5) -> Callable[..., bool]:
     """The task-wise stopping rule of TCDCN.
 
     A task stops once trend times generalization gap passes the threshold:
@@ -163,7 +170,7 @@ def tcdcn_criterion(threshold, window=5):
     of k instead of 0/0; a trend that is not positive never stops a task.
     """
 
-    def criterion(train_losses, val_losses, weight):
+    def criterion(train_losses: Sequence[float], val_losses: Sequence[float], weight: float) -> bool:
         if len(train_losses) <= window:
             return False
         recent = np.asarray(train_losses[-window - 1 :], dtype="float64")

@@ -1,9 +1,18 @@
 """Drawing which task comes next."""
 
+from __future__ import annotations
+
 import collections
 import threading
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from keras_mtl.data.samplers.base import Sampler
+    from keras_mtl.data.task_stats import TaskStats
 
 AT_ONCE = 2**16  # probabilities of a block: their table stays small, however long an epoch is
 
@@ -22,7 +31,7 @@ class Chooser:
             sampler is live. Defaults to `1`.
     """
 
-    def __init__(self, sampler, stats, seed, ahead=1):
+    def __init__(self, sampler: Sampler, stats: TaskStats, seed: int, ahead: int = 1) -> None:
         self.sampler = sampler
         self.stats = stats
         self.ahead = ahead
@@ -33,11 +42,11 @@ class Chooser:
         self._records = collections.deque()
 
     @property
-    def live(self):
+    def live(self) -> bool:
         """Whether the probabilities depend on how training goes."""
         return getattr(self.sampler, "reads", "stats") == "stats"
 
-    def next(self):
+    def next(self) -> int:
         """Draws one task.
 
         Returns:
@@ -46,7 +55,7 @@ class Chooser:
         with self.lock:
             return self._draw(self.probabilities()[None])[0]
 
-    def block(self):
+    def block(self) -> np.ndarray:
         """Draws tasks for steps in a row: of one epoch, or, where the sampler is live, `ahead`.
 
         A long epoch comes in several blocks.
@@ -58,14 +67,14 @@ class Chooser:
             return np.array([self.next() for _ in range(self.ahead)])
         with self.lock:
             of_epoch = self.stats.steps_per_epoch
-            steps = min(max(AT_ONCE // len(self.stats.tasks), 1), of_epoch - self.step % of_epoch)
+            steps = min(max(AT_ONCE // len(self.stats.tasks), 1), of_epoch - self.step % of_epoch)  # type: ignore[operator]
             if self.sampler.reads == "nothing":
                 rows = np.broadcast_to(self.probabilities(), (steps, len(self.stats.tasks)))
             else:
                 rows = np.stack([self.probabilities(later) for later in range(steps)])
             return self._draw(rows)
 
-    def _draw(self, rows):
+    def _draw(self, rows: np.ndarray) -> np.ndarray:
         drawn = _drawn(rows, self._rng.random(len(rows)))
         counts = np.bincount(drawn, minlength=len(self.stats.tasks))
         self.stats.counts += counts
@@ -73,12 +82,12 @@ class Chooser:
         self._records.append((counts, rows.sum(axis=0), len(rows)))
         return drawn
 
-    def probabilities(self, later=0):
+    def probabilities(self, later: int = 0) -> np.ndarray:
         """The sampler's probabilities so many steps later, checked, as an array of shape `(K,)`."""
         tasks = self.stats.tasks
         return checked(self.sampler.probabilities(self.step + later, self.stats), tasks, self.sampler)
 
-    def observe(self, task):
+    def observe(self, task: int) -> None:
         """Tells the sampler that a step with a task has reported back."""
         with self.lock:
             self.stats.trained[task] += 1
@@ -86,7 +95,7 @@ class Chooser:
             if observe is not None:
                 observe(task, self.stats)
 
-    def take_record(self):
+    def take_record(self) -> tuple[np.ndarray, np.ndarray] | None:
         """What was drawn in an epoch, once it is over.
 
         Returns:
@@ -103,7 +112,7 @@ class Chooser:
                 counts, probabilities, steps = counts + more[0], probabilities + more[1], steps + more[2]
             return counts, probabilities / steps
 
-    def get_state(self):
+    def get_state(self) -> dict[str, Any]:
         """What `set_state` takes, fit for JSON."""
         state = getattr(self.sampler, "get_state", dict)
         return {
@@ -113,7 +122,7 @@ class Chooser:
             "sampler": state(),
         }
 
-    def set_state(self, state):
+    def set_state(self, state: Mapping[str, Any]) -> None:
         """Goes back to an earlier state."""
         with self.lock:
             self.step = state["step"]
@@ -124,7 +133,7 @@ class Chooser:
             self._records.clear()
 
 
-def checked(probabilities, tasks, sampler):
+def checked(probabilities: npt.ArrayLike | Mapping[str, float], tasks: Sequence[str], sampler: Sampler) -> np.ndarray:
     """Probabilities as an array, or an error that says what is wrong with them."""
     name = sampler if isinstance(sampler, str) else type(sampler).__name__
     given = probabilities
@@ -144,7 +153,7 @@ def checked(probabilities, tasks, sampler):
     return values / values.sum()
 
 
-def _drawn(rows, uniform):
+def _drawn(rows: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     """One task for each row of probabilities and each number in [0, 1)."""
     edges = np.cumsum(rows, axis=1)
     # The last edge is exactly 1, so that rounding leaves no gap; tasks of probability 0 have no room between edges.

@@ -1,9 +1,18 @@
 """Feedback of training to the sampler of a mixture, and its logs."""
 
+from __future__ import annotations
+
 import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import keras
 import numpy as np
+
+from keras_mtl._types import Tensor
+
+if TYPE_CHECKING:
+    from keras_mtl.data._chooser import Chooser
 
 
 class Feedback(keras.callbacks.Callback):
@@ -20,22 +29,22 @@ class Feedback(keras.callbacks.Callback):
         chooser: Its `Chooser`.
     """
 
-    def __init__(self, tasks, chooser):
+    def __init__(self, tasks: Sequence[str], chooser: Chooser) -> None:
         super().__init__()
         self._tasks = tasks
         self._chooser = chooser
         self._before, self._left_out = {}, ()
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self  # the mixture's own, which has one stream and one sampler
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         # A plain Keras model may train on a mixture too, as long as its sampler reads nothing from it.
         self._compiled = getattr(self.model, "compiled_tasks", None)
         if self._chooser.live:
             self._check_monitors()
 
-    def _check_monitors(self):
+    def _check_monitors(self) -> None:
         name = type(self._chooser.sampler).__name__
         if self._compiled is None:
             raise ValueError(
@@ -53,13 +62,13 @@ class Feedback(keras.callbacks.Callback):
                     f"Received: {log!r}; logs: {known}"
                 )
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._before = {}  # Keras has reset the trackers
         self._left_out = self._not_released()
         if self._compiled is not None:
             self._compiled.leave_out(self._left_out)
 
-    def _not_released(self):
+    def _not_released(self) -> tuple[str, ...]:
         """Tasks that a curriculum keeps back, of which nobody need be warned."""
         released = getattr(self._chooser.sampler, "released", None)
         if released is None:
@@ -67,7 +76,7 @@ class Feedback(keras.callbacks.Callback):
         free = released(self._chooser.step, self._chooser.stats)
         return tuple(task for task, is_free in zip(self._tasks, free, strict=True) if not is_free)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         if not self._chooser.live:
             return
         from keras_mtl.training.backends import core
@@ -81,7 +90,7 @@ class Feedback(keras.callbacks.Callback):
                 self._add_metrics(task)
                 self._chooser.observe(self._tasks.index(task))
 
-    def _add_metrics(self, task):
+    def _add_metrics(self, task: str) -> None:
         for metric in self._compiled.task_metrics:
             # Means tell what the last step alone was like. Others, such as AUC, only what the epoch has been so far.
             if metric.task == task and hasattr(metric.metric, "total") and hasattr(metric.metric, "count"):
@@ -89,7 +98,7 @@ class Feedback(keras.callbacks.Callback):
                 if count > 0:
                     self._chooser.stats.add(metric.name, mean)
 
-    def _since_last(self, name, total, count):
+    def _since_last(self, name: str, total: Tensor, count: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Means and counts of what a tracker has seen since the last step."""
         total, count = (keras.ops.convert_to_numpy(variable.value) for variable in (total, count))
         old_total, old_count = self._before.get(name, (0.0, 0.0))
@@ -97,7 +106,7 @@ class Feedback(keras.callbacks.Callback):
         seen = count - old_count
         return (total - old_total) / np.maximum(seen, 1e-12), seen
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = {} if logs is None else logs
         stats = self._chooser.stats
         by_step = {f"{task}_loss" for task in self._tasks} | set(self._before)

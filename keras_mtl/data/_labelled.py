@@ -1,6 +1,13 @@
 """Counting labels: which are known, for which tasks, and where they meet."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
+
+from keras_mtl._types import Tensor
 
 
 class Labelled:
@@ -20,13 +27,13 @@ class Labelled:
         sample_space: Dict from task to the task whose label must be 1.
     """
 
-    def __init__(self, missing, sample_space):
+    def __init__(self, missing: Mapping[str, str], sample_space: Mapping[str, Any]) -> None:
         self._missing, self._sample_space = missing, sample_space
         self.tasks, self.of_task = [], {}
         self.examples = self.batches = self.without = 0
         self.together = np.zeros((0, 0), "int64")
 
-    def add(self, y, sample_weight=None):
+    def add(self, y: Mapping[str, Tensor], sample_weight: Tensor | None = None) -> None:
         """Counts one batch.
 
         Args:
@@ -55,7 +62,9 @@ class Labelled:
         self.examples += size
         self.batches += 1
 
-    def _known(self, task, labels, y, weight):
+    def _known(
+        self, task: str, labels: np.ndarray, y: Mapping[str, np.ndarray], weight: np.ndarray | None
+    ) -> np.ndarray:
         missing = self._missing.get(task)
         if missing is None:
             known = np.ones(labels.shape, bool)
@@ -84,12 +93,12 @@ class TaskLabels:
         empty_batches: Number of batches without a known label.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.entries = self.known = self.nan = self.empty_batches = 0
         self.by_label = self.low = self.high = None
         self.integers = False
 
-    def add(self, labels, known):
+    def add(self, labels: np.ndarray, known: np.ndarray) -> None:
         """Counts the labels of one batch; `known` is a boolean array of their shape."""
         vectors = labels.ndim > 1 and labels.shape[-1] > 1
         width = labels.shape[-1] if vectors else 1
@@ -108,7 +117,7 @@ class TaskLabels:
             self.by_label = counts if self.by_label is None else self.by_label + counts
 
 
-def check_same_examples(y):
+def check_same_examples(y: Mapping[str, np.ndarray]) -> None:
     """Raises where labels have no axis of examples, or differ in its length."""
     if not y or any(labels.ndim == 0 for labels in y.values()):
         raise ValueError(
@@ -124,11 +133,11 @@ def check_same_examples(y):
             )
 
 
-def _is_nan(labels):
+def _is_nan(labels: np.ndarray) -> np.ndarray:
     return np.isnan(labels) if labels.dtype.kind == "f" else np.zeros(labels.shape, bool)
 
 
-def _over(mask, labels):
+def _over(mask: Tensor, labels: np.ndarray) -> np.ndarray:
     """A mask of examples, positions or entries, for each label."""
     while mask.ndim > labels.ndim and mask.shape[-1] == 1:
         mask = mask[..., 0]

@@ -1,9 +1,18 @@
 """Checks that a model fits the data of a mixture."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import keras
 
 from keras_mtl._keras_private import layers_of
 from keras_mtl.layers import SafeBatchNormalization
+
+if TYPE_CHECKING:
+    from keras_mtl.data._schema import Schema
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
 NEED_A_ROW = (
     keras.layers.Conv1D,
@@ -30,7 +39,7 @@ NEED_A_ROW = (
 )
 
 
-def check_normalization(model, schema, absent, training):
+def check_normalization(model: MultiTaskModel, schema: Schema, absent: bool, training: bool) -> None:
     """Raises where a model and the data of a mixture do not fit.
 
     Args:
@@ -55,7 +64,7 @@ def check_normalization(model, schema, absent, training):
                 _check_normalization(layer)
 
 
-def _check_inputs(model, task, label, given):
+def _check_inputs(model: MultiTaskModel, task: str, label: str, given: Sequence[str | None]) -> None:
     needed = model.sharing.inputs_of(label)
     if None in given or not isinstance(needed, dict):
         if len(model.inputs) > 1:
@@ -72,7 +81,7 @@ def _check_inputs(model, task, label, given):
         )
 
 
-def _check_needs_a_row(layer):
+def _check_needs_a_row(layer: keras.Layer) -> None:
     # On CPU TensorFlow's convolutions give an empty batch the shape that it came in with, and the gradient of a max
     # pooling ends the process.
     if isinstance(layer, NEED_A_ROW):
@@ -82,7 +91,7 @@ def _check_needs_a_row(layer):
         )
 
 
-def _check_normalization(layer):
+def _check_normalization(layer: keras.Layer) -> None:
     plain = isinstance(layer, keras.layers.BatchNormalization) and not isinstance(layer, SafeBatchNormalization)
     if plain and layer.trainable:
         raise ValueError(

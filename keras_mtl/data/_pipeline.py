@@ -1,14 +1,23 @@
 """Pipelines from the tasks' data sets to batches for the model."""
 
+from __future__ import annotations
+
 import functools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
+from keras_mtl._types import Structure, Tensor
 from keras_mtl.data._schema import EMPTY_LENGTH
 
+if TYPE_CHECKING:
+    from keras_mtl.data._chooser import Chooser
+    from keras_mtl.data._schema import Schema
 
-def as_batches(dataset, batch_size):
+
+def as_batches(dataset: tf.data.Dataset, batch_size: int | None) -> tf.data.Dataset:
     """Batches of a data set of examples; padded where examples differ in length.
 
     Args:
@@ -26,13 +35,13 @@ def as_batches(dataset, batch_size):
     return dataset.padded_batch(batch_size) if open_length else dataset.batch(batch_size)
 
 
-def or_error(dataset, task):
+def or_error(dataset: tf.data.Dataset, task: str) -> tf.data.Dataset:
     """An endless data set, or an error where it has an end, which is that it is empty.
 
     Without it, the end of one task's data would look like the end of an epoch.
     """
 
-    def fail(step):
+    def fail(step: Tensor) -> Structure:
         message = f"The data set of task {task} should have examples. Received: an empty data set"
         with tf.control_dependencies([tf.debugging.Assert(step < 0, [message])]):
             return tf.nest.map_structure(lambda spec: _empty(spec), dataset.element_spec)
@@ -40,7 +49,13 @@ def or_error(dataset, task):
     return dataset.concatenate(tf.data.Dataset.range(1).map(fail))
 
 
-def endless(datasets, batch_sizes, schema, chooser, copies=1):
+def endless(
+    datasets: Mapping[str, tf.data.Dataset],
+    batch_sizes: Mapping[str, int | None],
+    schema: Schema,
+    chooser: Chooser | None,
+    copies: int = 1,
+) -> tf.data.Dataset:
     """The endless stream of batches, from which epochs are taken.
 
     Args:
@@ -67,7 +82,9 @@ def endless(datasets, batch_sizes, schema, chooser, copies=1):
     return tf.data.Dataset.choose_from_datasets(branches, choices).with_options(options())
 
 
-def once(datasets, batch_sizes, schema):
+def once(
+    datasets: Mapping[str, tf.data.Dataset], batch_sizes: Mapping[str, int | None], schema: Schema
+) -> tf.data.Dataset:
     """Every example of every data set once, one task after the other.
 
     Args:
@@ -84,13 +101,15 @@ def once(datasets, batch_sizes, schema):
     return functools.reduce(lambda before, part: before.concatenate(part), parts).prefetch(tf.data.AUTOTUNE)
 
 
-def filled_up(dataset, size, schema):
+def filled_up(dataset: tf.data.Dataset, size: int, schema: Schema) -> tf.data.Dataset:
     """A data set of batches with some behind that have no task, so many in all."""
     nothing = schema.merge({}, schema.fillers({}))
     return dataset.concatenate(tf.data.Dataset.from_tensors(nothing).repeat()).take(size)
 
 
-def merge_batches(batched, batch_sizes, schema):
+def merge_batches(
+    batched: Mapping[str, tf.data.Dataset], batch_sizes: Mapping[str, int | None], schema: Schema
+) -> tf.data.Dataset:
     """Batches of some tasks in one, as a data set.
 
     Args:
@@ -113,21 +132,21 @@ def merge_batches(batched, batch_sizes, schema):
     return both.map(lambda batches, values: schema.merge(batches, dict(zip(places, values, strict=True))))
 
 
-def _choices(chooser):
+def _choices(chooser: Chooser) -> tf.data.Dataset:
     """Endless data set of tasks, drawn as it is gone through."""
 
-    def ask(turn):
+    def ask(turn: Tensor) -> Tensor:
         del turn
         return tf.ensure_shape(tf.numpy_function(chooser.block, [], tf.int64, stateful=True), (None,))
 
     return tf.data.Dataset.range(np.iinfo("int64").max).map(ask).unbatch()
 
 
-def _empty(spec):
+def _empty(spec: tf.TypeSpec) -> Tensor:
     return tf.zeros([0, *(EMPTY_LENGTH if size is None else size for size in spec.shape[1:])], spec.dtype)
 
 
-def options():
+def options() -> tf.data.Options:
     """Options under which nothing is drawn before the training step asks for it, and positions can be saved."""
     chosen = tf.data.Options()
     chosen.autotune.enabled = False

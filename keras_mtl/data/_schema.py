@@ -1,6 +1,13 @@
 """The schema of a mixture: names, shapes and rows of its batches."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
 import tensorflow as tf
+
+from keras_mtl._types import Structure, Tasks, Tensor
 
 # Length of axes of open size in tensors without examples: enough for convolutions and pooling to have something.
 EMPTY_LENGTH = 64
@@ -21,7 +28,7 @@ class Schema:
         absent_rows: Integer. Rows of an absent group. Defaults to `0`.
     """
 
-    def __init__(self, specs, inputs, absent_rows=0):
+    def __init__(self, specs: Mapping[str, Structure], inputs: str, absent_rows: int = 0) -> None:
         self.tasks = tuple(specs)
         self.absent_rows = absent_rows
         self._own = inputs == "own"
@@ -40,14 +47,14 @@ class Schema:
         for tasks in self.groups():
             self._weigh_labels(tasks, always=absent_rows > 0 and len(self.groups()) > 1)
 
-    def groups(self):
+    def groups(self) -> list[tuple[str, ...]]:
         """The groups as a list of tuples of tasks."""
         by_group = {}
         for task in self.tasks:
             by_group.setdefault(self._group_of[task], []).append(task)
         return [tuple(tasks) for tasks in by_group.values()]
 
-    def fillers(self, rows):
+    def fillers(self, rows: Mapping[str, int | None]) -> dict[Any, Any]:
         """What stands where the data sets of some tasks give nothing.
 
         Args:
@@ -65,7 +72,7 @@ class Schema:
         return found
 
     @tf.autograph.experimental.do_not_convert
-    def merge(self, batches, fillers):
+    def merge(self, batches: Mapping[str, Structure], fillers: Mapping[Any, Any]) -> tuple[Any, ...]:
         """Makes one batch of the batches of some tasks.
 
         Where each group has one task, this only puts tensors in their places,
@@ -92,18 +99,18 @@ class Schema:
                     elif place in fillers:
                         pieces.append(fillers[place])
                     else:
-                        rows = tf.shape(next(iter(given[task][0].values())))[0]
-                        pieces.append(self._filler(place, spec, rows))
+                        rows = tf.shape(next(iter(given[task][0].values())))[0]  # type: ignore[index]
+                        pieces.append(self._filler(place, spec, rows))  # type: ignore[arg-type]
                 merged[index][name] = _stacked(pieces, spec)
         x, y, weight = merged
         x = x[None] if self._nameless else x
         return (x, y, weight) if weight else (x, y)
 
-    def _present(self, index, name, tasks):
+    def _present(self, index: int, name: str | None, tasks: Tasks) -> list[str | None]:
         """Tasks of a group, in the order of their rows; `[None]` where the group is absent."""
         return [t for t in tasks if self._group_of[t] == self._groups_of[index][name]] or [None]
 
-    def _places(self, tasks):
+    def _places(self, tasks: Tasks) -> Iterator[tuple[Any, tf.TypeSpec, str | None]]:
         """Places that the tasks' data sets leave empty: `(index, name, task)`, its spec and the task."""
         names_of = (self.inputs_of, self.labels_of, self._weights_of)
         for index, specs in enumerate(self._specs):
@@ -112,12 +119,12 @@ class Schema:
                     if task is None or name not in names_of[index][task]:
                         yield (index, name, task), spec, task
 
-    def _filler(self, place, spec, rows):
+    def _filler(self, place: tuple[int, str, str | None], spec: tf.TypeSpec, rows: int | None) -> Tensor:
         index, name, task = place
         # A label without a weight counts, a label that is not there does not.
-        return _filled(spec, rows, 1 if index == 2 and name in self.labels_of.get(task, ()) else 0)
+        return _filled(spec, rows, 1 if index == 2 and name in self.labels_of.get(task, ()) else 0)  # type: ignore[arg-type]
 
-    def _named(self, task, element):
+    def _named(self, task: str, element: Structure) -> tuple[Any, Any, Any]:
         """Dicts of a task's inputs, labels and sample weights, by their names in the mixture."""
         x, y, weight = _parts(element, task)
         if self._own:
@@ -134,7 +141,7 @@ class Schema:
             weight = {} if weight is None else dict.fromkeys(y, weight)
         return x, y, weight
 
-    def _find_groups(self):
+    def _find_groups(self) -> None:
         group_of = {task: index for index, task in enumerate(self.tasks)}
         for names_of in (self.inputs_of, self.labels_of):
             owner = {}
@@ -147,7 +154,7 @@ class Schema:
         self._group_of = group_of
         self._groups_of = [of_inputs, of_labels, of_labels]
 
-    def _weigh_labels(self, tasks, always):
+    def _weigh_labels(self, tasks: Tasks, always: bool) -> None:
         """Gives weights to labels of a group that some of its data sets lack, or to all."""
         _, labels, weights = self._specs
         for name in dict.fromkeys(name for task in tasks for name in self.labels_of[task]):
@@ -162,7 +169,7 @@ class Schema:
                 weights.setdefault(name, tf.TensorSpec((None,), "float32"))
 
 
-def _parts(element, task):
+def _parts(element: Structure, task: str) -> tuple[Any, Any, Any]:
     if not isinstance(element, (tuple, list)) or not 2 <= len(element) <= 3:
         raise ValueError(
             f"The data set of task '{task}' should have elements (x, y) or (x, y, sample_weight). Received: {element!r}"
@@ -170,7 +177,7 @@ def _parts(element, task):
     return (*element, None)[:3]
 
 
-def _check(task, x, y, weight):
+def _check(task: str, x: Structure, y: Structure, weight: Structure) -> None:
     for what, part in (("inputs", x), ("labels", y), ("sample weights", weight)):
         for name, spec in part.items():
             if not isinstance(spec, tf.TensorSpec) or not spec.shape.rank:
@@ -189,7 +196,7 @@ def _check(task, x, y, weight):
         )
 
 
-def _agreeing(what, by_task):
+def _agreeing(what: str, by_task: Mapping[str, Mapping[str | None, tf.TypeSpec]]) -> dict[str | None, tf.TypeSpec]:
     """One spec for each name; an axis that is open in one data set is open in all."""
     found, first, fixed = {}, {}, {}
     for task, specs in by_task.items():
@@ -219,12 +226,12 @@ def _agreeing(what, by_task):
     return found
 
 
-def _filled(spec, rows, value):
+def _filled(spec: tf.TypeSpec, rows: int | None, value: float) -> Tensor:
     shape = [rows, *(EMPTY_LENGTH if size is None else size for size in spec.shape[1:])]
     return tf.ones(shape, spec.dtype) if value else tf.zeros(shape, spec.dtype)
 
 
-def _stacked(pieces, spec):
+def _stacked(pieces: Sequence[Tensor], spec: tf.TypeSpec) -> Tensor:
     """Rows one below the other; shorter ones get zeros behind where the spec leaves the length open."""
     if len(pieces) > 1 and not spec.shape[1:].is_fully_defined():
         shapes = [tf.shape(piece) for piece in pieces]

@@ -1,14 +1,23 @@
 """Checkpoints of the position in a mixture, so that training can be resumed."""
 
+from __future__ import annotations
+
 import json
 import os
 import pathlib
 import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import keras
 import tensorflow as tf
 
 from keras_mtl._files import sync_files, whole_file, writable_folder
+
+if TYPE_CHECKING:
+    from keras_mtl.data._chooser import Chooser
+    from keras_mtl.data.mixture import Mixture
 
 
 class Position(tf.Module):
@@ -20,7 +29,7 @@ class Position(tf.Module):
             restored.
     """
 
-    def __init__(self, chooser, about):
+    def __init__(self, chooser: Chooser | None, about: Mapping[str, str]) -> None:
         super().__init__(name="position")
         self.draws = _Draws(chooser, about)
         self.stream = None  # the iterator
@@ -29,22 +38,22 @@ class Position(tf.Module):
 class _Draws(tf.train.experimental.PythonState):
     """The state of a chooser, as text in a checkpoint."""
 
-    def __init__(self, chooser, about):
+    def __init__(self, chooser: Chooser | None, about: Mapping[str, str]) -> None:
         super().__init__()
         self._chooser = chooser
         self._about = about
 
-    def serialize(self):
+    def serialize(self) -> str:
         state = None if self._chooser is None else self._chooser.get_state()
         return json.dumps({"mixture": self._about, "draws": state})
 
-    def deserialize(self, string_value):
+    def deserialize(self, string_value: str) -> None:
         saved = json.loads(string_value)
         self.check(saved["mixture"])
         if self._chooser is not None:
             self._chooser.set_state(saved["draws"])
 
-    def check(self, saved):
+    def check(self, saved: Mapping[str, Any]) -> None:
         """Raises where a position is another mixture's."""
         for what in {**self._about, **saved}:
             here, there = self._about.get(what, "none"), saved.get(what, "none")
@@ -55,7 +64,7 @@ class _Draws(tf.train.experimental.PythonState):
                 )
 
 
-def read_position(position, path):
+def read_position(position: Position, path: str | os.PathLike) -> None:
     """Puts a position to what a file holds, once that is known to be of the same mixture.
 
     Args:
@@ -113,7 +122,7 @@ class BackupPosition(keras.callbacks.Callback):
     >>> callbacks = [keras_mtl.data.BackupPosition(mixture, "backup")]
     """
 
-    def __init__(self, mixture, backup_dir):
+    def __init__(self, mixture: Mixture, backup_dir: str | os.PathLike) -> None:
         super().__init__()
         if not hasattr(mixture, "save_position"):
             raise ValueError(f"`mixture` should be what `keras_mtl.data.mix` returned. Received: mixture={mixture!r}")
@@ -121,17 +130,17 @@ class BackupPosition(keras.callbacks.Callback):
         self._mixture = mixture
         self.backup_dir = str(backup_dir)
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return type(self)(self._mixture, self.backup_dir)  # for another training on the same data
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         self._folder = writable_folder(self.backup_dir, "backup_dir")
         self._states = self._read()
         self._began, self._restored = False, None
         if self._states:
             self._restore(max(self._states))
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         if self._began:
             return
         self._began = True
@@ -147,18 +156,18 @@ class BackupPosition(keras.callbacks.Callback):
         elif self._restored != (epoch, self._iterations()):
             self._restore(epoch)  # `BackupAndRestore`, which comes after, has been at another one
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._save(epoch + 1)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         self._record.unlink(missing_ok=True)  # first, and at once: what is left then counts for nothing
         shutil.rmtree(self.backup_dir, ignore_errors=True)
 
     @property
-    def _record(self):
+    def _record(self) -> Path:
         return self._folder / "states.json"
 
-    def _read(self):
+    def _read(self) -> dict[int, str]:
         """Folders of the states that are there whole, by the epoch with which they go on."""
         try:
             states = json.loads(self._record.read_bytes())
@@ -171,7 +180,7 @@ class BackupPosition(keras.callbacks.Callback):
                 f"is damaged ({error}). Remove the folder to begin anew"
             ) from error
 
-    def _save(self, epoch):
+    def _save(self, epoch: int) -> None:
         name = f"epoch-{epoch}-{os.urandom(8).hex()}"
         state = self._folder / name
         state.mkdir()
@@ -192,17 +201,17 @@ class BackupPosition(keras.callbacks.Callback):
             if other.name not in states.values():
                 shutil.rmtree(other, ignore_errors=True)
 
-    def _restore(self, epoch):
+    def _restore(self, epoch: int) -> None:
         state = self._folder / self._states[epoch]
         self._mixture.restore_position(state / "position")
         self._of_model(state).on_train_begin()
         self._restored = epoch, self._iterations()
 
-    def _of_model(self, state):
+    def _of_model(self, state: Path) -> keras.callbacks.BackupAndRestore:
         """Keras' own backup, in the folder of a state."""
         backup = keras.callbacks.BackupAndRestore(str(pathlib.Path(state) / "model"))
         backup.set_model(self.model)
         return backup
 
-    def _iterations(self):
+    def _iterations(self) -> int:
         return int(self.model.optimizer.iterations)

@@ -1,11 +1,21 @@
 """Curricula over tasks."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+import numpy.typing as npt
 
 from keras_mtl._checks import check_boolean, is_integer
+from keras_mtl._types import Tasks
 from keras_mtl.data._chooser import checked
 from keras_mtl.data.samplers._registry import get_sampler
 from keras_mtl.data.samplers.base import Sampler
+
+if TYPE_CHECKING:
+    from keras_mtl.data.task_stats import TaskStats
 
 
 class Curriculum(Sampler):
@@ -45,7 +55,14 @@ class Curriculum(Sampler):
       2009, for examples; here tasks take their place.
     """
 
-    def __init__(self, order, epochs=1, sampler="uniform", reverse=False, warmup_epochs=1):
+    def __init__(
+        self,
+        order: str | Sequence[str] | Sequence[Sequence[str]],
+        epochs: int = 1,
+        sampler: str | Mapping[str, float] | Sampler = "uniform",
+        reverse: bool = False,
+        warmup_epochs: int = 1,
+    ) -> None:
         if not isinstance(order, (list, tuple, dict)) and order != "learning_speed":
             raise ValueError(
                 "`order` should be a list of tasks, a dict from task to difficulty, or 'learning_speed'. "
@@ -63,15 +80,15 @@ class Curriculum(Sampler):
         self._order = None if order == "learning_speed" else [_as_tuple(tasks) for tasks in order]
 
     @property
-    def reads(self):  # type: ignore[override]
+    def reads(self) -> str:  # type: ignore[override]
         inner = getattr(self.sampler, "reads", "stats")
         return "stats" if "stats" in (inner, self._reads_losses) else "step"
 
     @property
-    def _reads_losses(self):
+    def _reads_losses(self) -> str:
         return "stats" if self.warmup_epochs else "step"
 
-    def prepare(self, stats):
+    def prepare(self, stats: TaskStats) -> None:
         if hasattr(self.sampler, "prepare"):
             self.sampler.prepare(stats)
         if self._order is not None:
@@ -81,7 +98,7 @@ class Curriculum(Sampler):
                     f"`order` should have each of the tasks {list(stats.tasks)} once. Received: {self._order}"
                 )
 
-    def order(self, stats):
+    def order(self, stats: TaskStats) -> list[tuple[str, ...]] | None:
         """The order as a list of tuples of tasks, or `None` while the tasks warm up."""
         if self._order is None:
             losses = {task: [stats.first(f"{task}_loss"), stats.recent(f"{task}_loss", 10)] for task in stats.tasks}
@@ -91,9 +108,9 @@ class Curriculum(Sampler):
             return [(task,) for task in sorted(speeds, key=speeds.__getitem__, reverse=True)]
         return self._order
 
-    def released(self, step, stats):
+    def released(self, step: int, stats: TaskStats) -> np.ndarray:
         """Which tasks are released at a step: a boolean array of shape `(K,)`."""
-        epoch = step // stats.steps_per_epoch - self.warmup_epochs
+        epoch = step // stats.steps_per_epoch - self.warmup_epochs  # type: ignore[operator]
         if epoch < 0 or (self._order is None and not self._settle(stats)):
             return np.ones(len(stats.tasks), bool)
         order = list(self._order or ())
@@ -101,36 +118,36 @@ class Curriculum(Sampler):
         free = {task for tasks in order[: 1 + epoch // self.epochs] for task in tasks}
         return np.array([task in free for task in stats.tasks])
 
-    def _settle(self, stats):
+    def _settle(self, stats: TaskStats) -> bool:
         """Fixes the order by learning speed, once."""
         self._order = self.order(stats)
         return self._order is not None
 
-    def probabilities(self, step, stats):
+    def probabilities(self, step: int, stats: TaskStats) -> np.ndarray:
         inner = checked(self.sampler.probabilities(step, stats), stats.tasks, self.sampler)
         released = self.released(step, stats)
         kept = np.where(released, inner, 0.0)
         return kept / kept.sum() if kept.sum() > 0 else released / released.sum()
 
-    def observe(self, task, stats):
+    def observe(self, task: int, stats: TaskStats) -> None:
         if hasattr(self.sampler, "observe"):
             self.sampler.observe(task, stats)
 
-    def monitors(self, tasks):
+    def monitors(self, tasks: Sequence[str]) -> tuple[str, ...]:
         return self.sampler.monitors(tasks) if hasattr(self.sampler, "monitors") else ()
 
-    def get_state(self):
+    def get_state(self) -> dict[str, Any]:
         inner = self.sampler.get_state() if hasattr(self.sampler, "get_state") else {}
         return {"order": self._order, "sampler": inner}
 
-    def set_state(self, state):
+    def set_state(self, state: Mapping[str, Any]) -> None:
         if state["order"] is not None:
             self._order = [tuple(tasks) for tasks in state["order"]]
         if hasattr(self.sampler, "set_state"):
             self.sampler.set_state(state["sampler"])
 
 
-def learning_speed(losses):
+def learning_speed(losses: npt.ArrayLike) -> float:
     """How fast a loss falls: its mean relative fall over the epochs.
 
     `1 - mean_e(L(e) / L(0))` over the epochs after the first value: near 1
@@ -154,5 +171,5 @@ def learning_speed(losses):
     return float(1.0 - np.mean(losses[1:] / losses[0]))
 
 
-def _as_tuple(tasks):
+def _as_tuple(tasks: Tasks) -> tuple[Any, ...]:
     return tuple(tasks) if isinstance(tasks, (list, tuple)) else (tasks,)

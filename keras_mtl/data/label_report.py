@@ -1,8 +1,17 @@
 """The result of `missing_report`: rates of labels, overlaps and warnings."""
 
+from __future__ import annotations
+
 import io
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from keras_mtl._types import Structure, Tensor
+
+if TYPE_CHECKING:
+    from keras_mtl.data._labelled import Labelled
 
 NAMED = 5  # tasks or pairs that a warning names; of the others it says how many there are
 
@@ -34,7 +43,7 @@ class MissingReport:
         batch_size: `None` for data that came in batches, or an integer.
     """
 
-    def __init__(self, counts, tasks=None, batch_size=None):
+    def __init__(self, counts: Labelled, tasks: Collection[str] | None = None, batch_size: int | None = None) -> None:
         absent = [task for task in tasks or () if task not in counts.tasks]
         self.tasks = (*counts.tasks, *absent)
         self.examples = counts.examples
@@ -54,7 +63,7 @@ class MissingReport:
         self.label_counts = {task: found.by_label for task, found in of_vectors.items()}
         self.warnings = list(self._find_warnings(counts, absent, batch_size))
 
-    def label_weights(self, task):
+    def label_weights(self, task: str) -> np.ndarray:
         """Weights by which the labels of a block count alike in its loss.
 
         A block's loss is a mean over known entries, so that a label counts as
@@ -76,7 +85,7 @@ class MissingReport:
         weights = counts.sum() / np.maximum(counts, 1) / max((counts > 0).sum(), 1)
         return np.where(counts > 0, weights, 0.0).astype("float32")
 
-    def _find_warnings(self, counts, absent, batch_size):
+    def _find_warnings(self, counts: Labelled, absent: Sequence[str], batch_size: int | None) -> Iterator[str]:
         for task in absent:
             yield f"Task '{task}' is not among the labels."
         for task, found in counts.of_task.items():
@@ -96,7 +105,7 @@ class MissingReport:
                 "read and not used."
             )
 
-    def _of_task(self, task, found, batches, batch_size):
+    def _of_task(self, task: str, found: Structure, batches: int, batch_size: int | None) -> Iterator[str]:
         if found.nan:
             yield f"Task '{task}' has {found.nan:,} NaN that `missing` does not name: its loss would be NaN."
         if not self.counts[task]:
@@ -122,7 +131,7 @@ class MissingReport:
                 f"{what} {100 * empty:.2g} % have none, and do not train it."
             )
 
-    def __str__(self):
+    def __str__(self) -> str:
         from rich.console import Console
         from rich.table import Table
 
@@ -148,6 +157,6 @@ class MissingReport:
         return stream.getvalue() + "".join(f"- {warning}\n" for warning in self.warnings)
 
 
-def _some(names):
+def _some(names: Sequence[str]) -> Tensor:
     more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more

@@ -1,12 +1,31 @@
 """Counting missing labels before training."""
 
-import numpy as np
+from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_mtl._types import Structure, Tasks, Tensor
 from keras_mtl.data._labelled import Labelled, check_same_examples
 from keras_mtl.data.label_report import MissingReport
 
+if TYPE_CHECKING:
+    import tensorflow as tf
 
-def missing_report(y, *, missing=None, sample_weight=None, sample_space=None, tasks=None, batch_size=32, steps=None):
+
+def missing_report(
+    y: Mapping[str, npt.ArrayLike] | tf.data.Dataset,
+    *,
+    missing: float | str | Mapping[str, float | str] | None = None,
+    sample_weight: Structure | None = None,
+    sample_space: Mapping[str, str] | None = None,
+    tasks: Tasks | None = None,
+    batch_size: int = 32,
+    steps: int | None = None,
+) -> MissingReport:
     """Counts the labels that each task has, and says what may go wrong.
 
     Args:
@@ -63,7 +82,9 @@ def missing_report(y, *, missing=None, sample_weight=None, sample_space=None, ta
     return MissingReport(counts, tasks, None if read is not None else batch_size)
 
 
-def _slices(y, sample_weight, size=8192):
+def _slices(
+    y: Mapping[str, Any], sample_weight: Tensor, size: int = 8192
+) -> Iterator[tuple[dict[str, np.ndarray], dict[Any, Any]]]:
     """Arrays in parts, so that what is counted needs little memory."""
     y = {task: np.asarray(labels) for task, labels in y.items() if labels is not None}
     check_same_examples(y)
@@ -76,7 +97,9 @@ def _slices(y, sample_weight, size=8192):
         yield {t: labels[part] for t, labels in y.items()}, {t: weight[part] for t, weight in weights.items()}
 
 
-def _batches(dataset, steps):
+def _batches(
+    dataset: Mapping[str, npt.ArrayLike] | tf.data.Dataset | None, steps: int | None
+) -> Iterator[tuple[Any, Any]]:
     cardinality = int(dataset.cardinality())
     if steps is None and cardinality == -1:
         raise ValueError("`steps` should be given for a data set without end. Received: steps=None")
@@ -86,7 +109,7 @@ def _batches(dataset, steps):
         yield parts[1], parts[2] if len(parts) > 2 else None
 
 
-def _of_tasks(given, argument, tasks):
+def _of_tasks(given: Structure, argument: str, tasks: Sequence[str]) -> dict[str, Any]:
     given = given if isinstance(given, dict) else {} if given is None else dict.fromkeys(tasks, given)
     names = {*given, *(given.values() if argument == "sample_space" else ())}
     unknown = sorted(name for name in names if name not in tasks)

@@ -1,12 +1,17 @@
 """Several tasks' data sets as one."""
 
+from __future__ import annotations
+
 import math
 import random
 import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import tensorflow as tf
 
+from keras_mtl._types import Structure
 from keras_mtl.data._chooser import Chooser, checked
 from keras_mtl.data._pipeline import as_batches
 from keras_mtl.data._schema import Schema
@@ -14,19 +19,22 @@ from keras_mtl.data.mixture import Mixture
 from keras_mtl.data.samplers._registry import get_sampler
 from keras_mtl.data.task_stats import TaskStats
 
+if TYPE_CHECKING:
+    from keras_mtl.data.samplers.base import Sampler
+
 
 def mix(
-    datasets,
-    sampler=None,
+    datasets: Mapping[str, tf.data.Dataset],
+    sampler: str | Mapping[str, float] | Sampler | None = None,
     *,
-    batch=None,
-    batch_size=32,
-    stop="longest",
-    inputs="shared",
-    absent_rows=0,
-    ahead=1,
-    seed=None,
-):
+    batch: str | None = None,
+    batch_size: int | Mapping[str, int | None] | None = 32,
+    stop: str | int = "longest",
+    inputs: Literal["shared", "own"] = "shared",
+    absent_rows: int = 0,
+    ahead: int = 1,
+    seed: int | None = None,
+) -> Mixture:
     """Mixes the data sets of several tasks into one for `fit`.
 
     Tasks may have different inputs, sizes and batch sizes. A batch is
@@ -152,7 +160,7 @@ def mix(
     )
 
 
-def _kind(batch, sampler, stop):
+def _kind(batch: str | None, sampler: object, stop: str | int) -> str:
     if batch is None:
         batch = "joint" if sampler is None and stop != "once" else "interleave"
     if batch not in ("joint", "interleave"):
@@ -171,7 +179,7 @@ def _kind(batch, sampler, stop):
     return batch
 
 
-def _batch_sizes(batch_size, datasets):
+def _batch_sizes(batch_size: Structure, datasets: Mapping[str, tf.data.Dataset]) -> dict[str, int | None]:
     if not isinstance(batch_size, dict):
         batch_size = dict.fromkeys(datasets, batch_size)
     if set(batch_size) != set(datasets):
@@ -184,7 +192,7 @@ def _batch_sizes(batch_size, datasets):
     return {task: batch_size[task] for task in datasets}
 
 
-def _length(task, dataset):
+def _length(task: str, dataset: tf.data.Dataset) -> float:
     """Number of elements of a data set: infinite, or NaN where it is not known."""
     length = int(dataset.cardinality())
     if length == 0:
@@ -194,7 +202,7 @@ def _length(task, dataset):
     return math.nan if length == tf.data.UNKNOWN_CARDINALITY else length
 
 
-def _seed(seed):
+def _seed(seed: int | None) -> int:
     if seed is None:
         return random.randint(0, 2**31 - 1)  # `keras.utils.set_random_seed` seeds these too
     if not isinstance(seed, (int, np.integer)) or seed < 0:
@@ -202,7 +210,13 @@ def _seed(seed):
     return int(seed)
 
 
-def _steps(stop, batch, lengths, batch_sizes, chooser):
+def _steps(
+    stop: str | int,
+    batch: str,
+    lengths: Mapping[str, float],
+    batch_sizes: Mapping[str, int | None],
+    chooser: Chooser | None,
+) -> int | None:
     if isinstance(stop, (int, np.integer)) and not isinstance(stop, bool) and stop >= 1:
         return int(stop)
     if stop not in ("longest", "shortest", "once"):
@@ -222,7 +236,7 @@ def _steps(stop, batch, lengths, batch_sizes, chooser):
     )
 
 
-def _check_lengths(stop, lengths):
+def _check_lengths(stop: str | int, lengths: Mapping[str, float]) -> None:
     for task, length in lengths.items():
         endless = math.isinf(length)
         if endless and stop in ("longest", "once"):
@@ -240,7 +254,7 @@ def _check_lengths(stop, lengths):
         raise ValueError(f"`stop` should be a number of steps, since all data sets are endless. Received: {stop!r}")
 
 
-def _rates(stop, chooser):
+def _rates(stop: str | int, chooser: Chooser | None) -> np.ndarray:
     """What part of the steps each task has in the long run."""
     rates = getattr(chooser.sampler, "rates", lambda stats: None)(chooser.stats)
     name = type(chooser.sampler).__name__
@@ -254,7 +268,7 @@ def _rates(stop, chooser):
     return rates
 
 
-def _check_positive(rates, chooser):
+def _check_positive(rates: np.ndarray, chooser: Chooser | None) -> None:
     for task, rate in zip(chooser.stats.tasks, rates, strict=True):
         if rate == 0:
             raise ValueError(
@@ -263,7 +277,7 @@ def _check_positive(rates, chooser):
             )
 
 
-def _check_all_drawn(chooser, steps):
+def _check_all_drawn(chooser: Chooser, steps: int | None) -> None:
     """Says what is known beforehand about tasks that an epoch may lack."""
     if getattr(chooser.sampler, "reads", "stats") != "nothing":
         return

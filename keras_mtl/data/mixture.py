@@ -1,15 +1,28 @@
 """A data set made of the data sets of several tasks."""
 
+from __future__ import annotations
+
 import math
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
 from keras_mtl._tensorflow_private import DatasetOf
+from keras_mtl._types import Structure
 from keras_mtl.data import _pipeline as pipeline
 from keras_mtl.data._feedback import Feedback
 from keras_mtl.data._model_check import check_normalization
 from keras_mtl.data.backup_position import Position, read_position
+
+if TYPE_CHECKING:
+    from keras_mtl.data._chooser import Chooser
+    from keras_mtl.data._schema import Schema
+    from keras_mtl.data.samplers.base import Sampler
+    from keras_mtl.data.task_stats import TaskStats
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
 class Mixture(DatasetOf):
@@ -36,7 +49,18 @@ class Mixture(DatasetOf):
             `tf.train.Checkpoint(mixture=mixture.position)`.
     """
 
-    def __init__(self, datasets, schema, chooser, *, batch, batch_sizes, steps, once, lengths):
+    def __init__(
+        self,
+        datasets: Mapping[str, tf.data.Dataset],
+        schema: Schema,
+        chooser: Chooser | None,
+        *,
+        batch: str,
+        batch_sizes: Mapping[str, int | None],
+        steps: int | None,
+        once: bool,
+        lengths: Mapping[str, float],
+    ) -> None:
         self.tasks = tuple(datasets)
         self.steps = steps
         self.batch_sizes = batch_sizes
@@ -56,14 +80,14 @@ class Mixture(DatasetOf):
         super().__init__(inner)
 
     @property
-    def sampler(self):
+    def sampler(self) -> Sampler | None:
         return None if self._chooser is None else self._chooser.sampler
 
     @property
-    def stats(self):
+    def stats(self) -> TaskStats | None:
         return None if self._chooser is None else self._chooser.stats
 
-    def save_position(self, path):
+    def save_position(self, path: str | os.PathLike) -> None:
         """Writes where the mixture is in its data: streams, sampler, random numbers.
 
         Buffers of `shuffle` are part of it, so the file can be as large as
@@ -82,7 +106,7 @@ class Mixture(DatasetOf):
                 f"TensorFlow says: {error.message}"
             ) from error
 
-    def restore_position(self, path):
+    def restore_position(self, path: str | os.PathLike) -> None:
         """Goes on where the mixture was when `save_position` wrote the file.
 
         Args:
@@ -95,12 +119,12 @@ class Mixture(DatasetOf):
         self.check_position()
         read_position(self.position, str(path))
 
-    def check_position(self):
+    def check_position(self) -> None:
         """Raises where a mixture has no position to save."""
         if self._once:
             raise ValueError("A mixture with stop='once' begins anew every time and should not need a position.")
 
-    def _about(self):
+    def _about(self) -> dict[str, str]:
         """What two mixtures have to have in common where one goes on from the other's position."""
         about = {"its tasks": str(list(self.tasks)), "`batch`": self._batch, "its sampler": type(self.sampler).__name__}
         for task, dataset in self._datasets.items():
@@ -109,7 +133,9 @@ class Mixture(DatasetOf):
             about[f"the examples of task '{task}'"] = str(dataset.element_spec)
         return about
 
-    def prepare_for(self, model, steps_per_epoch=None, training=True):
+    def prepare_for(
+        self, model: MultiTaskModel, steps_per_epoch: int | None = None, training: bool = True
+    ) -> Structure:
         """What `fit` and `evaluate` of a multi-task model take for it.
 
         Args:
@@ -140,7 +166,7 @@ class Mixture(DatasetOf):
             data = _Endless(self._given, self.position.stream)
         return data, steps, [] if self.callback is None else [self.callback]
 
-    def _for_replicas(self, context):
+    def _for_replicas(self, context: tf.distribute.InputContext) -> tf.data.Dataset:
         """The mixture of one input pipeline under a distribution strategy."""
         replicas, pipelines = context.num_replicas_in_sync, context.num_input_pipelines
         if pipelines > 1 and self._chooser is not None and self._chooser.live:
@@ -165,16 +191,16 @@ class Mixture(DatasetOf):
         stream = pipeline.endless(datasets, sizes, self._schema, self._chooser, copies=replicas // pipelines)
         return self._window(stream, steps=np.iinfo("int64").max)
 
-    def _sizes_of_replicas(self, replicas):
+    def _sizes_of_replicas(self, replicas: int) -> dict[str, int]:
         for task, size in self.batch_sizes.items():
             if size is None or size % replicas:
                 raise ValueError(
                     f"`batch_size` of task '{task}' should be a multiple of the number of replicas, {replicas}. "
                     f"Received: batch_size={size}"
                 )
-        return {task: size // replicas for task, size in self.batch_sizes.items()}
+        return {task: size // replicas for task, size in self.batch_sizes.items()}  # type: ignore[operator]
 
-    def _steps_of_replicas(self, replicas):
+    def _steps_of_replicas(self, replicas: int) -> int | None:
         """Steps in which every example comes once, each with a batch for every replica."""
         if self.steps is None:
             return None
@@ -182,7 +208,7 @@ class Mixture(DatasetOf):
         batches = [math.ceil(length / sizes[task]) for task, length in self._lengths.items()]
         return math.ceil(sum(batches) / replicas)
 
-    def _window(self, stream, steps):
+    def _window(self, stream: tf.data.Dataset, steps: int | None) -> tf.data.Dataset:
         """So many steps of a stream, which go on where the last ones ended."""
         iterator = self.position.stream = iter(stream)
         window = tf.data.Dataset.range(steps).map(lambda step: iterator.get_next())
@@ -197,9 +223,9 @@ class _Endless(DatasetOf):
     much as a small batch.
     """
 
-    def __init__(self, window, iterator):
+    def __init__(self, window: tf.data.Dataset, iterator: Iterator[Structure] | None) -> None:
         super().__init__(window)
         self._iterator = iterator
 
-    def __iter__(self):
+    def __iter__(self) -> Structure:
         return self._iterator

@@ -1,12 +1,18 @@
 """Curricula over examples: easy ones first."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 from keras_mtl._checks import check_boolean, is_integer
+from keras_mtl._types import Structure, Tensor
 
 
-def competence(step, steps, initial=0.01):
+def competence(step: float | Tensor, steps: int, initial: float = 0.01) -> float:
     """How much of the examples a model is up to, by the square-root rule.
 
     `c(t) = min(1, sqrt(t (1 - c_0^2) / T + c_0^2))`.
@@ -33,7 +39,14 @@ def competence(step, steps, initial=0.01):
     return tf.sqrt(tf.minimum(square, 1.0)) if tf.is_tensor(square) else np.sqrt(np.minimum(square, 1.0))
 
 
-def pace(dataset, difficulty, steps, batch_size, initial=0.01, reverse=False):
+def pace(
+    dataset: tf.data.Dataset,
+    difficulty: Callable[..., Tensor],
+    steps: int,
+    batch_size: int,
+    initial: float = 0.01,
+    reverse: bool = False,
+) -> tf.data.Dataset:
     """Lets harder examples of a data set in as training goes on.
 
     At step t, an example passes if its difficulty is among the easiest
@@ -85,7 +98,7 @@ def pace(dataset, difficulty, steps, batch_size, initial=0.01, reverse=False):
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise ValueError("`dataset` should have an end, since its examples are sorted. Received: an endless data set")
 
-    def hard(*element):
+    def hard(*element: Any) -> Tensor:
         value = tf.cast(difficulty(*element), "float64")
         return -value if reverse else value
 
@@ -94,7 +107,7 @@ def pace(dataset, difficulty, steps, batch_size, initial=0.01, reverse=False):
         raise ValueError("`dataset` should have examples. Received: an empty data set")
     values = tf.constant(sorted_values)
 
-    def admit(passed, element):
+    def admit(passed: Tensor, element: tuple[Structure, Tensor]) -> tuple[Tensor, tuple[Structure, Tensor]]:
         allowed = competence(tf.cast(passed // batch_size, "float64"), steps, initial)
         # The share of examples that are easier: the easiest ones pass from the start.
         share = tf.searchsorted(values, hard(*_as_tuple(element))[None])[0] / len(sorted_values)
@@ -105,5 +118,5 @@ def pace(dataset, difficulty, steps, batch_size, initial=0.01, reverse=False):
     return paced.filter(lambda element, passes: passes).map(lambda element, passes: element)
 
 
-def _as_tuple(element):
+def _as_tuple(element: Structure) -> tuple[Any, ...]:
     return element if isinstance(element, tuple) else (element,)

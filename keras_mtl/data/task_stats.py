@@ -1,6 +1,8 @@
 """Statistics for samplers: sizes, counts and logs of training."""
 
 import collections
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +38,7 @@ class TaskStats:
     0.7
     """
 
-    def __init__(self, sizes, steps_per_epoch=None):
+    def __init__(self, sizes: Mapping[str, float], steps_per_epoch: int | None = None) -> None:
         self.tasks = tuple(sizes)
         self.sizes = np.array([sizes[task] for task in self.tasks], "float64")
         self.steps_per_epoch = steps_per_epoch
@@ -44,14 +46,14 @@ class TaskStats:
         self.trained = np.zeros(len(self.tasks), "int64")
         self._values, self._first = {}, {}
 
-    def add(self, log, value):
+    def add(self, log: str, value: float | np.ndarray) -> None:
         """Adds a value of a log, such as `"a_accuracy"`; one that is not finite is left out."""
         value = float(value)
         if np.isfinite(value):
             self._first.setdefault(log, value)
             self._values.setdefault(log, collections.deque(maxlen=KEPT)).append(value)
 
-    def recent(self, log, window=1):
+    def recent(self, log: str, window: int = 1) -> float:
         """Mean of the last values of a log.
 
         Args:
@@ -65,11 +67,11 @@ class TaskStats:
         values = self._values.get(log)
         return float(np.mean(list(values)[-window:])) if values else float("nan")
 
-    def first(self, log):
+    def first(self, log: str) -> float:
         """The first value that a log had; NaN where there is none yet."""
         return self._first.get(log, float("nan"))
 
-    def of_tasks(self, template, window=1):
+    def of_tasks(self, template: str, window: int = 1) -> np.ndarray:
         """`recent` for every task.
 
         Args:
@@ -81,7 +83,7 @@ class TaskStats:
         """
         return np.array([self.recent(template.format(task=task), window) for task in self.tasks])
 
-    def get_state(self):
+    def get_state(self) -> dict[str, Any]:
         """What `set_state` takes, fit for JSON."""
         return {
             "counts": self.counts.tolist(),
@@ -90,7 +92,7 @@ class TaskStats:
             "first": self._first,
         }
 
-    def set_state(self, state):
+    def set_state(self, state: Mapping[str, Any]) -> None:
         """Goes back to an earlier state."""
         self.counts[:] = state["counts"]
         self.trained[:] = state["trained"]

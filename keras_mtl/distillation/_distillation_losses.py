@@ -1,12 +1,22 @@
 """Task losses on labels and teachers together."""
 
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import keras
 from keras import ops
 
 from keras_mtl._keras_private import mask_of
+from keras_mtl._types import Tensor
 from keras_mtl.distillation.targets import soft_loss, soft_targets, target_kind, to_logits
 from keras_mtl.losses.alignment import to_rank
 from keras_mtl.losses.labels import Labels
 from keras_mtl.losses.task_losses import TaskBatch, TaskLosses
+
+if TYPE_CHECKING:
+    from keras_mtl.distillation._teachers import Teachers
 
 
 class DistillationLosses(TaskLosses):
@@ -29,7 +39,17 @@ class DistillationLosses(TaskLosses):
         **options: Other options of `TaskLosses`.
     """
 
-    def __init__(self, losses, outputs, *, teachers, temperature, gold, columns=(), **options):
+    def __init__(
+        self,
+        losses: Mapping[str, keras.losses.Loss],
+        outputs: Mapping[str, keras.KerasTensor],
+        *,
+        teachers: Teachers,
+        temperature: Mapping[str, float],
+        gold: Tensor,
+        columns: Collection[str] = (),
+        **options: Any,
+    ) -> None:
         taught = [task for task in teachers.tasks if task in losses]
         said = [column_of(task) for task in taught]
         taken = [name for name in said if name in outputs or name in columns]
@@ -45,7 +65,13 @@ class DistillationLosses(TaskLosses):
         self.logits = {task: bool(getattr(losses[task], "from_logits", False)) for task in taught}
         self.teachers_logits = {task: teachers.logits_of(task, self.logits[task]) for task in taught}
 
-    def __call__(self, y, y_pred, sample_weight=None, training=False):
+    def __call__(
+        self,
+        y: Mapping[str, Tensor],
+        y_pred: Tensor,
+        sample_weight: Tensor | None = None,
+        training: bool | None = False,
+    ) -> TaskBatch:
         batch = super().__call__(y, y_pred, sample_weight, training)
         said = {task: batch.columns[column_of(task)] for task in self.kinds if column_of(task) in batch.columns}
         if not training or not said:
@@ -60,7 +86,9 @@ class DistillationLosses(TaskLosses):
                 )
         return TaskBatch(sums, ops.stack(divisors), ops.stack(counts), batch.labels, batch.columns)
 
-    def _classification(self, task, batch, hard_sum, y_pred, said, gold):
+    def _classification(
+        self, task: str, batch: TaskBatch, hard_sum: Tensor, y_pred: Tensor, said: Sequence[Tensor], gold: Tensor
+    ) -> tuple[Tensor | int, ...]:
         kind, temperature = self.kinds[task], self.temperature[task]
         targets = soft_targets(said, kind, temperature, self.teachers_logits[task])
         labels = batch.labels.get(task)
@@ -72,7 +100,9 @@ class DistillationLosses(TaskLosses):
         total = gold * hard_sum + ops.sum(values * exists * (1.0 - gold * labelled))
         return total, *self._divisor(task, ops.sum(exists))
 
-    def _regression(self, task, batch, hard_sum, y_pred, said, gold):
+    def _regression(
+        self, task: str, batch: TaskBatch, hard_sum: Tensor, y_pred: Tensor, said: Sequence[Tensor], gold: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         del hard_sum
         targets = soft_targets(said, "regression")
         labels = batch.labels.get(task)
@@ -90,16 +120,16 @@ class DistillationLosses(TaskLosses):
         mixed = share * y_true + (1.0 - share) * targets
         return self._loss(task, labels._replace(y_true=mixed, weight=weight, known=exists))
 
-    def _divisor(self, task, count):
+    def _divisor(self, task: str, count: int) -> tuple[Tensor | int, int]:
         return (ops.ones_like(count) if self.losses[task].reduction == "sum" else count), count
 
 
-def column_of(task):
+def column_of(task: str) -> str:
     """Name of the column in which the losses find what the teachers of a task say."""
     return f"{task}_teachers"
 
 
-def _labelled(labels, values):
+def _labelled(labels: Tensor, values: Tensor) -> Tensor:
     """1 where a value of the loss has a label."""
     if labels is None:
         return ops.zeros_like(values)
@@ -108,7 +138,7 @@ def _labelled(labels, values):
     return ops.broadcast_to(labels.mask, ops.shape(values))
 
 
-def _to_shape_of(mask, targets):
+def _to_shape_of(mask: Tensor, targets: Tensor) -> Tensor:
     while len(mask.shape) < len(targets.shape):
         mask = ops.expand_dims(mask, axis=-1)
     return mask * ops.ones_like(targets)

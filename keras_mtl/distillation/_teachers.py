@@ -1,10 +1,19 @@
 """The teachers of a student."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import keras
 from keras import ops
 
 from keras_mtl._checks import as_list, check_boolean
 from keras_mtl._keras_private import maker_of
+from keras_mtl._types import Shape, Structure, Tensor
+
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
 class Teachers:
@@ -21,7 +30,9 @@ class Teachers:
             says.
     """
 
-    def __init__(self, given, shapes, from_logits=None):
+    def __init__(
+        self, given: Structure, shapes: Mapping[str, Shape], from_logits: bool | Mapping[str, bool] | None = None
+    ) -> None:
         if isinstance(given, keras.Model):
             given = _tasks_of_model(given, shapes)
         if not isinstance(given, dict) or not given:
@@ -45,11 +56,11 @@ class Teachers:
             check_boolean(one, "from_logits", or_none=True)
 
     @property
-    def tasks(self):
+    def tasks(self) -> tuple[str, ...]:
         """Tuple of the tasks that are taught."""
         return tuple(self.by_task)
 
-    def logits_of(self, task, default):
+    def logits_of(self, task: str, default: bool) -> list[bool]:
         """Whether each teacher of a task says logits.
 
         Args:
@@ -66,7 +77,7 @@ class Teachers:
         found = [_says_logits(model, task) for model in self.by_task[task]]
         return [default if one is None else one for one in found]
 
-    def __call__(self, x):
+    def __call__(self, x: Structure) -> dict[str, list[Tensor]]:
         """What the teachers say on a batch.
 
         Args:
@@ -87,14 +98,14 @@ class Teachers:
         return outputs
 
 
-def inputs_for(model, x):
+def inputs_for(model: MultiTaskModel, x: Structure) -> Structure:
     """The part of a dict of inputs that a model takes."""
     if isinstance(x, dict) and isinstance(getattr(model, "input", None), dict):
         return {name: x[name] for name in model.input}
     return x
 
 
-def _tasks_of_model(model, shapes):
+def _tasks_of_model(model: MultiTaskModel, shapes: Mapping[str, Shape]) -> dict[str, keras.Model]:
     outputs = _output_of(model, "teachers")
     tasks = [task for task in outputs if task in shapes] if isinstance(outputs, dict) else []
     if not tasks:
@@ -105,7 +116,7 @@ def _tasks_of_model(model, shapes):
     return dict.fromkeys(tasks, model)
 
 
-def _checked(model, task, shape):
+def _checked(model: MultiTaskModel, task: str, shape: Shape) -> MultiTaskModel:
     if not isinstance(model, keras.Model):
         raise ValueError(f"The teacher of task '{task}' should be a Keras model. Received: {model!r}")
     output = _output_of(model, task)
@@ -129,7 +140,7 @@ def _checked(model, task, shape):
     return model
 
 
-def _output_of(model, task):
+def _output_of(model: MultiTaskModel, task: str) -> keras.KerasTensor:
     try:
         return model.output
     except (AttributeError, ValueError) as error:
@@ -139,7 +150,7 @@ def _output_of(model, task):
         ) from error
 
 
-def _says_logits(model, task):
+def _says_logits(model: MultiTaskModel, task: str) -> bool | None:
     """Told from the last activation: True, False, or `None` where it does not say."""
     output = model.output[task] if isinstance(model.output, dict) else model.output
     layer = maker_of(output).operation

@@ -1,10 +1,15 @@
 """Building a student from its teachers."""
 
+from __future__ import annotations
+
 import numbers
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import keras
 
 from keras_mtl._checks import check_integer
+from keras_mtl._types import Tensor
 from keras_mtl.distillation._teachers import Teachers, inputs_for
 from keras_mtl.distillation.distiller import Distiller
 from keras_mtl.models._arguments import check_task_names
@@ -12,7 +17,16 @@ from keras_mtl.models._stages import add_head
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
-def distill(student, teachers, *, temperature=1.0, annealing="linear", steps=None, from_logits=None, hints=None):
+def distill(
+    student: MultiTaskModel,
+    teachers: keras.Model | Mapping[str, keras.Model | Sequence[keras.Model]],
+    *,
+    temperature: float | Mapping[str, float] = 1.0,
+    annealing: str | float | Callable[[Tensor], Tensor] = "linear",
+    steps: int | None = None,
+    from_logits: bool | Mapping[str, bool] | None = None,
+    hints: Mapping[str, tuple[str, keras.Model, str]] | None = None,
+) -> Distiller:
     """Makes a model that trains a student on labels and on what teachers say.
 
     For an example with a label, the loss of a classification task is
@@ -82,7 +96,7 @@ def distill(student, teachers, *, temperature=1.0, annealing="linear", steps=Non
         raise ValueError(f"`student` should be a `keras_mtl.MultiTaskModel`. Received: student={student!r}")
     shapes = {task: tuple(student.output[task].shape) for task in student.tasks}
     teachers = Teachers(teachers, shapes, from_logits)
-    temperature = temperature if isinstance(temperature, dict) else dict.fromkeys(teachers.tasks, temperature)
+    temperature = temperature if isinstance(temperature, dict) else dict.fromkeys(teachers.tasks, temperature)  # type: ignore[arg-type]
     temperature = {**dict.fromkeys(teachers.tasks, 1.0), **temperature}
     if not all(value > 0 for value in temperature.values()):
         raise ValueError(f"`temperature` should be positive. Received: temperature={temperature}")
@@ -106,11 +120,13 @@ def distill(student, teachers, *, temperature=1.0, annealing="linear", steps=Non
     )
 
 
-def _is_share(annealing):
+def _is_share(annealing: object) -> bool:
     return isinstance(annealing, numbers.Real) and not isinstance(annealing, bool) and 0 <= float(annealing) <= 1
 
 
-def _hint(student, name, hint):
+def _hint(
+    student: MultiTaskModel, name: str, hint: tuple[str, keras.Model, str]
+) -> tuple[keras.KerasTensor, Callable[..., Any]]:
     """A hint's output, and what gives its labels."""
     check_task_names([name])
     if name in student.tasks:
@@ -130,7 +146,7 @@ def _hint(student, name, hint):
     return add_head([head], learned, name), lambda x: model(inputs_for(model, x), training=False)
 
 
-def _features(model, layer, name):
+def _features(model: MultiTaskModel, layer: keras.Layer, name: str) -> keras.KerasTensor:
     names = [each.name for each in model.layers]
     if layer not in names:
         raise ValueError(

@@ -1,9 +1,15 @@
 """Soft targets: outputs at a temperature, and the loss on them."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
 from keras import losses as keras_losses
 from keras import ops
 
 from keras_mtl._checks import check_boolean
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.layers.gate import softmax
 from keras_mtl.losses.names import FunctionLoss, is_elementwise
 
@@ -11,7 +17,7 @@ _CATEGORICAL = (keras_losses.CategoricalCrossentropy, keras_losses.SparseCategor
 _SMALLEST = 1e-7
 
 
-def target_kind(loss, shape, task):
+def target_kind(loss: keras.losses.Loss, shape: Shape, task: str) -> str:
     """How a task is distilled, told from its loss.
 
     Args:
@@ -36,7 +42,9 @@ def target_kind(loss, shape, task):
     )
 
 
-def soft_targets(outputs, kind, temperature=1.0, from_logits=False):
+def soft_targets(
+    outputs: Sequence[Tensor], kind: str, temperature: float = 1.0, from_logits: bool | Sequence[bool] = False
+) -> Tensor:
     """What several teachers say on average, softened.
 
     `1/M sum_m softmax(z_m / T)` for logits `z_m` of classes, the same with the logistic function for
@@ -59,7 +67,7 @@ def soft_targets(outputs, kind, temperature=1.0, from_logits=False):
     array([[0.7, 0.3]], dtype=float32)
     """
     if not isinstance(from_logits, (list, tuple)):
-        from_logits = [from_logits] * len(outputs)
+        from_logits = [from_logits] * len(outputs)  # type: ignore[list-item]
     from_logits = [check_boolean(one, "from_logits") for one in from_logits]
     total = 0.0
     for output, logits in zip(outputs, from_logits, strict=True):
@@ -72,7 +80,7 @@ def soft_targets(outputs, kind, temperature=1.0, from_logits=False):
     return total / len(outputs)
 
 
-def to_logits(output, kind, from_logits):
+def to_logits(output: Tensor, kind: str, from_logits: bool) -> Tensor:
     """Logits of what is logits or probabilities."""
     output = ops.cast(output, "float32")
     if from_logits:
@@ -81,7 +89,7 @@ def to_logits(output, kind, from_logits):
     return ops.log(output) - ops.log1p(-output) if kind == "binary" else ops.log(output)
 
 
-def soft_loss(targets, logits, kind, temperature=1.0, entrywise=False):
+def soft_loss(targets: Tensor, logits: Tensor, kind: str, temperature: float = 1.0, entrywise: bool = False) -> Tensor:
     """Cross-entropy between soft targets and the student, softened alike: `-T^2 sum_c q_c log p_c`.
 
     The factor `T^2` keeps the size of the gradient, which softening divides by it.

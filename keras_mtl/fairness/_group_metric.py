@@ -1,10 +1,15 @@
 """The base of metrics on groups."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_mtl._checks import check_boolean
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.fairness._scores import check_groups_option, check_members, check_scores, read_groups, read_scores
 
 
@@ -28,7 +33,15 @@ class GroupMetric(keras.metrics.Metric):
 
     by_label = False
 
-    def __init__(self, column, threshold=0.5, from_logits=False, class_id=None, groups=2, name=None):
+    def __init__(
+        self,
+        column: str,
+        threshold: float = 0.5,
+        from_logits: bool = False,
+        class_id: int | None = None,
+        groups: int = 2,
+        name: str | None = None,
+    ) -> None:
         super().__init__(name=name)
         if not isinstance(column, str) or not column:
             raise ValueError(f"`column` should be a key of `y`. Received: column={column!r}")
@@ -40,16 +53,18 @@ class GroupMetric(keras.metrics.Metric):
         # By group, label and decision.
         self.counts = self.add_weight(shape=(groups, 2, 2), initializer="zeros", name="counts")
 
-    def check_task(self, task, loss, shape):
+    def check_task(self, task: str, loss: keras.losses.Loss, shape: Shape) -> None:
         """Raises where the metric does not suit a task. `compile` calls it."""
         what = f"Metric '{self.name}'"
         check_scores(what, task, loss, shape, self.from_logits, self.class_id, labels=self.by_label)
 
-    def check_column(self, task, values):
+    def check_column(self, task: str, values: np.ndarray) -> None:
         """Raises where a group has no members, or a value is no group. `fit` calls it."""
         check_members(task, self.column, values, self.groups)
 
-    def update_state(self, y_true, y_pred, sample_weight=None, groups=None):
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None, groups: Tensor | None = None
+    ) -> None:
         """Adds one batch.
 
         Args:
@@ -69,7 +84,7 @@ class GroupMetric(keras.metrics.Metric):
         decisions = ops.stack([1.0 - decided, decided], axis=-1)
         self.counts.assign_add(ops.einsum("ng,nl,nd->gld", belongs, labels, decisions))
 
-    def rates(self):
+    def rates(self) -> tuple[Tensor, Tensor, Tensor]:
         """The groups' shares of positive decisions, NaN where nobody is.
 
         Returns:
@@ -79,7 +94,7 @@ class GroupMetric(keras.metrics.Metric):
         counts = self.counts.value
         return _share(ops.sum(counts, axis=1)), _share(counts[:, 1]), _share(counts[:, 0])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "column": self.column,
             "threshold": self.threshold,
@@ -90,12 +105,12 @@ class GroupMetric(keras.metrics.Metric):
         }
 
 
-def _share(counts):
+def _share(counts: Tensor) -> Tensor:
     total = counts[:, 0] + counts[:, 1]
     share = ops.divide_no_nan(counts[:, 1], total)
     return ops.where(total > 0, share, ops.full_like(share, np.nan))
 
 
-def gap(rates):
+def gap(rates: Tensor) -> Tensor:
     """The largest difference between two groups' rates; NaN where one is."""
     return ops.max(rates) - ops.min(rates) + 0.0 * ops.sum(rates)

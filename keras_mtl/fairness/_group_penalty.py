@@ -1,8 +1,19 @@
 """The base of penalties on groups."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
 from keras_mtl._checks import check_boolean
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.fairness._scores import check_among, check_groups_option, check_members, check_scores, members
 from keras_mtl.penalties import Penalty
+
+if TYPE_CHECKING:
+    from keras_mtl.losses.labels import Labels
 
 
 class GroupPenalty(Penalty):
@@ -26,37 +37,37 @@ class GroupPenalty(Penalty):
 
     def __init__(
         self,
-        column,
-        strength=1.0,
+        column: str | None,
+        strength: float = 1.0,
         *,
-        among=None,
-        bound=None,
-        multiplier_rate=0.1,
-        max_multiplier=100.0,
-        from_logits=False,
-        class_id=None,
-        groups=2,
-        name=None,
-    ):
+        among: str | None = None,
+        bound: float | None = None,
+        multiplier_rate: float = 0.1,
+        max_multiplier: float = 100.0,
+        from_logits: bool = False,
+        class_id: int | None = None,
+        groups: int = 2,
+        name: str | None = None,
+    ) -> None:
         super().__init__(column, strength, bound, multiplier_rate, max_multiplier, name=name)
         self.among = check_among(among)
         self.from_logits = check_boolean(from_logits, "from_logits")
         self.class_id = class_id
         self.groups = check_groups_option(groups)
 
-    def check_task(self, task, loss, shape):
+    def check_task(self, task: str, loss: keras.losses.Loss, shape: Shape) -> None:
         what = f"Penalty '{self.name}'"
         check_scores(what, task, loss, shape, self.from_logits, self.class_id, labels=self.among is not None)
 
-    def check_column(self, task, values):
+    def check_column(self, task: str, values: np.ndarray) -> None:
         """Raises where a group has no members, or a value is no group."""
         check_members(task, self.column, values, self.groups)
 
-    def members(self, labels, column):
+    def members(self, labels: Labels, column: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Scores and labels of shape `(n,)`, and who counts in which group, of shape `(n, G)`."""
         return members(labels, column, self.groups, self.from_logits, self.class_id, self.among)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "among": self.among,

@@ -1,28 +1,45 @@
 """Reading scores and groups from a batch."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import keras
 import numpy as np
 from keras import ops
 
 from keras_mtl._checks import check_integer
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.layers.gate import softmax
 from keras_mtl.losses.names import loss_kind
+
+if TYPE_CHECKING:
+    from keras_mtl.losses.labels import Labels
 
 AMONG = (None, "positives", "negatives")
 
 
-def check_groups_option(groups):
+def check_groups_option(groups: int) -> int:
     """Raises where the number of groups is none."""
     return check_integer(groups, "groups", 2)
 
 
-def check_among(among):
+def check_among(among: str | None) -> str | None:
     """Raises where the examples to look at are not named well."""
     if among not in AMONG:
         raise ValueError(f"`among` should be one of {AMONG}. Received: among={among!r}")
     return among
 
 
-def check_scores(what, task, loss, shape, from_logits, class_id=None, labels=False):
+def check_scores(
+    what: str,
+    task: str,
+    loss: keras.losses.Loss | None,
+    shape: Shape,
+    from_logits: bool,
+    class_id: int | None = None,
+    labels: bool = False,
+) -> None:
     """Raises where a task has no score for each example, or another scale.
 
     Args:
@@ -57,7 +74,9 @@ def check_scores(what, task, loss, shape, from_logits, class_id=None, labels=Fal
         )
 
 
-def read_scores(y_true, y_pred, from_logits, class_id=None):
+def read_scores(
+    y_true: Tensor, y_pred: Tensor, from_logits: bool, class_id: int | None = None
+) -> tuple[Tensor, Tensor]:
     """The predictions as numbers, and the labels as 0 and 1.
 
     Args:
@@ -82,7 +101,7 @@ def read_scores(y_true, y_pred, from_logits, class_id=None):
     return scores, ops.cast(positive, "float32")
 
 
-def read_groups(column, groups):
+def read_groups(column: Tensor, groups: int) -> Tensor:
     """Who belongs to which group.
 
     Args:
@@ -97,7 +116,14 @@ def read_groups(column, groups):
     return ops.cast(ops.equal(column, ops.arange(groups, dtype="float32")), "float32")
 
 
-def members(labels, column, groups, from_logits, class_id=None, among=None):
+def members(
+    labels: Labels,
+    column: Tensor,
+    groups: int,
+    from_logits: bool,
+    class_id: int | None = None,
+    among: str | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
     """A task's scores on a batch, and who counts in which group.
 
     Args:
@@ -121,7 +147,7 @@ def members(labels, column, groups, from_logits, class_id=None, among=None):
     return scores, positive, belongs
 
 
-def check_members(task, column, values, groups):
+def check_members(task: str, column: str, values: np.ndarray, groups: int) -> None:
     """Raises where a column of arrays is not one of groups that all have members.
 
     Args:

@@ -1,14 +1,20 @@
 """An adversary that predicts the group from the prediction."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 from keras import ops
 
 from keras_mtl._checks import check_boolean, check_integer
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.fairness._group_penalty import GroupPenalty
 from keras_mtl.fairness._scores import check_scores
 from keras_mtl.layers.gradient_reversal import reverse_gradient
+
+if TYPE_CHECKING:
+    from keras_mtl.losses.labels import Labels
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -58,17 +64,17 @@ class Adversary(GroupPenalty):
 
     def __init__(
         self,
-        column,
-        strength=1.0,
+        column: str,
+        strength: float = 1.0,
         *,
-        sees_label=False,
-        units=32,
-        among=None,
-        from_logits=False,
-        class_id=None,
-        groups=2,
-        name="adversary",
-    ):
+        sees_label: bool = False,
+        units: int = 32,
+        among: Literal["positives", "negatives"] | None = None,
+        from_logits: bool = False,
+        class_id: int | None = None,
+        groups: int = 2,
+        name: str = "adversary",
+    ) -> None:
         options: dict[str, Any] = {"among": among, "from_logits": from_logits, "class_id": class_id, "groups": groups}
         super().__init__(column, strength, name=name, **options)
         units = check_integer(units, "units", 1)
@@ -77,17 +83,17 @@ class Adversary(GroupPenalty):
         self.hidden = keras.layers.Dense(units, activation="relu", dtype="float32", name="hidden")
         self.guess = keras.layers.Dense(groups, dtype="float32", name="guess")
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Shape | None = None) -> None:
         super().build(input_shape)
         self.hidden.build((None, 3 if self.sees_label else 1))
         self.guess.build((None, self.units))
 
-    def check_task(self, task, loss, shape):
+    def check_task(self, task: str, loss: keras.losses.Loss, shape: Shape) -> None:
         what = f"Penalty '{self.name}'"
         by_label = self.sees_label or self.among is not None
         check_scores(what, task, loss, shape, self.from_logits, self.class_id, labels=by_label)
 
-    def measure(self, labels, column):
+    def measure(self, labels: Labels, column: Tensor) -> tuple[Tensor, Tensor]:
         scores, positive, belongs = self.members(labels, column)
         scores = ops.clip(scores, 1e-6, 1.0 - 1e-6)
         logits = reverse_gradient(ops.log(scores) - ops.log1p(-scores), self.strength)
@@ -97,10 +103,10 @@ class Adversary(GroupPenalty):
         # Even where one group only is in the batch, the adversary learns from it.
         return -ops.divide_no_nan(ops.sum(belongs * guesses), ops.sum(counts)), ops.cast(ops.sum(counts) > 0, "float32")
 
-    def objective(self, value):
+    def objective(self, value: Tensor) -> Tensor:
         return value
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         for name in ("bound", "multiplier_rate", "max_multiplier"):
             del config[name]

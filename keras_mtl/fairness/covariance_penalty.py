@@ -1,9 +1,17 @@
 """The covariance of a group and the score."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import keras
 from keras import ops
 
+from keras_mtl._types import Tensor
 from keras_mtl.fairness._group_penalty import GroupPenalty
+
+if TYPE_CHECKING:
+    from keras_mtl.losses.labels import Labels
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -38,10 +46,10 @@ class CovariancePenalty(GroupPenalty):
     classifier; here it is with the score, a probability, of any network, as a penalty or as a constraint.
     """
 
-    def __init__(self, column, strength=1.0, *, name="covariance", **options):
+    def __init__(self, column: str, strength: float = 1.0, *, name: str = "covariance", **options: Any) -> None:
         super().__init__(column, strength, name=name, **options)
 
-    def measure(self, labels, column):
+    def measure(self, labels: Labels, column: Tensor) -> tuple[Tensor, Tensor]:
         scores, _, belongs = self.members(labels, column)
         total = ops.sum(belongs)
         counted = ops.sum(belongs, axis=-1, keepdims=True)

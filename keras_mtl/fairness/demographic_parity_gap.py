@@ -1,7 +1,12 @@
 """The difference of the groups' rates of positive decisions."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 
+from keras_mtl._types import Tensor
 from keras_mtl.fairness._group_metric import GroupMetric, gap
 
 
@@ -40,8 +45,10 @@ class DemographicParityGap(GroupMetric):
     0.5
     """
 
-    def __init__(self, column, threshold=0.5, *, name="demographic_parity_gap", **options):
+    def __init__(
+        self, column: str, threshold: float = 0.5, *, name: str = "demographic_parity_gap", **options: Any
+    ) -> None:
         super().__init__(column, threshold, name=name, **options)
 
-    def result(self):
+    def result(self) -> Tensor:
         return gap(self.rates()[0])

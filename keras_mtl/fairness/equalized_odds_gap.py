@@ -1,8 +1,13 @@
 """The difference of the groups' true and false positive rates."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import ops
 
+from keras_mtl._types import Tensor
 from keras_mtl.fairness._group_metric import GroupMetric, gap
 
 
@@ -33,10 +38,12 @@ class EqualizedOddsGap(GroupMetric):
 
     by_label = True
 
-    def __init__(self, column, threshold=0.5, *, name="equalized_odds_gap", **options):
+    def __init__(
+        self, column: str, threshold: float = 0.5, *, name: str = "equalized_odds_gap", **options: Any
+    ) -> None:
         super().__init__(column, threshold, name=name, **options)
 
-    def result(self):
+    def result(self) -> Tensor:
         _, true_positives, false_positives = self.rates()
         gaps = ops.stack([gap(true_positives), gap(false_positives)])
         return ops.max(gaps) + 0.0 * ops.sum(gaps)

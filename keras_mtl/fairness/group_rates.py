@@ -1,9 +1,18 @@
 """Rates of decisions by group, from arrays."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
+
+from keras_mtl._types import Tensor
 
 
-def group_rates(y_true, y_pred, groups, threshold=0.5):
+def group_rates(
+    y_true: npt.ArrayLike, y_pred: npt.ArrayLike, groups: npt.ArrayLike, threshold: float = 0.5
+) -> dict[str, Any]:
     """Shares of positive decisions in each group, and the gaps between groups.
 
     Args:
@@ -43,15 +52,15 @@ def group_rates(y_true, y_pred, groups, threshold=0.5):
     names = np.unique(groups).tolist()
     if len(names) < 2:
         raise ValueError(f"`groups` should have members of two groups or more. Received: groups {names}")
-    parts = {"positive_rate": np.ones_like(y_true), "true_positive_rate": y_true, "false_positive_rate": ~y_true}
+    parts = {"positive_rate": np.ones_like(y_true), "true_positive_rate": y_true, "false_positive_rate": ~y_true}  # type: ignore[operator]
     rates = {"count": {name: int(np.sum(groups == name)) for name in names}}
     for rate, part in parts.items():
-        rates[rate] = {name: _mean(y_pred[part & (groups == name)]) for name in names}
+        rates[rate] = {name: _mean(y_pred[part & (groups == name)]) for name in names}  # type: ignore[index, misc]
     gaps = [float(np.ptp(list(rates[rate].values()))) for rate in parts]
     rates["demographic_parity_gap"], rates["equal_opportunity_gap"], rates["false_positive_gap"] = gaps
     rates["equalized_odds_gap"] = float(np.max(gaps[1:]))
     return rates
 
 
-def _mean(values):
+def _mean(values: Tensor) -> float:
     return float(np.mean(values)) if len(values) else float("nan")

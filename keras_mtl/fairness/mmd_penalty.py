@@ -1,12 +1,19 @@
 """The maximum mean discrepancy between the groups' scores."""
 
+from __future__ import annotations
+
 import itertools
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_mtl._types import Tensor
 from keras_mtl.fairness._group_penalty import GroupPenalty
+
+if TYPE_CHECKING:
+    from keras_mtl.losses.labels import Labels
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -43,13 +50,15 @@ class MMDPenalty(GroupPenalty):
       matching", 2019, arXiv:1910.11779.
     """
 
-    def __init__(self, column, strength=1.0, *, bandwidth=0.1, name="mmd", **options):
+    def __init__(
+        self, column: str, strength: float = 1.0, *, bandwidth: float = 0.1, name: str = "mmd", **options: Any
+    ) -> None:
         super().__init__(column, strength, name=name, **options)
         if not bandwidth > 0:
             raise ValueError(f"`bandwidth` should be positive. Received: bandwidth={bandwidth!r}")
         self.bandwidth = float(bandwidth)
 
-    def measure(self, labels, column):
+    def measure(self, labels: Labels, column: Tensor) -> tuple[Tensor, Tensor]:
         scores, _, belongs = self.members(labels, column)
         kernel = ops.exp(-0.5 * ops.square((scores[:, None] - scores[None, :]) / self.bandwidth))
         sums = ops.matmul(ops.transpose(belongs), ops.matmul(kernel, belongs))
@@ -66,5 +75,5 @@ class MMDPenalty(GroupPenalty):
         value = ops.max(ops.stack(values))
         return ops.where(known, value, ops.zeros_like(value)), ops.cast(known, "float32")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "bandwidth": self.bandwidth}

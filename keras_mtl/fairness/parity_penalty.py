@@ -1,10 +1,18 @@
 """The difference between the groups' mean scores."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import keras
 import numpy as np
 from keras import ops
 
+from keras_mtl._types import Tensor
 from keras_mtl.fairness._group_penalty import GroupPenalty
+
+if TYPE_CHECKING:
+    from keras_mtl.losses.labels import Labels
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -56,10 +64,10 @@ class ParityPenalty(GroupPenalty):
     True
     """
 
-    def __init__(self, column, strength=1.0, *, name="parity", **options):
+    def __init__(self, column: str | None, strength: float = 1.0, *, name: str = "parity", **options: Any) -> None:
         super().__init__(column, strength, name=name, **options)
 
-    def measure(self, labels, column):
+    def measure(self, labels: Labels, column: Tensor) -> tuple[Tensor, Tensor]:
         scores, _, belongs = self.members(labels, column)
         counts = ops.sum(belongs, axis=0)
         means = ops.divide_no_nan(ops.sum(belongs * scores[:, None], axis=0), counts)

@@ -1,7 +1,9 @@
 """Average fairness and error of several tasks, relative to single-task models."""
 
+from collections.abc import Mapping
 
-def average_relative_gap(gaps, single_task):
+
+def average_relative_gap(gaps: Mapping[str, float], single_task: Mapping[str, float]) -> float:
     """Average relative fairness gap over tasks.
 
     `ARFG = 1/K sum_k gap_k / gap_k(single-task)`. Below 1 the multi-task model is fairer than the
@@ -32,7 +34,7 @@ def average_relative_gap(gaps, single_task):
     return _mean_ratio(gaps, single_task, "gaps")
 
 
-def average_relative_error(errors, single_task):
+def average_relative_error(errors: Mapping[str, float], single_task: Mapping[str, float]) -> float:
     """Average relative error over tasks.
 
     `ARE = 1/K sum_k error_k / error_k(single-task)`. Below 1 the multi-task model is more accurate
@@ -60,7 +62,7 @@ def average_relative_error(errors, single_task):
     return _mean_ratio(errors, single_task, "errors")
 
 
-def _mean_ratio(values, single_task, argument):
+def _mean_ratio(values: Mapping[str, float], single_task: Mapping[str, float], argument: str) -> float:
     if not values or set(values) != set(single_task):
         raise ValueError(
             f"`{argument}` and `single_task` should have the same tasks. "

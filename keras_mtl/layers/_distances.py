@@ -1,13 +1,19 @@
 """Distances between the weights of columns."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from keras import ops
 
 from keras_mtl._float64 import float64
+from keras_mtl._types import Tensor
 
 NORMALIZATIONS = ("laf", "tucker", "tt")
 
 
-def l2_distance(weights):
+def l2_distance(weights: Sequence[Tensor]) -> Tensor:
     """Squared distances of all pairs: `sum_{i<j} ||W_i - W_j||^2`.
 
     Args:
@@ -18,11 +24,11 @@ def l2_distance(weights):
     """
 
     @ops.custom_gradient
-    def distance(*weights):
+    def distance(*weights: Any) -> tuple[Tensor, Callable[..., Any]]:
         apart, factor = _apart(weights)
 
         # Written out, the gradient reads every weight half as often as the one that is derived of a product.
-        def gradient(*args, upstream=None):
+        def gradient(*args: Any, upstream: Tensor | None = None) -> Sequence[Tensor]:
             slope = 2.0 * factor * (args[0] if upstream is None else upstream)
             if len(apart) == 1:
                 moved = slope * apart[0]
@@ -35,7 +41,7 @@ def l2_distance(weights):
     return distance(*map(ops.convert_to_tensor, weights))
 
 
-def _apart(weights):
+def _apart(weights: Sequence[Tensor]) -> tuple[list[Tensor], float]:
     """Differences whose squares, added up and times a factor, are the distance."""
     if len(weights) == 2:  # one difference in place of two from the mean
         return [weights[0] - weights[1]], 1.0
@@ -45,7 +51,7 @@ def _apart(weights):
     return [weight - mean for weight in weights], float(len(weights))
 
 
-def trace_norm(matrix):
+def trace_norm(matrix: Tensor) -> Tensor:
     """The sum of a matrix's singular values, with a gradient that stays finite.
 
     The gradient is `U V^T`. Singular values below 1e-6 of the largest one
@@ -70,7 +76,7 @@ def trace_norm(matrix):
 
 
 @float64()
-def _direction(matrix):
+def _direction(matrix: Tensor) -> Tensor:
     """The product `U V^T` of a matrix, without gradient."""
     x = ops.stop_gradient(ops.cast(matrix, "float64"))
     if x.shape[0] > x.shape[1]:
@@ -84,7 +90,7 @@ def _direction(matrix):
     return ops.cast(ops.stop_gradient(direction), matrix.dtype)
 
 
-def tensor_trace_norm(stacked, normalization="laf"):
+def tensor_trace_norm(stacked: Tensor, normalization: str = "laf") -> Tensor:
     """The trace norm of a tensor of shape `(D_1, ..., D_N)`, tasks last.
 
     - `"laf"`, last axis flattened: that of the `K x (D_1 ... D_{N-1})` matrix.

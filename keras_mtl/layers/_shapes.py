@@ -1,9 +1,15 @@
 """Checks of the shapes of tensors that are mixed."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 from keras_mtl._checks import check_integer, check_number
+from keras_mtl._types import Structure, Tensor
 
 
-def check_same_shape(shapes, what):
+def check_same_shape(shapes: Sequence[Sequence[int | None]], what: str) -> Sequence[Any]:
     """Raises where tensors that are to be mixed differ in shape.
 
     Args:
@@ -24,7 +30,7 @@ def check_same_shape(shapes, what):
     return shapes[0]
 
 
-def check_self_weight(self_weight, index):
+def check_self_weight(self_weight: float, index: int) -> tuple[float, int]:
     """Raises where a unit's `self_weight` or `index` makes no sense.
 
     Returns:
@@ -33,7 +39,7 @@ def check_self_weight(self_weight, index):
     return check_number(self_weight, "self_weight"), check_integer(index, "index")
 
 
-def stitch_weights(self_weight, index, count):
+def stitch_weights(self_weight: float, index: int, count: int) -> list[float]:
     """Start of a unit: `self_weight` for its own column, the rest shared equally.
 
     Returns:
@@ -45,7 +51,7 @@ def stitch_weights(self_weight, index, count):
     return [float(self_weight) if i == index else other for i in range(count)]
 
 
-def first_mask(mask, index=0):
+def first_mask(mask: Structure | None, index: int = 0) -> Tensor | None:
     """The mask of a mixture of tensors: that of tensor `index`, or the first one."""
     if not isinstance(mask, (list, tuple)):
         return mask

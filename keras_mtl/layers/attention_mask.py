@@ -1,9 +1,16 @@
 """A task's attention on the features of a shared trunk."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import keras
+import numpy as np
 from keras import layers, ops
 
 from keras_mtl._checks import check_boolean, check_integer
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.layers._shapes import first_mask
 
 
@@ -41,7 +48,14 @@ class AttentionMask(layers.Layer):
     - S. Liu, E. Johns, A. Davison, "End-to-End Multi-Task Learning with Attention", CVPR 2019.
     """
 
-    def __init__(self, channels, hidden=None, batch_normalization=True, name=None, **kwargs):
+    def __init__(
+        self,
+        channels: int,
+        hidden: int | None = None,
+        batch_normalization: bool = True,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(name=name, **kwargs)
         self.channels = channels
         self.hidden = check_integer(hidden, "hidden", 1, or_none=True)
@@ -53,7 +67,7 @@ class AttentionMask(layers.Layer):
         self.stack += [layers.ReLU(name="relu"), layers.Dense(channels, use_bias=bias, name="mask")]
         self.stack += [layers.BatchNormalization(name="mask_normalization")] if batch_normalization else []
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[Shape]) -> None:
         if len({tuple(shape)[1:-1] for shape in input_shape}) != 1:
             raise ValueError(
                 f"What mask '{self.name}' takes should differ in the last axis only. "
@@ -64,24 +78,24 @@ class AttentionMask(layers.Layer):
             layer.build(shape)
             shape = layer.compute_output_shape(shape)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Sequence[Tensor], training: bool | None = None) -> Tensor:
         outputs = ops.concatenate(inputs, axis=-1)
         for layer in self.stack:
             normalizes = isinstance(layer, layers.BatchNormalization)
             outputs = layer(outputs, training=training) if normalizes else layer(outputs)
         return ops.sigmoid(outputs)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[Shape]) -> Shape:
         return (*input_shape[0][:-1], self.channels)
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor | None:
         return first_mask(mask)
 
-    def coefficients(self, output=None):
+    def coefficients(self, output: np.ndarray | None = None) -> np.ndarray | None:
         """The mean mask, of shape `(channels,)`, over examples and positions."""
         return None if output is None else output.reshape(-1, self.channels).mean(axis=0)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = {
             "channels": self.channels,
             "hidden": self.hidden,

@@ -1,9 +1,14 @@
 """A small network of its own behind a layer that stays as it is."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import layers
 
 from keras_mtl._checks import check_integer
+from keras_mtl._types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -33,24 +38,24 @@ class BottleneckAdapter(layers.Layer):
     - N. Houlsby et al., "Parameter-Efficient Transfer Learning for NLP", ICML 2019, arXiv:1902.00751.
     """
 
-    def __init__(self, rank, activation="gelu", name=None, **kwargs):
+    def __init__(self, rank: int, activation: str = "gelu", name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.rank = check_integer(rank, "rank", 1)
         self.activation = keras.activations.get(activation)
         self.supports_masking = True
         self.down = layers.Dense(self.rank, activation=self.activation, name="down", dtype=self.dtype_policy)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.up = layers.Dense(input_shape[-1], kernel_initializer="zeros", name="up", dtype=self.dtype_policy)
         self.down.build(input_shape)
         self.up.build((*input_shape[:-1], self.rank))
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         return inputs + self.up(self.down(inputs))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         activation = keras.activations.serialize(self.activation)
         return {**super().get_config(), "rank": self.rank, "activation": activation}

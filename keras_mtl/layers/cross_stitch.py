@@ -1,11 +1,16 @@
 """Cross-stitch units: each task's features become a weighted sum of all columns'."""
 
+from __future__ import annotations
+
 import functools
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import keras
 import numpy as np
 from keras import layers
 
+from keras_mtl._types import Shape, Structure, Tensor
 from keras_mtl.layers._shapes import check_same_shape, check_self_weight, first_mask, stitch_weights
 
 
@@ -42,7 +47,14 @@ class CrossStitch(layers.Layer):
     - I. Misra et al., "Cross-stitch Networks for Multi-task Learning", CVPR 2016.
     """
 
-    def __init__(self, index, per="channel", self_weight=0.9, name=None, **kwargs):
+    def __init__(
+        self,
+        index: int,
+        per: Literal["channel", "layer"] = "channel",
+        self_weight: float = 0.9,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(name=name, **kwargs)
         if per not in ("channel", "layer"):
             raise ValueError(f"`per` should be 'channel' or 'layer'. Received: per={per!r}")
@@ -50,7 +62,7 @@ class CrossStitch(layers.Layer):
         self.per = per
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[Shape]) -> None:
         shape = check_same_shape(input_shape, f"Unit '{self.name}'")
         width = shape[-1] if self.per == "channel" else 1
         start = self._start(len(input_shape), width)
@@ -60,11 +72,11 @@ class CrossStitch(layers.Layer):
             name="alpha",
         )
 
-    def _start(self, count, width):
+    def _start(self, count: int, width: Structure) -> np.ndarray:
         weights = np.array(stitch_weights(self.self_weight, self.index, count), "float32")
         return np.repeat(weights[:, None], width, axis=1)
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[Tensor]) -> Tensor:
         shape, alpha = inputs[0].shape, self.alpha
         if self.per == "layer" or len(shape) < 3 or None in shape[1:]:
             return self._mix(alpha, inputs)
@@ -74,30 +86,30 @@ class CrossStitch(layers.Layer):
         return keras.ops.reshape(mixed, (-1, *shape[1:]))
 
     @staticmethod
-    def _mix(alpha, inputs):
+    def _mix(alpha: Tensor, inputs: Sequence[Tensor]) -> Tensor:
         return functools.reduce(keras.ops.add, [alpha[j] * x for j, x in enumerate(inputs)])
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[Shape]) -> Shape:
         return tuple(input_shape[0])
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor | None:
         return first_mask(mask, self.index)
 
-    def coefficients(self, output=None):
+    def coefficients(self, output: np.ndarray | None = None) -> np.ndarray | None:
         """The weights, of shape `(K, C)` or, with one a column, `(K,)`."""
         del output
         alpha = keras.ops.convert_to_numpy(self.alpha.value)
         return alpha if self.per == "channel" else alpha[:, 0]
 
-    def start_coefficients(self):
+    def start_coefficients(self) -> np.ndarray:
         """What `coefficients` returned before training."""
         start = self._start(*self.alpha.shape)
         return start if self.per == "channel" else start[:, 0]
 
-    def by_source(self, coefficients):
+    def by_source(self, coefficients: np.ndarray) -> np.ndarray:
         """One number for each tensor that comes in."""
         return coefficients if coefficients.ndim == 1 else coefficients.mean(axis=1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = {"index": self.index, "per": self.per, "self_weight": self.self_weight}
         return {**super().get_config(), **config}

@@ -1,12 +1,16 @@
 """The gate of DSelect-k: at most k experts, differentiably."""
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import keras
 import numpy as np
 from keras import layers, ops
 
 from keras_mtl._checks import check_boolean, check_integer, check_number
+from keras_mtl._types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -62,15 +66,15 @@ class DSelectKGate(layers.Layer):
 
     def __init__(
         self,
-        num_experts,
-        k,
-        per_example=False,
-        gamma=1.0,
-        entropy_strength=0.0,
-        seed=None,
-        name=None,
-        **kwargs,
-    ):
+        num_experts: int,
+        k: int,
+        per_example: bool = False,
+        gamma: float = 1.0,
+        entropy_strength: float = 0.0,
+        seed: int | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(name=name, **kwargs)
         self.num_experts = check_integer(num_experts, "num_experts", 1)
         self.k = check_integer(k, "k", 1, self.num_experts)
@@ -82,12 +86,14 @@ class DSelectKGate(layers.Layer):
         numbers = np.arange(self.num_experts)[:, None] >> np.arange(self.digits)[::-1]
         self.codes = (numbers & 1).astype("float32")
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.digit_logits, self.digit_bias = self._add("digit", self.k * self.digits, self.gamma / 100, input_shape)
         if self.k > 1:  # a lone selector has weight 1
             self.selector_logits, self.selector_bias = self._add("selector", self.k, 0.05, input_shape)
 
-    def _add(self, name, size, bound, input_shape):
+    def _add(
+        self, name: str, size: int, bound: float, input_shape: Shape
+    ) -> tuple[keras.Variable, keras.Variable | None]:
         shapes = {"logits": (input_shape[-1], size), "bias": (size,)} if self.per_example else {"logits": (size,)}
         made = {}
         for place, (kind, shape) in enumerate(shapes.items()):
@@ -96,7 +102,7 @@ class DSelectKGate(layers.Layer):
             made[kind] = self.add_weight(shape=shape, initializer=initializer, name=f"{name}_{kind}")
         return made["logits"], made.get("bias")
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         choices = self._choices(self._affine(inputs, self.digit_logits, self.digit_bias))
         if training:
             self._add_losses(choices)
@@ -107,10 +113,10 @@ class DSelectKGate(layers.Layer):
             gate = ops.sum(selectors[..., None] * choices, axis=1)
         return ops.broadcast_to(gate, (ops.shape(inputs)[0], self.num_experts))
 
-    def _affine(self, inputs, logits, bias):
+    def _affine(self, inputs: Tensor, logits: Tensor, bias: Tensor | None) -> Tensor:
         return ops.matmul(inputs, logits) + bias if self.per_example else logits[None]
 
-    def _choices(self, digits):
+    def _choices(self, digits: Tensor) -> Tensor:
         """The selectors' outputs r, of shape `(batch or 1, k, n)`."""
         rows = -1 if self.digits else ops.shape(digits)[0]  # a lone expert has no digits to count by
         z = ops.reshape(digits, (rows, self.k, 1, self.digits))
@@ -120,7 +126,7 @@ class DSelectKGate(layers.Layer):
         codes = ops.cast(self.codes, one.dtype)
         return ops.prod(codes * one + (1 - codes) * (1 - one), axis=-1)
 
-    def _add_losses(self, choices):
+    def _add_losses(self, choices: Tensor) -> None:
         if self.entropy_strength:
             entropy = -ops.sum(choices * ops.log(choices + 1e-6), axis=(1, 2))
             self.add_loss(self.entropy_strength * ops.mean(entropy))
@@ -128,20 +134,20 @@ class DSelectKGate(layers.Layer):
             outside = 1 / (ops.sum(choices, axis=-1) + 1e-6) - 1
             self.add_loss(ops.mean(ops.sum(outside, axis=-1)))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], self.num_experts)
 
-    def coefficients(self, output=None):
+    def coefficients(self, output: np.ndarray | None = None) -> np.ndarray | None:
         """The weights, of shape `(n,)`; with `per_example`, their means over examples."""
         if not self.per_example:
             return ops.convert_to_numpy(self(ops.zeros((1, 1))))[0]
         return None if output is None else output.mean(axis=0)
 
-    def by_source(self, coefficients):
+    def by_source(self, coefficients: np.ndarray) -> np.ndarray:
         """One number for each expert."""
         return coefficients
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_experts": self.num_experts,

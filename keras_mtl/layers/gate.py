@@ -1,9 +1,16 @@
 """Gates of experts, and the mixture that follows them."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import keras
+import numpy as np
 from keras import layers, ops
 
 from keras_mtl._checks import check_integer, check_number
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.layers._shapes import check_same_shape, first_mask
 
 
@@ -40,17 +47,19 @@ class Gate(layers.Layer):
     - J. Ma et al., "Modeling Task Relationships in Multi-task Learning with Multi-gate Mixture-of-Experts", KDD 2018.
     """
 
-    def __init__(self, num_experts, temperature=1.0, dropout=0.0, name=None, **kwargs):
+    def __init__(
+        self, num_experts: int, temperature: float = 1.0, dropout: float = 0.0, name: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(name=name, **kwargs)
         self.num_experts = check_integer(num_experts, "num_experts", 1)
         self.temperature = check_number(temperature, "temperature", above=0)
         self.dropout = check_number(dropout, "dropout", least=0, below=1)
         self.seed_generator = keras.random.SeedGenerator() if self.dropout else None
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.kernel = self.add_weight(shape=(input_shape[-1], self.num_experts), name="kernel")
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         probabilities = softmax(ops.matmul(inputs, self.kernel) / self.temperature)
         if not (training and self.dropout):
             return probabilities
@@ -59,15 +68,15 @@ class Gate(layers.Layer):
         total = ops.sum(kept, axis=-1, keepdims=True)
         return ops.where(total > 0, kept / ops.where(total > 0, total, ops.ones_like(total)), probabilities)
 
-    def coefficients(self, output=None):
+    def coefficients(self, output: np.ndarray | None = None) -> np.ndarray | None:
         """The mean probabilities, of shape `(n,)`, from those of examples."""
         return None if output is None else output.reshape(-1, self.num_experts).mean(axis=0)
 
-    def by_source(self, coefficients):
+    def by_source(self, coefficients: np.ndarray) -> np.ndarray:
         """One number for each expert."""
         return coefficients
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = {"num_experts": self.num_experts, "temperature": self.temperature, "dropout": self.dropout}
         return {**super().get_config(), **config}
 
@@ -91,11 +100,11 @@ class ExpertMixture(layers.Layer):
     0.25
     """
 
-    def __init__(self, name=None, **kwargs):
+    def __init__(self, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[Shape]) -> None:
         gate, *experts = input_shape
         shape = check_same_shape(experts, f"Mixture '{self.name}'")
         if len(gate) not in (2, len(shape)) or gate[-1] != len(experts):
@@ -104,7 +113,7 @@ class ExpertMixture(layers.Layer):
                 f"Received: gate of shape {tuple(gate)}; experts of shape {shape}"
             )
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[Tensor]) -> Tensor:
         gate, *experts = inputs
         total = 0.0
         for i, expert in enumerate(experts):
@@ -114,14 +123,14 @@ class ExpertMixture(layers.Layer):
             total = total + weight * expert
         return total
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[Shape]) -> Shape:
         return tuple(input_shape[1])
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Sequence[Tensor], mask: Tensor | None = None) -> Tensor | None:
         return first_mask(mask[1:]) if isinstance(mask, (list, tuple)) else None
 
 
-def softmax(logits):
+def softmax(logits: Tensor) -> Tensor:
     """Softmax over the last axis.
 
     Keras' own warns where that axis has one entry, as where a gate has a lone

@@ -1,10 +1,16 @@
 """A layer that reverses gradients."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import ops
 
+from keras_mtl._types import Shape, Tensor
 
-def reverse_gradient(x, strength):
+
+def reverse_gradient(x: Tensor, strength: float | Tensor) -> Tensor:
     """Returns `x`, with `-strength` as its derivative.
 
     Args:
@@ -56,26 +62,26 @@ class GradientReversal(keras.layers.Layer):
     - Y. Ganin et al., "Domain-Adversarial Training of Neural Networks", JMLR 17, 2016, arXiv:1505.07818.
     """
 
-    def __init__(self, strength=1.0, name=None, **kwargs):
+    def __init__(self, strength: float = 1.0, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         if not strength >= 0:
             raise ValueError(f"`strength` should be at least 0. Received: strength={strength!r}")
         self.initial_strength = float(strength)
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         del input_shape
         start = keras.initializers.Constant(self.initial_strength)
         self.strength = self.add_weight(
             name="strength", shape=(), initializer=start, trainable=False, dtype="float32", autocast=False
         )
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         return reverse_gradient(inputs, self.strength.value)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         strength = float(self.strength) if self.built else self.initial_strength
         return {**super().get_config(), "strength": strength}

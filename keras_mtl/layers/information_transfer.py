@@ -1,9 +1,15 @@
 """What a task takes over from the task before it in a funnel, and how predictions keep its order."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import layers, ops
 
 from keras_mtl._checks import check_number
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.layers._shapes import check_same_shape
 
 
@@ -34,19 +40,19 @@ class InformationTransfer(layers.Layer):
       in Targeted Display Advertising", KDD 2021, arXiv:2105.08489.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[Shape]) -> None:
         width = check_same_shape(input_shape, f"Transfer '{self.name}'")[-1]
         self.value, self.key, self.query = (
             self.add_weight(shape=(width, width), name=name) for name in ("value", "key", "query")
         )
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[Tensor]) -> Tensor:
         both = ops.stack(inputs, axis=-2)  # (..., 2, d)
         scores = ops.sum(ops.matmul(both, self.key) * ops.matmul(both, self.query), axis=-1)
         weights = ops.softmax(scores / float(both.shape[-1]) ** 0.5)
         return ops.sum(weights[..., None] * ops.matmul(both, self.value), axis=-2)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[Shape]) -> Shape:
         return tuple(input_shape[1])
 
 
@@ -74,20 +80,20 @@ class FunnelOrder(layers.Layer):
     0.3
     """
 
-    def __init__(self, strength, name=None, **kwargs):
+    def __init__(self, strength: float, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.strength = check_number(strength, "strength", least=0)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[Shape]) -> None:
         check_same_shape(input_shape, f"Order '{self.name}'")
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[Tensor]) -> Tensor:
         before, this = inputs
         self.add_loss(self.strength * ops.mean(ops.relu(this - before)))
         return this
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[Shape]) -> Shape:
         return tuple(input_shape[1])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "strength": self.strength}

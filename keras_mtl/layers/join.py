@@ -1,8 +1,14 @@
 """Concatenation of a task's features and what other tasks give it."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import layers, ops
 
+from keras_mtl._types import Inputs, Shape, Tensor
 from keras_mtl.layers._shapes import first_mask
 
 
@@ -31,11 +37,11 @@ class Join(layers.Layer):
     TensorShape([2, 5, 7])
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[Shape]) -> Shape:
         first, *others = input_shape
         for shape in others:
             fits = len(shape) == 2 or (
@@ -49,21 +55,21 @@ class Join(layers.Layer):
                 )
         return (*first[:-1], sum(shape[-1] for shape in input_shape))
 
-    def compute_output_spec(self, inputs, mask=None):
+    def compute_output_spec(self, inputs: Inputs, mask: Tensor | None = None) -> keras.KerasTensor:
         shape = self.compute_output_shape([x.shape for x in inputs])
         return keras.KerasTensor(shape, dtype=self.compute_dtype)
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[Tensor]) -> Tensor:
         self.compute_output_shape([x.shape for x in inputs])
         first, *others = inputs
         return ops.concatenate([first, *(self._at_positions(x, first) for x in others)], axis=-1)
 
-    def _at_positions(self, x, first):
+    def _at_positions(self, x: Tensor, first: Tensor) -> Tensor:
         rank = len(first.shape)
         if len(x.shape) == rank:
             return x
         x = ops.reshape(x, (-1, *[1] * (rank - 2), x.shape[-1]))
         return ops.broadcast_to(x, (*ops.shape(first)[:-1], x.shape[-1]))
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor | None:
         return first_mask(mask)

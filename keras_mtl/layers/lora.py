@@ -1,9 +1,15 @@
 """Changes of low rank, of which one frozen stage takes another for each task."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import keras
 from keras import layers, ops
 
 from keras_mtl._checks import check_integer, check_number
+from keras_mtl._types import Inputs, Shape, Structure, Tensor
 from keras_mtl.layers.stage import Stage
 
 
@@ -39,13 +45,15 @@ class LoRAKernels(layers.Layer):
     - E. Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022, arXiv:2106.09685.
     """
 
-    def __init__(self, shapes, rank, alpha=None, name=None, **kwargs):
+    def __init__(
+        self, shapes: Sequence[Shape], rank: int, alpha: float | None = None, name: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(name=name, **kwargs)
         self.shapes = [tuple(shape) for shape in shapes]
         self.rank = check_integer(rank, "rank", 1)
         self.alpha = float(self.rank) if alpha is None else check_number(alpha, "alpha", above=0)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape | None) -> None:
         del input_shape
         self.pairs = []
         for i, (*inner, outer) in enumerate(self.shapes):
@@ -53,19 +61,19 @@ class LoRAKernels(layers.Layer):
             b = self.add_weight(shape=(self.rank, outer), initializer="zeros", name=f"b_{i + 1}")
             self.pairs.append((a, b))
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> list[Tensor]:
         del inputs
         return [self.alpha / self.rank * ops.matmul(a, b) for a, b in self.pairs]
 
-    def compute_output_spec(self, inputs):
+    def compute_output_spec(self, inputs: Inputs) -> list[keras.KerasTensor]:
         if not self.built:
             self.build(None)
         return [keras.KerasTensor(shape, dtype=self.compute_dtype) for shape in self.shapes]
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> None:
         del inputs, mask
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "shapes": self.shapes, "rank": self.rank, "alpha": self.alpha}
 
 
@@ -84,14 +92,16 @@ class LoRAStage(Stage):
         What the last layer returns.
     """
 
-    def kernels(self):
+    def kernels(self) -> list[keras.Variable]:
         """List of the variables that `changes` are added to."""
         return [layer.kernel if hasattr(layer, "kernel") else layer.embeddings for layer in self.lora_layers()]
 
-    def compute_output_spec(self, inputs, training=None, mask=None):
+    def compute_output_spec(
+        self, inputs: Structure, training: bool | None = None, mask: Tensor | None = None
+    ) -> Structure:
         return super().compute_output_spec(inputs["inputs"])
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs: Mapping[str, Any], training: bool | None = None, mask: Tensor | None = None) -> Structure:
         kernels, changes = self.kernels(), inputs["changes"]
         changed = {}
         for i, kernel in enumerate(kernels):

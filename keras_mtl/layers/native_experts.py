@@ -1,8 +1,13 @@
 """A learned sum of a task's own experts, the same for all examples."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import keras
 from keras import layers
 
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.layers._shapes import check_same_shape
 
 
@@ -24,7 +29,7 @@ class NativeExperts(layers.Layer):
     [[2.0, 2.0]]
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[Shape]) -> None:
         check_same_shape(input_shape, f"Sum '{self.name}'")
         count = len(input_shape) - 1
         limit = count**-0.5
@@ -33,11 +38,11 @@ class NativeExperts(layers.Layer):
             initializer = keras.initializers.RandomUniform(-limit, limit)
             self.weight = self.add_weight(shape=(count,), initializer=initializer, name="weight")
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[Tensor]) -> Tensor:
         total, *experts = inputs
         for i, expert in enumerate(experts):
             total = total + (expert if self.weight is None else self.weight[i] * expert)
         return total
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[Shape]) -> Shape:
         return tuple(input_shape[0])

@@ -1,10 +1,16 @@
 """NDDR units: a learned projection of all columns' channels."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import layers, ops
 
 from keras_mtl._checks import check_boolean
+from keras_mtl._types import Shape, Structure, Tensor
 from keras_mtl.layers._shapes import check_same_shape, check_self_weight, first_mask, stitch_weights
 
 
@@ -42,7 +48,15 @@ class NDDR(layers.Layer):
       Reduction", CVPR 2019.
     """
 
-    def __init__(self, index, self_weight=0.9, batch_normalization=False, kernel_regularizer=None, name=None, **kwargs):
+    def __init__(
+        self,
+        index: int,
+        self_weight: float = 0.9,
+        batch_normalization: bool = False,
+        kernel_regularizer: str | keras.Regularizer | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(name=name, **kwargs)
         self.self_weight, self.index = check_self_weight(self_weight, index)
         self.batch_normalization = check_boolean(batch_normalization, "batch_normalization")
@@ -50,7 +64,7 @@ class NDDR(layers.Layer):
         self.normalization = layers.BatchNormalization(name="normalization") if batch_normalization else None
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[Shape]) -> None:
         shape = check_same_shape(input_shape, f"Unit '{self.name}'")
         start = self._start(len(input_shape), shape[-1])
         self.kernel = self.add_weight(
@@ -63,36 +77,36 @@ class NDDR(layers.Layer):
         if self.normalization:
             self.normalization.build(shape)
 
-    def _start(self, count, width):
+    def _start(self, count: int, width: Structure) -> np.ndarray:
         weights = stitch_weights(self.self_weight, self.index, count)
         return np.concatenate([weight * np.eye(width) for weight in weights])
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Sequence[Tensor], training: bool | None = None) -> Tensor:
         outputs = ops.matmul(ops.concatenate(inputs, axis=-1), self.kernel) + self.bias
         return self.normalization(outputs, training=training) if self.normalization else outputs
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[Shape]) -> Shape:
         return tuple(input_shape[0])
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor | None:
         return first_mask(mask, self.index)
 
-    def coefficients(self, output=None):
+    def coefficients(self, output: np.ndarray | None = None) -> np.ndarray | None:
         """The blocks of the kernel, of shape `(K, C, C)`."""
         del output
         kernel = ops.convert_to_numpy(self.kernel.value)
         return kernel.reshape(-1, kernel.shape[1], kernel.shape[1])
 
-    def start_coefficients(self):
+    def start_coefficients(self) -> np.ndarray:
         """What `coefficients` returned before training."""
         rows, width = self.kernel.shape
         return self._start(rows // width, width).reshape(-1, width, width)
 
-    def by_source(self, coefficients):
+    def by_source(self, coefficients: np.ndarray) -> np.ndarray:
         """One number for each tensor that comes in."""
         return coefficients.sum(axis=1).mean(axis=-1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "index": self.index,

@@ -1,9 +1,15 @@
 """A stage whose subspaces are pushed to be orthogonal."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_mtl._checks import check_integer, check_number
+from keras_mtl._types import Structure, Tensor
 from keras_mtl.layers.stage import Stage
 
 
@@ -33,18 +39,26 @@ class OrthogonalStage(Stage):
         ValueError: If the stage has no kernel of that kind.
     """
 
-    def __init__(self, stack, scope, subspaces=2, strength=0.1, name=None, **kwargs):
+    def __init__(
+        self,
+        stack: Sequence[keras.Layer],
+        scope: str,
+        subspaces: int = 2,
+        strength: float = 0.1,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(stack, scope, name=name, **kwargs)
         self.subspaces = check_integer(subspaces, "subspaces", 1)
         self.strength = check_number(strength, "strength")
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs: Structure, training: bool | None = None, mask: Structure | None = None) -> Tensor:
         outputs = super().call(inputs, training=training, mask=mask)
         kernels = self._kernels(outputs.shape[-1])
         self.add_loss(self.strength * sum(self._overlap(kernel, outputs.shape[-1]) for kernel in kernels))
         return outputs
 
-    def _kernels(self, width):
+    def _kernels(self, width: int) -> list[keras.Variable]:
         kernels = [v for v in self.weights if len(v.shape) > 1 and v.shape[-1] % width == 0]
         if not kernels:
             raise ValueError(
@@ -53,7 +67,7 @@ class OrthogonalStage(Stage):
             )
         return kernels
 
-    def _overlap(self, kernel, width):
+    def _overlap(self, kernel: keras.Variable, width: int) -> Tensor:
         parts = ops.reshape(kernel, (-1, kernel.shape[-1] // width, self.subspaces, width // self.subspaces))
         total = 0.0
         for r in range(self.subspaces):
@@ -62,5 +76,5 @@ class OrthogonalStage(Stage):
                 total = total + ops.sum(ops.square(ops.cast(products, "float32")))
         return total
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "subspaces": self.subspaces, "strength": self.strength}

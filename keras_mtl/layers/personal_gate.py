@@ -1,9 +1,15 @@
 """Features scaled by what is known beforehand of an example."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import layers, ops
 
 from keras_mtl._checks import check_integer, check_number
+from keras_mtl._types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -36,12 +42,12 @@ class PersonalGate(layers.Layer):
       Information", KDD 2023, arXiv:2302.01115.
     """
 
-    def __init__(self, hidden=None, gamma=2.0, name=None, **kwargs):
+    def __init__(self, hidden: int | None = None, gamma: float = 2.0, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.hidden = check_integer(hidden, "hidden", 1, or_none=True)
         self.gamma = check_number(gamma, "gamma", above=0)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[Shape]) -> None:
         prior, context, features = input_shape
         if len(prior) != 2 or len(context) != 2 or features[-1] is None:
             raise ValueError(
@@ -54,15 +60,15 @@ class PersonalGate(layers.Layer):
         self.first.build((None, prior[-1] + context[-1]))
         self.second.build((None, self.hidden or width))
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[Tensor]) -> Tensor:
         prior, context, features = inputs
         gate = self.second(self.first(ops.concatenate([prior, ops.stop_gradient(context)], axis=-1)))
         while len(gate.shape) < len(features.shape):
             gate = ops.expand_dims(gate, axis=1)
         return self.gamma * gate * features
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[Shape]) -> Shape:
         return tuple(input_shape[2])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "hidden": self.hidden, "gamma": self.gamma}

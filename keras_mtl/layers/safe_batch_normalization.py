@@ -1,9 +1,12 @@
 """Batch normalization that leaves its statistics as they are on a batch without examples."""
 
+from __future__ import annotations
+
 import keras
 from keras import ops
 
 from keras_mtl._keras_private import MomentsNormalization
+from keras_mtl._types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -26,7 +29,7 @@ class SafeBatchNormalization(MomentsNormalization):
     array([0., 0., 0.], dtype=float32)
     """
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None) -> Tensor:
         before = ops.copy(self.moving_mean), ops.copy(self.moving_variance)
         outputs = super().call(inputs, training=training, mask=mask)
         if training and self.trainable:
@@ -35,7 +38,7 @@ class SafeBatchNormalization(MomentsNormalization):
                 variable.assign(ops.where(_some(inputs), variable.value, old))
         return outputs
 
-    def moments(self, inputs, mask):
+    def moments(self, inputs: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         moments = super().moments(inputs, mask)
         moving = self.moving_mean, self.moving_variance
         # NaN would reach the gradients of scale and offset, too, as 0 times NaN.
@@ -44,5 +47,5 @@ class SafeBatchNormalization(MomentsNormalization):
         )
 
 
-def _some(inputs):
+def _some(inputs: Tensor) -> Tensor:
     return ops.shape(inputs)[0] > 1

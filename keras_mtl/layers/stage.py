@@ -1,11 +1,17 @@
 """A stage of a trunk, a column or a head, under the name of its owner."""
 
+from __future__ import annotations
+
 import contextlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Self
 
 import keras
 from keras import layers
 
 from keras_mtl._keras_private import layers_directly_within, output_spec
+from keras_mtl._types import Structure, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -40,29 +46,29 @@ class Stage(layers.Layer):
     ['shared/fc/kernel', 'shared/fc/bias']
     """
 
-    def __init__(self, stack, scope, name=None, **kwargs):
+    def __init__(self, stack: Sequence[keras.Layer], scope: str, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.stack = list(stack)
         self.scope = scope
         self.supports_masking = True
 
     @property
-    def layers(self):
+    def layers(self) -> list[keras.Layer]:
         """List of the layers, as models have it: so `summary(expand_nested=True)` shows them."""
         return list(self.stack)
 
-    def __dir__(self):
+    def __dir__(self) -> list[str]:
         # Keras saves what `dir` names: the layers once, as `stack`.
         return [name for name in super().__dir__() if name != "layers"]
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Structure:
         if hasattr(type(self), name):  # a property of the stage that has raised: with its own words
             return super().__getattribute__(name)
         named = [layer.name for layer in self.__dict__.get("stack", ()) if hasattr(layer, name)]
         where = f"; its layers {named} have: see `get_layer`" if named and not name.startswith("_") else ""
         raise AttributeError(f"Stage '{self.__dict__.get('name')}' has no attribute '{name}'{where}")
 
-    def get_layer(self, name=None, index=None):
+    def get_layer(self, name: str | None = None, index: int | None = None) -> keras.Layer:
         """Gives a layer by its name or its place.
 
         Args:
@@ -80,7 +86,7 @@ class Stage(layers.Layer):
             )
         return found[0]
 
-    def enable_lora(self, rank, **options):
+    def enable_lora(self, rank: int, **options: Any) -> None:
         """Freezes what the stage's layers have learned and lets a change of low rank train.
 
         Args:
@@ -93,7 +99,7 @@ class Stage(layers.Layer):
         for layer in self.lora_layers():
             layer.enable_lora(rank, **options)
 
-    def lora_layers(self):
+    def lora_layers(self) -> list[keras.Layer]:
         """List of the layers in the stage, and within its layers, that Keras' LoRA takes.
 
         Raises:
@@ -114,14 +120,16 @@ class Stage(layers.Layer):
         return able
 
     @property
-    def mixer(self):
+    def mixer(self) -> keras.Layer | None:
         """The last layer, if it mixes what comes in with coefficients; else `None`."""
         return self.stack[-1] if hasattr(self.stack[-1], "coefficients") else None
 
-    def build(self, input_shape):
+    def build(self, input_shape: Structure) -> None:
         del input_shape  # shapes alone do not say the dtype: `compute_output_spec` builds
 
-    def compute_output_spec(self, inputs, training=None, mask=None):
+    def compute_output_spec(
+        self, inputs: Structure, training: bool | None = None, mask: Tensor | None = None
+    ) -> Structure:
         del training, mask
         outputs = inputs
         with name_scope(self.scope):
@@ -130,7 +138,7 @@ class Stage(layers.Layer):
                 outputs = output_spec(layer, outputs) if layer.built else layer(outputs)
         return keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, dtype=x.dtype), outputs)
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs: Structure, training: bool | None = None, mask: Structure | None = None) -> Structure:
         del training, mask  # both travel with the call context and the tensors
         outputs = inputs
         with name_scope(self.scope):
@@ -138,11 +146,11 @@ class Stage(layers.Layer):
                 outputs = layer(outputs)
         return outputs
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(self, inputs: Structure, previous_mask: Tensor | None = None) -> Tensor | None:
         del inputs, previous_mask
         return None  # the last layer of the stack has put its mask on the outputs
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "stack": [keras.saving.serialize_keras_object(layer) for layer in self.stack],
@@ -151,7 +159,7 @@ class Stage(layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         config = dict(config)
         scoped = config.pop("scoped")
         stack = []
@@ -160,12 +168,12 @@ class Stage(layers.Layer):
                 stack.append(keras.saving.deserialize_keras_object(_left_to_sequential(layer)))
         return cls(**{**config, "stack": stack})
 
-    def _is_scoped(self, layer):
+    def _is_scoped(self, layer: keras.Layer) -> bool:
         paths = [v.path for v in layer.variables if "seed_generator" not in v.path]
         return not paths or any(path.startswith(f"{self.scope}/") for path in paths)
 
 
-def _left_to_sequential(config):
+def _left_to_sequential(config: Structure) -> Structure:
     """Config of a layer in which every `Sequential` builds its layers under its own name, as at first."""
     if isinstance(config, dict):
         inside = {key: _left_to_sequential(value) for key, value in config.items()}
@@ -176,7 +184,7 @@ def _left_to_sequential(config):
     return [_left_to_sequential(item) for item in config] if isinstance(config, list) else config
 
 
-def name_scope(scope):
+def name_scope(scope: str) -> AbstractContextManager[Any]:
     """The name scope of an owner, from the root."""
     parent, _, last = scope.rpartition("/")
     return keras.name_scope(last, override_parent=parent)

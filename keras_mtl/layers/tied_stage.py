@@ -1,9 +1,16 @@
 """A stage of a column whose weights are held near those of other columns."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Self
+
 import keras
+import numpy as np
 from keras import ops
 
 from keras_mtl._checks import check_number
+from keras_mtl._types import Tensor
 from keras_mtl.layers._distances import NORMALIZATIONS, l2_distance, tensor_trace_norm
 from keras_mtl.layers.stage import Stage
 
@@ -36,7 +43,17 @@ class TiedStage(Stage):
         What the last layer returns.
     """
 
-    def __init__(self, stack, scope, partners, distance="l2", strength=0.01, normalization="laf", name=None, **kwargs):
+    def __init__(
+        self,
+        stack: Sequence[keras.Layer],
+        scope: str,
+        partners: Sequence[str],
+        distance: str | Callable[[Tensor], Tensor] = "l2",
+        strength: float = 0.01,
+        normalization: Literal["laf", "tucker", "tt"] = "laf",
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(stack, scope, name=name, **kwargs)
         if distance not in ("l2", "trace_norm") and not callable(distance):
             raise ValueError(
@@ -52,7 +69,7 @@ class TiedStage(Stage):
         self.strength = check_number(strength, "strength")
         self.normalization = normalization
 
-    def joint_loss(self, stages):
+    def joint_loss(self, stages: Mapping[str, keras.Layer]) -> Tensor | None:
         """The distance between this stage and its partners, times `strength`.
 
         Args:
@@ -70,7 +87,7 @@ class TiedStage(Stage):
         weights = [[ops.cast(v, "float32") for v in group] for group in weights]
         return self.strength * sum(map(self._measure, weights))
 
-    def joint_coefficients(self, stages):
+    def joint_coefficients(self, stages: Mapping[str, keras.Layer]) -> np.ndarray | None:
         """How far the columns are apart, relative to their size.
 
         Args:
@@ -90,23 +107,23 @@ class TiedStage(Stage):
         apart = ops.norm(flat[:, None] - flat[None, :], axis=-1)
         return ops.convert_to_numpy(ops.divide_no_nan(apart, ops.sqrt(sizes[:, None] * sizes[None, :])))
 
-    def _present(self, stages):
+    def _present(self, stages: Mapping[str, keras.Layer]) -> list[keras.Layer]:
         return [stages[name] for name in self.partners if name in stages]
 
     @staticmethod
-    def _groups(columns):
+    def _groups(columns: Sequence[keras.Layer]) -> list[tuple[keras.Variable, ...]]:
         trained = [[v for v in column.weights if "float" in v.dtype] for column in columns]
         return list(zip(*trained, strict=True))
 
-    def _measure(self, weights):
+    def _measure(self, weights: Tensor) -> Tensor:
         if self.distance == "l2":
             return l2_distance(weights)
         stacked = ops.stack(weights, axis=-1)
         if self.distance == "trace_norm":
             return tensor_trace_norm(stacked, self.normalization)
-        return self.distance(stacked)
+        return self.distance(stacked)  # type: ignore[operator]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         distance = (
             self.distance if isinstance(self.distance, str) else keras.saving.serialize_keras_object(self.distance)
         )
@@ -119,7 +136,7 @@ class TiedStage(Stage):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         config = dict(config)
         if not isinstance(config["distance"], str):
             config["distance"] = keras.saving.deserialize_keras_object(config["distance"])

@@ -1,10 +1,20 @@
 """Affinities by the examples that tasks find difficult, and clusters of them."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
 import keras
 import numpy as np
 
+from keras_mtl._types import Tensor
 
-def sample_errors(model, x, y):
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
+
+
+def sample_errors(model: MultiTaskModel, x: Tensor, y: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     """How far off a model is, for each task and example.
 
     `|t - s|` for numbers and for one probability, `1 - p` of the true class
@@ -23,7 +33,7 @@ def sample_errors(model, x, y):
     return {task: _errors(np.asarray(predictions[task]), np.asarray(y[task])) for task in model.tasks}
 
 
-def _errors(predicted, labels):
+def _errors(predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:
     classes = predicted.shape[-1] > 1 and labels.size == len(labels) and np.issubdtype(labels.dtype, np.integer)
     one_hot = labels.shape == predicted.shape and predicted.shape[-1] > 1 and set(np.unique(labels)) <= {0, 1}
     if classes or (one_hot and (labels.sum(-1) == 1).all()):
@@ -37,7 +47,7 @@ def _errors(predicted, labels):
     return np.abs(labels - predicted).reshape(len(labels), -1).mean(axis=1)
 
 
-def difficulty_affinity(errors):
+def difficulty_affinity(errors: Mapping[str, Tensor]) -> np.ndarray:
     """Share of examples that two tasks agree on whether they are difficult.
 
     An example is difficult for a task where its error is at least the task's
@@ -75,7 +85,7 @@ def difficulty_affinity(errors):
     return affinity
 
 
-def branch_affinity(affinity, branches):
+def branch_affinity(affinity: np.ndarray, branches: Sequence[Sequence[int]]) -> np.ndarray:
     """Affinity of branches from that of their tasks.
 
     `(B + B^T) / 2` with `B_kl = mean_{i in k} min_{j in l} A_ij`.
@@ -93,7 +103,7 @@ def branch_affinity(affinity, branches):
     return both
 
 
-def spectral_clusters(affinity, count, seed=0):
+def spectral_clusters(affinity: np.ndarray, count: int, seed: int = 0) -> list[list[int]]:
     """Groups by the first eigenvectors of the normalised affinity.
 
     Args:
@@ -128,7 +138,7 @@ def spectral_clusters(affinity, count, seed=0):
     return sorted(groups, key=lambda group: group[0])
 
 
-def separation(affinity, groups):
+def separation(affinity: np.ndarray, groups: Sequence[Sequence[int]]) -> float:
     """`mean_k [1 - min_{l in g(k)} A_kl]` over branches: 0 where each group agrees.
 
     A mean over groups would reward splitting off single branches, whose groups
@@ -137,7 +147,7 @@ def separation(affinity, groups):
     return float(np.mean([1 - affinity[k, group].min() for group in groups for k in group]))
 
 
-def best_split(affinity, branch_cost, separation_weight, seed=0):
+def best_split(affinity: np.ndarray, branch_cost: float, separation_weight: float, seed: int = 0) -> list[list[int]]:
     """Number of groups that costs least, and the groups.
 
     `L(d) = (d - 1) branch_cost + separation_weight L_s(d)`

@@ -1,13 +1,17 @@
 """AdaShare: which task runs which block, learned."""
 
+from __future__ import annotations
+
 import functools
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import keras
 import numpy as np
 from keras import layers
 
 from keras_mtl._checks import check_boolean, check_integer, check_number
+from keras_mtl._types import DependsOn, Heads, Inputs, Stages, Tasks, Tensor
 from keras_mtl.layers import ExpertMixture, Stage
 from keras_mtl.learned.gumbel_gate import GumbelGate
 from keras_mtl.learned.policy_stage import PolicyStage
@@ -18,23 +22,23 @@ from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
 def adashare(
-    inputs,
-    stages,
-    heads,
+    inputs: Inputs,
+    stages: Stages,
+    heads: Heads,
     *,
-    policy=None,
-    residual=True,
-    sparsity=0.05,
-    sharing=0.05,
-    form="code",
-    temperature=5.0,
-    decay=0.965 ** (1 / 100),
-    min_temperature=0.1,
-    warmup_steps=0,
-    curriculum_steps=0,
-    depends_on=None,
-    name=None,
-):
+    policy: Mapping[str, Sequence[bool]] | None = None,
+    residual: bool = True,
+    sparsity: float = 0.05,
+    sharing: float = 0.05,
+    form: Literal["code", "paper"] = "code",
+    temperature: float = 5.0,
+    decay: float = 0.965 ** (1 / 100),
+    min_temperature: float = 0.1,
+    warmup_steps: int = 0,
+    curriculum_steps: int = 0,
+    depends_on: DependsOn | None = None,
+    name: str | None = None,
+) -> MultiTaskModel:
     """Builds a trunk of which each task runs some blocks and skips the others.
 
     A stage that keeps its input's shape is a block. With `v_lk` drawn by a
@@ -158,7 +162,7 @@ def adashare(
     return MultiTaskModel(inputs, outputs, name=name)
 
 
-def policy_of(model):
+def policy_of(model: MultiTaskModel) -> dict[str, list[bool]]:
     """Which blocks each task is more likely to run than to skip.
 
     Args:
@@ -170,7 +174,7 @@ def policy_of(model):
     return {task: [bool(p[0] >= 0.5) for p in found] for task, found in _probabilities(model).items()}
 
 
-def sample_policies(model, count, seed=None):
+def sample_policies(model: MultiTaskModel, count: int, seed: int | None = None) -> list[dict[str, list[bool]]]:
     """Draws policies from the probabilities that a model has learned.
 
     Args:
@@ -188,7 +192,7 @@ def sample_policies(model, count, seed=None):
     return [{t: [bool(rng.random() < p[0]) for p in chances] for t, chances in found.items()} for _ in range(count)]
 
 
-def _probabilities(model):
+def _probabilities(model: MultiTaskModel) -> dict[str, list[np.ndarray]]:
     gates = [stage for stage in model.layers if isinstance(stage, PolicyStage)]
     if not gates:
         raise ValueError(f"`model` should be one of `adashare` that learns its policy. Received: model '{model.name}'")
@@ -198,12 +202,12 @@ def _probabilities(model):
     return found
 
 
-def _run(stage, tensor, index, residual):
+def _run(stage: Stage, tensor: Tensor, index: int, residual: bool) -> Inputs:
     output = call_stage(stage, tensor, f"`stages[{index}]`")
     return layers.Add(name=None)([tensor, output]) if residual else output
 
 
-def _blocks(inputs, placed):
+def _blocks(inputs: Inputs, placed: Sequence[Stage]) -> list[int]:
     """Places of the stages that keep their input's shape."""
     blocks, spec = [], inputs
     for index, stage in enumerate(placed):
@@ -228,7 +232,9 @@ def _blocks(inputs, placed):
     return blocks
 
 
-def _check_policy(policy, tasks, count):
+def _check_policy(
+    policy: Mapping[str, Sequence[bool]] | None, tasks: Tasks, count: int
+) -> dict[str, list[bool]] | None:
     if policy is None:
         return None
     good = isinstance(policy, dict) and set(policy) == set(tasks)

@@ -1,10 +1,16 @@
 """A tree of branches, grown from the top by the examples that tasks find difficult."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
 import keras
 import numpy as np
 from keras import layers
 
 from keras_mtl._checks import check_number
+from keras_mtl._types import Heads, Inputs, Stages, Structure, Tasks
 from keras_mtl.layers.stage import name_scope
 from keras_mtl.learned._difficulty import best_split, branch_affinity, difficulty_affinity, sample_errors
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
@@ -13,21 +19,24 @@ from keras_mtl.models._stages import copy_name
 from keras_mtl.models.branched_sharing import branched_sharing
 from keras_mtl.models.plot_sharing import plot_sharing
 
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
+
 
 def branch_by_affinity(
-    inputs,
-    stages,
-    heads,
+    inputs: Inputs,
+    stages: Stages,
+    heads: Heads,
     *,
-    train,
-    validation_data,
-    branch_cost=0.05,
-    separation_weight=0.5,
-    errors=sample_errors,
-    copy_weights=None,
-    picture=None,
-    name=None,
-):
+    train: Callable[[MultiTaskModel], Any],
+    validation_data: tuple[Any, Any],
+    branch_cost: float = 0.05,
+    separation_weight: float = 0.5,
+    errors: Callable[..., Any] = sample_errors,
+    copy_weights: bool | None = None,
+    picture: str | None = None,
+    name: str | None = None,
+) -> tuple[MultiTaskModel, list[list[list[str]]]]:
     """Trains one shared trunk and widens it from the top where tasks differ.
 
     At first all tasks share all stages. Then, stage by stage from the last to
@@ -133,7 +142,9 @@ def branch_by_affinity(
     return model, tree
 
 
-def _check(train, validation_data, errors):
+def _check(
+    train: Callable[[MultiTaskModel], Any], validation_data: tuple[Any, Any], errors: Callable[..., Any]
+) -> None:
     """Raises, before anything is trained, where the end of the first training would."""
     if not callable(train):
         raise ValueError(f"`train` should be a function that takes a model and fits it. Received: train={train!r}")
@@ -144,7 +155,7 @@ def _check(train, validation_data, errors):
         raise ValueError(f"`errors` should be a function of a model and `validation_data`. Received: errors={errors!r}")
 
 
-def _check_labels(labels, tasks):
+def _check_labels(labels: Structure, tasks: Tasks) -> None:
     if not isinstance(labels, dict) or any(task not in labels for task in tasks):
         found = f"labels of {list(labels)}" if isinstance(labels, dict) else f"a {type(labels).__name__}"
         raise ValueError(
@@ -155,7 +166,13 @@ def _check_labels(labels, tasks):
             raise ValueError(f"`validation_data` should have examples. Received: no label of task '{task}'")
 
 
-def _widened(model, stacks, heads, tree, name):
+def _widened(
+    model: MultiTaskModel,
+    stacks: Sequence[Sequence[keras.Layer]],
+    heads: Heads,
+    tree: Sequence[Sequence[Sequence[str]]],
+    name: str | None,
+) -> MultiTaskModel:
     """The model of a tree with the weights of one whose groups its own are part of."""
     inputs = keras.tree.map_structure(lambda x: keras.Input(x.shape[1:], dtype=x.dtype, name=x.name), model.input)
     fresh = [[copy_layer(layer, tag="shared") for layer in stack] for stack in stacks]
@@ -171,7 +188,9 @@ def _widened(model, stacks, heads, tree, name):
     return wider
 
 
-def _candidates(model, stack, group, index):
+def _candidates(
+    model: MultiTaskModel, stack: Sequence[keras.Layer], group: Sequence[str], index: int
+) -> Iterator[keras.Layer]:
     """Stages of a model at one place that serve all tasks of a group."""
     for layer in model.layers:
         scope = getattr(layer, "scope", None)
@@ -180,12 +199,12 @@ def _candidates(model, stack, group, index):
             yield layer
 
 
-def _scope(group, heads):
+def _scope(group: Sequence[str], heads: Heads) -> str:
     if len(group) == len(heads) > 1:
         return "shared"
     return group[0] if len(group) == 1 else f"shared/{'_and_'.join(group)}"
 
 
-def _poolings(stacks):
+def _poolings(stacks: Sequence[Sequence[keras.Layer]]) -> int:
     kinds = (layers.MaxPooling1D, layers.MaxPooling2D, layers.AveragePooling1D, layers.AveragePooling2D)
     return int(np.sum([isinstance(layer, kinds) for stack in stacks for layer in stack]))

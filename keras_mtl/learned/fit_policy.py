@@ -1,12 +1,29 @@
 """Training weights and policy in alternation, each on data of its own."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import keras
 
 from keras_mtl._checks import check_integer
+from keras_mtl._types import Callbacks, Data
 from keras_mtl.learned.policy_stage import PolicyStage
 
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
-def fit_policy(model, data, policy_data, *, epochs, policy_optimizer="adam", callbacks=None, verbose="auto"):
+
+def fit_policy(
+    model: MultiTaskModel,
+    data: Data,
+    policy_data: Data,
+    *,
+    epochs: int,
+    policy_optimizer: str | keras.optimizers.Optimizer = "adam",
+    callbacks: Callbacks | None = None,
+    verbose: int | str = "auto",
+) -> dict[str, list[float]]:
     """Trains a model of `adashare`: an epoch of weights, an epoch of its policy, and so on.
 
     The weights' epochs see `data` and hold the policy's logits, which still
@@ -81,8 +98,16 @@ def fit_policy(model, data, policy_data, *, epochs, policy_optimizer="adam", cal
     return logs
 
 
-def _epoch(model, data, epoch, logs, prefix, callbacks, verbose):
+def _epoch(
+    model: MultiTaskModel,
+    data: Data,
+    epoch: int,
+    logs: dict[str, Any],
+    prefix: str,
+    callbacks: Callbacks,
+    verbose: int | str,
+) -> None:
     arguments = data if isinstance(data, tuple) else (data,)
-    history = model.fit(*arguments, initial_epoch=epoch, epochs=epoch + 1, callbacks=callbacks, verbose=verbose).history
+    history = model.fit(*arguments, initial_epoch=epoch, epochs=epoch + 1, callbacks=callbacks, verbose=verbose).history  # type: ignore[misc]
     for name, values in history.items():
         logs.setdefault(prefix + name, []).extend(values)

@@ -1,9 +1,15 @@
 """A gate that draws one of several options by a Gumbel-softmax."""
 
+from __future__ import annotations
+
+from typing import Any, Literal
+
 import keras
+import numpy as np
 from keras import layers, ops
 
 from keras_mtl._checks import check_boolean, check_integer, check_number
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.layers.gate import softmax
 
 MOST_STEPS = 2**31 - 1  # that a counter of 32 bits can count, which some backends have
@@ -61,17 +67,17 @@ class GumbelGate(layers.Layer):
 
     def __init__(
         self,
-        num_options,
-        temperature=5.0,
-        decay=1.0,
-        min_temperature=0.1,
-        hard=False,
-        warmup_steps=0,
-        warmup="mean",
-        seed=None,
-        name=None,
-        **kwargs,
-    ):
+        num_options: int,
+        temperature: float = 5.0,
+        decay: float = 1.0,
+        min_temperature: float = 0.1,
+        hard: bool = False,
+        warmup_steps: int = 0,
+        warmup: Literal["mean", "first"] = "mean",
+        seed: int | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(name=name, **kwargs)
         self.num_options = check_integer(num_options, "num_options", 1)
         self.temperature = check_number(temperature, "temperature", above=0)
@@ -85,23 +91,23 @@ class GumbelGate(layers.Layer):
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         del input_shape
         self.logits = self.add_weight(shape=(self.num_options,), initializer="zeros", name="logits")
         # Not in half precision, where counting ends at 2048.
         # Not int32: TensorFlow keeps such variables on the host, from where XLA does not read them on a GPU.
         self.steps = self.add_weight(shape=(), initializer="zeros", trainable=False, dtype="int", name="steps")
 
-    def state_of_steps(self):
+    def state_of_steps(self) -> list[keras.Variable]:
         """The counter: micro-batches of one step of the optimizer count once."""
         return [self.steps]
 
     @property
-    def chooses(self):
+    def chooses(self) -> Tensor:
         """1 once the warm-up is over, before that 0, as a scalar tensor."""
         return ops.cast(self.steps >= self.warmup_steps, "float32")
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         logits = ops.cast(self.logits, "float32")
         gate = self._drawn(logits) if training else ops.one_hot(ops.argmax(logits), self.num_options, dtype="float32")
         gate = ops.where(self.steps >= self.warmup_steps, gate, self._undecided())
@@ -109,12 +115,12 @@ class GumbelGate(layers.Layer):
             self.steps.assign(self.steps + 1)
         return ops.broadcast_to(ops.cast(gate, self.compute_dtype), (ops.shape(inputs)[0], self.num_options))
 
-    def _undecided(self):
+    def _undecided(self) -> Tensor:
         if self.warmup == "first":
             return ops.one_hot(0, self.num_options, dtype="float32")
         return ops.full((self.num_options,), 1.0 / self.num_options, dtype="float32")
 
-    def _drawn(self, logits):
+    def _drawn(self, logits: Tensor) -> Tensor:
         uniform = keras.random.uniform(
             (self.num_options,), minval=1e-20, maxval=1.0, dtype="float32", seed=self.seed_generator
         )
@@ -127,23 +133,23 @@ class GumbelGate(layers.Layer):
         one_hot = ops.one_hot(ops.argmax(soft), self.num_options, dtype="float32")
         return one_hot + soft - ops.stop_gradient(soft)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], self.num_options)
 
-    def compute_output_spec(self, inputs, training=None):
+    def compute_output_spec(self, inputs: keras.KerasTensor, training: bool | None = None) -> keras.KerasTensor:
         del training
         return keras.KerasTensor((inputs.shape[0], self.num_options), dtype=self.compute_dtype)
 
-    def coefficients(self, output=None):
+    def coefficients(self, output: np.ndarray | None = None) -> np.ndarray | None:
         """The probabilities `softmax(a)`, of shape `(n,)`."""
         del output
         return ops.convert_to_numpy(softmax(ops.cast(self.logits, "float32")))
 
-    def by_source(self, coefficients):
+    def by_source(self, coefficients: np.ndarray) -> np.ndarray:
         """One number for each option."""
         return coefficients
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_options": self.num_options,

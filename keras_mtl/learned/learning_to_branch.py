@@ -1,11 +1,15 @@
 """Learning to branch: a tree of stages found while it is trained."""
 
+from __future__ import annotations
+
 import functools
 import re
+from collections.abc import Sequence
 
 import keras
 
 from keras_mtl._checks import check_integer
+from keras_mtl._types import DependsOn, Heads, Inputs, Stages
 from keras_mtl.learned.gumbel_gate import GumbelGate
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models._copies import check_copy_weights, copy_layer, keep_state
@@ -17,19 +21,19 @@ from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
 def learning_to_branch(
-    inputs,
-    stages,
-    heads,
+    inputs: Inputs,
+    stages: Stages,
+    heads: Heads,
     *,
-    num_branches=None,
-    temperature=10.0,
-    decay=0.999,
-    min_temperature=0.5,
-    warmup_steps=0,
-    copy_weights=None,
-    depends_on=None,
-    name=None,
-):
+    num_branches: int | None = None,
+    temperature: float = 10.0,
+    decay: float = 0.999,
+    min_temperature: float = 0.5,
+    warmup_steps: int = 0,
+    copy_weights: bool | None = None,
+    depends_on: DependsOn | None = None,
+    name: str | None = None,
+) -> MultiTaskModel:
     """Builds a network in which each branch and each head learns whose child it is.
 
     Every stage has B branches, each a copy of it. Branch b of stage i takes the
@@ -107,7 +111,7 @@ def learning_to_branch(
     )
     make_gate(2)  # children of one parent have no gate, but the options are checked all the same
 
-    def chosen(parents, owner, label):
+    def chosen(parents: Sequence[keras.KerasTensor], owner: str, label: str) -> keras.KerasTensor:
         if len(parents) == 1:
             return parents[0]
         gate = add_gate(make_gate, keras.tree.flatten(inputs)[0], len(parents), owner, gate=[], label=label)
@@ -126,7 +130,7 @@ def learning_to_branch(
     return MultiTaskModel(inputs, outputs, name=name)
 
 
-def branches_of(model):
+def branches_of(model: MultiTaskModel) -> list[list[list[str]]]:
     """The tree that a model of `learning_to_branch` has come to.
 
     Args:
@@ -149,7 +153,7 @@ def branches_of(model):
     return tree
 
 
-def extract_branches(model, name=None):
+def extract_branches(model: MultiTaskModel, name: str | None = None) -> MultiTaskModel:
     """The tree that a model of `learning_to_branch` has come to, as a model.
 
     Args:
@@ -184,11 +188,11 @@ def extract_branches(model, name=None):
     return extracted
 
 
-def _branch(index):
+def _branch(index: int) -> str:
     return f"shared/branch_{index + 1}"
 
 
-def _paths(model):
+def _paths(model: MultiTaskModel) -> tuple[list[tuple[keras.Layer, ...]], dict[str, list[int]]]:
     """Stages by place and branch, and for each task its branch at each stage."""
     by_scope = {}
     if not isinstance(model, MultiTaskModel):
@@ -202,7 +206,7 @@ def _paths(model):
     nodes = list(zip(*columns, strict=True))
     gates = {layer.scope: layer.mixer for layer in model.layers if getattr(layer, "mixer", None) is not None}
 
-    def parent(scope):
+    def parent(scope: str) -> int:
         return int(gates[scope].coefficients().argmax()) if scope in gates else 0
 
     paths = {}
@@ -215,5 +219,5 @@ def _paths(model):
     return nodes, paths
 
 
-def _fresh(inputs):
+def _fresh(inputs: Inputs) -> Inputs:
     return keras.tree.map_structure(lambda x: keras.Input(x.shape[1:], dtype=x.dtype, name=x.name), inputs)

@@ -1,9 +1,15 @@
 """A task's policy for one block: run it or skip it."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
 import keras
 from keras import ops
 
 from keras_mtl._checks import check_number
+from keras_mtl._types import Tensor
 from keras_mtl.layers.stage import Stage
 
 FORMS = ("paper", "code")
@@ -46,7 +52,19 @@ class PolicyStage(Stage):
       official code, whose terms differ from the paper's.
     """
 
-    def __init__(self, stack, scope, partners, block, num_blocks, sparsity, sharing, form, name=None, **kwargs):
+    def __init__(
+        self,
+        stack: Sequence[keras.Layer],
+        scope: str,
+        partners: Sequence[str],
+        block: int,
+        num_blocks: int,
+        sparsity: float,
+        sharing: float,
+        form: Literal["paper", "code"],
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(stack, scope, name=name, **kwargs)
         if form not in FORMS:
             raise ValueError(f"`form` should be one of {FORMS}. Received: form={form!r}")
@@ -57,7 +75,7 @@ class PolicyStage(Stage):
         self.sharing = check_number(sharing, "sharing")
         self.form = form
 
-    def joint_loss(self, stages):
+    def joint_loss(self, stages: Mapping[str, keras.Layer]) -> Tensor | None:
         """What the policies of one block add to the loss.
 
         Args:
@@ -79,7 +97,7 @@ class PolicyStage(Stage):
         apart = ops.sum(ops.abs(select[:, None] - select[None, :])) / 2
         return present[0].mixer.chooses * (self.sparsity * sparsity + self.sharing * height * apart)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "partners": self.partners,

@@ -1,19 +1,23 @@
 """One rule for how masks and weights meet the values of a loss or metric, whatever their ranks."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from typing import Any
 
 from keras import ops
 
 from keras_mtl._keras_private import logits_beside, with_logits
+from keras_mtl._types import Shape, Structure, Tensor
 
 
-def static_shape(tensor: Any) -> Any:
+def static_shape(tensor: Tensor) -> Structure:
     """The shape as a tuple, with `None` where a size is unknown; `None` where even the rank is."""
     shape = getattr(tensor, "shape", ())
     return None if getattr(shape, "rank", 0) is None else tuple(shape)
 
 
-def to_rank(tensor: Any, rank: int, what: str) -> Any:
+def to_rank(tensor: Tensor, rank: int, what: str) -> Tensor:
     """Drops last axes of 1, or adds some, until the rank fits.
 
     Args:
@@ -37,7 +41,7 @@ def to_rank(tensor: Any, rank: int, what: str) -> Any:
     return tensor
 
 
-def aligned(y_true: Any, y_pred: Any) -> tuple:
+def aligned(y_true: Tensor, y_pred: Tensor) -> tuple:
     """Labels and predictions whose ranks differ by a last axis of 1, at one rank, as Keras aligns them."""
     given, predicted = len(y_true.shape), len(y_pred.shape)
     if given == predicted + 1 and y_true.shape[-1] == 1:
@@ -47,27 +51,27 @@ def aligned(y_true: Any, y_pred: Any) -> tuple:
     return y_true, y_pred
 
 
-def with_last_axis(y_pred: Any) -> Any:
+def with_last_axis(y_pred: Tensor) -> Tensor:
     """Predictions with an axis of 1 behind, and with the logits that Keras keeps beside a sigmoid."""
     return _and_logits(y_pred, lambda tensor: tensor[..., None])
 
 
-def without_last_axis(y_pred: Any) -> Any:
+def without_last_axis(y_pred: Tensor) -> Tensor:
     """Predictions without their last axis of 1, and with the logits that Keras keeps beside a sigmoid."""
     return _and_logits(y_pred, lambda tensor: ops.squeeze(tensor, axis=-1))
 
 
-def as_single_entries(y_pred: Any) -> Any:
+def as_single_entries(y_pred: Tensor) -> Tensor:
     """Predictions whose entries are the examples: shape `(entries, 1, ..., 1)` of the same rank."""
     return _and_logits(y_pred, lambda tensor: ops.reshape(tensor, (-1, *[1] * (len(tensor.shape) - 1))))
 
 
-def _and_logits(y_pred, change):
+def _and_logits(y_pred: Tensor, change: Callable[[Any], Any]) -> Tensor:
     changed, logits = change(y_pred), logits_beside(y_pred)
     return changed if logits is None else with_logits(changed, change(logits))
 
 
-def folded_axes(positions: Any, values: Any, kept: tuple | None) -> tuple | None:
+def folded_axes(positions: Shape, values: Shape, kept: tuple | None) -> tuple | None:
     """Which axes of the labels' positions the values do not have.
 
     Args:
@@ -92,7 +96,7 @@ def folded_axes(positions: Any, values: Any, kept: tuple | None) -> tuple | None
     return tuple(axis for axis in range(len(positions)) if axis not in kept) if fits else None
 
 
-def mask_of_values(mask: Any, values: Any, kept: tuple | None) -> Any:
+def mask_of_values(mask: Tensor, values: Tensor, kept: tuple | None) -> Tensor | None:
     """A mask of positions as a mask of values: a value counts if any of the positions that it is of does.
 
     Args:
@@ -113,7 +117,7 @@ def mask_of_values(mask: Any, values: Any, kept: tuple | None) -> Any:
     return to_rank(mask, len(shape), "A mask")
 
 
-def weight_of_values(weight: Any, values: Any, kept: tuple | None) -> Any:
+def weight_of_values(weight: Tensor, values: Tensor, kept: tuple | None) -> Tensor | None:
     """A weight of positions as a weight of values, or `None` where it differs within what one value is of."""
     positions, shape = static_shape(weight), static_shape(values)
     folded = folded_axes(positions, shape, kept)

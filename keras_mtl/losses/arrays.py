@@ -1,12 +1,20 @@
 """Labels and weights in the containers that people have them in, as dicts of arrays keyed by task."""
 
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
+from keras_mtl._types import Structure, Tensor
 
-def by_task(given, argument, compiled):
+if TYPE_CHECKING:
+    from keras_mtl.training.compiled import Compiled
+
+
+def by_task(given: Structure, argument: str, compiled: Compiled) -> Structure:
     """Labels or sample weights as a dict from task to array, in which `None` stays `None`.
 
     Frames (of pandas, say) have a column for each task; lists are in the order
@@ -44,12 +52,12 @@ def by_task(given, argument, compiled):
     }
 
 
-def is_frame(data):
+def is_frame(data: Mapping[str, Tensor | np.ndarray] | None) -> bool:
     """Whether data is a table with named columns, as pandas' frames are."""
     return hasattr(data, "columns") and hasattr(data, "to_numpy")
 
 
-def as_array(values, task, argument, missing):
+def as_array(values: Structure, task: str, argument: str, missing: Mapping[str, Any] | None) -> Tensor:
     """One task's labels or weights as an array of numbers.
 
     Entries that pandas or Python call missing, `NA` and `None`, become the
@@ -82,11 +90,11 @@ def as_array(values, task, argument, missing):
     return array
 
 
-def _without_index(values):
+def _without_index(values: Structure) -> Tensor:
     return np.asarray(values) if hasattr(values, "to_numpy") else values
 
 
-def _is_absent(value):
+def _is_absent(value: object) -> bool:
     # NaN and pandas' NA and NaT are the values that are not plainly equal to themselves.
     if value is None:
         return True
@@ -96,7 +104,7 @@ def _is_absent(value):
         return True
 
 
-def check_lengths(x, y, sample_weight):
+def check_lengths(x: Structure, y: Structure, sample_weight: Structure) -> None:
     """Raises, with the task's name, where arrays differ in their number of examples.
 
     Args:
@@ -119,7 +127,7 @@ def check_lengths(x, y, sample_weight):
                 )
 
 
-def _length(array):
+def _length(array: object) -> int | None:
     """Number of examples of an array; `None` of what is none."""
     shape: Any = getattr(array, "shape", ())
     try:

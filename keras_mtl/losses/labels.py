@@ -1,12 +1,16 @@
 """Labels with gaps: which are known, at which positions, and what they weigh."""
 
+from __future__ import annotations
+
 import warnings
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from keras import backend, ops
 
 from keras_mtl._keras_private import mask_of
+from keras_mtl._types import Structure, Tensor
 from keras_mtl.losses.alignment import static_shape, to_rank, with_last_axis
 from keras_mtl.losses.loss_axes import LossAxes
 
@@ -44,24 +48,24 @@ class Labels(NamedTuple):
     class_axis: int | None = None
 
     @property
-    def mask(self) -> Any:
+    def mask(self) -> Tensor | None:
         """`None` or float32 tensor of 0 and 1, as metrics take it: of entries, or of all but the last axis."""
         if self.known is None:
             return None
         return ops.cast(self._of_metrics(self.known, ops.all), "float32")
 
     @property
-    def metric_weight(self) -> Any:
+    def metric_weight(self) -> Tensor | None:
         """`None` or the weights, of the rank of `mask`."""
         return None if self.weight is None else self._of_metrics(self.weight, ops.max)
 
-    def _of_metrics(self, tensor, reduce):
+    def _of_metrics(self, tensor: Tensor, reduce: Callable[..., Any]) -> Tensor:
         if self.entrywise or len(tensor.shape) < 2 or len(tensor.shape) < len(self.y_pred.shape):
             return tensor
         # A label with several numbers is missing where any of them is.
         return reduce(tensor, axis=-1)  # of weights, the last axis is of size 1
 
-    def where(self, condition: Any) -> "Labels":
+    def where(self, condition: Tensor) -> Labels:
         """The labels, or the same with none of them known.
 
         Args:
@@ -78,15 +82,15 @@ class Labels(NamedTuple):
 
 
 def read_labels(
-    y_true: Any,
-    y_pred: Any,
+    y_true: Tensor,
+    y_pred: Tensor,
     task: str,
     *,
     axes: LossAxes | None = None,
-    missing: Any = None,
-    inside: Any = None,
-    sample_weight: Any = None,
-    class_weight: dict | None = None,
+    missing: float | str | None = None,
+    inside: Tensor | None = None,
+    sample_weight: Tensor | None = None,
+    class_weight: Mapping[int, float] | None = None,
     of_classes: bool = False,
 ) -> Labels:
     """Finds out which labels of a task are known, and puts 0 where they are not.
@@ -167,11 +171,11 @@ def read_labels(
     return Labels(y_true, y_pred, weight, known, beside, entrywise, squeezed, class_axis)
 
 
-def _without_axis(tensor, axis):
+def _without_axis(tensor: Tensor, axis: int | None) -> Tensor:
     return tensor if axis is None else ops.take(tensor, 0, axis=axis)
 
 
-def _check_sizes(weight, y_true, class_axis, what):
+def _check_sizes(weight: Tensor, y_true: Tensor, class_axis: int | None, what: str) -> None:
     wanted = [n for axis, n in enumerate(static_shape(y_true)) if axis != class_axis]
     given = static_shape(weight)
     if not all(None in (n, m) or n in (1, m) for n, m in zip(given, wanted, strict=True)):
@@ -181,7 +185,7 @@ def _check_sizes(weight, y_true, class_axis, what):
         )
 
 
-def _same_positions(mask, y_true, class_axis, positions, axes) -> bool:
+def _same_positions(mask: Tensor, y_true: Tensor, class_axis: int | None, positions: int, axes: LossAxes) -> bool:
     """Whether a mask of the predictions is one of the labels' positions, too."""
     rank = len(mask.shape)
     if rank > positions or (axes.unlike and rank > 1):
@@ -190,7 +194,7 @@ def _same_positions(mask, y_true, class_axis, positions, axes) -> bool:
     return all(None in (n, m) or n == m for n, m in zip(static_shape(mask), sizes, strict=False))
 
 
-def _known(y_true, missing, task):
+def _known(y_true: Tensor, missing: float | str | None, task: str) -> Tensor | None:
     if missing is None:
         return None
     dtype = backend.standardize_dtype(y_true.dtype)
@@ -206,7 +210,7 @@ def _known(y_true, missing, task):
     return ops.not_equal(y_true, ops.convert_to_tensor(missing, dtype=y_true.dtype))
 
 
-def _holds(dtype, value) -> bool:
+def _holds(dtype: str, value: Structure) -> bool:
     """Whether labels of a dtype can have a value."""
     if dtype == "string":
         return False
@@ -221,7 +225,9 @@ def _holds(dtype, value) -> bool:
     return limits.min <= value <= limits.max
 
 
-def _class_weights(y_true, y_pred, class_weight, axes, class_axis):
+def _class_weights(
+    y_true: Tensor, y_pred: Tensor, class_weight: Mapping[int, float], axes: LossAxes, class_axis: int | None
+) -> Tensor:
     """The weight of each position's class; of rank of positions or with the last axis of labels folded."""
     rank = len(y_pred.shape)
     binary = set(class_weight) <= {-1, 0, 1} and axes.has_entries(rank)

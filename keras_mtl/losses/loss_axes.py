@@ -1,12 +1,16 @@
 """How a loss or metric function reads labels: the shapes that it takes, and how its values lie along them."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 from keras import losses as keras_losses
 from keras import ops
 
+from keras_mtl._types import Shape, Structure, Tensor
 from keras_mtl.losses.alignment import static_shape
 from keras_mtl.losses.names import OF_VECTORS, FunctionLoss, crossentropy, is_elementwise
 
@@ -40,7 +44,7 @@ class LossAxes(NamedTuple):
         return self.averages or (self.kept is not None and rank - 1 in self.kept)
 
 
-def axes_of_loss(loss: keras_losses.Loss, output_shape: tuple) -> LossAxes:
+def axes_of_loss(loss: keras_losses.Loss, output_shape: Shape) -> LossAxes:
     """Finds how a task's loss goes along the axes.
 
     Args:
@@ -70,11 +74,11 @@ def axes_of_loss(loss: keras_losses.Loss, output_shape: tuple) -> LossAxes:
     return axes
 
 
-def _all_but(axis, rank):
+def _all_but(axis: int, rank: int) -> tuple[int, ...]:
     return tuple(other for other in range(rank) if other != axis % rank)
 
 
-def axes_of_function(function: Callable, shape: tuple) -> LossAxes:
+def axes_of_function(function: Callable[..., Any], shape: Shape) -> LossAxes:
     """Finds how a function goes along axes by what it says of random numbers.
 
     A function that cannot take them, whatever it raises, is one of which nothing is
@@ -106,7 +110,7 @@ def axes_of_function(function: Callable, shape: tuple) -> LossAxes:
     return LossAxes()
 
 
-def _called(function, y_true, y_pred) -> np.ndarray | None:
+def _called(function: Callable[..., Any], y_true: Tensor, y_pred: Tensor) -> np.ndarray | None:
     from keras_mtl.training.backends import core
 
     try:
@@ -117,7 +121,7 @@ def _called(function, y_true, y_pred) -> np.ndarray | None:
         return None  # a function of the user's own, which may raise anything at numbers that are not its labels
 
 
-def _kept_axes(shape, sizes) -> tuple | None:
+def _kept_axes(shape: Shape, sizes: Shape) -> tuple | None:
     """The axes that values keep, also where they keep others with size 1."""
     if len(shape) == len(sizes):
         kept = tuple(axis for axis, size in enumerate(shape) if size == sizes[axis])
@@ -128,7 +132,9 @@ def _kept_axes(shape, sizes) -> tuple | None:
     return tuple(found) if found[0] == 0 and -1 not in found and found == sorted(set(found)) else None
 
 
-def _averages(function, y_true, y_pred, values, kept) -> bool:
+def _averages(
+    function: Callable[..., Any], y_true: Tensor, y_pred: Tensor, values: np.ndarray, kept: Structure
+) -> bool:
     folded = tuple(axis for axis in range(y_true.ndim) if axis not in kept)
     if not folded:
         return False
@@ -140,7 +146,9 @@ def _averages(function, y_true, y_pred, values, kept) -> bool:
     return bool(np.allclose(means.ravel(), values.ravel(), rtol=1e-4, atol=1e-6))
 
 
-def _ignores_zeros(function, y_true, y_pred, values, kept) -> bool:
+def _ignores_zeros(
+    function: Callable[..., Any], y_true: Tensor, y_pred: Tensor, values: np.ndarray, kept: tuple[int, ...]
+) -> bool:
     folded = [axis for axis in range(y_true.ndim) if axis not in kept]
     for axis in folded:
         y_true, y_pred = (np.concatenate([y, np.zeros_like(y)], axis=axis) for y in (y_true, y_pred))
@@ -150,7 +158,7 @@ def _ignores_zeros(function, y_true, y_pred, values, kept) -> bool:
     return bool(np.allclose(padded, values, rtol=1e-4, atol=1e-6))
 
 
-def _class_axis_of_ids(loss, shape) -> int:
+def _class_axis_of_ids(loss: keras.losses.Loss, shape: Shape) -> int:
     """The axis of classes in the predictions, under a loss whose labels are classes."""
     sizes = (2, *_SIZES[: len(shape) - 1])
     y_pred: Any = np.random.default_rng(0).uniform(0.1, 0.9, sizes)
@@ -166,7 +174,9 @@ def _class_axis_of_ids(loss, shape) -> int:
     )
 
 
-def check_label_shape(task, loss, axes, y_true, y_pred):
+def check_label_shape(
+    task: str, loss: keras.losses.Loss, axes: LossAxes | None, y_true: Tensor, y_pred: Tensor
+) -> None:
     """Raises where a built-in loss would broadcast labels that do not belong to its predictions, or fail obscurely.
 
     A last axis of 1 may be there or not, as in Keras, unless it is the axis
@@ -186,7 +196,7 @@ def check_label_shape(task, loss, axes, y_true, y_pred):
         return
     if isinstance(loss, keras_losses.SparseCategoricalCrossentropy):
         axis = axes.class_axis
-        wanted = [predicted[:axis] + middle + predicted[axis + 1 :] for middle in ((), (1,))]
+        wanted = [predicted[:axis] + middle + predicted[axis + 1 :] for middle in ((), (1,))]  # type: ignore[operator]
     elif isinstance(loss, OF_VECTORS):
         wanted = [predicted, (*predicted, 1)]
     elif is_elementwise(loss):
@@ -200,6 +210,6 @@ def check_label_shape(task, loss, axes, y_true, y_pred):
         )
 
 
-def _fits(given, wanted):
+def _fits(given: Shape, wanted: Shape) -> bool:
     same_rank = len(given) == len(wanted)
     return same_rank and all(None in (n, m) or n == m for n, m in zip(given, wanted, strict=True))

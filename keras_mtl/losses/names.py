@@ -1,7 +1,15 @@
 """Losses by name, as Keras' `compile` takes them."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
 from keras import losses as keras_losses
 from keras import ops
+
+from keras_mtl._types import LossLike, Tensor
 
 _CLASSIFICATION = (
     keras_losses.BinaryCrossentropy,
@@ -42,15 +50,15 @@ OF_VECTORS = (
 class FunctionLoss(keras_losses.Loss):
     """A plain function `fn(y_true, y_pred)` as a `keras.losses.Loss`."""
 
-    def __init__(self, fn):
+    def __init__(self, fn: Callable[..., Any]) -> None:
         super().__init__(name=getattr(fn, "__name__", "loss"))
         self.fn = fn
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return self.fn(y_true, y_pred)
 
 
-def get_loss(identifier, task):
+def get_loss(identifier: LossLike, task: str) -> keras.losses.Loss:
     """Makes a `Loss` of what `compile(loss={task: ...})` was given.
 
     Args:
@@ -75,11 +83,11 @@ def get_loss(identifier, task):
         return loss
     if callable(loss):
         # A name such as "mse" gives a function; its class can mask single entries.
-        return _loss_class_of(loss)() if _loss_class_of(loss) else FunctionLoss(loss)
+        return _loss_class_of(loss)() if _loss_class_of(loss) else FunctionLoss(loss)  # type: ignore[misc]
     raise ValueError(f"The loss of task '{task}' should be a Keras loss. Received: {identifier!r}")
 
 
-def _loss_class_of(function):
+def _loss_class_of(function: Callable[..., Any]) -> type[keras.losses.Loss] | None:
     """The built-in loss class of a built-in loss function, if there is one."""
     name = getattr(function, "__name__", "").replace("_", "")
     for attribute in dir(keras_losses):
@@ -90,7 +98,7 @@ def _loss_class_of(function):
     return None
 
 
-def loss_kind(loss):
+def loss_kind(loss: keras.losses.Loss) -> str:
     """`"classification"` or `"regression"`, told from a task's loss.
 
     Args:
@@ -104,12 +112,12 @@ def loss_kind(loss):
     return "classification" if classification else "regression"
 
 
-def is_elementwise(loss):
+def is_elementwise(loss: keras.losses.Loss) -> bool:
     """Whether a loss is a mean over the entries of the last axis."""
     return isinstance(loss, _ELEMENTWISE)
 
 
-def crossentropy(y_true, y_pred):
+def crossentropy(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """Binary, categorical or sparse categorical crossentropy, as the shapes say."""
     kind = label_kind(y_true, y_pred)
     if kind == "sparse_categorical" and len(y_true.shape) == len(y_pred.shape):
@@ -117,7 +125,7 @@ def crossentropy(y_true, y_pred):
     return getattr(keras_losses, f"{kind}_crossentropy")(y_true, y_pred)
 
 
-def label_kind(y_true, y_pred):
+def label_kind(y_true: Tensor, y_pred: Tensor) -> str:
     """`"binary"`, `"categorical"` or `"sparse_categorical"`, as the shapes say."""
     if y_pred.shape[-1] == 1:
         return "binary"

@@ -1,14 +1,19 @@
 """Task losses as (sum, divisor, count) over the labelled examples."""
 
+from __future__ import annotations
+
 import math
 import warnings
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+import keras
+import numpy as np
 from keras import losses as keras_losses
 from keras import ops
 
 from keras_mtl._keras_private import mask_of
-from keras_mtl._types import Tensor
+from keras_mtl._types import Structure, Tensor
 from keras_mtl.losses.alignment import (
     as_single_entries,
     mask_of_values,
@@ -57,7 +62,15 @@ class TaskLosses:
         columns: Names of entries of `y` that metrics or penalties read.
     """
 
-    def __init__(self, losses, outputs, missing=None, sample_space=None, class_weight=None, columns=()):
+    def __init__(
+        self,
+        losses: Mapping[str, keras.losses.Loss],
+        outputs: Mapping[str, keras.KerasTensor],
+        missing: Mapping[str, Any] | None = None,
+        sample_space: Mapping[str, str] | None = None,
+        class_weight: Mapping[str, Mapping[int, float]] | None = None,
+        columns: Sequence[str] = (),
+    ) -> None:
         self.losses = losses
         self.tasks = tuple(losses)
         self.summed = [loss.reduction == "sum" for loss in losses.values()]
@@ -69,7 +82,13 @@ class TaskLosses:
         self.class_weight = class_weight or {}
         self.columns = tuple(columns)
 
-    def __call__(self, y, y_pred, sample_weight=None, training=False):
+    def __call__(
+        self,
+        y: Mapping[str, Tensor],
+        y_pred: Mapping[str, Tensor],
+        sample_weight: Tensor | None = None,
+        training: bool | None = False,
+    ) -> TaskBatch:
         """Computes the losses of a batch.
 
         Args:
@@ -116,12 +135,14 @@ class TaskLosses:
         sums, divisors, counts = zip(*results, strict=True)
         return TaskBatch(list(sums), ops.stack(divisors), ops.stack(counts), labels, columns)
 
-    def _without_columns(self, given):
+    def _without_columns(self, given: Mapping[str, Tensor | np.ndarray | None]) -> Structure:
         if not isinstance(given, dict):
             return given
         return {key: value for key, value in given.items() if key in self.outputs or key not in self.columns}
 
-    def _by_task(self, given, argument):
+    def _by_task(
+        self, given: Mapping[str, Tensor | np.ndarray | None], argument: str
+    ) -> dict[str, Tensor | np.ndarray | None]:
         if given is None:
             return {}
         if not isinstance(given, dict):
@@ -136,14 +157,14 @@ class TaskLosses:
             raise ValueError(f"The keys of `{argument}` should be tasks: {self.outputs}{columns}. Received: {unknown}")
         return given
 
-    def _axes_of(self, task, squeezed=False):
+    def _axes_of(self, task: str, squeezed: bool = False) -> LossAxes | None:
         """The axes of a task's loss; `squeezed` where Keras drops the last axis of labels and predictions."""
         if (task, squeezed) not in self._axes:
             shape = self._shapes[task][:-1] if squeezed else self._shapes[task]
             self._axes[task, squeezed] = axes_of_loss(self.losses[task], shape)
         return self._axes[task, squeezed]
 
-    def _inside(self, task, y, y_pred):
+    def _inside(self, task: str, y: Mapping[str, Tensor | np.ndarray], y_pred: Tensor) -> Tensor | None:
         condition = self.sample_space.get(task)
         if condition is None:
             return None
@@ -217,7 +238,7 @@ class TaskLosses:
         return total, count, count
 
 
-def _as_the_loss_takes(labels, loss):
+def _as_the_loss_takes(labels: Labels, loss: keras.losses.Loss) -> Labels:
     """Labels of the loss's type, and without the last axis that Keras drops."""
     y_true, y_pred = _as_dtype(labels.y_true, loss.dtype), _as_dtype(labels.y_pred, loss.dtype)
     weight, known, squeezed = labels.weight, labels.known, False
@@ -229,24 +250,24 @@ def _as_the_loss_takes(labels, loss):
     return labels._replace(y_true=y_true, y_pred=y_pred, weight=weight, known=known, squeezed=squeezed)
 
 
-def _same_entries(y_true, y_pred):
+def _same_entries(y_true: Tensor, y_pred: Tensor) -> bool:
     """Whether labels are of the predictions' own entries; losses of the user's own may take others."""
     sizes = zip(static_shape(y_true), static_shape(y_pred), strict=False)
     return len(y_true.shape) == len(y_pred.shape) and all(None in (n, m) or n == m for n, m in sizes)
 
 
-def _is_finer(tensor, axes):
+def _is_finer(tensor: Tensor | None, axes: Sequence[int]) -> bool:
     """Whether a mask or weight differs along one of these axes."""
     return tensor is not None and any(tensor.shape[axis] != 1 for axis in axes)
 
 
-def _size_of(tensor, axes):
+def _size_of(tensor: Tensor, axes: Sequence[int]) -> float | Tensor:
     """The number of entries along these axes."""
     sizes = [ops.shape(tensor)[axis] for axis in axes]
     return float(math.prod(sizes)) if all(isinstance(n, int) for n in sizes) else ops.cast(ops.prod(sizes), "float32")
 
 
-def _checked(brought, task, given, values):
+def _checked(brought: Tensor, task: str, given: Tensor, values: Tensor) -> Tensor:
     if brought is None:
         raise ValueError(
             f"The loss of task '{task}' should return values of shape (examples,), or one for each position or entry "
@@ -257,7 +278,7 @@ def _checked(brought, task, given, values):
     return brought
 
 
-def _warn_of_entries_together(task, loss):
+def _warn_of_entries_together(task: str, loss: keras.losses.Loss) -> None:
     warnings.warn(
         f"The loss '{loss.name}' of task '{task}' looks at several entries of a label together. Entries without a "
         "label are 0 in labels and predictions there, which this loss does not ignore: examples that are labelled in "
@@ -266,7 +287,7 @@ def _warn_of_entries_together(task, loss):
     )
 
 
-def _scalar_loss(task, value, labels, axes):
+def _scalar_loss(task: str, value: Tensor, labels: Labels, axes: LossAxes | None) -> tuple[Tensor, Tensor, Tensor]:
     batch_size = ops.cast(ops.shape(labels.y_pred)[0], "float32")
     if labels.known is None and labels.beside is None and labels.weight is None:
         return value * batch_size, batch_size, batch_size
@@ -281,6 +302,6 @@ def _scalar_loss(task, value, labels, axes):
     return value * count, count, count
 
 
-def _as_dtype(x, dtype):
+def _as_dtype(x: Tensor, dtype: str) -> Tensor:
     # A cast makes a new tensor, which would lose the logits that Keras keeps beside a softmax.
     return x if x.dtype == dtype else ops.cast(x, dtype)

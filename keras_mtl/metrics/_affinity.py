@@ -1,9 +1,15 @@
 """Affinities: how much training one task helps another, with the tasks' names."""
 
+from __future__ import annotations
+
 import json
+import os
 import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_mtl._files import read_json, readable, whole_file
 from keras_mtl._tables import table_text
@@ -35,7 +41,7 @@ class Affinity:
     0.2
     """
 
-    def __init__(self, tasks, values, name="affinity"):
+    def __init__(self, tasks: Sequence[str], values: np.ndarray, name: str = "affinity") -> None:
         self.tasks = tuple(tasks)
         self.values = np.array(values, dtype="float64")
         self.name = name
@@ -48,24 +54,24 @@ class Affinity:
                 f"Received: shape {self.values.shape}"
             )
 
-    def of(self, source, target):
+    def of(self, source: str, target: str) -> float:
         """How much `source` helps `target`."""
         return float(self.values[self._place(source), self._place(target)])
 
     @property
-    def is_symmetric(self):
+    def is_symmetric(self) -> bool:
         """Whether it is the same in both directions, the diagonal aside."""
         return bool(np.allclose(self.values, self.values.T, rtol=1e-6, atol=1e-12, equal_nan=True))
 
-    def symmetric(self):
+    def symmetric(self) -> Affinity:
         """The mean of both directions, as an `Affinity`."""
         return Affinity(self.tasks, (self.values + self.values.T) / 2, self.name)
 
-    def filled(self, value=0.0):
+    def filled(self, value: float = 0.0) -> Affinity:
         """The same with a number where nothing is known."""
         return Affinity(self.tasks, np.where(np.isnan(self.values), value, self.values), self.name)
 
-    def check(self, symmetric=False):
+    def check(self, symmetric: bool = False) -> Affinity:
         """Raises where values are missing, or differ between the directions.
 
         Args:
@@ -93,7 +99,7 @@ class Affinity:
             )
         return self
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Sources to targets to values, as JSON-compatible values."""
         rows = {
             s: dict(zip(self.tasks, row, strict=True)) for s, row in zip(self.tasks, self.values.tolist(), strict=True)
@@ -101,7 +107,7 @@ class Affinity:
         return {"name": self.name, "affinity": rows}
 
     @classmethod
-    def from_dict(cls, content):
+    def from_dict(cls, content: Mapping[str, Any]) -> Affinity:
         """Makes what `to_dict` was made from.
 
         Args:
@@ -117,15 +123,15 @@ class Affinity:
         if unknown:
             raise ValueError(f"Affinities should be on tasks that have a row: {tasks}. Received: {unknown[:5]}")
         values = [[rows[s].get(t, np.nan) for t in tasks] for s in tasks]
-        return cls(tasks, values, content["name"] if rows is not content else "affinity")
+        return cls(tasks, values, content["name"] if rows is not content else "affinity")  # type: ignore[arg-type]
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike) -> None:
         """Writes it to a JSON file."""
         with whole_file(path) as part:
             part.write_text(json.dumps(self.to_dict(), indent=1), encoding="utf-8")
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | os.PathLike) -> Affinity:
         """Reads what `save` wrote.
 
         Raises:
@@ -134,7 +140,7 @@ class Affinity:
         with readable(path, "affinities"):
             return cls.from_dict(read_json(pathlib.Path(path), {"affinity": dict, "name": str}))
 
-    def plot(self, path):
+    def plot(self, path: str | os.PathLike) -> None:
         """Draws a heat map; sources are rows.
 
         Args:
@@ -142,7 +148,7 @@ class Affinity:
         """
         plot_affinity(self, path)
 
-    def plot_dendrogram(self, path, groups=None):
+    def plot_dendrogram(self, path: str | os.PathLike, groups: int | None = None) -> None:
         """Draws the tree of average-linkage clustering.
 
         Args:
@@ -154,20 +160,22 @@ class Affinity:
         """
         plot_dendrogram(self, path, groups)
 
-    def __str__(self):
+    def __str__(self) -> str:
         rows = [
             [task, *("–" if np.isnan(value) else f"{value:.3g}" for value in row)]
             for task, row in zip(self.tasks, self.values, strict=True)
         ]
         return f"{self.name}: row helps column\n{table_text(['', *self.tasks], rows, left=[''])}"
 
-    def _place(self, task):
+    def _place(self, task: str) -> int:
         if task not in self.tasks:
             raise ValueError(f"`task` should be one of {self.tasks}. Received: {task!r}")
         return self.tasks.index(task)
 
 
-def as_affinity(scores, tasks=None):
+def as_affinity(
+    scores: Affinity | Mapping[str, Mapping[str, float]] | npt.ArrayLike, tasks: Sequence[str] | None = None
+) -> Affinity:
     """Reads affinities in any of the forms that functions take.
 
     Args:

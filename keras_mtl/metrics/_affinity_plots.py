@@ -1,15 +1,23 @@
 """Pictures of affinities."""
 
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from keras_mtl._colors import color
 from keras_mtl._pyplot import pyplot
 from keras_mtl.metrics._clustering import tree
 
+if TYPE_CHECKING:
+    from keras_mtl.metrics._affinity import Affinity
+
 VALUES_UP_TO = 12  # tasks; above, a heat map has no numbers in it
 
 
-def plot_affinity(affinity, path):
+def plot_affinity(affinity: Affinity, path: str | os.PathLike) -> None:
     """Draws a heat map: rows are sources, columns are targets.
 
     Args:
@@ -45,7 +53,7 @@ def plot_affinity(affinity, path):
     plt.close(figure)
 
 
-def _words(affinity):
+def _words(affinity: Affinity) -> tuple[str, str]:
     """What the two ends of the scale mean."""
     return ("alike", "unlike") if affinity.is_symmetric else ("helps", "harms")
 
@@ -60,11 +68,11 @@ _UNITS = {
 }
 
 
-def _unit(affinity):
+def _unit(affinity: Affinity) -> str:
     return next((unit for name, unit in _UNITS.items() if affinity.name.startswith(name)), affinity.name)
 
 
-def plot_dendrogram(affinity, path, groups=None):
+def plot_dendrogram(affinity: Affinity, path: str | os.PathLike, groups: int | None = None) -> None:
     """Draws the tree of average-linkage clustering.
 
     Args:
@@ -85,7 +93,7 @@ def plot_dendrogram(affinity, path, groups=None):
     names = list(affinity.tasks) if count <= 100 else None
     of_group = None if cut is None else fcluster(links, groups, "maxclust")
 
-    def shade(node):
+    def shade(node: int) -> str:
         """Of its group's color, where all that a merge holds is of one."""
         inside = {of_group[leaf] for leaf in _leaves(links, node, count)} if of_group is not None else {0, 1}
         return color(int(inside.pop()) - 1) if len(inside) == 1 else "0.5"
@@ -112,7 +120,7 @@ def plot_dendrogram(affinity, path, groups=None):
     plt.close(figure)
 
 
-def _leaves(links, node, count):
+def _leaves(links: np.ndarray, node: float, count: int) -> list[int]:
     if node < count:
         return [int(node)]
     return [leaf for part in links[int(node) - count, :2] for leaf in _leaves(links, part, count)]

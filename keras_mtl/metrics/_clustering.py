@@ -1,9 +1,16 @@
 """Groups of thousands of tasks, by hierarchical clustering."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+if TYPE_CHECKING:
+    from keras_mtl.metrics._affinity import Affinity
 
-def tree(affinity):
+
+def tree(affinity: Affinity) -> np.ndarray:
     """Average-linkage clustering of tasks by affinity.
 
     The distance of two tasks is the largest affinity less theirs.
@@ -23,7 +30,7 @@ def tree(affinity):
     return linkage(squareform((distances + distances.T) / 2, checks=False), "average")
 
 
-def clusters(affinity, count):
+def clusters(affinity: Affinity, count: int) -> np.ndarray:
     """Cuts the tree of `tree` into groups.
 
     Args:

@@ -1,10 +1,13 @@
 """The base of metrics on blocks of binary labels: a value for each label."""
 
+from __future__ import annotations
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_mtl._checks import check_integer
+from keras_mtl._types import Tensor
 
 
 class LabelwiseMetric(keras.metrics.Metric):
@@ -20,11 +23,11 @@ class LabelwiseMetric(keras.metrics.Metric):
 
     multi_label = True  # it takes labels of shape `(N, L)` with a weight for each entry
 
-    def __init__(self, num_labels, name):
+    def __init__(self, num_labels: int, name: str) -> None:
         super().__init__(name=name)
         self.num_labels = check_integer(num_labels, "num_labels", 1)
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> None:
         """Adds one batch.
 
         Args:
@@ -46,19 +49,19 @@ class LabelwiseMetric(keras.metrics.Metric):
             weight = weight * (sample_weight if len(sample_weight.shape) == 2 else ops.expand_dims(sample_weight, -1))
         self.add_entries(ops.cast(y_true, "float32"), y_pred, weight)
 
-    def add_entries(self, y_true, y_pred, weight):
+    def add_entries(self, y_true: Tensor, y_pred: Tensor, weight: Tensor) -> None:
         """Adds one batch, all three float32 tensors of shape `(N, L)`."""
         raise NotImplementedError
 
-    def values(self):
+    def values(self) -> tuple[Tensor, Tensor]:
         """Pair of float32 tensors of shape `(L,)`: the values, and 1 for the labels that have one, else 0."""
         raise NotImplementedError
 
-    def result(self):
+    def result(self) -> Tensor:
         values, has_one = self.values()
         return ops.divide_no_nan(ops.sum(values * has_one), ops.sum(has_one))
 
-    def by_label(self):
+    def by_label(self) -> np.ndarray:
         """The value of each label so far.
 
         Returns:

@@ -1,11 +1,14 @@
 """Metrics by name or as functions, as Keras' `compile` takes them."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import backend, ops
 
+from keras_mtl._types import MetricLike, Shape, Tensor
 from keras_mtl.losses.alignment import (
     aligned,
     as_single_entries,
@@ -33,13 +36,15 @@ class FunctionMetric(keras.metrics.Mean):
         name: String. Defaults to the function's name.
     """
 
-    def __init__(self, fn: Callable, output_shape: tuple, name: str | None = None):
+    def __init__(self, fn: Callable[..., Any], output_shape: Shape, name: str | None = None) -> None:
         super().__init__(name=name or getattr(fn, "__name__", "metric"))
         self.fn = fn
         self._shape = tuple(output_shape) if len(output_shape) > 1 else (*output_shape, 1)
         self._axes: dict[int, LossAxes] = {}
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None, only_mask: bool = True) -> None:
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: float | None = None, only_mask: bool = True
+    ) -> None:
         """Adds a batch.
 
         Args:
@@ -86,13 +91,13 @@ class FunctionMetric(keras.metrics.Mean):
         super().update_state(ops.where(weights > 0, values, ops.zeros_like(values)), sample_weight=weights)
 
 
-def _folds(mask, values, kept):
+def _folds(mask: Tensor, values: Tensor, kept: tuple | None) -> bool:
     """Whether one value is of several places of the mask."""
     folded = folded_axes(static_shape(mask), static_shape(values), kept)
     return folded is None or any(mask.shape[axis] != 1 for axis in folded)
 
 
-def get_metric(identifier, task, output_shape):
+def get_metric(identifier: MetricLike, task: str, output_shape: Shape) -> keras.metrics.Metric:
     """Makes a `Metric` of what `compile(metrics={task: [...]})` was given.
 
     Args:
@@ -122,7 +127,7 @@ def get_metric(identifier, task, output_shape):
     raise ValueError(f"The metrics of task '{task}' should be Keras metrics. Received: {identifier!r}")
 
 
-def accuracy(y_true, y_pred):
+def accuracy(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """Binary, categorical or sparse categorical accuracy, as the shapes say."""
     kind = label_kind(y_true, y_pred)
     return getattr(keras.metrics, f"{kind}_accuracy")(y_true, y_pred)

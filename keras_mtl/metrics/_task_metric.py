@@ -1,12 +1,21 @@
 """The metrics of each task, over its labelled examples."""
 
+from __future__ import annotations
+
 import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_mtl._types import Tensor
 from keras_mtl.metrics._names import FunctionMetric, get_metric
+
+if TYPE_CHECKING:
+    from keras_mtl.fairness.demographic_parity_gap import DemographicParityGap
+    from keras_mtl.losses.labels import Labels
 
 # They look at a vector as a whole, so no entry of it can be left out.
 _OF_VECTORS = (
@@ -39,7 +48,14 @@ class TaskMetric(keras.metrics.Metric):
     without it.
     """
 
-    def __init__(self, task, metric, weighted, name, counted=None):
+    def __init__(
+        self,
+        task: str,
+        metric: keras.metrics.Metric,
+        weighted: bool,
+        name: str,
+        counted: Callable[[], Tensor] | None = None,
+    ) -> None:
         super().__init__(name=name)
         self.task = task
         self.metric = metric
@@ -51,7 +67,7 @@ class TaskMetric(keras.metrics.Metric):
             self._seen = self.add_weight(shape=(), initializer="zeros", name="seen")
             self._counted = lambda: self._seen.value > 0
 
-    def update_state(self, labels, columns):
+    def update_state(self, labels: Labels, columns: Mapping[str, Tensor]) -> None:
         """Adds one batch's `Labels` of the task."""
         if self.column is not None and self.column not in columns:
             return
@@ -76,23 +92,28 @@ class TaskMetric(keras.metrics.Metric):
                 f"Received: shapes {tuple(y_true.shape)} and {tuple(y_pred.shape)}. The metric says: {error}"
             ) from error
 
-    def result(self):
-        counted = self._counted()
+    def result(self) -> Tensor:
+        counted = self._counted()  # type: ignore[misc]
 
-        def known(value):
+        def known(value: Tensor) -> Tensor:
             value = ops.convert_to_tensor(value)
             value = value if "float" in str(value.dtype) else ops.cast(value, "float32")
             return ops.where(counted, value, ops.full_like(value, np.nan))
 
         return keras.tree.map_structure(known, self.metric.result())
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         self.metric.reset_state()
         if self._seen is not None:
             self._seen.assign(0.0)
 
 
-def make_task_metrics(given, losses, outputs, counted):
+def make_task_metrics(
+    given: Mapping[str, Mapping[str, Sequence[DemographicParityGap | str]]],
+    losses: Mapping[str, keras.losses.Loss],
+    outputs: Mapping[str, keras.KerasTensor],
+    counted: Callable[..., Any],
+) -> list[TaskMetric]:
     """Makes the metrics of all tasks.
 
     Args:
@@ -129,7 +150,14 @@ def make_task_metrics(given, losses, outputs, counted):
     return found
 
 
-def entries_for(metric, y_true, y_pred, weight, task, only_mask=True):
+def entries_for(
+    metric: keras.metrics.Metric,
+    y_true: Tensor,
+    y_pred: Tensor,
+    weight: Tensor | None,
+    task: str,
+    only_mask: bool = True,
+) -> tuple[Tensor, Tensor, Tensor | None] | tuple[Tensor, Tensor, None]:
     """What a metric is given where single entries are masked.
 
     A metric that keeps a number for each label (with an attribute

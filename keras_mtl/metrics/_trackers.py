@@ -1,14 +1,23 @@
 """Trackers of task losses and weights, each with its own count, and the names of the logs."""
 
+from __future__ import annotations
+
 import collections
 import itertools
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_mtl._types import Tasks, Tensor
 
-def split_log(log, tasks):
+if TYPE_CHECKING:
+    from keras_mtl.training.static_weights import StaticWeights
+
+
+def split_log(log: str, tasks: Collection[str]) -> tuple[str, str] | None:
     """The task of a log and the rest of its name.
 
     Args:
@@ -31,7 +40,7 @@ def split_log(log, tasks):
 class Tracker(keras.metrics.Metric):
     """A metric that starts from 0 at little cost, since each `fit` and each epoch does."""
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         for variable in self.variables:
             variable.assign(np.zeros(variable.shape, "float32"))
 
@@ -46,25 +55,25 @@ class TaskMeans(Tracker):
             to 0.
     """
 
-    def __init__(self, tasks, suffix, empty=0.0):
+    def __init__(self, tasks: Tasks, suffix: str, empty: float = 0.0) -> None:
         super().__init__(name=f"task_{suffix}")
         self.log_names = tuple(f"{task}_{suffix}" for task in tasks)
         self._empty = empty
         self.totals = self.add_weight(shape=(len(tasks),), initializer="zeros", name="totals")
         self.counts = self.add_weight(shape=(len(tasks),), initializer="zeros", name="counts")
 
-    def update_state(self, values, counts):
+    def update_state(self, values: Tensor, counts: Tensor) -> None:
         """Adds the values of one batch, of shape `(K,)`, each with its count."""
         values = ops.where(counts > 0, values, ops.zeros_like(values))
         self.totals.assign_add(values * counts)
         self.counts.assign_add(counts)
 
-    def means(self):
+    def means(self) -> Tensor:
         """The means so far, of shape `(K,)`; `empty` where nothing was counted."""
         totals, counts = self.totals.value, self.counts.value
         return ops.divide_no_nan(totals, counts) if self._empty == 0 else ops.divide(totals, counts)  # 0 / 0 is NaN
 
-    def result(self):
+    def result(self) -> dict[str, Tensor]:
         return dict(zip(self.log_names, ops.unstack(self.means()), strict=True))
 
 
@@ -79,7 +88,7 @@ class TaskPairs(Tracker):
         tasks: Tuple of K task names.
     """
 
-    def __init__(self, tasks):
+    def __init__(self, tasks: Tasks) -> None:
         super().__init__(name="task_pairs")
         self.names = [f"grad_cosine_{a}_{b}" for a, b in itertools.combinations(tasks, 2)]
         self.log_names = (*self.names, "conflict_rate")
@@ -89,7 +98,7 @@ class TaskPairs(Tracker):
         self.conflicts = self.add_weight(shape=shape, initializer="zeros", name="conflicts")
         self.counts = self.add_weight(shape=shape, initializer="zeros", name="counts")
 
-    def update_state(self, cosines, pairs):
+    def update_state(self, cosines: Tensor, pairs: Tensor) -> None:
         """Adds one step.
 
         Args:
@@ -105,7 +114,7 @@ class TaskPairs(Tracker):
         self.conflicts.assign_add(ops.cast(cosines < 0, "float32") * pairs)
         self.counts.assign_add(pairs)
 
-    def result(self):
+    def result(self) -> dict[str, Tensor]:
         means = ops.divide_no_nan(self.totals.value, self.counts.value)
         rate = ops.divide_no_nan(ops.sum(self.conflicts), ops.sum(self.counts))
         return {**dict(zip(self.names, ops.unstack(means), strict=True)), "conflict_rate": rate}
@@ -125,11 +134,11 @@ class TotalLoss(Tracker):
             where no task has a labelled example.
     """
 
-    def __init__(self, task_losses, static_weights, empty_is_nan):
+    def __init__(self, task_losses: TaskMeans, static_weights: StaticWeights, empty_is_nan: Callable[..., Any]) -> None:
         super().__init__(name="loss")
 
         # A closure: attributes would be tracked, and their variables reset, twice.
-        def tasks_total():
+        def tasks_total() -> Tensor:
             totals, counts = task_losses.totals.value, task_losses.counts.value
             total = ops.sum(ops.multiply(ops.divide_no_nan(totals, counts), static_weights.value))
             return ops.where(ops.any(counts > 0), total, np.nan) if empty_is_nan() else total
@@ -137,20 +146,25 @@ class TotalLoss(Tracker):
         self._tasks_total = tasks_total
         self.added = self.add_weight(shape=(2,), initializer="zeros", name="added")  # their sum, and the examples
 
-    def update_state(self, added, batch_size):
+    def update_state(self, added: Tensor, batch_size: int) -> None:
         """Adds one batch's regularization and `add_loss` terms."""
         self.added.assign_add(ops.stack([ops.cast(added, "float32") * batch_size, batch_size]))
 
-    def result(self):
+    def result(self) -> Tensor:
         return ops.add(self._tasks_total(), ops.divide_no_nan(*ops.unstack(self.added.value)))
 
 
-def names_of(tracker):
+def names_of(tracker: keras.metrics.Metric) -> list[str]:
     """Names of the logs that a tracker is known to give, in their order."""
     return list(getattr(tracker, "log_names", (tracker.name,)))
 
 
-def check_log_names(model, evaluation, training, others):
+def check_log_names(
+    model: str,
+    evaluation: Sequence[keras.metrics.Metric],
+    training: Sequence[keras.metrics.Metric],
+    others: Sequence[keras.metrics.Metric],
+) -> None:
     """Raises where two numbers would have the same name in the logs of `fit`.
 
     Args:

@@ -1,12 +1,22 @@
 """delta_m: the mean relative gain over single-task baselines."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
+from keras_mtl._types import Tensor
 from keras_mtl.metrics.directions import higher_is_better
 
 
-def delta_m(values, baselines, directions=None):
+def delta_m(
+    values: Mapping[str, Mapping[str, float]],
+    baselines: Mapping[str, Mapping[str, float]],
+    directions: Mapping[str, str] | None = None,
+) -> float:
     """Mean relative gain over single-task baselines, in percent.
 
     `delta_m = 100 / K * sum_k mean_j s_kj (M_kj - B_kj) / |B_kj|`: K tasks, the
@@ -49,7 +59,7 @@ def delta_m(values, baselines, directions=None):
     return 100 * sum(gains) / len(gains)
 
 
-def _gain(value, baseline, task, metric, directions):
+def _gain(value: float, baseline: float, task: str, metric: str, directions: Mapping[str, str] | None) -> float:
     if not baseline:
         raise ValueError(f"A baseline should not be 0: gains are relative to it. Received: 0 for '{task}' {metric}")
     sign = 1.0 if higher_is_better(metric, directions) else -1.0
@@ -87,7 +97,12 @@ class DeltaM(keras.metrics.Metric):
     50.0
     """
 
-    def __init__(self, baselines, directions=None, name="delta_m"):
+    def __init__(
+        self,
+        baselines: Mapping[str, Mapping[str, float]],
+        directions: Mapping[str, str] | None = None,
+        name: str = "delta_m",
+    ) -> None:
         super().__init__(name=name)
         self.baselines = {task: dict(of_task) for task, of_task in baselines.items()}
         self.directions = dict(directions or {})
@@ -95,7 +110,7 @@ class DeltaM(keras.metrics.Metric):
         delta_m(self.baselines, self.baselines, self.directions)
         self._read = dict
 
-    def bind(self, tasks, sources):
+    def bind(self, tasks: Sequence[str], sources: Mapping[str, Callable[[], Tensor]]) -> None:
         """Tells the metric where the tasks' values come from. `compile` calls it.
 
         Args:
@@ -121,11 +136,11 @@ class DeltaM(keras.metrics.Metric):
             for task, of_task in self.baselines.items()
         }
 
-    def update_state(self, *args, **kwargs):
+    def update_state(self, *args: Any, **kwargs: Any) -> None:
         """Does nothing: the tasks' metrics hold the state."""
 
-    def result(self):
+    def result(self) -> Tensor:
         return ops.cast(delta_m(self._read(), self.baselines, self.directions), "float32")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"baselines": self.baselines, "directions": self.directions, "name": self.name}

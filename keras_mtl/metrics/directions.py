@@ -1,5 +1,7 @@
 """Whether higher is better for a metric."""
 
+from collections.abc import Mapping
+
 _HIGHER = (
     "accuracy",
     "acc",
@@ -38,7 +40,7 @@ _LOWER = (
 )
 
 
-def higher_is_better(metric, directions=None):
+def higher_is_better(metric: str, directions: Mapping[str, str] | None = None) -> bool:
     """Whether a higher value of a metric is better, told from its name.
 
     Args:

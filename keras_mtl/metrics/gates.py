@@ -1,9 +1,10 @@
 """Utilization of experts by gates."""
 
 import numpy as np
+import numpy.typing as npt
 
 
-def gate_utilization(probabilities):
+def gate_utilization(probabilities: npt.ArrayLike) -> float:
     """How many of its experts a gate uses, as a share of all.
 
     `exp(-sum_i p_i log p_i) / n`: 1 where a gate uses all n experts alike,
@@ -34,7 +35,7 @@ def gate_utilization(probabilities):
     return float(np.exp(-(used * np.log(used)).sum()) / len(values))
 
 
-def dead_experts(probabilities, dead_below=0.1):
+def dead_experts(probabilities: npt.ArrayLike, dead_below: float = 0.1) -> list[int]:
     """Experts that no gate uses.
 
     An expert is dead where every gate that reaches it gives it, on average,

@@ -1,9 +1,14 @@
 """Mean over the labels of a block of the area under the ROC curve."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_mtl._checks import check_boolean, check_integer
+from keras_mtl._types import Tensor
 from keras_mtl.metrics._labelwise import LabelwiseMetric
 
 
@@ -34,7 +39,9 @@ class LabelwiseAUC(LabelwiseMetric):
     0.5
     """
 
-    def __init__(self, num_labels, num_thresholds=200, from_logits=False, name="labelwise_auc"):
+    def __init__(
+        self, num_labels: int, num_thresholds: int = 200, from_logits: bool = False, name: str = "labelwise_auc"
+    ) -> None:
         super().__init__(num_labels, name)
         self.num_thresholds = check_integer(num_thresholds, "num_thresholds", 2)
         self.from_logits = check_boolean(from_logits, "from_logits")
@@ -42,7 +49,7 @@ class LabelwiseAUC(LabelwiseMetric):
         shape = (2, num_labels, num_thresholds)
         self.histogram = self.add_weight(shape=shape, initializer="zeros", name="histogram")
 
-    def add_entries(self, y_true, y_pred, weight):
+    def add_entries(self, y_true: Tensor, y_pred: Tensor, weight: Tensor) -> None:
         scores = ops.sigmoid(y_pred) if self.from_logits else y_pred
         bins = ops.cast(ops.clip(scores, 0.0, 1.0) * self.num_thresholds, "int32")
         bins = ops.minimum(bins, self.num_thresholds - 1) + self.num_thresholds * ops.arange(self.num_labels)
@@ -51,14 +58,14 @@ class LabelwiseAUC(LabelwiseMetric):
         counts = ops.segment_sum(ops.reshape(weight, (-1,)), ops.reshape(places, (-1,)), 2 * size)
         self.histogram.assign_add(ops.reshape(counts, self.histogram.shape))
 
-    def values(self):
+    def values(self) -> tuple[Tensor, Tensor]:
         negatives, positives = self.histogram.value[0], self.histogram.value[1]
         below = ops.cumsum(negatives, axis=1) - negatives
         pairs = ops.sum(positives, axis=1) * ops.sum(negatives, axis=1)
         won = ops.sum(positives * (below + 0.5 * negatives), axis=1)
         return ops.divide_no_nan(won, pairs), ops.cast(pairs > 0, "float32")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "num_labels": self.num_labels,
             "num_thresholds": self.num_thresholds,

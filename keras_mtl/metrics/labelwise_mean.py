@@ -1,9 +1,14 @@
 """Mean over the labels of a block of any function of labels and predictions."""
 
+from __future__ import annotations
+
+from typing import Any, Self
+
 import keras
 from keras import ops
 
 from keras_mtl._keras_private import function_of
+from keras_mtl._types import Tensor
 from keras_mtl.metrics._labelwise import LabelwiseMetric
 
 
@@ -34,7 +39,9 @@ class LabelwiseMean(LabelwiseMetric):
     0.333
     """
 
-    def __init__(self, num_labels, function="binary_accuracy", name=None):
+    def __init__(
+        self, num_labels: int, function: str | keras.metrics.Metric = "binary_accuracy", name: str | None = None
+    ) -> None:
         found = keras.metrics.get(function)
         if isinstance(found, keras.metrics.MeanMetricWrapper):
             fn = function_of(found)
@@ -52,20 +59,20 @@ class LabelwiseMean(LabelwiseMetric):
         self.totals = self.add_weight(shape=(num_labels,), initializer="zeros", name="totals")
         self.counts = self.add_weight(shape=(num_labels,), initializer="zeros", name="counts")
 
-    def add_entries(self, y_true, y_pred, weight):
+    def add_entries(self, y_true: Tensor, y_pred: Tensor, weight: Tensor) -> None:
         # Some functions keep the last axis and some take its mean; here it has one entry.
         values = ops.reshape(ops.cast(self._fn(y_true[..., None], y_pred[..., None]), "float32"), ops.shape(weight))
         values = ops.where(weight > 0, values, ops.zeros_like(values))
         self.totals.assign_add(ops.sum(values * weight, axis=0))
         self.counts.assign_add(ops.sum(weight, axis=0))
 
-    def values(self):
+    def values(self) -> tuple[Tensor, Tensor]:
         return ops.divide_no_nan(self.totals.value, self.counts.value), ops.cast(self.counts.value > 0, "float32")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         function = keras.saving.serialize_keras_object(self._function)
         return {"num_labels": self.num_labels, "function": function, "name": self.name}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**{**config, "function": keras.saving.deserialize_keras_object(config["function"])})

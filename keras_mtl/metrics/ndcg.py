@@ -1,9 +1,14 @@
 """Normalized discounted cumulative gain of a ranking."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_mtl._checks import check_integer
+from keras_mtl._types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -37,12 +42,12 @@ class NDCG(keras.metrics.Mean):
       of C. Burges et al., "Learning to Rank using Gradient Descent", ICML 2005).
     """
 
-    def __init__(self, k, name=None, dtype=None):
+    def __init__(self, k: int, name: str | None = None, dtype: str | None = None) -> None:
         k = check_integer(k, "k", 1)
         super().__init__(name=name or f"ndcg_{k}", dtype=dtype)
         self.k = k
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         relevance, scores = ops.cast(y_true, "float32"), ops.cast(y_pred, "float32")
         best = self._gain(relevance, relevance)
         known = ops.cast(best > 0, "float32")
@@ -50,11 +55,11 @@ class NDCG(keras.metrics.Mean):
         weights = known if sample_weight is None else known * ops.reshape(ops.cast(sample_weight, "float32"), (-1,))
         return super().update_state(values, sample_weight=weights)
 
-    def _gain(self, relevance, scores):
+    def _gain(self, relevance: Tensor, scores: Tensor) -> Tensor:
         order = ops.argsort(-scores, axis=-1)
         ranked = ops.take_along_axis(relevance, order, axis=-1)[:, : self.k]
         places = ops.arange(2, ranked.shape[1] + 2, dtype="float32")
         return ops.sum((ops.power(2.0, ranked) - 1.0) * ops.log(2.0) / ops.log(places), axis=-1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"k": self.k, "name": self.name, "dtype": self.dtype}

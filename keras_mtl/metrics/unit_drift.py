@@ -1,9 +1,10 @@
 """The drift of units between columns from their start."""
 
 import numpy as np
+import numpy.typing as npt
 
 
-def unit_drift(coefficients, start):
+def unit_drift(coefficients: npt.ArrayLike, start: npt.ArrayLike) -> float:
     """Root mean square of the change of a unit's coefficients.
 
     `sqrt(mean_i (a_i - a0_i)^2)`: 0 where the unit is as it was built. The

@@ -1,17 +1,22 @@
 """Checks of what every builder is given: inputs, stages, heads and task names."""
 
+from __future__ import annotations
+
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 
 from keras_mtl._checks import as_list
 from keras_mtl._keras_private import maker_of
+from keras_mtl._types import Heads, Inputs, Layers, Stages, Tasks
 
 _TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # also a folder's name, so neither "." nor ".."
 RESERVED = ("shared", "loss", "val")
 
 
-def check_task_names(tasks):
+def check_task_names(tasks: Tasks) -> tuple[str, ...]:
     """Raises where a task's name cannot be part of log and variable names.
 
     Args:
@@ -35,7 +40,7 @@ def check_task_names(tasks):
     return tasks
 
 
-def check_outputs(outputs):
+def check_outputs(outputs: Mapping[str, keras.KerasTensor]) -> tuple[str, ...]:
     """Raises where `outputs` is not a dict from task to one Keras tensor.
 
     Args:
@@ -67,11 +72,11 @@ def check_outputs(outputs):
     return tasks
 
 
-def _is_list(value):
+def _is_list(value: Inputs) -> bool:
     return isinstance(value, (list, tuple))
 
 
-def check_inputs(inputs):
+def check_inputs(inputs: Inputs) -> Inputs:
     """Raises where `inputs` is not a Keras tensor or a structure of them."""
     flat = keras.tree.flatten(inputs)
     if not flat or not all(isinstance(x, keras.KerasTensor) for x in flat):
@@ -79,7 +84,7 @@ def check_inputs(inputs):
     return inputs
 
 
-def check_stages(stages):
+def check_stages(stages: Stages) -> list[list[keras.Layer]]:
     """Normalizes `stages` to a list of lists of layers.
 
     Args:
@@ -96,7 +101,7 @@ def check_stages(stages):
     return stacks
 
 
-def check_heads(heads):
+def check_heads(heads: Heads) -> dict[str, list[keras.Layer]]:
     """Normalizes `heads` to a dict of lists of layers.
 
     Args:
@@ -113,7 +118,7 @@ def check_heads(heads):
     return stacks
 
 
-def as_stack(item, what):
+def as_stack(item: Layers, what: str) -> list[Any]:
     """Normalizes a layer or a list of layers to a list of layers."""
     stack = as_list(item)
     if not stack or not all(isinstance(layer, keras.layers.Layer) for layer in stack):
@@ -121,7 +126,7 @@ def as_stack(item, what):
     return stack
 
 
-def _check_distinct(owned_layers):
+def _check_distinct(owned_layers: Sequence[tuple[str, keras.Layer]]) -> None:
     owners = {}
     for owner, layer in owned_layers:
         if id(layer) in owners:

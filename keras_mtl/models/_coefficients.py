@@ -9,25 +9,34 @@ has `joint_loss`, and one whose weights are tied to others' `joint_coefficients`
 both take a dict of the model's layers.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
+import numpy as np
 from keras import ops
 
 from keras_mtl._checks import as_list
+from keras_mtl._types import Structure, Tensor
+
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
 _AT_ONCE = 512  # examples
 
 
-def mixing_stages(model):
+def mixing_stages(model: MultiTaskModel) -> list[keras.Layer]:
     """The model's stages that end with a layer that has coefficients."""
     return [layer for layer in model.layers if getattr(layer, "mixer", None) is not None]
 
 
-def tied_stages(model):
+def tied_stages(model: MultiTaskModel) -> list[keras.Layer]:
     """The model's stages whose weights are tied to others'."""
     return [layer for layer in model.layers if hasattr(layer, "joint_coefficients")]
 
 
-def joint_losses(model):
+def joint_losses(model: MultiTaskModel) -> list[Tensor]:
     """List of the scalars that stages add to the loss together."""
     stages = {layer.name: layer for layer in model.layers}
     losses = [layer.joint_loss(stages) for layer in model.layers if hasattr(layer, "joint_loss")]
@@ -47,12 +56,12 @@ class CoefficientReader:
         mixing: List of the stages with coefficients.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: MultiTaskModel) -> None:
         self._model = model
         self.mixing = mixing_stages(model)
         self._probe: keras.Model | None = None
 
-    def read(self, x=None):
+    def read(self, x: Structure | None = None) -> dict[str, np.ndarray]:
         """The coefficients as they are now.
 
         Args:
@@ -77,7 +86,7 @@ class CoefficientReader:
                 found[f"distance/{stage.name.removeprefix(stage.scope + '_')}"] = distances
         return found
 
-    def _outputs(self, x):
+    def _outputs(self, x: Structure) -> Structure:
         # `predict` takes far longer to begin than to go through some hundred examples.
         rows = {len(array) for array in keras.tree.flatten(x) if hasattr(array, "shape")}
         if rows and max(rows) <= _AT_ONCE:
@@ -85,7 +94,7 @@ class CoefficientReader:
         return self._probe.predict(x, verbose=0)
 
 
-def read_coefficients(model, x=None):
+def read_coefficients(model: MultiTaskModel, x: Structure | None = None) -> dict[str, np.ndarray]:
     """What `MultiTaskModel.sharing_coefficients` returns."""
     reader = CoefficientReader(model)
     found = reader.read(x)
@@ -97,7 +106,7 @@ def read_coefficients(model, x=None):
     return found
 
 
-def _mean_over_positions(tensor):
+def _mean_over_positions(tensor: Tensor) -> Tensor:
     # In the graph, so that masks of whole images are never held for all examples.
     axes = tuple(range(1, len(tensor.shape) - 1))
     return ops.mean(tensor, axis=axes) if axes else tensor

@@ -1,9 +1,13 @@
 """Copies of layers: what they are made of, what they keep and what is drawn anew."""
 
+from __future__ import annotations
+
 import copy
 import pathlib
 import tempfile
 import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,9 +15,12 @@ from keras import ops
 
 from keras_mtl._checks import as_list, check_boolean
 from keras_mtl._keras_private import layers_directly_within, layers_of, lookup_table_of, own_variables
+from keras_mtl._types import Layers, Shape, Structure, Tensor
 
 
-def check_copy_weights(copy_weights, stacks, first_index=0):
+def check_copy_weights(
+    copy_weights: bool | None, stacks: Sequence[Sequence[keras.Layer]], first_index: int = 0
+) -> bool:
     """Raises where copies of stages would lose, or could not take, the weights that the stages have.
 
     Args:
@@ -42,7 +49,7 @@ def check_copy_weights(copy_weights, stacks, first_index=0):
     return bool(copy_weights)
 
 
-def copy_stack(given, scope, argument):
+def copy_stack(given: Layers, scope: str, argument: str) -> list[keras.Layer]:
     """Copies the layers of an argument of which every owner gets its own.
 
     Args:
@@ -64,7 +71,7 @@ def copy_stack(given, scope, argument):
     return [copy_layer(layer, tag=scope) for layer in stack]
 
 
-def copy_layer(layer, tag):
+def copy_layer(layer: keras.Layer, tag: str) -> keras.Layer:
     """Makes a layer from another's config, so that the two never start equal.
 
     Seeds that the config holds are replaced by seeds derived from them and
@@ -91,7 +98,7 @@ def copy_layer(layer, tag):
     return copied
 
 
-def keep_state(stack, copies, weights=False):
+def keep_state(stack: Sequence[keras.Layer], copies: Sequence[keras.Layer], weights: bool | None = False) -> None:
     """Gives built copies what their originals have and initializers do not draw.
 
     Adapted statistics, vocabularies, variables that are made non-trainable and
@@ -110,7 +117,7 @@ def keep_state(stack, copies, weights=False):
             _keep_own_state(own, new, weights)
 
 
-def built_copy(layer, copied, weights=True):
+def built_copy(layer: keras.Layer, copied: keras.Layer, weights: bool | None = True) -> keras.Layer:
     """Builds a layer as another one is, and gives it that one's state.
 
     Args:
@@ -129,7 +136,7 @@ def built_copy(layer, copied, weights=True):
     return copied
 
 
-def as_initialized(layer):
+def as_initialized(layer: keras.Layer) -> bool:
     """Whether a layer's trainable weights are what its initializers draw, also those of layers within it.
 
     Initializers of Keras draw the same numbers whenever they are asked. A
@@ -145,7 +152,7 @@ def as_initialized(layer):
     return all(drawn.values())
 
 
-def _reseed(config, tag):
+def _reseed(config: Structure, tag: str) -> Structure:
     if isinstance(config, dict):
         return {
             key: zlib.crc32(f"{tag}/{value}".encode()) % 2**31
@@ -158,7 +165,7 @@ def _reseed(config, tag):
     return config
 
 
-def _pairs(source, target):
+def _pairs(source: keras.Layer, target: keras.Layer) -> Iterator[tuple[keras.Layer, keras.Layer]]:
     """Pairs of a layer and its copy, and of the layers within them, outermost first."""
     yield source, target
     inner, new = _inner(source), _inner(target)
@@ -171,15 +178,15 @@ def _pairs(source, target):
         yield from _pairs(own, copied)
 
 
-def _inner(layer):
+def _inner(layer: keras.Layer) -> list[keras.Layer]:
     return layer.layers if isinstance(layer, keras.Model) else layers_directly_within(layer)
 
 
-def _has_vocabulary(layer):
+def _has_vocabulary(layer: keras.Layer) -> bool:
     return hasattr(layer, "get_vocabulary") and hasattr(layer, "set_vocabulary")
 
 
-def _keep_vocabularies(source, target):
+def _keep_vocabularies(source: keras.Layer, target: keras.Layer) -> None:
     """Before the first call, since the vocabulary's size is that of the output."""
     if _has_vocabulary(source):
         _keep_vocabulary(source, target)
@@ -188,7 +195,7 @@ def _keep_vocabularies(source, target):
             _keep_vocabularies(own, new)
 
 
-def _keep_vocabulary(source, target):
+def _keep_vocabulary(source: keras.Layer, target: keras.Layer) -> None:
     words = source.get_vocabulary()
     if words == target.get_vocabulary():
         return
@@ -199,7 +206,7 @@ def _keep_vocabulary(source, target):
         target.set_vocabulary(words, np.asarray(weights)[: len(words)])
 
 
-def _keep_own_state(source, target, weights):
+def _keep_own_state(source: keras.Layer, target: keras.Layer, weights: bool | None) -> None:
     if _has_vocabulary(source):
         return _keep_vocabulary(source, target)
     if hasattr(source, "save_assets"):
@@ -225,22 +232,22 @@ def _keep_own_state(source, target, weights):
     return None
 
 
-def _own_weights(layer):
+def _own_weights(layer: keras.Layer) -> list[keras.Variable]:
     """The variables of a layer, without those of layers within it, that training changes."""
     own = own_variables(layer)
     return own.trainable + (own.others if isinstance(layer, keras.layers.BatchNormalization) else [])
 
 
-def _as_drawn(layer):
+def _as_drawn(layer: keras.Layer) -> bool:
     initializers = _initializers(layer)
     return all(_is_drawn(layer, variable, initializers) for variable in _own_weights(layer))
 
 
-def _initializers(layer):
+def _initializers(layer: keras.Layer) -> dict[str, keras.Initializer]:
     return {name: value for name, value in vars(layer).items() if name.endswith("initializer") and callable(value)}
 
 
-def _is_drawn(layer, variable, initializers):
+def _is_drawn(layer: keras.Layer, variable: keras.Variable, initializers: Mapping[str, keras.Initializer]) -> bool:
     values = ops.convert_to_numpy(variable.value)
     named = initializers.get(f"{variable.name}_initializer")
     candidates = [named] if named else [*initializers.values(), keras.initializers.Zeros(), keras.initializers.Ones()]
@@ -249,11 +256,11 @@ def _is_drawn(layer, variable, initializers):
     return any(_draws(candidate, variable, values) for candidate in candidates)
 
 
-def _draws(initializer, variable, values):
+def _draws(initializer: keras.Initializer | None, variable: keras.Variable, values: Tensor) -> bool:
     if isinstance(getattr(initializer, "seed", None), keras.random.SeedGenerator):  # something else each time
         return False
     try:
-        drawn = ops.convert_to_numpy(initializer(variable.shape, dtype=variable.dtype))
+        drawn = ops.convert_to_numpy(initializer(variable.shape, dtype=variable.dtype))  # type: ignore[misc]
     except (TypeError, ValueError):  # such as an identity for a vector
         return False
     if np.array_equal(values, drawn):
@@ -266,12 +273,12 @@ def _draws(initializer, variable, values):
     return bool(scale > 0 and np.abs(values - largest / scale * drawn).max() <= 1e-6 * largest)
 
 
-def _with_forget_gate(initializer):
+def _with_forget_gate(initializer: keras.Initializer | None) -> Callable[..., Any]:
     """Initializer of the bias of a cell with four gates, the second of which starts open."""
 
-    def initialize(shape, dtype):
+    def initialize(shape: Shape, dtype: str) -> Tensor:
         size = shape[0] // 4
-        parts = [initializer((size,), dtype=dtype), ops.ones((size,), dtype), initializer((2 * size,), dtype=dtype)]
+        parts = [initializer((size,), dtype=dtype), ops.ones((size,), dtype), initializer((2 * size,), dtype=dtype)]  # type: ignore[misc]
         return ops.concatenate(parts)
 
     return initialize

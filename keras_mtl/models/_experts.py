@@ -1,10 +1,15 @@
 """Experts and gates: what MMoE, CGC, PLE and DSelect-k have in common."""
 
+from __future__ import annotations
+
 import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 
 from keras_mtl._checks import as_list, check_integer, check_number
+from keras_mtl._types import DependsOn, Heads, Inputs, Layers, Stages, Structure
 from keras_mtl.layers import ExpertMixture, Gate
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models._copies import check_copy_weights, copy_stack, keep_state
@@ -13,7 +18,9 @@ from keras_mtl.models.dependency import add_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
-def expert_stages(inputs, stages, heads, shared_depth, copy_weights):
+def expert_stages(
+    inputs: keras.KerasTensor, stages: Stages, heads: Heads, shared_depth: int, copy_weights: bool | None
+) -> tuple[Inputs, list[list[keras.Layer]], dict[str, list[keras.Layer]], bool]:
     """Checks a builder's arguments and places the stages below the experts.
 
     Returns:
@@ -32,7 +39,14 @@ def expert_stages(inputs, stages, heads, shared_depth, copy_weights):
     return add_shared(stacks[:shared_depth], inputs), stacks[shared_depth:], heads, copy_weights
 
 
-def add_experts(stacks, tensor, scope, count, copy_weights, first_index=0):
+def add_experts(
+    stacks: Sequence[Sequence[keras.Layer]],
+    tensor: keras.KerasTensor,
+    scope: str,
+    count: int,
+    copy_weights: bool | None,
+    first_index: int = 0,
+) -> list[keras.KerasTensor]:
     """Calls `count` fresh copies of stages as experts.
 
     Returns:
@@ -41,14 +55,21 @@ def add_experts(stacks, tensor, scope, count, copy_weights, first_index=0):
     return [add_column(stacks, tensor, f"{scope}/expert_{i + 1}", copy_weights, first_index) for i in range(count)]
 
 
-def softmax_gate(temperature, dropout):
+def softmax_gate(temperature: float, dropout: float) -> Callable[..., Gate]:
     """A function from the number of experts to a `Gate`; the options are checked where there is no gate too."""
     temperature = check_number(temperature, "gate_temperature", above=0)
     dropout = check_number(dropout, "gate_dropout", least=0, below=1)
     return functools.partial(Gate, temperature=temperature, dropout=dropout, name="softmax")
 
 
-def add_gate(make_gate, tensor, count, owner, gate=None, label="gate"):
+def add_gate(
+    make_gate: Callable[..., Any],
+    tensor: Inputs,
+    count: int,
+    owner: str,
+    gate: Layers | None = None,
+    label: str = "gate",
+) -> keras.KerasTensor:
     """Calls a gate on what its experts take.
 
     Args:
@@ -72,7 +93,7 @@ def add_gate(make_gate, tensor, count, owner, gate=None, label="gate"):
     return probabilities
 
 
-def _flattening(tensor):
+def _flattening(tensor: keras.KerasTensor) -> list[keras.Layer]:
     flat = keras.tree.flatten(tensor)
     plain = tensor is flat[0] and "float" in flat[0].dtype and None not in flat[0].shape[1:]
     if not plain:
@@ -84,12 +105,21 @@ def _flattening(tensor):
     return [] if len(tensor.shape) == 2 else [keras.layers.Flatten(name="flatten")]
 
 
-def add_mixture(gate, experts, owner, label="mixture"):
+def add_mixture(
+    gate: keras.KerasTensor, experts: Sequence[keras.KerasTensor], owner: str, label: str = "mixture"
+) -> keras.KerasTensor:
     """Calls the sum of the experts' outputs, weighted by a gate."""
     return add_unit(ExpertMixture(name="mixture"), [gate, *experts], f"{owner}/{label}")
 
 
-def gated(make_gate, tensor, experts, owner, gate=None, suffix=""):
+def gated(
+    make_gate: Callable[..., keras.Layer],
+    tensor: keras.KerasTensor,
+    experts: Sequence[keras.KerasTensor],
+    owner: str,
+    gate: Layers | None = None,
+    suffix: str = "",
+) -> keras.KerasTensor:
     """Places a gate and its mixture; a lone expert needs neither.
 
     Returns:
@@ -102,20 +132,20 @@ def gated(make_gate, tensor, experts, owner, gate=None, suffix=""):
 
 
 def extraction(
-    inputs,
-    stages,
-    heads,
-    levels,
+    inputs: Inputs,
+    stages: Stages,
+    heads: Heads,
+    levels: Callable[..., Any],
     *,
-    shared_experts,
-    task_experts,
-    shared_depth,
-    make_gate,
-    gate,
-    copy_weights,
-    depends_on,
-    name,
-):
+    shared_experts: int,
+    task_experts: Structure,
+    shared_depth: int,
+    make_gate: Callable[..., Gate],
+    gate: Layers | None,
+    copy_weights: bool | None,
+    depends_on: DependsOn | None,
+    name: str | None,
+) -> MultiTaskModel:
     """Builds levels of shared and task experts, each with its gates: one level is `cgc`, several are `ple`.
 
     `levels` is a function from the stacks of the stages above `shared_depth`
@@ -137,13 +167,13 @@ def extraction(
         if count + shared == 0:
             raise ValueError(f"Task '{task}' should have at least one expert. Received: no shared and no task experts")
     paths, common, index = dict.fromkeys(heads, tensor), tensor, shared_depth
-    for level, stacks in enumerate(levels):
-        suffix = f"_{level + 1}" if len(levels) > 1 else ""
+    for level, stacks in enumerate(levels):  # type: ignore[arg-type]
+        suffix = f"_{level + 1}" if len(levels) > 1 else ""  # type: ignore[arg-type]
         for_all = add_experts(stacks, common, "shared", shared, copy_weights, index)
         for_one = {t: add_experts(stacks, paths[t], t, own[t], copy_weights, index) for t in heads}
         below, common_below = paths, common
         paths = {t: gated(make_gate, below[t], for_one[t] + for_all, t, gate, suffix) for t in heads}
-        if shared and level < len(levels) - 1:
+        if shared and level < len(levels) - 1:  # type: ignore[arg-type]
             everything = [expert for t in heads for expert in for_one[t]] + for_all
             common = gated(make_gate, common_below, everything, "shared", gate, suffix)
         index += len(stacks)

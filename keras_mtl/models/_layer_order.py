@@ -1,11 +1,19 @@
 """The depth of each layer in a functional model."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import keras
 
 from keras_mtl._keras_private import calls_of
 
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
-def levels_of(model):
+
+def levels_of(model: keras.Model) -> list[list[keras.Layer]]:
     """Layers with variables by depth, from the inputs to the outputs.
 
     A layer's level is one more than the highest one among those before it; layers without
@@ -34,7 +42,7 @@ def levels_of(model):
     return [of_level for of_level in found if of_level]
 
 
-def _followed(model, made_by):
+def _followed(model: MultiTaskModel, made_by: Mapping[int, int]) -> set[int]:
     """Ids of the layers behind which there is another layer with variables."""
     before = {}
     followed = set()
@@ -50,9 +58,9 @@ def _followed(model, made_by):
     return followed
 
 
-def _inputs(operation):
+def _inputs(operation: keras.Operation) -> list[keras.KerasTensor]:
     return [x for node in calls_of(operation) for x in node.input_tensors]
 
 
-def _outputs(operation):
+def _outputs(operation: keras.Operation) -> list[keras.KerasTensor]:
     return [x for node in calls_of(operation) for x in node.output_tensors]

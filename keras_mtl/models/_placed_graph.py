@@ -1,14 +1,23 @@
 """Where the boxes and arrows of a picture of a model stand."""
 
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
 import keras
 
+from keras_mtl._types import Structure
 from keras_mtl.models._coefficients import tied_stages
 from keras_mtl.models._stage_graph import StageGraph
+
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
 STEP, BOX = 1.85, 1.3  # from one box to the next, and the width of one, in the units of the drawing
 
 
-def box_height():
+def box_height() -> float:
     """Height of a box, where one row is 1."""
     return 0.72
 
@@ -32,7 +41,7 @@ class PlacedGraph(StageGraph):
         size: Width and height of the drawing.
     """
 
-    def __init__(self, model, x):
+    def __init__(self, model: MultiTaskModel, x: Structure) -> None:
         super().__init__(model)
         self.coefficients = self.read(x)
         self.weights = self.by_source(self.coefficients)
@@ -55,7 +64,7 @@ class PlacedGraph(StageGraph):
         ]
         self._place()
 
-    def is_blocked(self, source, target):
+    def is_blocked(self, source: str, target: str) -> bool:
         """Whether a straight arrow would pass through another box."""
         (x0, y0), (x1, y1) = self.places[source], self.places[target]
         return any(
@@ -63,7 +72,7 @@ class PlacedGraph(StageGraph):
             for x, y in self.places.values()
         )
 
-    def labels(self):
+    def labels(self) -> dict[str, list[str]]:
         """Dict from a stage's name to one or two lines, which no other stage has."""
         short = {stage.name: _label(stage) for stage in self.stages}
         taken = list(short.values())
@@ -72,11 +81,11 @@ class PlacedGraph(StageGraph):
             for stage in self.stages
         }
 
-    def _owner(self, stage):
+    def _owner(self, stage: keras.Layer) -> str:
         owner = self.owner(stage)
         return owner if len(self._lane(stage)) == 1 or owner == "shared" else " + ".join(self._lane(stage))
 
-    def _weight(self, stage, place):
+    def _weight(self, stage: keras.Layer, place: int) -> float | None:
         """The coefficient with which a stage takes its input number `place`."""
         given = self.weights.get(stage.name)
         if given is not None and len(given) == len(self.sources[stage.name]):
@@ -87,12 +96,12 @@ class PlacedGraph(StageGraph):
             return float(gate[place - 1])
         return None
 
-    def _lane(self, stage):
+    def _lane(self, stage: keras.Layer) -> tuple[str, ...]:
         """The tasks whose lane a stage stands in."""
         owner = self.owner(stage)
         return (owner,) if owner in self.model.tasks else self.model.sharing.feeds(stage) or tuple(self.model.tasks)
 
-    def _place(self):
+    def _place(self) -> None:
         depth = dict.fromkeys(self.inputs, 0)
         for stage in self.stages:  # in the order in which data passes them
             # What a shared stage takes from a later one, or from itself in another call, goes back.
@@ -125,13 +134,13 @@ class PlacedGraph(StageGraph):
                 for i, name in enumerate(names):
                     self.places[name] = (STEP * column, upper - gap - i - 0.5)
 
-    def _pull(self, name):
+    def _pull(self, name: str) -> float:
         """The mean height of those that a box has arrows from and to."""
         ends = [target if source == name else source for source, target, _ in self.arrows if name in (source, target)]
         heights = [self.places[end][1] for end in ends if end in self.places and end != name]
         return sum(heights) / len(heights) if heights else self.places[name][1]
 
-    def _inputs_of(self, stage, place):
+    def _inputs_of(self, stage: keras.Layer, place: int) -> list[str]:
         """Names of the inputs that a stage reads, not through other stages, at its input number `place`."""
         found = []
         for node in dict.fromkeys(self._nodes.values()):
@@ -139,7 +148,7 @@ class PlacedGraph(StageGraph):
                 found += self._inputs_behind(node.input_tensors[place])
         return list(dict.fromkeys(found))
 
-    def _inputs_behind(self, tensor):
+    def _inputs_behind(self, tensor: keras.KerasTensor) -> list[str]:
         node = self._nodes[id(tensor)]
         if any(node.operation is stage for stage in self.stages):
             return []
@@ -148,12 +157,17 @@ class PlacedGraph(StageGraph):
         return [name for t in node.input_tensors for name in self._inputs_behind(t)]
 
 
-def _in_order(lanes, tasks, depth, of_lane):
+def _in_order(
+    lanes: Collection[tuple[str, ...]],
+    tasks: tuple[str, ...],
+    depth: Mapping[str, int],
+    of_lane: Mapping[str, tuple[str, ...]],
+) -> list[tuple[str, ...]]:
     """Lanes from top to bottom: tasks that share longer stand nearer, and what they share between them."""
     groups = sorted({lane for lane in lanes if 1 < len(lane) < len(tasks)}, key=lambda lane: (-len(lane), lane))
     place = {task: i for i, task in enumerate(tasks)}
 
-    def key(task):
+    def key(task: str) -> list[int]:
         return [*(min(place[t] for t in group) for group in groups if task in group), place[task]]
 
     ordered = sorted(tasks, key=key)
@@ -164,7 +178,7 @@ def _in_order(lanes, tasks, depth, of_lane):
     return sorted(lanes, key=lambda lane: (middles[lane], last[lane], lane))
 
 
-def _label(stage):
+def _label(stage: keras.Layer) -> str:
     scope = getattr(stage, "scope", "").split("/")
     if len(scope) > 1:
         kind = {"units": "unit after"}.get(scope[1], scope[1])
@@ -177,7 +191,7 @@ def _label(stage):
     return stage.name.removeprefix(f"{root}_") if root else stage.name
 
 
-def _lines(label, owner):
+def _lines(label: str, owner: str) -> list[str]:
     """A name on at most two lines of about 18 characters."""
     text = f"{owner} {label}" if owner and not label.startswith(owner) else label
     if len(text) <= 18:

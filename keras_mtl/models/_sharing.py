@@ -1,11 +1,19 @@
 """Which layers serve which tasks, read from the model's graph."""
 
+from __future__ import annotations
+
 import functools
 import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 
 from keras_mtl._keras_private import calls_of, layers_directly_within, maker_of
+from keras_mtl._types import Inputs, Tasks
+
+if TYPE_CHECKING:
+    from keras_mtl._keras_private import Maker
 
 
 class Sharing:
@@ -21,7 +29,7 @@ class Sharing:
         model: Functional model with a dict of outputs.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: keras.Model) -> None:
         self._model = model
         self.tasks = tuple(model.output)
         self._calls, self._reach, self._fed = {}, {}, {}
@@ -32,22 +40,22 @@ class Sharing:
             for operation in _calls_behind(output, stops=False).values():
                 self._fed.setdefault(id(operation), set()).add(task)
 
-    def tasks_of(self, layer):
+    def tasks_of(self, layer: keras.Layer) -> tuple[str, ...]:
         """Tasks that a layer serves, in the model's order."""
         return self._in_order(layer, self._reach)
 
-    def feeds(self, layer):
+    def feeds(self, layer: keras.Layer) -> tuple[str, ...]:
         """Tasks whose outputs are computed with a layer, in the model's order."""
         return self._in_order(layer, self._fed)
 
-    def _in_order(self, layer, by_operation):
+    def _in_order(self, layer: keras.Layer, by_operation: Mapping[int, set[str]]) -> tuple[str, ...]:
         tasks = set(by_operation.get(id(layer), ()))
         if variables := getattr(layer, "variables", ()):
             by_variable = self._by_variable(by_operation)
             tasks.update(*(by_variable.get(id(v), ()) for v in variables))
         return tuple(task for task in self.tasks if task in tasks)
 
-    def _by_variable(self, by_operation):
+    def _by_variable(self, by_operation: Mapping[int, set[str]]) -> dict[int, set[str]]:
         """Dict from a variable's id to the tasks of all layers that hold it."""
         found = {}
         for layer in self._model.layers:
@@ -55,16 +63,16 @@ class Sharing:
                 found.setdefault(id(variable), set()).update(by_operation.get(id(layer), ()))
         return found
 
-    def is_shared(self, layer):
+    def is_shared(self, layer: keras.Layer) -> bool:
         """Whether a layer serves two tasks or more."""
         return len(self.tasks_of(layer)) > 1
 
     @property
-    def layers(self):
+    def layers(self) -> list[keras.Layer]:
         """Layers with variables, in the model's order; of one that tasks share in part, those within it."""
         by_variable, found, counted = self._by_variable(self._reach), [], set()
 
-        def visit(layer):
+        def visit(layer: keras.Layer) -> None:
             variables = [id(v) for v in layer.variables]
             if counted.issuperset(variables):
                 return
@@ -79,7 +87,7 @@ class Sharing:
             visit(layer)
         return found
 
-    def weights_of(self, task=None):
+    def weights_of(self, task: str | None = None) -> list[keras.Variable]:
         """Variables by which a task's output is computed, or that two tasks or more train.
 
         Args:
@@ -90,13 +98,13 @@ class Sharing:
         """
         tasks = self._by_variable(self._reach if task is None else self._fed)
 
-        def counts(variable):
+        def counts(variable: keras.Variable) -> bool:
             of_variable = tasks.get(id(variable), ())
             return len(of_variable) > 1 if task is None else task in of_variable
 
         return [variable for variable in self._model.weights if counts(variable)]
 
-    def shared_variables(self, tasks=None):
+    def shared_variables(self, tasks: Tasks | None = None) -> list[keras.Variable]:
         """Trainable variables that serve two tasks or more.
 
         Args:
@@ -107,15 +115,15 @@ class Sharing:
         """
         return self._variables(lambda served: len(served) > 1, tasks)
 
-    def task_variables(self, task, tasks=None):
+    def task_variables(self, task: str, tasks: Tasks | None = None) -> list[keras.Variable]:
         """Trainable variables that serve one task alone."""
         return self._variables(lambda served: served == {task}, tasks)
 
-    def serves(self, variable, tasks):
+    def serves(self, variable: keras.Variable, tasks: Tasks) -> bool:
         """Whether a variable lies on the way to one of the given tasks."""
         return any(variable is v for v in self._variables(lambda served: bool(served), tasks))
 
-    def _variables(self, condition, tasks):
+    def _variables(self, condition: Callable[[set[str]], bool], tasks: Tasks | None) -> list[keras.Variable]:
         counted, by_variable = set(self.tasks if tasks is None else tasks), self._by_variable(self._reach)
         return list(
             {
@@ -126,7 +134,7 @@ class Sharing:
             }.values()
         )
 
-    def features(self, tasks=None):
+    def features(self, tasks: Tasks | None = None) -> list[keras.KerasTensor]:
         """Keras tensors where data goes from shared layers to the tasks' own.
 
         A layer that is called several times gives one for each call.
@@ -143,7 +151,7 @@ class Sharing:
         """
         counted = set(self.tasks if tasks is None else tasks)
 
-        def shared(operation):
+        def shared(operation: keras.Layer) -> bool:
             return len(counted & self._reach.get(id(operation), set())) > 1
 
         self._check_called_in_common(shared, counted)
@@ -167,7 +175,7 @@ class Sharing:
         self._check_of_examples(features)
         return features
 
-    def are_nested(self, features):
+    def are_nested(self, features: Sequence[keras.KerasTensor]) -> bool:
         """Whether one of some features is computed with another.
 
         Args:
@@ -180,7 +188,7 @@ class Sharing:
             for maker in made_by
         )
 
-    def _calls_in_order(self):
+    def _calls_in_order(self) -> list[tuple[keras.Operation, Any, set[str]]]:
         """Operation, node and tasks of each call that gradients come back to, in the model's order."""
         return [
             (operation, node, self._calls[id(operation), index])
@@ -189,7 +197,7 @@ class Sharing:
             if (id(operation), index) in self._calls
         ]
 
-    def has_features(self, tasks=None):
+    def has_features(self, tasks: Tasks | None = None) -> bool:
         """Whether there is a place where data goes from shared layers to the tasks' own."""
         try:
             self.features(tasks)
@@ -197,7 +205,7 @@ class Sharing:
             return False
         return True
 
-    def _check_of_examples(self, features):
+    def _check_of_examples(self, features: Sequence[keras.KerasTensor]) -> None:
         """Raises where a feature is the same for all examples, such as the change of a kernel."""
         rows = keras.tree.flatten(self._model.input)[0].shape[0]
         for x in features:
@@ -207,7 +215,7 @@ class Sharing:
                     f"{tuple(x.shape)} of layer '{maker_of(x).operation.name}', which is the same for all examples."
                 )
 
-    def _check_called_in_common(self, shared, counted):
+    def _check_called_in_common(self, shared: Callable[[keras.Layer], bool], counted: set[str]) -> None:
         """Raises where two tasks share a layer, but each calls it on data of its own."""
         by_layer = {}
         for layer, _, tasks in self._calls_in_order():
@@ -221,7 +229,7 @@ class Sharing:
                         f"'{layer.name}', which tasks call on inputs of their own: '{a}' and '{b}'."
                     )
 
-    def _check_no_own_below(self, shared):
+    def _check_no_own_below(self, shared: Callable[[keras.Layer], bool]) -> None:
         """Raises where data goes from a task's own variables into shared ones."""
         for layer, node, _ in self._calls_in_order():
             if not (shared(layer) and getattr(layer, "trainable_variables", None)):
@@ -234,7 +242,7 @@ class Sharing:
                     f"'{layer.name}', which is shared, behind {list(own)} of single tasks."
                 )
 
-    def _check_no_own_holds(self, shared, counted):
+    def _check_no_own_holds(self, shared: Callable[[keras.Layer], bool], counted: set[str]) -> None:
         """Raises where a layer that a task has for itself holds a variable that others train too."""
         by_variable = self._by_variable(self._reach)
         for layer in self._model.layers:
@@ -246,7 +254,7 @@ class Sharing:
                         f"'{layer.name}' of one task, which holds {held}, shared with others."
                     )
 
-    def halves(self, tasks=None):
+    def halves(self, tasks: Tasks | None = None) -> tuple[keras.Model, keras.Model]:
         """The model in two halves: inputs to features, and those to outputs.
 
         Args:
@@ -270,7 +278,7 @@ class Sharing:
         )
         return trunk, keras.Model(starts, behind(starts))
 
-    def inputs_of(self, task):
+    def inputs_of(self, task: str) -> Inputs:
         """The model's inputs that a task's output needs, in their structure.
 
         Args:
@@ -286,10 +294,10 @@ class Sharing:
             return [x for x in inputs if self._needs(task, x)]
         return inputs
 
-    def _needs(self, task, tensor):
+    def _needs(self, task: str, tensor: keras.KerasTensor) -> bool:
         return task in self.feeds(maker_of(tensor).operation)
 
-    def last_shared_layers(self, tasks=None):
+    def last_shared_layers(self, tasks: Tasks | None = None) -> list[keras.Layer]:
         """The last layers with trainable variables that make shared features.
 
         Args:
@@ -308,12 +316,12 @@ class Sharing:
 
 
 @functools.cache
-def _stop_gradient():
+def _stop_gradient() -> type[keras.Operation]:
     """The class of the operation behind `keras.ops.stop_gradient`."""
     return type(maker_of(keras.ops.stop_gradient(keras.KerasTensor((1,)))).operation)
 
 
-def _calls_behind(tensor, stops):
+def _calls_behind(tensor: Inputs, stops: bool) -> dict[tuple[int, int], keras.Layer]:
     """The calls that a Keras tensor is computed with.
 
     Args:
@@ -334,10 +342,10 @@ def _calls_behind(tensor, stops):
     return found
 
 
-def _key(maker):
+def _key(maker: Maker) -> tuple[int, int]:
     return id(maker.operation), maker.index
 
 
-def count_parameters(variables):
+def count_parameters(variables: Sequence[keras.Variable]) -> int:
     """Number of scalars in a list of variables."""
     return sum(int(keras.ops.size(v)) for v in variables)

@@ -1,10 +1,20 @@
 """The model as a graph of stages, and its coefficients as tables with names."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import keras
 import numpy as np
 
 from keras_mtl._keras_private import calls_in
+from keras_mtl._types import Structure
 from keras_mtl.layers import Stage
 from keras_mtl.models._coefficients import CoefficientReader
+
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
 class StageGraph:
@@ -22,7 +32,7 @@ class StageGraph:
         mixing: Dict from name to stage, of the stages with coefficients.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: MultiTaskModel) -> None:
         self.model = model
         self.stages = [layer for layer in model.layers if isinstance(layer, Stage)] or [
             layer for layer in model.layers if layer.variables
@@ -35,7 +45,7 @@ class StageGraph:
         self._reader = CoefficientReader(model)
         self.mixing = {stage.name: stage for stage in self._reader.mixing}
 
-    def _sources_of_inputs(self, stage):
+    def _sources_of_inputs(self, stage: Stage) -> list[list[Stage]]:
         """For each place of a stage's inputs, the stages that it is ever taken from."""
         places = []
         for node in dict.fromkeys(self._nodes.values()):
@@ -45,14 +55,14 @@ class StageGraph:
                     places[place] += [s for s in self._sources(tensor) if s not in places[place]]
         return places
 
-    def _sources(self, tensor):
+    def _sources(self, tensor: keras.KerasTensor) -> list[Stage]:
         """The stages that a tensor comes from, through what is none."""
         node = self._nodes[id(tensor)]
         if any(node.operation is stage for stage in self.stages):
             return [node.operation]
         return [stage for t in node.input_tensors for stage in self._sources(t)]
 
-    def read(self, x=None):
+    def read(self, x: Structure | None = None) -> dict[str, np.ndarray]:
         """The coefficients as they are now.
 
         Args:
@@ -64,7 +74,7 @@ class StageGraph:
         """
         return self._reader.read(x)
 
-    def by_source(self, coefficients):
+    def by_source(self, coefficients: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """One coefficient for each source of a mixing stage.
 
         Args:
@@ -79,7 +89,7 @@ class StageGraph:
             if stage.scope in coefficients and hasattr(stage.mixer, "by_source")
         }
 
-    def owner(self, stage):
+    def owner(self, stage: keras.Layer) -> str:
         """The task that a stage belongs to, or `"shared"`."""
         root = getattr(stage, "scope", "shared").split("/")[0]
         served = self.model.sharing.tasks_of(stage)
@@ -87,7 +97,7 @@ class StageGraph:
             return root
         return served[0] if len(served) == 1 else "shared"
 
-    def tables(self, coefficients):
+    def tables(self, coefficients: Mapping[str, np.ndarray]) -> dict[str, tuple[list[str], list[str], np.ndarray]]:
         """Coefficients as tables.
 
         Args:
@@ -120,13 +130,13 @@ class StageGraph:
                 tables[key] = (list(self.model.tasks), list(self.model.tasks), value)
         return tables
 
-    def _source_names(self, stage, count):
+    def _source_names(self, stage: keras.Layer, count: int) -> list[str]:
         groups = self.sources[stage.name]
         if len(groups) != count:  # a gate: its experts stand at the mixture that takes it
             mixture = next(s for s in self.stages if self.sources[s.name][:1] == [[stage]])
             groups = self.sources[mixture.name][1:]
         stages = [group[0] for group in groups]
         scopes = [getattr(s, "scope", s.name) for s in stages]
-        if len({scope.split("/")[0] for scope in scopes}) == 1 and "/units/" in scopes[0]:
+        if len({scope.split("/")[0] for scope in scopes}) == 1 and "/units/" in scopes[0]:  # type: ignore[operator]
             return [scope.rsplit("/", 1)[1] for scope in scopes]
         return [scope.replace("/expert_", " ") for scope in scopes]

@@ -1,18 +1,24 @@
 """Calling stages and heads: shared ones as they are, columns as fresh copies."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import keras
 
+from keras_mtl._types import Inputs, Layers, Structure
 from keras_mtl.layers import Stage
 from keras_mtl.layers.stage import name_scope
 from keras_mtl.models._copies import copy_layer, keep_state
 
 
-def stage_label(stack, index):
+def stage_label(stack: Sequence[keras.Layer], index: int) -> str:
     """Name of a stage within its owner: its layer's, or its place in the row."""
     return stack[0].name if len(stack) == 1 else f"stage_{index + 1}"
 
 
-def add_shared(stacks, tensor, first_index=0):
+def add_shared(stacks: Sequence[Sequence[keras.Layer]], tensor: Inputs, first_index: int = 0) -> Inputs:
     """Calls stages one after the other as the shared trunk.
 
     Args:
@@ -29,7 +35,14 @@ def add_shared(stacks, tensor, first_index=0):
     return tensor
 
 
-def add_column(stacks, tensor, scope, copy_weights=False, first_index=0, make=Stage):
+def add_column(
+    stacks: Sequence[Sequence[keras.Layer]],
+    tensor: Inputs,
+    scope: str,
+    copy_weights: bool | None = False,
+    first_index: int = 0,
+    make: Callable[..., Any] = Stage,
+) -> Inputs:
     """Calls fresh copies of stages one after the other as a column or an expert.
 
     Args:
@@ -52,7 +65,7 @@ def add_column(stacks, tensor, scope, copy_weights=False, first_index=0, make=St
     return tensor
 
 
-def add_unit(layer, tensors, scope):
+def add_unit(layer: Layers, tensors: Inputs, scope: str) -> Structure:
     """Calls a unit, gate or mask that mixes tensors on the way of its owner.
 
     Args:
@@ -67,7 +80,7 @@ def add_unit(layer, tensors, scope):
     return Stage(stack, scope=scope, name=scope.replace("/", "_"))(tensors)
 
 
-def add_head(stack, tensor, task):
+def add_head(stack: Sequence[keras.Layer], tensor: Inputs, task: str) -> keras.KerasTensor:
     """Calls a task's head.
 
     Args:
@@ -91,7 +104,7 @@ def add_head(stack, tensor, task):
     return output
 
 
-def call_stage(stage, tensor, what):
+def call_stage(stage: Stage | Callable[..., Any], tensor: Inputs, what: str) -> Structure:
     """Calls a stage and says whose input does not fit where it fails."""
     try:
         return stage(tensor)
@@ -103,7 +116,7 @@ def call_stage(stage, tensor, what):
         ) from error
 
 
-def copy_stage(stack, scope, index, make=Stage):
+def copy_stage(stack: Sequence[keras.Layer], scope: str, index: int, make: Callable[..., Any] = Stage) -> Stage:
     """Makes a stage of fresh copies of layers, with seeds of their own.
 
     Args:
@@ -122,6 +135,6 @@ def copy_stage(stack, scope, index, make=Stage):
     return make(copies, scope=scope, name=copy_name(stack, scope, index))
 
 
-def copy_name(stack, scope, index):
+def copy_name(stack: Sequence[keras.Layer], scope: str, index: int) -> str:
     """Name of an owner's copy of a stage."""
     return f"{scope.replace('/', '_')}_{stage_label(stack, index)}"

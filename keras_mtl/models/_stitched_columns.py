@@ -1,7 +1,13 @@
 """Columns with units between them: what cross-stitch, sluice and NDDR have in common."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import keras
 
+from keras_mtl._types import DependsOn, Heads, Inputs, Stages
 from keras_mtl.layers import Stage
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models._copies import check_copy_weights
@@ -11,8 +17,17 @@ from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
 def stitched(
-    inputs, stages, heads, make_unit, *, copy_weights=None, make_stage=Stage, join=None, depends_on=None, name=None
-):
+    inputs: Inputs,
+    stages: Stages,
+    heads: Heads,
+    make_unit: Callable[..., Any],
+    *,
+    copy_weights: bool | None = None,
+    make_stage: Callable[..., Any] = Stage,
+    join: Callable[..., Any] | None = None,
+    depends_on: DependsOn | None = None,
+    name: str | None = None,
+) -> MultiTaskModel:
     """Builds a model of K columns that mix their features after every stage.
 
     Each task has a layer of its own for its part of a unit, so that the graph

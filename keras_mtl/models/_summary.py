@@ -1,12 +1,18 @@
 """The table of `MultiTaskModel.sharing_summary`."""
 
+from __future__ import annotations
+
 import io
+from typing import TYPE_CHECKING
 
 from keras_mtl.models._coefficients import tied_stages
 from keras_mtl.models._sharing import count_parameters
 
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
-def sharing_table(model):
+
+def sharing_table(model: MultiTaskModel) -> str:
     """Text of a table of layers, the tasks that they serve and their sizes.
 
     Args:

@@ -1,8 +1,14 @@
 """Tasks as adapters on one frozen trunk."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
 import keras
 
 from keras_mtl._checks import check_integer
+from keras_mtl._types import DependsOn, Heads, Inputs, Stages, Structure
 from keras_mtl.layers import BottleneckAdapter, LoRAKernels, LoRAStage, Stage
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models._stages import add_unit, call_stage, stage_label
@@ -13,18 +19,18 @@ KINDS = ("lora", "bottleneck")
 
 
 def adapter_sharing(
-    inputs,
-    stages,
-    heads,
+    inputs: Inputs,
+    stages: Stages,
+    heads: Heads,
     *,
-    kind="lora",
-    rank=8,
-    shared=0,
-    alpha=None,
-    activation="gelu",
-    depends_on=None,
-    name=None,
-):
+    kind: Literal["lora", "bottleneck"] = "lora",
+    rank: int = 8,
+    shared: int = 0,
+    alpha: float | None = None,
+    activation: str = "gelu",
+    depends_on: DependsOn | None = None,
+    name: str | None = None,
+) -> MultiTaskModel:
     """Builds a model whose trunk is frozen, and whose tasks have small adapters on it.
 
     With `kind="lora"`, task k computes with the kernels `W + alpha / rank * A_k B_k` of low rank, in every layer
@@ -97,7 +103,15 @@ def adapter_sharing(
     return MultiTaskModel(inputs, add_heads(heads, paths, depends_on), name=name)
 
 
-def _with_changes(stack, paths, label, index, ranks, alpha, root):
+def _with_changes(
+    stack: Sequence[keras.Layer],
+    paths: Mapping[str, keras.KerasTensor],
+    label: str,
+    index: int,
+    ranks: Mapping[str, int],
+    alpha: float | None,
+    root: keras.KerasTensor,
+) -> dict[str, Inputs]:
     """The output of a stage on each task's path, computed with the task's kernels."""
     first = next(iter(paths.values()))
     stage = _frozen(LoRAStage, stack, label)
@@ -111,7 +125,7 @@ def _with_changes(stack, paths, label, index, ranks, alpha, root):
             )
     shapes = [tuple(kernel.shape) for kernel in stage.kernels()]
 
-    def changes(owner, rank):
+    def changes(owner: str, rank: int) -> list[keras.KerasTensor]:
         # They stand behind the input, not behind features, which would be those of one task.
         layer = LoRAKernels(shapes, rank, alpha, name="lora")
         return list(add_unit(layer, root, f"{owner}/{label}_lora"))
@@ -124,10 +138,17 @@ def _with_changes(stack, paths, label, index, ranks, alpha, root):
     return found
 
 
-def _with_bottlenecks(stack, paths, label, index, ranks, activation):
+def _with_bottlenecks(
+    stack: Sequence[keras.Layer],
+    paths: Mapping[str, keras.KerasTensor],
+    label: str,
+    index: int,
+    ranks: Mapping[str, int],
+    activation: str,
+) -> dict[str, keras.KerasTensor]:
     """The output of a stage on each task's path, and what its adapters make of it."""
 
-    def adapter(owner, rank):
+    def adapter(owner: str, rank: int) -> Stage:
         scope = f"{owner}/{label}_adapter"
         return Stage([BottleneckAdapter(rank, activation, name="adapter")], scope, name=scope.replace("/", "_"))
 
@@ -146,17 +167,17 @@ def _with_bottlenecks(stack, paths, label, index, ranks, activation):
     return found
 
 
-def _frozen(make, stack, label):
+def _frozen(make: type[Stage], stack: Sequence[keras.Layer], label: str) -> Stage:
     stage = make(stack, scope="shared", name=f"shared_{label}")
     stage.trainable = False
     return stage
 
 
-def _once_each(stage, index):
+def _once_each(stage: Stage, index: int) -> Callable[[Structure], Structure]:
     """A function that calls a stage, once for all tasks that are still on one path."""
     known = {}
 
-    def call(tensors):
+    def call(tensors: Structure) -> Structure:
         key = tuple(id(x) for x in keras.tree.flatten(tensors))
         if key not in known:
             known[key] = call_stage(stage, tensors, f"`stages[{index}]`"), tensors
@@ -168,8 +189,8 @@ def _once_each(stage, index):
 class _Unchanged:
     """A stage that takes its inputs alone, to be built."""
 
-    def __init__(self, stage):
+    def __init__(self, stage: Stage) -> None:
         self.name, self._stage = stage.name, stage
 
-    def __call__(self, tensor):
+    def __call__(self, tensor: Inputs) -> Structure:
         return self._stage.compute_output_spec({"inputs": tensor, "changes": []})

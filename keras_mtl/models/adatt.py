@@ -1,6 +1,9 @@
 """AdaTT: at every level each task mixes all tasks' experts, and adds its own."""
 
+from __future__ import annotations
+
 from keras_mtl._checks import check_integer
+from keras_mtl._types import DependsOn, Heads, Inputs, Layers, Stages
 from keras_mtl.layers import NativeExperts
 from keras_mtl.models._experts import add_experts, expert_stages, gated, softmax_gate
 from keras_mtl.models._stages import add_unit
@@ -9,20 +12,20 @@ from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
 def adatt(
-    inputs,
-    stages,
-    heads,
+    inputs: Inputs,
+    stages: Stages,
+    heads: Heads,
     *,
-    shared_experts=0,
-    task_experts=2,
-    shared_depth=0,
-    gate=None,
-    gate_temperature=1.0,
-    gate_dropout=0.0,
-    copy_weights=None,
-    depends_on=None,
-    name=None,
-):
+    shared_experts: int = 0,
+    task_experts: int = 2,
+    shared_depth: int = 0,
+    gate: Layers | None = None,
+    gate_temperature: float = 1.0,
+    gate_dropout: float = 0.0,
+    copy_weights: bool | None = None,
+    depends_on: DependsOn | None = None,
+    name: str | None = None,
+) -> MultiTaskModel:
     """Builds an adaptive task-to-task fusion network.
 
     Each stage above `shared_depth` is a level of experts. At every level task k's features are

@@ -1,8 +1,11 @@
 """AITM: each task of a funnel takes over from the one before it what it needs."""
 
+from __future__ import annotations
+
 import keras
 
 from keras_mtl._checks import check_integer, check_number
+from keras_mtl._types import Heads, Inputs, Stages
 from keras_mtl.layers import FunnelOrder, InformationTransfer
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models._copies import check_copy_weights
@@ -11,7 +14,16 @@ from keras_mtl.models.dependency import add_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
-def aitm(inputs, stages, heads, *, shared_depth=1, order_strength=0.0, copy_weights=None, name=None):
+def aitm(
+    inputs: Inputs,
+    stages: Stages,
+    heads: Heads,
+    *,
+    shared_depth: int = 1,
+    order_strength: float = 0.0,
+    copy_weights: bool | None = None,
+    name: str | None = None,
+) -> MultiTaskModel:
     """Builds an adaptive information transfer model of tasks that follow each other, such as click and purchase.
 
     Every task has a tower of its own above the shared stages, `q_k`. The first task's features are `z_1 = q_1`; each

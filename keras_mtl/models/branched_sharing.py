@@ -1,5 +1,10 @@
 """Branched sharing: a tree of stages, of which hard sharing is the special case."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from keras_mtl._types import DependsOn, Heads, Inputs, Stages
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models._copies import check_copy_weights
 from keras_mtl.models._stages import add_column, add_shared
@@ -7,7 +12,16 @@ from keras_mtl.models.dependency import add_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
-def branched_sharing(inputs, stages, heads, *, branches, copy_weights=None, depends_on=None, name=None):
+def branched_sharing(
+    inputs: Inputs,
+    stages: Stages,
+    heads: Heads,
+    *,
+    branches: Sequence[Sequence[Sequence[str]]],
+    copy_weights: bool | None = None,
+    depends_on: DependsOn | None = None,
+    name: str | None = None,
+) -> MultiTaskModel:
     """Builds a model in which groups of tasks share stages and then part.
 
     `branches[i]` says which tasks share stage i. Groups may split from one
@@ -75,7 +89,9 @@ def branched_sharing(inputs, stages, heads, *, branches, copy_weights=None, depe
     return MultiTaskModel(inputs, outputs, name=name)
 
 
-def _check_branches(branches, tasks, count):
+def _check_branches(
+    branches: Sequence[Sequence[Sequence[str]]], tasks: tuple[str, ...], count: int
+) -> list[list[list[str]]]:
     if not isinstance(branches, (list, tuple)) or len(branches) != count:
         raise ValueError(
             f"`branches` should be a list with one entry for each of the {count} stages. "
@@ -95,7 +111,7 @@ def _check_branches(branches, tasks, count):
     return tree
 
 
-def _check_groups(groups, tasks, what):
+def _check_groups(groups: Sequence[Sequence[str]], tasks: tuple[str, ...], what: str) -> list[list[str]]:
     lists = isinstance(groups, (list, tuple)) and all(isinstance(group, (list, tuple)) and group for group in groups)
     named = [task for group in groups for task in group] if lists else []
     if sorted(map(str, named)) != sorted(tasks):

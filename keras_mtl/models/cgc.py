@@ -1,23 +1,32 @@
 """Customized gate control: shared experts and each task's own, behind a gate."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from keras_mtl._types import DependsOn, Heads, Inputs, Layers, Stages
 from keras_mtl.models._experts import extraction, softmax_gate
+
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
 def cgc(
-    inputs,
-    stages,
-    heads,
+    inputs: Inputs,
+    stages: Stages,
+    heads: Heads,
     *,
-    shared_experts=2,
-    task_experts=2,
-    shared_depth=0,
-    gate=None,
-    gate_temperature=1.0,
-    gate_dropout=0.0,
-    copy_weights=None,
-    depends_on=None,
-    name=None,
-):
+    shared_experts: int = 2,
+    task_experts: int | Mapping[str, int] = 2,
+    shared_depth: int = 0,
+    gate: Layers | None = None,
+    gate_temperature: float = 1.0,
+    gate_dropout: float = 0.0,
+    copy_weights: bool | None = None,
+    depends_on: DependsOn | None = None,
+    name: str | None = None,
+) -> MultiTaskModel:
     """Builds a model with customized gate control.
 
     `y_k = h_k(g_k(x) . [E_k(x); E_s(x)])`: task k mixes its own experts and

@@ -1,12 +1,28 @@
 """Cross-stitch networks: columns that mix their features after every stage."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from keras_mtl._types import DependsOn, Heads, Inputs, Stages
 from keras_mtl.layers import CrossStitch
 from keras_mtl.models._stitched_columns import stitched
 
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
+
 
 def cross_stitch(
-    inputs, stages, heads, *, per="channel", self_weight=0.9, copy_weights=None, depends_on=None, name=None
-):
+    inputs: Inputs,
+    stages: Stages,
+    heads: Heads,
+    *,
+    per: Literal["channel", "layer"] = "channel",
+    self_weight: float = 0.9,
+    copy_weights: bool | None = None,
+    depends_on: DependsOn | None = None,
+    name: str | None = None,
+) -> MultiTaskModel:
     """Builds a cross-stitch network.
 
     Each task has its own copy of every stage. After each stage, task k goes on
@@ -69,7 +85,7 @@ def cross_stitch(
     `hard_sharing(..., shared_depth=0)` and take their weights over.
     """
 
-    def unit(place):
+    def unit(place: int) -> CrossStitch:
         return CrossStitch(place, per=per, self_weight=self_weight, name="stitch")
 
     return stitched(inputs, stages, heads, unit, copy_weights=copy_weights, depends_on=depends_on, name=name)

@@ -1,11 +1,15 @@
 """Heads that depend on other tasks: what feeds what, in which order, and whether gradients go back."""
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 import keras
 from keras import ops
 
 from keras_mtl._checks import as_list, check_boolean
+from keras_mtl._types import DependsOn, Heads, Tasks
 from keras_mtl.layers import Join, Stage
 from keras_mtl.models._arguments import as_stack
 from keras_mtl.models._copies import copy_stack, keep_state
@@ -53,13 +57,15 @@ class Dependency:
     stop_gradient: bool = False
     through: object = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.take not in ("output", "features"):
             raise ValueError(f"`take` should be 'output' or 'features'. Received: take={self.take!r}")
         check_boolean(self.stop_gradient, "stop_gradient")
 
 
-def add_heads(heads, features, depends_on=None):
+def add_heads(
+    heads: Heads, features: Mapping[str, keras.KerasTensor], depends_on: DependsOn | None = None
+) -> dict[str, keras.KerasTensor]:
     """Calls the tasks' heads, each after those that it depends on.
 
     Args:
@@ -86,7 +92,7 @@ def add_heads(heads, features, depends_on=None):
     return {task: outputs[task] for task in heads}
 
 
-def check_dependencies(depends_on, tasks):
+def check_dependencies(depends_on: DependsOn | None, tasks: Sequence[str]) -> dict[str, list[Dependency]]:
     """Normalizes `depends_on` to a dict from task to a list of `Dependency`.
 
     Args:
@@ -120,11 +126,11 @@ def check_dependencies(depends_on, tasks):
     return {task: sources for task, sources in found.items() if sources}
 
 
-def _in_order(dependencies, tasks):
+def _in_order(dependencies: Mapping[str, Sequence[Dependency]], tasks: Tasks) -> list[str]:
     """The tasks, each after those that it depends on."""
     order = []
 
-    def visit(task, path):
+    def visit(task: str, path: Sequence[str]) -> None:
         if task in path:
             circle = " -> ".join([*path[path.index(task) :], task])
             raise ValueError(f"`depends_on` should have no circle. Received: {circle}")
@@ -138,7 +144,13 @@ def _in_order(dependencies, tasks):
     return order
 
 
-def _join(tensor, sources, outputs, taken, task):
+def _join(
+    tensor: keras.KerasTensor,
+    sources: Sequence[Dependency],
+    outputs: Mapping[str, keras.KerasTensor],
+    taken: Mapping[str, keras.KerasTensor],
+    task: str,
+) -> keras.KerasTensor:
     """The task's own features with what it takes from others."""
     if not isinstance(tensor, keras.KerasTensor):
         raise ValueError(

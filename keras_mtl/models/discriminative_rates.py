@@ -1,13 +1,19 @@
 """Discriminative learning rates: lower towards the inputs."""
 
+from __future__ import annotations
+
 import re
+from typing import Any, Self
 
 import keras
 
+from keras_mtl._types import Tensor
 from keras_mtl.models._layer_order import levels_of
 
 
-def discriminative_rates(model, optimizer, factor=1 / 2.6):
+def discriminative_rates(
+    model: keras.Model, optimizer: str | keras.optimizers.Optimizer, factor: float = 1 / 2.6
+) -> keras.optimizers.MultiOptimizer:
     """Makes an optimizer whose learning rate falls from level to level.
 
     The heads have the optimizer's own rate, the last stage before them `factor` times as much, the
@@ -65,7 +71,7 @@ def discriminative_rates(model, optimizer, factor=1 / 2.6):
     return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(_scaled(optimizer, 1.0), by_path))
 
 
-def _scaled(optimizer, factor):
+def _scaled(optimizer: keras.optimizers.Optimizer, factor: float) -> keras.optimizers.Optimizer:
     """A fresh optimizer like the given one, with another rate."""
     config = optimizer.get_config()
     rate = config["learning_rate"]
@@ -86,16 +92,16 @@ class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
         factor: Float.
     """
 
-    def __init__(self, schedule, factor):
+    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, factor: float) -> None:
         self.schedule = schedule
         self.factor = factor
 
-    def __call__(self, step):
+    def __call__(self, step: Tensor) -> Tensor:
         return self.factor * self.schedule(step)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"schedule": keras.saving.serialize_keras_object(self.schedule), "factor": self.factor}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(keras.saving.deserialize_keras_object(config["schedule"]), config["factor"])

@@ -1,10 +1,13 @@
 """DSelect-k: each task learns which k of the shared experts it uses."""
 
+from __future__ import annotations
+
 import functools
 
 import keras
 
 from keras_mtl._checks import check_boolean, check_integer
+from keras_mtl._types import DependsOn, Heads, Inputs, Layers, Stages
 from keras_mtl.layers import DSelectKGate
 from keras_mtl.models._experts import add_experts, expert_stages, gated
 from keras_mtl.models.dependency import add_heads
@@ -12,21 +15,21 @@ from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
 def dselect_k(
-    inputs,
-    stages,
-    heads,
+    inputs: Inputs,
+    stages: Stages,
+    heads: Heads,
     *,
-    experts=8,
-    k=2,
-    shared_depth=0,
-    per_example=False,
-    gate=None,
-    gamma=1.0,
-    entropy_strength=0.0,
-    copy_weights=None,
-    depends_on=None,
-    name=None,
-):
+    experts: int = 8,
+    k: int = 2,
+    shared_depth: int = 0,
+    per_example: bool = False,
+    gate: Layers | None = None,
+    gamma: float = 1.0,
+    entropy_strength: float = 0.0,
+    copy_weights: bool | None = None,
+    depends_on: DependsOn | None = None,
+    name: str | None = None,
+) -> MultiTaskModel:
     """Builds a mixture-of-experts with sparse gates that stay differentiable.
 
     As `mmoe`, but task k's weights are those of k selectors, each of which

@@ -1,14 +1,28 @@
 """ESMM: a funnel of events, each of which is possible after the one before it alone."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import keras
 from keras import layers
 
+from keras_mtl._types import Heads, Inputs, Stages
 from keras_mtl.models._arguments import check_heads
 from keras_mtl.models.hard_sharing import hard_sharing
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
-def esmm(inputs, stages, heads, *, builder=hard_sharing, name=None, **options):
+def esmm(
+    inputs: Inputs,
+    stages: Stages,
+    heads: Heads,
+    *,
+    builder: Callable[..., MultiTaskModel] = hard_sharing,
+    name: str | None = None,
+    **options: Any,
+) -> MultiTaskModel:
     """Builds an entire-space model of a funnel such as impression, click, conversion.
 
     Head k gives the logit of `q_k = P(event k | event k-1)`. The output of task

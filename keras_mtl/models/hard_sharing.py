@@ -1,6 +1,9 @@
 """Hard sharing: one trunk, a head for each task."""
 
+from __future__ import annotations
+
 from keras_mtl._checks import check_integer
+from keras_mtl._types import DependsOn, Heads, Inputs, Stages
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models._copies import check_copy_weights
 from keras_mtl.models._stages import add_column, add_shared
@@ -8,7 +11,16 @@ from keras_mtl.models.dependency import add_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
-def hard_sharing(inputs, stages, heads, *, shared_depth=None, copy_weights=None, depends_on=None, name=None):
+def hard_sharing(
+    inputs: Inputs,
+    stages: Stages,
+    heads: Heads,
+    *,
+    shared_depth: int | None = None,
+    copy_weights: bool | None = None,
+    depends_on: DependsOn | None = None,
+    name: str | None = None,
+) -> MultiTaskModel:
     """Builds a model whose tasks share the first stages and then part.
 
     The output of task k is `h_k(c_k(phi(x)))`: `phi` are the first

@@ -1,6 +1,11 @@
 """Hierarchical sharing: low-level tasks stand at lower stages."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+
 from keras_mtl._checks import check_integer
+from keras_mtl._types import DependsOn, Heads, Inputs, Stages, Tasks
 from keras_mtl.layers import Stage
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models._stages import call_stage, stage_label
@@ -8,7 +13,15 @@ from keras_mtl.models.dependency import add_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
-def hierarchical_sharing(inputs, stages, heads, *, depths, depends_on=None, name=None):
+def hierarchical_sharing(
+    inputs: Inputs,
+    stages: Stages,
+    heads: Heads,
+    *,
+    depths: Mapping[str, int],
+    depends_on: DependsOn | None = None,
+    name: str | None = None,
+) -> MultiTaskModel:
     """Builds a model with one trunk and heads at different stages of it.
 
     The output of task k is `h_k(s_d(...s_1(x)))` with `d = depths[k]`: its head
@@ -75,7 +88,7 @@ def hierarchical_sharing(inputs, stages, heads, *, depths, depends_on=None, name
     return MultiTaskModel(inputs, add_heads(heads, features, depends_on), name=name)
 
 
-def _check_depths(depths, tasks, count):
+def _check_depths(depths: Mapping[str, int] | None, tasks: Tasks, count: int) -> dict[str, int]:
     if not count:
         raise ValueError("`stages` should have at least one stage for tasks to stand after. Received: stages=[]")
     if not isinstance(depths, dict):

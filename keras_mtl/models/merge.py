@@ -1,5 +1,8 @@
 """Models that were fine-tuned apart, merged into one: task arithmetic and TIES."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
 import keras
 import numpy as np
 
@@ -10,7 +13,14 @@ METHODS = ("ties", "arithmetic")
 _SCALES = {"ties": 1.0, "arithmetic": 0.4}
 
 
-def merge(base, tuned, *, method="ties", scale=None, keep=0.2):
+def merge(
+    base: keras.Layer,
+    tuned: Mapping[str, keras.Layer],
+    *,
+    method: Literal["ties", "arithmetic"] = "ties",
+    scale: float | None = None,
+    keep: float = 0.2,
+) -> keras.Layer:
     """Merges layers that were fine-tuned from one, such as trunks of single-task models, without training.
 
     With the changes `t_k = W_k - W` of K tasks, the merged weights are `W + scale * m`.
@@ -74,7 +84,7 @@ def merge(base, tuned, *, method="ties", scale=None, keep=0.2):
     return merged
 
 
-def merge_conflicts(base, tuned):
+def merge_conflicts(base: keras.Layer, tuned: Mapping[str, keras.Layer]) -> dict[str, Any]:
     """How much the changes of models stand in each other's way, before they are merged.
 
     Args:
@@ -111,7 +121,7 @@ def merge_conflicts(base, tuned):
     }
 
 
-def _ties(changes, keep):
+def _ties(changes: np.ndarray, keep: float) -> np.ndarray:
     count = max(1, round(keep * changes.shape[1]))
     sizes = np.abs(changes)
     least = np.partition(sizes, -count, axis=1)[:, -count, None]
@@ -121,7 +131,7 @@ def _ties(changes, keep):
     return np.where(agree, trimmed, 0.0).sum(axis=0) / np.maximum(agree.sum(axis=0), 1)
 
 
-def _changes(pairs):
+def _changes(pairs: Sequence[tuple[Any, ...]]) -> np.ndarray:
     """The tasks' changes of all trained weights, as float64 array of shape `(K, P)`."""
     number = keras.ops.convert_to_numpy
     parts = [
@@ -132,7 +142,7 @@ def _changes(pairs):
     return np.concatenate(parts, axis=1)
 
 
-def _pairs(base, tuned):
+def _pairs(base: keras.Layer, tuned: Mapping[str, keras.Layer]) -> list[tuple[Any, ...]]:
     """Each variable of the base with those of the tasks in its place, and whether training changes it."""
     if not isinstance(tuned, dict) or len(tuned) < 2:
         raise ValueError(f"`tuned` should be a dict from two tasks or more to layers. Received: tuned={tuned!r}")

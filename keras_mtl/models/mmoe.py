@@ -1,25 +1,28 @@
 """Multi-gate mixture-of-experts: tasks share experts, each through its own gate."""
 
+from __future__ import annotations
+
 from keras_mtl._checks import check_integer
+from keras_mtl._types import DependsOn, Heads, Inputs, Layers, Stages
 from keras_mtl.models._experts import add_experts, expert_stages, gated, softmax_gate
 from keras_mtl.models.dependency import add_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
 def mmoe(
-    inputs,
-    stages,
-    heads,
+    inputs: Inputs,
+    stages: Stages,
+    heads: Heads,
     *,
-    experts=8,
-    shared_depth=0,
-    gate=None,
-    gate_temperature=1.0,
-    gate_dropout=0.0,
-    copy_weights=None,
-    depends_on=None,
-    name=None,
-):
+    experts: int = 8,
+    shared_depth: int = 0,
+    gate: Layers | None = None,
+    gate_temperature: float = 1.0,
+    gate_dropout: float = 0.0,
+    copy_weights: bool | None = None,
+    depends_on: DependsOn | None = None,
+    name: str | None = None,
+) -> MultiTaskModel:
     """Builds a multi-gate mixture-of-experts.
 
     `y_k = h_k(sum_i g_ki(x) f_i(x))` with n experts `f_i`, each a copy of the

@@ -1,9 +1,14 @@
 """MTAN: tasks attend to the features of a shared trunk."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import keras
 from keras import layers
 
 from keras_mtl._checks import check_boolean, check_integer
+from keras_mtl._types import DependsOn, Heads, Inputs, Layers, Stages, Tensor
 from keras_mtl.layers import AttentionMask, Stage
 from keras_mtl.models._arguments import as_stack, check_heads, check_inputs, check_stages
 from keras_mtl.models._copies import copy_stack, keep_state
@@ -18,7 +23,17 @@ _BY_RANK = {
 }
 
 
-def mtan(inputs, stages, heads, *, hidden=None, batch_normalization=True, task_stage=None, depends_on=None, name=None):
+def mtan(
+    inputs: Inputs,
+    stages: Stages,
+    heads: Heads,
+    *,
+    hidden: int | None = None,
+    batch_normalization: bool = True,
+    task_stage: Layers | None = None,
+    depends_on: DependsOn | None = None,
+    name: str | None = None,
+) -> MultiTaskModel:
     """Builds a multi-task attention network on a shared trunk.
 
     Stage j of the trunk gives a first feature `u_j`, before its last layer,
@@ -105,7 +120,9 @@ def mtan(inputs, stages, heads, *, hidden=None, batch_normalization=True, task_s
     return MultiTaskModel(inputs, outputs, name=name)
 
 
-def _place_trunk(stack, tensor, index):
+def _place_trunk(
+    stack: Sequence[keras.Layer], tensor: keras.KerasTensor, index: int
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """The first and the second feature of a shared stage."""
     parts = {"": stack} if len(stack) == 1 else {"_first": stack[:-1], "_second": stack[-1:]}
     given = []
@@ -125,7 +142,7 @@ def _place_trunk(stack, tensor, index):
     return first, second
 
 
-def _task_stage(tensor, batch_normalization):
+def _task_stage(tensor: Tensor, batch_normalization: bool) -> list[keras.Layer]:
     width, rank = tensor.shape[-1], len(tensor.shape)
     options = {"use_bias": not batch_normalization, "name": "project"}
     project = layers.Dense(width, **options)
@@ -135,7 +152,7 @@ def _task_stage(tensor, batch_normalization):
     return [project, *normalization, layers.ReLU(name="relu")]
 
 
-def _resize(tensor, target, name):
+def _resize(tensor: Tensor, target: keras.KerasTensor, name: str) -> keras.KerasTensor:
     """Pools or repeats a task's feature to the size of a trunk feature."""
     sizes, wanted = tensor.shape[1:-1], target.shape[1:-1]
     if sizes == wanted:
@@ -157,7 +174,7 @@ def _resize(tensor, target, name):
     )
 
 
-def _factor(size, wanted, padding):
+def _factor(size: int, wanted: int, padding: str) -> int | None:
     for factor in range(1, size + 1):
         if (size // factor if padding == "valid" else -(-size // factor)) == wanted:
             return factor

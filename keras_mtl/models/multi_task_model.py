@@ -1,10 +1,16 @@
 """The multi-task model: functional, with a dict of outputs keyed by task."""
 
+from __future__ import annotations
+
 import os
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import keras
+import numpy as np
 
 from keras_mtl._files import is_one_file, whole_file
+from keras_mtl._types import Inputs, Layers, Structure, Tensor
 from keras_mtl.layers import Stage
 from keras_mtl.models._arguments import check_heads, check_outputs
 from keras_mtl.models._coefficients import joint_losses, read_coefficients
@@ -49,30 +55,32 @@ class MultiTaskModel(TaskTrainer):
     ['loss', 'price_loss', 'price_weight', 'sold_loss', 'sold_weight']
     """
 
-    def __init__(self, inputs, outputs, name=None, **kwargs):
+    def __init__(
+        self, inputs: Inputs, outputs: Mapping[str, keras.KerasTensor], name: str | None = None, **kwargs: Any
+    ) -> None:
         tasks = check_outputs(outputs)
         super().__init__(inputs, outputs, name=name, **kwargs)
         self._tasks = tasks
         self._sharing: Sharing | None = None
 
     @property
-    def tasks(self):
+    def tasks(self) -> tuple[str, ...]:
         """Tuple of the tasks' names, in the order of the outputs."""
         return tuple(self._tasks)
 
     @property
-    def sharing(self):
+    def sharing(self) -> Sharing:
         """Which layers serve which tasks, found from the graph."""
         if self._sharing is None:
             self._sharing = Sharing(self)
         return self._sharing
 
     @property
-    def shared_variables(self):
+    def shared_variables(self) -> list[keras.Variable]:
         """Trainable variables that two tasks or more reach."""
         return self.sharing.shared_variables()
 
-    def task_variables(self, task):
+    def task_variables(self, task: str) -> list[keras.Variable]:
         """Trainable variables that serve one task alone.
 
         Args:
@@ -84,7 +92,7 @@ class MultiTaskModel(TaskTrainer):
         self._check_task(task)
         return self.sharing.task_variables(task)
 
-    def get_layer(self, name=None, index=None):
+    def get_layer(self, name: str | None = None, index: int | None = None) -> keras.Layer:
         """Gives a layer by its name or its place, also one within a stage.
 
         Args:
@@ -109,7 +117,7 @@ class MultiTaskModel(TaskTrainer):
             )
         return owners[0].get_layer(name) if owners else super().get_layer(name)
 
-    def task_model(self, task):
+    def task_model(self, task: str) -> keras.Model:
         """Makes the single-task model of a task, for export and serving.
 
         It shares layers and weights with this model and has only the inputs
@@ -125,7 +133,9 @@ class MultiTaskModel(TaskTrainer):
         inputs = self.sharing.inputs_of(task)
         return keras.Model(inputs, self.output[task], name=f"{self.name}_{task}")
 
-    def add_task(self, name, head, *, at=None, freeze=None):
+    def add_task(
+        self, name: str, head: Layers, *, at: str | None = None, freeze: Literal["trunk", "all"] | None = None
+    ) -> MultiTaskModel:
         """Makes a model with one more task on the shared features.
 
         The new model shares this one's layers and weights.
@@ -159,7 +169,7 @@ class MultiTaskModel(TaskTrainer):
         outputs[name] = add_head(stack, features, name)
         return type(self)(self.input, outputs, name=self.name)
 
-    def _features_for_new_task(self, at):
+    def _features_for_new_task(self, at: str | None) -> keras.KerasTensor:
         if at is not None:
             return super().get_layer(at).output
         places = self.sharing.features() if len(self.tasks) > 1 else [self.layers[-1].input]
@@ -170,7 +180,7 @@ class MultiTaskModel(TaskTrainer):
             )
         return places[0]
 
-    def sharing_summary(self, print_fn=print):
+    def sharing_summary(self, print_fn: Callable[[str], Any] = print) -> None:
         """Prints which layers serve which tasks, with parameter counts.
 
         Args:
@@ -178,7 +188,7 @@ class MultiTaskModel(TaskTrainer):
         """
         print_fn(sharing_table(self))
 
-    def sharing_coefficients(self, x=None):
+    def sharing_coefficients(self, x: Structure | None = None) -> dict[str, np.ndarray]:
         """Reads the gates, units and masks through which the tasks share.
 
         Args:
@@ -198,11 +208,13 @@ class MultiTaskModel(TaskTrainer):
         return read_coefficients(self, x)
 
     @property
-    def losses(self):
+    def losses(self) -> list[Tensor]:
         """What layers add to the loss by themselves and with others of the model."""
         return [*super().losses, *joint_losses(self)]
 
-    def save(self, filepath, overwrite=True, zipped=None, **kwargs):
+    def save(
+        self, filepath: str | os.PathLike, overwrite: bool = True, zipped: bool | None = None, **kwargs: Any
+    ) -> None:
         """Saves the model as Keras does; the file is there whole or not at all.
 
         Args:
@@ -217,7 +229,9 @@ class MultiTaskModel(TaskTrainer):
         with whole_file(filepath) as part:
             return super().save(part, zipped=zipped, **kwargs)
 
-    def save_weights(self, filepath, overwrite=True, max_shard_size=None):
+    def save_weights(
+        self, filepath: str | os.PathLike, overwrite: bool = True, max_shard_size: float | None = None
+    ) -> None:
         """Saves the weights as Keras does; the file is there whole or not at all.
 
         Args:
@@ -231,6 +245,6 @@ class MultiTaskModel(TaskTrainer):
         with whole_file(filepath) as part:
             return super().save_weights(part)
 
-    def _check_task(self, task):
+    def _check_task(self, task: str) -> None:
         if task not in self.tasks:
             raise ValueError(f"`task` should be one of {self.tasks}. Received: task={task!r}")

@@ -1,22 +1,32 @@
 """NDDR-CNN: columns whose joined features are projected back after every stage."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import keras
+
 from keras_mtl._checks import check_boolean
+from keras_mtl._types import DependsOn, Heads, Inputs, Stages
 from keras_mtl.layers import NDDR
 from keras_mtl.models._stitched_columns import stitched
 
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
+
 
 def nddr(
-    inputs,
-    stages,
-    heads,
+    inputs: Inputs,
+    stages: Stages,
+    heads: Heads,
     *,
-    self_weight=0.9,
-    batch_normalization=False,
-    kernel_regularizer=None,
-    copy_weights=None,
-    depends_on=None,
-    name=None,
-):
+    self_weight: float = 0.9,
+    batch_normalization: bool = False,
+    kernel_regularizer: str | keras.Regularizer | None = None,
+    copy_weights: bool | None = None,
+    depends_on: DependsOn | None = None,
+    name: str | None = None,
+) -> MultiTaskModel:
     """Builds a network with neural discriminative dimensionality reduction.
 
     Each task has its own copy of every stage. After each stage, task k goes on
@@ -75,7 +85,7 @@ def nddr(
     """
     check_boolean(batch_normalization, "batch_normalization")
 
-    def unit(place):
+    def unit(place: int) -> NDDR:
         return NDDR(place, self_weight, batch_normalization, kernel_regularizer, name="nddr")
 
     return stitched(inputs, stages, heads, unit, copy_weights=copy_weights, depends_on=depends_on, name=name)

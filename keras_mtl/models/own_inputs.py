@@ -5,7 +5,7 @@ import keras
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
-def own_inputs(model, name=None):
+def own_inputs(model: MultiTaskModel, name: str | None = None) -> MultiTaskModel:
     """Gives every task of a model inputs of its own.
 
     The new model has the layers and weights of the given one; each task's
@@ -46,7 +46,7 @@ def own_inputs(model, name=None):
         single = model.task_model(task)
         given = single.input
 
-        def copy(tensor, key):
+        def copy(tensor: keras.KerasTensor, key: str) -> keras.KerasTensor:
             return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=key)
 
         if isinstance(given, dict):

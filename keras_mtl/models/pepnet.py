@@ -1,8 +1,11 @@
 """PEPNet: embeddings and towers that are scaled by what is known of a person and a domain."""
 
+from __future__ import annotations
+
 import keras
 
 from keras_mtl._checks import check_integer
+from keras_mtl._types import DependsOn, Heads, Inputs, Stages
 from keras_mtl.layers import PersonalGate
 from keras_mtl.models._arguments import as_stack, check_heads, check_inputs, check_stages
 from keras_mtl.models._copies import check_copy_weights, keep_state
@@ -12,19 +15,19 @@ from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
 def pepnet(
-    inputs,
-    stages,
-    heads,
+    inputs: Inputs,
+    stages: Stages,
+    heads: Heads,
     *,
-    prior,
-    domain=None,
-    shared_depth=1,
-    hidden=None,
-    gamma=2.0,
-    copy_weights=None,
-    depends_on=None,
-    name=None,
-):
+    prior: Inputs,
+    domain: Inputs | None = None,
+    shared_depth: int = 1,
+    hidden: int | None = None,
+    gamma: float = 2.0,
+    copy_weights: bool | None = None,
+    depends_on: DependsOn | None = None,
+    name: str | None = None,
+) -> MultiTaskModel:
     """Builds a network whose embeddings and hidden units are scaled for each example.
 
     The shared stages give the embedding `E`. With `domain`, it is scaled by a gate that sees the domain,
@@ -92,7 +95,7 @@ def pepnet(
             shapes = keras.tree.map_structure(lambda x: tuple(x.shape), tensor)
             raise ValueError(f"A gate takes a vector of {what} for each example. Received: shape {shapes}")
 
-    def scaled(tensor, what, context, scope):
+    def scaled(tensor: keras.KerasTensor, what: str, context: keras.KerasTensor, scope: str) -> keras.KerasTensor:
         return add_unit(PersonalGate(hidden, gamma, name="gate"), [known[what], context, tensor], scope)
 
     embedding = known["the embedding"]

@@ -1,23 +1,32 @@
 """Progressive layered extraction: levels of shared and task experts."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from keras_mtl._types import DependsOn, Heads, Inputs, Layers, Stages
 from keras_mtl.models._experts import extraction, softmax_gate
+
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
 def ple(
-    inputs,
-    stages,
-    heads,
+    inputs: Inputs,
+    stages: Stages,
+    heads: Heads,
     *,
-    shared_experts=2,
-    task_experts=2,
-    shared_depth=0,
-    gate=None,
-    gate_temperature=1.0,
-    gate_dropout=0.0,
-    copy_weights=None,
-    depends_on=None,
-    name=None,
-):
+    shared_experts: int = 2,
+    task_experts: int | Mapping[str, int] = 2,
+    shared_depth: int = 0,
+    gate: Layers | None = None,
+    gate_temperature: float = 1.0,
+    gate_dropout: float = 0.0,
+    copy_weights: bool | None = None,
+    depends_on: DependsOn | None = None,
+    name: str | None = None,
+) -> MultiTaskModel:
     """Builds a model with progressive layered extraction.
 
     Each stage above `shared_depth` is a level of experts. At every level, task

@@ -1,16 +1,26 @@
 """A plot of what tasks share."""
 
-from typing import Any
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_mtl._colors import task_colors
+from keras_mtl._types import Structure
 from keras_mtl.models._placed_graph import BOX, STEP, PlacedGraph, box_height
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
 _BAND = 0.13  # height of the colors of those who are served, in a box
 
 
-def plot_sharing(model, path, x=None):
+def plot_sharing(model: MultiTaskModel, path: str | os.PathLike, x: Structure | None = None) -> None:
     """Draws a multi-task model's stages, whom they serve, and its coefficients.
 
     Data flows from left to right, from the inputs to the heads. Every stage
@@ -62,7 +72,7 @@ def plot_sharing(model, path, x=None):
     figure.savefig(path, dpi=150)
 
 
-def _draw_graph(axes, graph, colors, model):
+def _draw_graph(axes: Axes, graph: PlacedGraph, colors: Mapping[str, Any], model: MultiTaskModel) -> None:
     for i, (lane, (top, bottom)) in enumerate(graph.lanes.items()):
         _draw_lane(axes, graph, lane, top, bottom, colors, shaded=i % 2 == 0)
     for arrow in graph.arrows:
@@ -89,7 +99,15 @@ def _draw_graph(axes, graph, colors, model):
         _draw_widths(axes, high, any(weight is not None and weight < 0 for *_, weight in graph.arrows))
 
 
-def _draw_lane(axes, graph, lane, top, bottom, colors, shaded):
+def _draw_lane(
+    axes: Axes,
+    graph: PlacedGraph,
+    lane: tuple[str, ...],
+    top: float,
+    bottom: float,
+    colors: Mapping[str, Any],
+    shaded: bool,
+) -> None:
     from matplotlib.patches import Rectangle
 
     wide, _ = graph.size
@@ -107,7 +125,7 @@ def _draw_lane(axes, graph, lane, top, bottom, colors, shaded):
         axes.add_patch(Rectangle(corner, 0.09, high / len(shown), color=colors[task], linewidth=0, zorder=2))
 
 
-def _draw_arrow(axes, graph, source, target, weight):
+def _draw_arrow(axes: Axes, graph: PlacedGraph, source: str, target: str, weight: float | None) -> None:
     (x0, y0), (x1, y1) = graph.places[source], graph.places[target]
     color = "0.45" if weight is None else "black" if weight >= 0 else "firebrick"
     width = 0.9 if weight is None else 0.3 + 3.7 * min(1.0, abs(weight))
@@ -123,7 +141,9 @@ def _draw_arrow(axes, graph, source, target, weight):
     axes.annotate("", xy=end, xytext=start, arrowprops=style)
 
 
-def _draw_box(axes, place, text, served, colors):
+def _draw_box(
+    axes: Axes, place: tuple[float, float], text: Sequence[str], served: Sequence[str], colors: Mapping[str, Any]
+) -> None:
     from matplotlib.patches import FancyBboxPatch, Rectangle
 
     high = box_height()
@@ -143,7 +163,7 @@ def _draw_box(axes, place, text, served, colors):
     axes.text(place[0], middle - 0.2, count, fontsize=5.8, color="0.35", **style)
 
 
-def _draw_widths(axes, high, negative):
+def _draw_widths(axes: Axes, high: float, negative: bool) -> None:
     """What the thickness of arrows means."""
     x, y = -0.4 * STEP, -high - 0.32
     axes.text(x, y, "coefficient:", va="center", fontsize=7.5)
@@ -160,7 +180,7 @@ def _draw_widths(axes, high, negative):
         axes.text(left + 0.5, y, f"{weight:g}", va="center", fontsize=7.5)
 
 
-def _count(count):
+def _count(count: int) -> str:
     if count == 0:
         return ""
     if count < 1_000_000:
@@ -168,7 +188,7 @@ def _count(count):
     return f"{count / 1e6:.1f}M parameters"
 
 
-def _draw_table(axes, title, rows, columns, values):
+def _draw_table(axes: Axes, title: str, rows: Sequence[str], columns: Sequence[str], values: np.ndarray) -> None:
     bound = max(1.0, float(np.nanmax(np.abs(values))))
     axes.imshow(values, cmap="RdBu", vmin=-bound, vmax=bound, aspect="auto")
     kind, _, of = title.partition("/")
@@ -181,7 +201,7 @@ def _draw_table(axes, title, rows, columns, values):
     else:
         long = max(map(len, columns)) * len(columns) > 36
         turned = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if long else {}
-        axes.set_xticks(range(len(columns)), columns, fontsize=6.5, **turned)
+        axes.set_xticks(range(len(columns)), columns, fontsize=6.5, **turned)  # type: ignore[arg-type]
     axes.set_yticks(range(len(rows)), rows, fontsize=6.5)
     axes.tick_params(length=0)
     for side in axes.spines.values():

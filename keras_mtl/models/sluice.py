@@ -1,27 +1,37 @@
 """Sluice networks: cross-stitching of subspaces, and a learned mixture of layers."""
 
+from __future__ import annotations
+
 import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import keras
 
 from keras_mtl._checks import check_boolean, check_integer, check_number
+from keras_mtl._types import DependsOn, Heads, Inputs, Stages
 from keras_mtl.layers import LayerStitch, OrthogonalStage, Stage, SubspaceStitch
 from keras_mtl.models._stages import add_unit
 from keras_mtl.models._stitched_columns import stitched
 
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
+
 
 def sluice(
-    inputs,
-    stages,
-    heads,
+    inputs: Inputs,
+    stages: Stages,
+    heads: Heads,
     *,
-    subspaces=2,
-    self_weight=0.9,
-    layer_stitch=True,
-    last_weight=0.9,
-    orthogonality=0.1,
-    copy_weights=None,
-    depends_on=None,
-    name=None,
-):
+    subspaces: int = 2,
+    self_weight: float = 0.9,
+    layer_stitch: bool = True,
+    last_weight: float = 0.9,
+    orthogonality: float = 0.1,
+    copy_weights: bool | None = None,
+    depends_on: DependsOn | None = None,
+    name: str | None = None,
+) -> MultiTaskModel:
     """Builds a sluice network.
 
     Each task has its own copy of every stage, and each copy's features are cut
@@ -101,10 +111,10 @@ def sluice(
     if orthogonality and subspaces != 1:
         make_stage = functools.partial(OrthogonalStage, subspaces=subspaces, strength=orthogonality)
 
-    def unit(place):
+    def unit(place: int) -> SubspaceStitch:
         return SubspaceStitch(place, subspaces=subspaces, self_weight=self_weight, name="stitch")
 
-    def join(task, features):
+    def join(task: str, features: Sequence[keras.KerasTensor]) -> keras.KerasTensor:
         shapes = {tuple(x.shape) for x in features}
         if len(shapes) != 1:
             raise ValueError(

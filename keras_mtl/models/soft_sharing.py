@@ -1,8 +1,13 @@
 """Soft sharing: a column for each task, and a distance between them in the loss."""
 
+from __future__ import annotations
+
 import functools
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 from keras_mtl._checks import check_number
+from keras_mtl._types import DependsOn, Heads, Inputs, Stages, Structure, Tensor
 from keras_mtl.layers import Stage, TiedStage
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models._copies import check_copy_weights
@@ -12,17 +17,17 @@ from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
 def soft_sharing(
-    inputs,
-    stages,
-    heads,
+    inputs: Inputs,
+    stages: Stages,
+    heads: Heads,
     *,
-    distance="l2",
-    strength=0.01,
-    normalization="laf",
-    copy_weights=None,
-    depends_on=None,
-    name=None,
-):
+    distance: str | Callable[[Tensor], Tensor] = "l2",
+    strength: float | Sequence[float] = 0.01,
+    normalization: Literal["laf", "tucker", "tt"] = "laf",
+    copy_weights: bool | None = None,
+    depends_on: DependsOn | None = None,
+    name: str | None = None,
+) -> MultiTaskModel:
     """Builds a model whose tasks have columns of their own that stay near each other.
 
     The output of task k is `h_k(c_k(x))`. To the tasks' losses comes, for the
@@ -115,7 +120,7 @@ def soft_sharing(
     return MultiTaskModel(inputs, add_heads(heads, features, depends_on), name=name)
 
 
-def _strengths(strength, count):
+def _strengths(strength: Structure, count: int) -> list[float]:
     if not isinstance(strength, (list, tuple)):
         return [check_number(strength, "strength", least=0)] * count
     if len(strength) != count:

@@ -1,11 +1,20 @@
 """Cutting functional backbones into stages."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import keras
 
 from keras_mtl._keras_private import calls_in, is_functional
+from keras_mtl._types import Inputs, Structure
+
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
-def stages_of(model, cuts):
+def stages_of(model: keras.Model, cuts: Sequence[str]) -> list[keras.Model]:
     """Cuts a functional backbone into stages for the builders.
 
     The stages keep the backbone's layers and weights. Each stage ends with the
@@ -75,7 +84,7 @@ def stages_of(model, cuts):
     return stages
 
 
-def _functional(model):
+def _functional(model: MultiTaskModel) -> keras.Model | MultiTaskModel:
     if is_functional(model):
         return model
     try:
@@ -87,7 +96,7 @@ def _functional(model):
         ) from error
 
 
-def _ends(model, nodes, cuts):
+def _ends(model: keras.Model, nodes: Sequence[Any], cuts: Sequence[str]) -> list[Any]:
     """The calls that the cuts name."""
     names = [layer.name for layer in model.layers]
     ends = []
@@ -104,7 +113,7 @@ def _ends(model, nodes, cuts):
     return ends
 
 
-def _places(nodes, ends, cuts):
+def _places(nodes: Sequence[Any], ends: Sequence[Any], cuts: Sequence[str]) -> dict[int, int]:
     """The stage of each call, by its id: the first one whose end needs it."""
     made = {id(x): node for node in nodes for x in node.output_tensors}
     place = {}
@@ -131,7 +140,9 @@ def _places(nodes, ends, cuts):
     return place
 
 
-def _passing(graph, nodes, place, index, end):
+def _passing(
+    graph: keras.Model, nodes: Sequence[Any], place: Mapping[int, int], index: int, end: Structure
+) -> dict[str, keras.KerasTensor]:
     """What later stages take from those up to `index`, by name; the output of the cut comes first."""
     later = [x for node in nodes if place[id(node)] > index for x in node.input_tensors]
     wanted = {id(x) for x in (*later, *graph.outputs)}
@@ -146,18 +157,18 @@ def _passing(graph, nodes, place, index, end):
     return found
 
 
-def _alone(tensors):
+def _alone(tensors: Mapping[str, keras.KerasTensor]) -> keras.KerasTensor | Mapping[str, keras.KerasTensor]:
     return tensors if len(tensors) > 1 else next(iter(tensors.values()))
 
 
-def _same(first, second):
+def _same(first: Sequence[keras.KerasTensor], second: Sequence[keras.KerasTensor]) -> bool:
     return [id(x) for x in first] == [id(x) for x in second]
 
 
-def _input_like(tensor, name=None):
+def _input_like(tensor: keras.KerasTensor, name: str | None = None) -> keras.KerasTensor:
     return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, sparse=tensor.sparse, name=name or tensor.name)
 
 
-def _numbered(old, new):
+def _numbered(old: Inputs, new: Inputs) -> dict[int, keras.KerasTensor]:
     pairs = zip(keras.tree.flatten(old), keras.tree.flatten(new), strict=True)
     return {id(before): now for before, now in pairs}

@@ -1,9 +1,12 @@
 """STEM: shared and task-specific embeddings, and experts that learn from their own task alone."""
 
+from __future__ import annotations
+
 import keras
 from keras import ops
 
 from keras_mtl._checks import check_integer
+from keras_mtl._types import DependsOn, Heads, Inputs, Layers, Stages
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models._copies import check_copy_weights
 from keras_mtl.models._experts import add_experts, add_gate, add_mixture, gated, softmax_gate
@@ -13,20 +16,20 @@ from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
 def stem(
-    inputs,
-    stages,
-    heads,
+    inputs: Inputs,
+    stages: Stages,
+    heads: Heads,
     *,
-    embedding_depth=1,
-    shared_experts=1,
-    task_experts=1,
-    gate=None,
-    gate_temperature=1.0,
-    gate_dropout=0.0,
-    copy_weights=None,
-    depends_on=None,
-    name=None,
-):
+    embedding_depth: int = 1,
+    shared_experts: int = 1,
+    task_experts: int = 1,
+    gate: Layers | None = None,
+    gate_temperature: float = 1.0,
+    gate_dropout: float = 0.0,
+    copy_weights: bool | None = None,
+    depends_on: DependsOn | None = None,
+    name: str | None = None,
+) -> MultiTaskModel:
     """Builds a network with shared and task-specific embeddings.
 
     The first stages, the embeddings, are there once for all tasks, `e`, and once more for each task, `e_k`. Task k has

@@ -1,13 +1,20 @@
 """Thin stages: the best selection of units from wide, trained ones."""
 
+from __future__ import annotations
+
+from typing import Any
+
+import keras
 import numpy as np
+import numpy.typing as npt
 from keras import layers
 
+from keras_mtl._types import Stages, Structure
 from keras_mtl.models._arguments import check_inputs, check_stages
 from keras_mtl.models._copies import built_copy
 
 
-def select_columns(matrix, count):
+def select_columns(matrix: npt.ArrayLike, count: int) -> tuple[list[int], np.ndarray]:
     """Columns of a matrix that span the others best, found greedily.
 
     Simultaneous orthogonal matching pursuit of `min ||W - W_S A||` over sets S
@@ -49,7 +56,7 @@ def select_columns(matrix, count):
     return chosen, np.linalg.lstsq(matrix[:, chosen], matrix, rcond=None)[0]
 
 
-def thin_stages(inputs, stages, keep):
+def thin_stages(inputs: Structure, stages: Stages, keep: float) -> list[list[keras.Layer]]:
     """Makes stages with fewer channels from trained ones.
 
     Each `Dense` or convolution keeps the filters that span all of its filters
@@ -92,7 +99,7 @@ def thin_stages(inputs, stages, keep):
     return [[_thinned(layer, keep, state) for layer in stack] for stack in stacks]
 
 
-def _thinned(layer, keep, state):
+def _thinned(layer: keras.Layer, keep: float, state: dict[str, Any]) -> keras.Layer:
     config = {**layer.get_config(), "name": layer.name}
     if isinstance(layer, (layers.Dense, layers.Conv1D, layers.Conv2D)):
         thin, weights = _thin_product(layer, config, keep, state)
@@ -116,7 +123,9 @@ def _thinned(layer, keep, state):
     return thin
 
 
-def _thin_product(layer, config, keep, state):
+def _thin_product(
+    layer: keras.Layer, config: dict[str, Any], keep: float, state: dict[str, Any]
+) -> tuple[keras.Layer, list[np.ndarray]]:
     if not layer.built or getattr(layer, "groups", 1) != 1 or config.get("data_format") == "channels_first":
         raise ValueError(f"Layer '{layer.name}' should be built, with channels last and without groups.")
     kernel, *bias = layer.get_weights()

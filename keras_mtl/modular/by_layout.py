@@ -1,15 +1,24 @@
 """Grouping examples by layout, and predicting for mixed ones."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
+from keras_mtl._types import Structure, Tasks
 from keras_mtl.layers import Stage
 from keras_mtl.modular.layout_word import LayoutWord
 from keras_mtl.modular.layouts import as_text, read_layout, signature, words
 from keras_mtl.modular.neural_module import NeuralModule
 from keras_mtl.modular.neural_module_network import check_words
 
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
-def group_by_layout(model, layouts):
+
+def group_by_layout(model: MultiTaskModel, layouts: Sequence[Any]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Sorts examples by the signatures of their layouts.
 
     Args:
@@ -54,7 +63,9 @@ def group_by_layout(model, layouts):
     }
 
 
-def predict_by_layout(model, x, layouts, batch_size=None):
+def predict_by_layout(
+    model: MultiTaskModel, x: Structure, layouts: Sequence[Any], batch_size: int | None = None
+) -> np.ndarray:
     """Answers questions of any of a model's layouts, in their order.
 
     Args:
@@ -76,10 +87,10 @@ def predict_by_layout(model, x, layouts, batch_size=None):
         if answers is None:
             answers = np.zeros((len(layouts), *found.shape[1:]), found.dtype)
         answers[rows] = found
-    return answers
+    return answers  # type: ignore[return-value]
 
 
-def _parts(model):
+def _parts(model: MultiTaskModel) -> tuple[dict[str, NeuralModule], list[str], int]:
     """Modules by name, vocabulary, and how many words an example has."""
     modules, vocabulary, slots = {}, [], 0
     for layer in model.layers:
@@ -96,7 +107,13 @@ def _parts(model):
     return modules, vocabulary, slots
 
 
-def _read(layout, modules, vocabulary, index, tasks):
+def _read(
+    layout: tuple[Any, ...],
+    modules: Mapping[str, NeuralModule],
+    vocabulary: Sequence[str],
+    index: Mapping[Any, int],
+    tasks: Tasks,
+) -> tuple[str, list[int]]:
     read = read_layout(layout, modules)
     task, given = signature(read), words(read, modules)
     if task not in tasks:

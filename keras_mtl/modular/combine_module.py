@@ -1,8 +1,14 @@
 """A module that combines attentions."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
 import keras
 from keras import ops
 
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.modular.neural_module import NeuralModule
 
 
@@ -38,25 +44,25 @@ class CombineModule(NeuralModule):
 
     takes = ("attention", "attention")
 
-    def __init__(self, rule="product", name=None, **kwargs):
+    def __init__(self, rule: Literal["product", "min"] = "product", name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         if rule not in ("product", "min"):
             raise ValueError(f"`rule` should be 'product' or 'min'. Received: rule={rule!r}")
         self.rule = rule
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[Shape]) -> None:
         _, first, second = input_shape
         if tuple(first) != tuple(second):
             raise ValueError(
                 f"Module '{self.name}' should take two attentions of one shape. Received: shapes {first} and {second}"
             )
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[Tensor]) -> Tensor:
         _, first, second = inputs
         return first * second if self.rule == "product" else ops.minimum(first, second)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[Shape]) -> Shape:
         return tuple(input_shape[1])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rule": self.rule}

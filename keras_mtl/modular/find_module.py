@@ -1,8 +1,13 @@
 """A module that attends to what a word names."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.modular.neural_module import NeuralModule, row_of
 
 
@@ -36,15 +41,15 @@ class FindModule(NeuralModule):
 
     takes_word = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[Shape]) -> None:
         features, word = input_shape
         self.kernel = self.add_weight(shape=(word[-1], features[-1]), name="kernel")
         self.bias = self.add_weight(shape=(word[-1], 1), initializer="zeros", name="bias")
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[Tensor]) -> Tensor:
         features, word = inputs
         kernel, bias = row_of(self.kernel, word), row_of(self.bias, word)
         return ops.sigmoid(ops.einsum("bhwc,bc->bhw", features, kernel) + bias[:, None])[..., None]
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[Shape]) -> Shape:
         return (*input_shape[0][:-1], 1)

@@ -1,12 +1,21 @@
 """Layouts of module networks: nested tuples, RPN tokens and queries, with types and words."""
 
+from __future__ import annotations
+
 import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from keras_mtl._types import Structure, Tensor
+
+if TYPE_CHECKING:
+    from keras_mtl.modular.neural_module import NeuralModule
 
 _TOKEN = re.compile(r"[^(),\s]+\(|[(),]|[^(),\s]+")  # `is(` is one token, `is (` are two
 RULES = {"leaf": "find", "unary": "transform", "binary": "and", "root": "answer"}
 
 
-def query_layout(query, rules=None):
+def query_layout(query: str, rules: Mapping[str, str] | None = None) -> tuple[Any, ...]:
     """The layout of a query such as `"(is red (above blue))"`.
 
     Words without arguments become `find`, words with one `transform`; the
@@ -43,7 +52,7 @@ def query_layout(query, rules=None):
     return (rules["root"], inner[0] if len(inner) == 1 else (rules["binary"], *inner))
 
 
-def _tree(tokens, query):
+def _tree(tokens: list[str], query: str) -> tuple[Any, list[str]]:
     """Reads one expression, a word or a tuple of a word and its arguments, and what is left behind it."""
     fault = f"The brackets of a query should fit. Received: {query!r}"
     if not tokens or tokens[0] in (")", ","):
@@ -60,7 +69,7 @@ def _tree(tokens, query):
     return (tuple(inside) if len(inside) > 1 else inside[0]), rest[1:]
 
 
-def _expression(tree, rules, query):
+def _expression(tree: Structure, rules: Mapping[str, str], query: str) -> tuple[Any, ...]:
     if isinstance(tree, str):
         return (rules["leaf"], tree)
     word, *arguments = tree
@@ -72,7 +81,7 @@ def _expression(tree, rules, query):
     raise ValueError(f"Words should have at most two arguments. Received: {len(inner)} of '{word}' in {query!r}")
 
 
-def read_layout(layout, modules):
+def read_layout(layout: Structure, modules: Mapping[str, NeuralModule]) -> tuple[Any, ...]:
     """A layout as a nested tuple, whatever it came as, with its types checked.
 
     Args:
@@ -100,7 +109,7 @@ def read_layout(layout, modules):
     return layout
 
 
-def _from_rpn(tokens, modules):
+def _from_rpn(tokens: Sequence[str], modules: Mapping[str, NeuralModule]) -> tuple[Any, ...]:
     stack = []
     for place, token in enumerate(tokens):
         name, _, word = token.partition("[")
@@ -118,12 +127,12 @@ def _from_rpn(tokens, modules):
     return stack[0]
 
 
-def _known(name, layout, modules):
+def _known(name: str, layout: object, modules: Mapping[str, NeuralModule]) -> Tensor:
     if name not in modules:
         raise ValueError(f"Layouts should be made of the modules {list(modules)}. Received: '{name}' in {layout}")
 
 
-def _check(node, layout, modules):
+def _check(node: Structure, layout: Structure, modules: Mapping[str, NeuralModule]) -> str:
     """The type that a part of a layout gives."""
     if not isinstance(node, tuple) or not node or not isinstance(node[0], str):
         raise ValueError(
@@ -150,15 +159,15 @@ def _check(node, layout, modules):
     return module.gives
 
 
-def _word(node):
+def _word(node: tuple[Any, ...]) -> str | None:
     return node[1] if len(node) > 1 and isinstance(node[1], str) else None
 
 
-def _arguments(node):
+def _arguments(node: tuple[Any, ...]) -> tuple[Any, ...]:
     return node[1:] if _word(node) is None else node[2:]
 
 
-def as_text(node):
+def as_text(node: Structure) -> str:
     """A layout in one line, such as `answer(and(find[red], find))`."""
     if not isinstance(node, tuple) or not node:
         return repr(node)
@@ -167,16 +176,16 @@ def as_text(node):
     return f"{node[0]}{word}({inner})" if inner else f"{node[0]}{word}"
 
 
-def signature(layout):
+def signature(layout: tuple[Any, ...]) -> str:
     """What layouts have in common that differ in words: the modules in RPN, joined by dots."""
     return ".".join([*(signature(argument) for argument in _arguments(layout)), layout[0]])
 
 
-def nodes(layout):
+def nodes(layout: tuple[Any, ...]) -> list[tuple[Any, ...]]:
     """The parts of a layout in RPN."""
     return [*(node for argument in _arguments(layout) for node in nodes(argument)), layout]
 
 
-def words(layout, modules):
+def words(layout: tuple[Any, ...], modules: Mapping[str, NeuralModule]) -> list[str | None]:
     """The words of a layout in RPN: one, or `None`, for each module that takes one."""
     return [_word(node) for node in nodes(layout) if modules[node[0]].takes_word]

@@ -1,8 +1,14 @@
 """A module that answers from an attention alone."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.modular.neural_module import NeuralModule
 
 
@@ -43,25 +49,25 @@ class MeasureModule(NeuralModule):
     takes = ("attention",)
     gives = "answer"
 
-    def __init__(self, units=1, name=None, **kwargs):
+    def __init__(self, units: int = 1, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.units = units
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[Shape]) -> None:
         yes_or_no = self.units == 1
         start = keras.initializers.Constant([[0.0], [0.0], [4.0]]) if yes_or_no else "glorot_uniform"
         self.kernel = self.add_weight(shape=(3, self.units), initializer=start, name="kernel")
         start = keras.initializers.Constant(-2.0 if yes_or_no else 0.0)
         self.bias = self.add_weight(shape=(self.units,), initializer=start, name="bias")
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[Tensor]) -> Tensor:
         attention = inputs[1]
         axes = tuple(range(1, len(attention.shape) - 1))
         seen = [reduce(attention, axis=axes) for reduce in (ops.min, ops.mean, ops.max)]
         return ops.matmul(ops.concatenate(seen, axis=-1), self.kernel) + self.bias
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[Shape]) -> Shape:
         return (input_shape[1][0], self.units)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "units": self.units}

@@ -1,6 +1,10 @@
 """The base class of modules."""
 
+from __future__ import annotations
+
 from keras import layers, ops
+
+from keras_mtl._types import Tensor
 
 
 class NeuralModule(layers.Layer):
@@ -25,7 +29,7 @@ class NeuralModule(layers.Layer):
     takes_word = False
 
 
-def row_of(table, word):
+def row_of(table: Tensor, word: Tensor) -> Tensor:
     """Each example's own weights: the row of its word in a table of shape `(words, ...)`."""
     rows = ops.matmul(word, ops.reshape(table, (table.shape[0], -1)))
     return ops.reshape(rows, (-1, *table.shape[1:]))

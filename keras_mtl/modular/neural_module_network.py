@@ -1,7 +1,13 @@
 """Neural module networks: networks put together from modules, as each example's layout says."""
 
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
 import keras
 
+from keras_mtl._types import Inputs, Stages, Structure
 from keras_mtl.layers import Stage
 from keras_mtl.models._arguments import check_inputs, check_stages
 from keras_mtl.models._stages import add_shared, call_stage
@@ -11,7 +17,15 @@ from keras_mtl.modular.layouts import as_text, nodes, read_layout, signature, wo
 from keras_mtl.modular.neural_module import NeuralModule
 
 
-def neural_module_network(inputs, stages, modules, layouts, *, vocabulary=(), name=None):
+def neural_module_network(
+    inputs: Inputs,
+    stages: Stages,
+    modules: Mapping[str, NeuralModule],
+    layouts: Sequence[Any],
+    *,
+    vocabulary: Sequence[str] = (),
+    name: str | None = None,
+) -> MultiTaskModel:
     """Builds a network for each layout, all of the same modules.
 
     A question such as "is there something red above a square?" has a layout,
@@ -103,7 +117,13 @@ def neural_module_network(inputs, stages, modules, layouts, *, vocabulary=(), na
     return MultiTaskModel(given, outputs, name=name)
 
 
-def _assemble(layout, modules, placed, features, vectors):
+def _assemble(
+    layout: tuple[Any, ...],
+    modules: Mapping[str, NeuralModule],
+    placed: Mapping[str, Stage],
+    features: keras.KerasTensor,
+    vectors: Structure,
+) -> keras.KerasTensor:
     """Calls the modules of a layout, from the leaves to the root."""
     stack, vectors = [], iter(vectors)
     for node in nodes(layout):
@@ -116,7 +136,7 @@ def _assemble(layout, modules, placed, features, vectors):
     return stack[0]
 
 
-def _check_modules(modules):
+def _check_modules(modules: Mapping[str, NeuralModule]) -> None:
     if not isinstance(modules, dict) or not modules:
         raise ValueError(f"`modules` should be a dict from name to module. Received: modules={modules!r}")
     for key, module in modules.items():
@@ -124,7 +144,7 @@ def _check_modules(modules):
             raise ValueError(f"Module '{key}' should be a `keras_mtl.modular.NeuralModule`. Received: {module!r}")
 
 
-def check_words(layout, given, vocabulary):
+def check_words(layout: tuple[Any, ...], given: Sequence[str | None], vocabulary: Collection[str]) -> None:
     """Raises where a layout has a word that is not in the vocabulary."""
     unknown = [word for word in given if word is not None and word not in vocabulary]
     if unknown:

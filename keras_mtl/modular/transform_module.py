@@ -1,9 +1,15 @@
 """A module that moves an attention by a word."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_mtl._checks import is_integer
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.modular.neural_module import NeuralModule, row_of
 
 
@@ -47,20 +53,20 @@ class TransformModule(NeuralModule):
     takes = ("attention",)
     takes_word = True
 
-    def __init__(self, kernel_size=3, scale=4.0, name=None, **kwargs):
+    def __init__(self, kernel_size: int = 3, scale: float = 4.0, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         if not is_integer(kernel_size) or kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"`kernel_size` should be an odd integer. Received: kernel_size={kernel_size!r}")
         self.kernel_size = int(kernel_size)
         self.scale = scale
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[Shape]) -> None:
         words = input_shape[1][-1]
         start = keras.initializers.RandomNormal(stddev=0.1)  # no direction is much ahead of the others
         self.kernel = self.add_weight(shape=(words, self.kernel_size**2), initializer=start, name="kernel")
         self.bias = self.add_weight(shape=(words, 1), initializer="zeros", name="bias")
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[Tensor]) -> Tensor:
         _, word, attention = inputs
         kernel, bias = row_of(self.kernel, word), row_of(self.bias, word)
         reach, (height, width) = self.kernel_size // 2, attention.shape[1:3]
@@ -72,8 +78,8 @@ class TransformModule(NeuralModule):
             total = total + self.scale * seen * kernel[:, place, None, None]
         return ops.sigmoid(total)[..., None]
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[Shape]) -> Shape:
         return tuple(input_shape[2])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "kernel_size": self.kernel_size, "scale": self.scale}

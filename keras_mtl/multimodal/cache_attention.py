@@ -1,9 +1,15 @@
 """Attention over a cache, optionally gated by another attention."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import layers, ops
 
 from keras_mtl._checks import check_boolean
+from keras_mtl._types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -47,7 +53,9 @@ class CacheAttention(layers.Layer):
     - S. Pramanik et al., "OmniNet: A unified architecture for multi-modal multi-task learning", 2019.
     """
 
-    def __init__(self, num_heads, causal=False, dropout=0.0, name=None, **kwargs):
+    def __init__(
+        self, num_heads: int, causal: bool = False, dropout: float = 0.0, name: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(name=name, **kwargs)
         self.num_heads = num_heads
         self.causal = check_boolean(causal, "causal")
@@ -55,7 +63,7 @@ class CacheAttention(layers.Layer):
         self.supports_masking = True
         self.drop = layers.Dropout(dropout)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[Shape]) -> None:
         features = input_shape[0][-1]
         if features % self.num_heads:
             raise ValueError(
@@ -72,7 +80,9 @@ class CacheAttention(layers.Layer):
         for layer in (self.key, self.value):
             layer.build(input_shape[1])
 
-    def call(self, inputs, mask=None, training=None):
+    def call(
+        self, inputs: Sequence[Tensor], mask: Sequence[Tensor | None] | None = None, training: bool | None = None
+    ) -> tuple[Tensor, Tensor]:
         queries, cache, *gate = inputs
         query, key, value = (
             self._split(self.query(queries)),
@@ -92,23 +102,23 @@ class CacheAttention(layers.Layer):
         seen = self.output_projection(ops.reshape(seen, ops.shape(queries)))
         return self.normalization(queries + self.drop(seen, training=training)), weights
 
-    def _split(self, x):
+    def _split(self, x: Tensor) -> Tensor:
         return ops.reshape(x, (*ops.shape(x)[:2], self.num_heads, x.shape[-1] // self.num_heads))
 
-    def _allowed(self, queries, keys, mask):
+    def _allowed(self, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
         allowed = None if mask is None else ops.cast(mask, "bool")[:, None, None, :]
         if self.causal:
             before = ops.arange(queries)[:, None] >= ops.arange(keys)[None, :]
             allowed = before if allowed is None else ops.logical_and(allowed, before)
         return allowed
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[Shape]) -> Shape:
         queries, cache = input_shape[:2]
         return tuple(queries), (queries[0], self.num_heads, queries[1], cache[1])
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> Tensor | None:
         del inputs
         return (None if previous_mask is None else previous_mask[0]), None
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_heads": self.num_heads, "causal": self.causal, "dropout": self.dropout}

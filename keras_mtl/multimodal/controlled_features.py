@@ -1,7 +1,14 @@
 """Features with a control vector appended to each position."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import layers, ops
+
+from keras_mtl._types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -35,11 +42,11 @@ class ControlledFeatures(layers.Layer):
     - S. Pramanik et al., "OmniNet: A unified architecture for multi-modal multi-task learning", 2019.
     """
 
-    def __init__(self, name=None, **kwargs):
+    def __init__(self, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[Shape]) -> None:
         features, control = input_shape
         if len(features) not in (3, 4):
             raise ValueError(
@@ -49,7 +56,7 @@ class ControlledFeatures(layers.Layer):
         self.projection = layers.Dense(features[-1], dtype=self.dtype_policy, name="projection")
         self.projection.build((features[-1] + control[-1],))
 
-    def call(self, inputs, mask=None):
+    def call(self, inputs: Sequence[Tensor], mask: Sequence[Tensor | None] | None = None) -> Tensor:
         del mask  # goes on with the features
         features, control = inputs
         if len(features.shape) == 3:
@@ -57,11 +64,11 @@ class ControlledFeatures(layers.Layer):
         control = ops.broadcast_to(control[:, None, None, :], (*ops.shape(features)[:3], control.shape[-1]))
         return self.projection(ops.concatenate([features, control], axis=-1))
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> Tensor | None:
         del inputs
         return None if previous_mask is None else previous_mask[0]
 
-    def compute_output_spec(self, inputs, mask=None):
+    def compute_output_spec(self, inputs: Sequence[keras.KerasTensor], mask: Tensor | None = None) -> keras.KerasTensor:
         del mask
         batch, time, *space, width = inputs[0].shape
         return keras.KerasTensor((batch, time, *(space or [1]), width), dtype=self.compute_dtype)

@@ -1,8 +1,14 @@
 """The input of a decoder: a control vector and the tokens so far."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import layers, ops
 
+from keras_mtl._types import Inputs, Shape, Tensor
 from keras_mtl.multimodal.temporal_encoder import sinusoids
 
 
@@ -37,25 +43,25 @@ class DecoderTokens(layers.Layer):
     embeddings have the width of the model.
     """
 
-    def __init__(self, features, name=None, **kwargs):
+    def __init__(self, features: int, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.features = features
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[Shape]) -> None:
         self.projection = layers.Dense(self.features, dtype=self.dtype_policy, name="projection")
         self.projection.build(input_shape[0])
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[Tensor]) -> Tensor:
         control, *tokens = inputs
         found = self.projection(control)[:, None, :]
         if tokens:
             found = ops.concatenate([found, tokens[0][:, :-1]], axis=1)
         return found + sinusoids(found)
 
-    def compute_output_spec(self, inputs):
+    def compute_output_spec(self, inputs: Inputs) -> keras.KerasTensor:
         control, *tokens = inputs
         length = tokens[0].shape[1] if tokens else 1
         return keras.KerasTensor((control.shape[0], length, self.features), dtype=self.compute_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "features": self.features}

@@ -1,7 +1,13 @@
 """The feed-forward part of a transformer's block."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import layers
+
+from keras_mtl._types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -26,14 +32,14 @@ class FeedForward(layers.Layer):
     TensorShape([1, 3, 8])
     """
 
-    def __init__(self, hidden, dropout=0.0, name=None, **kwargs):
+    def __init__(self, hidden: int, dropout: float = 0.0, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.hidden = hidden
         self.dropout = dropout
         self.supports_masking = True
         self.drop = layers.Dropout(dropout)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.inner = layers.Dense(self.hidden, activation="relu", dtype=self.dtype_policy, name="inner")
         self.outer = layers.Dense(input_shape[-1], dtype=self.dtype_policy, name="outer")
         self.normalization = layers.LayerNormalization(epsilon=1e-6, dtype=self.dtype_policy, name="normalization")
@@ -41,11 +47,11 @@ class FeedForward(layers.Layer):
         self.outer.build((*input_shape[:-1], self.hidden))
         self.normalization.build(input_shape)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         return self.normalization(inputs + self.drop(self.outer(self.inner(inputs)), training=training))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "hidden": self.hidden, "dropout": self.dropout}

@@ -1,11 +1,16 @@
 """OmniNet: one core for images, text, video and tables, and for whatever is asked about them."""
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 import keras
+import numpy as np
 from keras import layers
 
 from keras_mtl._checks import as_list, check_boolean, check_integer, check_number
+from keras_mtl._types import Layers
 from keras_mtl.layers import Stage
 from keras_mtl.models._arguments import check_stages, check_task_names
 from keras_mtl.models._stages import add_head, call_stage
@@ -43,19 +48,19 @@ class OmniTask:
 
 
 def omninet(
-    inputs,
-    peripherals,
-    tasks,
+    inputs: Mapping[str, keras.KerasTensor],
+    peripherals: Mapping[str, Layers],
+    tasks: Mapping[str, OmniTask],
     *,
-    encoder_blocks=2,
-    decoder_blocks=2,
-    num_heads=4,
-    hidden=128,
-    control=16,
-    dropout=0.0,
-    spatial=True,
-    name=None,
-):
+    encoder_blocks: int = 2,
+    decoder_blocks: int = 2,
+    num_heads: int = 4,
+    hidden: int = 128,
+    control: int = 16,
+    dropout: float = 0.0,
+    spatial: bool = True,
+    name: str | None = None,
+) -> MultiTaskModel:
     """Builds an OmniNet: peripherals, one central processor, and heads.
 
     A peripheral turns an input into features over time and space. The central
@@ -157,7 +162,16 @@ def omninet(
 class _Core:
     """The central processor: stages that all tasks share, made once."""
 
-    def __init__(self, encoder_blocks, decoder_blocks, num_heads, hidden, control, dropout, spatial):
+    def __init__(
+        self,
+        encoder_blocks: int,
+        decoder_blocks: int,
+        num_heads: int,
+        hidden: int,
+        control: int,
+        dropout: float,
+        spatial: bool,
+    ) -> None:
         self._spatial, self._control = spatial, control
         self._made = {}
         self._decoder_blocks = decoder_blocks
@@ -170,14 +184,14 @@ class _Core:
             "think": lambda **kw: FeedForward(hidden, dropout, **kw),
         }
 
-    def _stage(self, kind, name=None, layer=None):
+    def _stage(self, kind: str, name: str | None = None, layer: keras.Layer | None = None) -> Stage:
         name = name or kind
         if name not in self._made:
             layer = layer or self._layers[kind](name=name)
             self._made[name] = Stage([layer], scope="shared", name=f"shared_{name}")
         return self._made[name]
 
-    def encode(self, features, domain):
+    def encode(self, features: keras.KerasTensor, domain: str) -> list[keras.KerasTensor]:
         """The caches of an input: a temporal one, and, where there is space, a spatial one."""
         vector = ControlVector(self._control, name=f"{domain}_domain")
         control = self._stage("domain", f"{domain}_domain", vector)(features)
@@ -187,7 +201,9 @@ class _Core:
             caches.append(self._stage("spatial")(controlled))
         return caches
 
-    def decode(self, task, caches, tokens, width):
+    def decode(
+        self, task: str, caches: Sequence[Sequence[keras.KerasTensor]], tokens: Sequence[keras.KerasTensor], width: int
+    ) -> keras.KerasTensor:
         """What a task finds in caches, of shape `(batch, q, features)`."""
         caches = sorted(caches, key=len, reverse=True)  # those with space first
         vector = ControlVector(self._control, name="control")
@@ -202,7 +218,7 @@ class _Core:
         return found
 
 
-def decode(model, task, x, batch_size=None):
+def decode(model: MultiTaskModel, task: str, x: Mapping[str, np.ndarray], batch_size: int | None = None) -> np.ndarray:
     """Tells a sequence token by token, each with those before it.
 
     Args:
@@ -235,7 +251,9 @@ def decode(model, task, x, batch_size=None):
     return tokens
 
 
-def _check(inputs, peripherals, tasks):
+def _check(
+    inputs: Mapping[str, keras.KerasTensor], peripherals: Mapping[str, Layers], tasks: Mapping[str, OmniTask]
+) -> None:
     if not isinstance(inputs, dict) or not all(isinstance(x, keras.KerasTensor) for x in inputs.values()):
         raise ValueError(f"`inputs` should be a dict from name to `keras.Input`. Received: inputs={inputs!r}")
     if not isinstance(peripherals, dict):
@@ -261,7 +279,7 @@ def _check(inputs, peripherals, tasks):
                 )
 
 
-def _check_width(width, peripheral):
+def _check_width(width: Mapping[int, str], peripheral: str) -> None:
     if len(width) > 1:
         (first, of), (second, _) = width.items()
         raise ValueError(

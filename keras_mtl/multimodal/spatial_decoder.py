@@ -1,8 +1,14 @@
 """Attention of tokens over spatial caches, gated by temporal attention."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import layers, ops
 
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.multimodal.cache_attention import CacheAttention
 from keras_mtl.multimodal.temporal_decoder import joined_masks
 
@@ -46,17 +52,19 @@ class SpatialDecoder(layers.Layer):
     width of the spatial cache to that of the model, which are the same here.
     """
 
-    def __init__(self, num_heads, dropout=0.0, name=None, **kwargs):
+    def __init__(self, num_heads: int, dropout: float = 0.0, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.num_heads, self.dropout = num_heads, dropout
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[Shape]) -> None:
         tokens, _, _, spatial, *_ = input_shape
         self.attention = CacheAttention(self.num_heads, dropout=self.dropout, dtype=self.dtype_policy, name="attention")
         self.attention.build([tokens, spatial])
 
-    def call(self, inputs, mask=None, training=None):
+    def call(
+        self, inputs: Sequence[Tensor], mask: Sequence[Tensor | None] | None = None, training: bool | None = None
+    ) -> Tensor:
         tokens, seen, *caches = inputs
         temporal, spatial = caches[::2], caches[1::2]
         gate = self.gate(seen, temporal, spatial)
@@ -64,7 +72,7 @@ class SpatialDecoder(layers.Layer):
         cache = ops.concatenate(spatial, axis=1)
         return self.attention([tokens, cache, gate], mask=[None, known, None], training=training)[0]
 
-    def gate(self, seen, temporal, spatial):
+    def gate(self, seen: Tensor, temporal: Tensor, spatial: Tensor) -> Tensor:
         """What multiplies the logits, of shape `(batch, heads, q, sum t_i s_i)`."""
         gates, start = [], 0
         for over_time, over_space in zip(temporal, spatial, strict=True):
@@ -75,12 +83,14 @@ class SpatialDecoder(layers.Layer):
             start = end
         return ops.concatenate(gates, axis=-1)
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> None:
         del inputs, previous_mask
 
-    def compute_output_spec(self, inputs, mask=None, training=None):
+    def compute_output_spec(
+        self, inputs: Sequence[keras.KerasTensor], mask: Tensor | None = None, training: bool | None = None
+    ) -> keras.KerasTensor:
         del mask, training
         return keras.KerasTensor(inputs[0].shape, dtype=self.compute_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_heads": self.num_heads, "dropout": self.dropout}

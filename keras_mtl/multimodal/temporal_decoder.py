@@ -1,8 +1,14 @@
 """Attention of tokens over each other and over temporal caches."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import layers, ops
 
+from keras_mtl._types import Inputs, Shape, Tensor
 from keras_mtl.multimodal.cache_attention import CacheAttention
 
 
@@ -36,41 +42,45 @@ class TemporalDecoder(layers.Layer):
     - S. Pramanik et al., "OmniNet: A unified architecture for multi-modal multi-task learning", 2019.
     """
 
-    def __init__(self, num_heads, dropout=0.0, name=None, **kwargs):
+    def __init__(self, num_heads: int, dropout: float = 0.0, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.num_heads, self.dropout = num_heads, dropout
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[Shape]) -> None:
         options = {"num_heads": self.num_heads, "dropout": self.dropout, "dtype": self.dtype_policy}
         self.tokens = CacheAttention(causal=True, name="tokens", **options)
         self.caches = CacheAttention(name="caches", **options)
         self.tokens.build([input_shape[0], input_shape[0]])
         self.caches.build([input_shape[0], input_shape[1]])
 
-    def call(self, inputs, mask=None, training=None):
+    def call(
+        self, inputs: Sequence[Tensor], mask: Sequence[Tensor | None] | None = None, training: bool | None = None
+    ) -> list[Tensor]:
         tokens, *caches = inputs
         tokens, _ = self.tokens([tokens, tokens], training=training)
         known = None if mask is None else joined_masks(mask[1:], caches)
         cache = ops.concatenate(caches, axis=1)
         return list(self.caches([tokens, cache], mask=[None, known], training=training))
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> Tensor | None:
         del inputs, previous_mask
         return [None, None]
 
-    def compute_output_spec(self, inputs, mask=None, training=None):
+    def compute_output_spec(
+        self, inputs: Inputs, mask: Tensor | None = None, training: bool | None = None
+    ) -> list[keras.KerasTensor]:
         del mask, training
         tokens, *caches = inputs
         times = [cache.shape[1] for cache in caches]
         seen = (tokens.shape[0], self.num_heads, tokens.shape[1], None if None in times else sum(times))
         return [keras.KerasTensor(shape, dtype=self.compute_dtype) for shape in (tokens.shape, seen)]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_heads": self.num_heads, "dropout": self.dropout}
 
 
-def joined_masks(masks, tensors):
+def joined_masks(masks: Sequence[Tensor | None], tensors: Sequence[Tensor]) -> Tensor | None:
     """One mask for tensors that are put one behind the other; `None` where none has one."""
     if all(mask is None for mask in masks):
         return None

@@ -1,9 +1,14 @@
 """The temporal cache: features encoded over time."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.multimodal.cache_attention import CacheAttention
 from keras_mtl.multimodal.feed_forward import FeedForward
 
@@ -40,12 +45,14 @@ class TemporalEncoder(layers.Layer):
     - S. Pramanik et al., "OmniNet: A unified architecture for multi-modal multi-task learning", 2019.
     """
 
-    def __init__(self, blocks, num_heads, hidden, dropout=0.0, name=None, **kwargs):
+    def __init__(
+        self, blocks: int, num_heads: int, hidden: int, dropout: float = 0.0, name: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(name=name, **kwargs)
         self.blocks, self.num_heads, self.hidden, self.dropout = blocks, num_heads, hidden, dropout
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         batch, time, _, features = input_shape
         cache = (batch, time, features)
         policy = {"dtype": self.dtype_policy}
@@ -60,7 +67,7 @@ class TemporalEncoder(layers.Layer):
             self.attentions.append(attention)
             self.feed_forwards.append(feed_forward)
 
-    def call(self, inputs, mask=None, training=None):
+    def call(self, inputs: Tensor, mask: Tensor | None = None, training: bool | None = None) -> Tensor:
         cache = self.projection(ops.mean(inputs, axis=2))
         cache = cache + sinusoids(cache)
         for attention, feed_forward in zip(self.attentions, self.feed_forwards, strict=True):
@@ -68,16 +75,16 @@ class TemporalEncoder(layers.Layer):
             cache = feed_forward(cache, training=training)
         return cache
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, time, _, features = input_shape
         return (batch, time, features)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = {"blocks": self.blocks, "num_heads": self.num_heads, "hidden": self.hidden, "dropout": self.dropout}
         return {**super().get_config(), **config}
 
 
-def sinusoids(x):
+def sinusoids(x: Tensor) -> Tensor:
     """Sines and cosines of the places along the second axis, from 1.
 
     Args:

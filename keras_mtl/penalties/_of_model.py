@@ -1,6 +1,9 @@
 """The penalties of a compiled model, and what they read beside the labels."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 import numpy as np
@@ -9,6 +12,9 @@ from keras import ops
 from keras_mtl._checks import as_list
 from keras_mtl._types import Tensor
 from keras_mtl.penalties.penalty import Penalty
+
+if TYPE_CHECKING:
+    from keras_mtl.losses.task_losses import TaskBatch
 
 
 class PenaltyBatch(NamedTuple):
@@ -35,7 +41,12 @@ class Penalties:
         outputs: Dict from task to Keras tensor.
     """
 
-    def __init__(self, given, losses, outputs):
+    def __init__(
+        self,
+        given: Mapping[str, Sequence[Penalty] | Penalty],
+        losses: Mapping[str, keras.losses.Loss],
+        outputs: Mapping[str, keras.KerasTensor],
+    ) -> None:
         unknown = [task for task in given if task not in losses]
         if unknown:
             raise ValueError(f"The keys of `penalties` should be trained tasks: {list(losses)}. Received: {unknown}")
@@ -60,16 +71,16 @@ class Penalties:
             names.add(name)
         self.tracker = PenaltyMeans(self.all) if self.all else None
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return bool(self.all)
 
-    def build(self):
+    def build(self) -> None:
         """Makes the penalties' variables, where they are not made yet."""
         for _, penalty in self.all:
             if not penalty.built:
                 penalty.build(None)
 
-    def __call__(self, batch, training=False):
+    def __call__(self, batch: TaskBatch, training: bool | None = False) -> PenaltyBatch:
         """Computes the penalties of a batch.
 
         Args:
@@ -94,11 +105,11 @@ class Penalties:
             known.append(there)
         return PenaltyBatch(total, ops.stack(values), ops.stack(known))
 
-    def track(self, values, known, batch_size):
+    def track(self, values: Tensor, known: Tensor, batch_size: Tensor) -> None:
         """Adds a batch, of all replicas, to the tracker."""
         self.tracker.update_state(values, known * batch_size)
 
-    def update(self, values, known):
+    def update(self, values: Tensor, known: Tensor) -> None:
         """Moves the multipliers once a step was taken."""
         for index, (_, penalty) in enumerate(self.all):
             penalty.update(values[index], known[index])
@@ -114,7 +125,7 @@ class PenaltyMeans(keras.metrics.Metric):
         penalties: List of pairs of task and `Penalty`.
     """
 
-    def __init__(self, penalties):
+    def __init__(self, penalties: Sequence[tuple[str, Any]]) -> None:
         super().__init__(name="penalties")
         # Behind a function: metrics track what they hold.
         self._penalties = lambda: penalties
@@ -128,11 +139,11 @@ class PenaltyMeans(keras.metrics.Metric):
         self.totals = self.add_weight(shape=(len(penalties),), initializer="zeros", name="totals")
         self.counts = self.add_weight(shape=(len(penalties),), initializer="zeros", name="counts")
 
-    def update_state(self, values, counts):
+    def update_state(self, values: Tensor, counts: Tensor) -> None:
         self.totals.assign_add(ops.where(counts > 0, values, ops.zeros_like(values)) * counts)
         self.counts.assign_add(counts)
 
-    def result(self):
+    def result(self) -> dict[str, Tensor]:
         logs = {}
         for index, (task, penalty) in enumerate(self._penalties()):
             count = self.counts.value[index]

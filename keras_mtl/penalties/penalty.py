@@ -1,7 +1,17 @@
 """The base class of penalties on predictions."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
 import keras
+import numpy as np
 from keras import ops
+
+from keras_mtl._types import Shape, Tensor
+
+if TYPE_CHECKING:
+    from keras_mtl.losses.labels import Labels
 
 
 class Penalty(keras.layers.Layer):
@@ -28,7 +38,15 @@ class Penalty(keras.layers.Layer):
         name: String. Name in the logs, after the task.
     """
 
-    def __init__(self, column, strength, bound=None, multiplier_rate=0.1, max_multiplier=100.0, name=None):
+    def __init__(
+        self,
+        column: str | None,
+        strength: float,
+        bound: float | None = None,
+        multiplier_rate: float = 0.1,
+        max_multiplier: float = 100.0,
+        name: str | None = None,
+    ) -> None:
         super().__init__(name=name, dtype="float32", autocast=False)
         if not isinstance(column, str) or not column:
             raise ValueError(f"The column of penalty '{name}' should be a key of `y`. Received: {column!r}")
@@ -47,14 +65,14 @@ class Penalty(keras.layers.Layer):
         self.multiplier_rate = float(multiplier_rate)
         self.max_multiplier = float(max_multiplier)
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Shape | None = None) -> None:
         del input_shape
         if self.bound is not None:
             start = keras.initializers.Constant(min(self.strength, self.max_multiplier))
             self.multiplier = self.add_weight(name="multiplier", shape=(), initializer=start, trainable=False)
         self.built = True
 
-    def check_task(self, task, loss, shape):
+    def check_task(self, task: str, loss: keras.losses.Loss, shape: Shape) -> None:
         """Raises where the penalty does not suit a task. `compile` calls it.
 
         Args:
@@ -64,7 +82,7 @@ class Penalty(keras.layers.Layer):
         """
         del task, loss, shape
 
-    def check_column(self, task, values):
+    def check_column(self, task: str, values: np.ndarray) -> None:
         """Raises where a column that `fit` or `evaluate` was given does not suit the penalty.
 
         Args:
@@ -73,7 +91,7 @@ class Penalty(keras.layers.Layer):
         """
         del task, values
 
-    def measure(self, labels, column):
+    def measure(self, labels: Labels, column: Tensor) -> tuple[Tensor, Tensor]:
         """Computes R on a batch.
 
         Args:
@@ -86,13 +104,13 @@ class Penalty(keras.layers.Layer):
         """
         raise NotImplementedError
 
-    def objective(self, value):
+    def objective(self, value: Tensor) -> Tensor:
         """What is added to the loss, from R."""
         if self.bound is None:
             return self.strength * value
         return self.multiplier.value * (value - self.bound)
 
-    def update(self, value, known):
+    def update(self, value: Tensor, known: Tensor) -> None:
         """Moves the multiplier once a step was taken."""
         if self.bound is None:
             return
@@ -100,7 +118,7 @@ class Penalty(keras.layers.Layer):
         usable = ops.logical_and(known > 0, ops.isfinite(value))
         self.multiplier.assign(ops.where(usable, new, self.multiplier.value))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "column": self.column,
             "strength": self.strength,
@@ -111,5 +129,5 @@ class Penalty(keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**config)

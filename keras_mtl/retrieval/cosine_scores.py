@@ -1,9 +1,15 @@
 """Relevance of documents to a query: scaled cosines of their vectors."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import layers, ops
 
 from keras_mtl._checks import check_boolean
+from keras_mtl._types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -42,13 +48,15 @@ class CosineScores(layers.Layer):
     - P.-S. Huang et al., "Learning Deep Structured Semantic Models for Web Search using Clickthrough Data", CIKM 2013.
     """
 
-    def __init__(self, gamma=10.0, in_batch=False, epsilon=1e-6, name=None, **kwargs):
+    def __init__(
+        self, gamma: float = 10.0, in_batch: bool = False, epsilon: float = 1e-6, name: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(name=name, **kwargs)
         self.gamma = gamma
         self.in_batch = check_boolean(in_batch, "in_batch")
         self.epsilon = epsilon
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[Shape]) -> None:
         query, documents = input_shape
         if len(documents) != (2 if self.in_batch else 3) or len(query) != 2 or query[-1] != documents[-1]:
             raise ValueError(
@@ -57,19 +65,19 @@ class CosineScores(layers.Layer):
                 f"{tuple(query)} and {tuple(documents)}"
             )
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[Tensor]) -> Tensor:
         query, documents = (self._normalized(x) for x in inputs)
         if self.in_batch:
             return self.gamma * ops.matmul(query, ops.transpose(documents))
         return self.gamma * ops.squeeze(ops.matmul(documents, query[..., None]), axis=-1)
 
-    def _normalized(self, x):
+    def _normalized(self, x: Tensor) -> Tensor:
         squares = ops.sum(ops.square(x), axis=-1, keepdims=True)
         return x * ops.rsqrt(ops.maximum(squares, self.epsilon**2))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[Shape]) -> Shape:
         query, documents = input_shape
         return (query[0], documents[0] if self.in_batch else documents[1])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "gamma": self.gamma, "in_batch": self.in_batch, "epsilon": self.epsilon}

@@ -2,13 +2,14 @@
 
 import re
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 
 from keras_mtl._checks import check_integer
 
 
-def letter_trigrams(text):
+def letter_trigrams(text: str) -> list[str]:
     """The letter trigrams of a text's words, word boundaries included.
 
     Args:
@@ -26,7 +27,7 @@ def letter_trigrams(text):
     return [word[i : i + 3] for word in words for i in range(max(1, len(word) - 2))]
 
 
-def hashed_trigrams(texts, size):
+def hashed_trigrams(texts: Sequence[str], size: int) -> np.ndarray:
     """Counts of the texts' letter trigrams in a table of given size.
 
     A word that was never seen still shares trigrams with those that were, and

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> type:
     if name == "PotentialShaping":  # a Gymnasium wrapper, so it needs gymnasium to be defined
         from keras_mtl.rl.shaping import PotentialShaping
 

@@ -1,13 +1,24 @@
 """Making, checking and stepping environments in parallel."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
 import keras
 import numpy as np
 
 from keras_mtl.rl.actor_critic_loss import ActorCriticLoss
 from keras_mtl.rl.distilled_policy import DistilledPolicy
 
+if TYPE_CHECKING:
+    from gymnasium import Env
 
-def gymnasium():
+    from keras_mtl.models.multi_task_model import MultiTaskModel
+
+
+def gymnasium() -> ModuleType:
     """The package `gymnasium`.
 
     Raises:
@@ -20,7 +31,7 @@ def gymnasium():
     return gymnasium
 
 
-def make(environment):
+def make(environment: str | Callable[..., Env]) -> Env:
     """Makes an environment from its name, or from a function without arguments."""
     made = gymnasium().make(environment) if isinstance(environment, str) else environment()
     if not isinstance(made, gymnasium().Env):
@@ -31,7 +42,9 @@ def make(environment):
     return made
 
 
-def check_policies(model, environments):
+def check_policies(
+    model: MultiTaskModel, environments: Mapping[str, str | Callable[..., Any]]
+) -> dict[str, keras.losses.Loss | None]:
     """Raises where a task has no environment, an environment no task, or a task no loss of a policy.
 
     Returns:
@@ -58,11 +71,11 @@ def check_policies(model, environments):
     return losses
 
 
-def _check_alpha(model, losses):
+def _check_alpha(model: MultiTaskModel, losses: Mapping[str, keras.losses.Loss | None]) -> None:
     """Raises where a policy adds to the distilled one by another `alpha` than its loss assumes."""
     for layer in model.layers:
         policy = getattr(layer, "stack", [None])[-1]
-        alpha = getattr(losses.get(getattr(layer, "scope", None)), "alpha", None)
+        alpha = getattr(losses.get(getattr(layer, "scope", None)), "alpha", None)  # type: ignore[arg-type]
         # Where a policy has one column, it adds nothing to the distilled one.
         if isinstance(policy, DistilledPolicy) and alpha is not None and policy.alpha not in (0, alpha):
             raise ValueError(
@@ -71,7 +84,7 @@ def _check_alpha(model, losses):
             )
 
 
-def check_environment(task, environment, model, loss):
+def check_environment(task: str, environment: Env, model: MultiTaskModel, loss: keras.losses.Loss | None) -> None:
     """Raises where an environment's actions do not fit the head, or its observations the inputs."""
     actions = environment.action_space
     if not isinstance(actions, gymnasium().spaces.Discrete) or actions.start != 0:
@@ -110,7 +123,7 @@ class Copies:
         steps: Integer. Steps so far, in all copies.
     """
 
-    def __init__(self, environment, copies, seed=None):
+    def __init__(self, environment: str | Callable[..., Env], copies: int, seed: int | None = None) -> None:
         vector = gymnasium().vector
         self._envs = vector.SyncVectorEnv(
             [lambda: make(environment)] * copies, autoreset_mode=vector.AutoresetMode.SAME_STEP
@@ -120,7 +133,7 @@ class Copies:
         self.returns, self.lengths, self.steps = [], [], 0
         self._return, self._length = np.zeros(copies), np.zeros(copies, "int64")
 
-    def step(self, actions):
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Takes a step in each copy; those whose episode ends start anew.
 
         Args:
@@ -149,6 +162,6 @@ class Copies:
                 keras.tree.map_structure(lambda whole, one, i=i: whole.__setitem__(i, one), after, last[i])
         return rewards, ended, broken_off, after
 
-    def close(self):
+    def close(self) -> None:
         """Closes the environments."""
         self._envs.close()

@@ -1,7 +1,18 @@
 """Rollouts of policies, as batches to train on."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import keras
 import numpy as np
+
+from keras_mtl._types import Structure, Tasks
+
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
+    from keras_mtl.rl._environments import Copies
 
 
 class Rollouts:
@@ -14,10 +25,18 @@ class Rollouts:
         rng: NumPy generator of the actions.
     """
 
-    def __init__(self, model, copies, losses, rng):
+    def __init__(
+        self,
+        model: MultiTaskModel,
+        copies: Mapping[str, Copies],
+        losses: Mapping[str, keras.losses.Loss | None],
+        rng: np.random.Generator,
+    ) -> None:
         self._model, self._copies, self._losses, self._rng = model, copies, losses, rng
 
-    def collect(self, tasks, horizon, discount, trace):
+    def collect(
+        self, tasks: Tasks, horizon: int, discount: float, trace: float
+    ) -> tuple[Any, dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Lets the tasks' policies act for some steps.
 
         Args:
@@ -54,11 +73,13 @@ class Rollouts:
         labels = {task: _labels(records[task], values[task], discount, trace) for task in tasks}
         return self._as_rows(tasks, seen, labels)
 
-    def _observations(self, tasks, instead=None):
+    def _observations(self, tasks: Tasks, instead: Mapping[str, Any] | None = None) -> Structure:
         parts = [(instead or {}).get(task, self._copies[task].observations) for task in tasks]
         return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
 
-    def _look(self, tasks, instead=None):
+    def _look(
+        self, tasks: Tasks, instead: Mapping[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Each task's outputs and values for what its copies show."""
         found = self._model.predict_on_batch(self._observations(tasks, instead))
         outputs, start = {}, 0
@@ -68,7 +89,9 @@ class Rollouts:
             start += size
         return outputs, {task: self._losses[task].read(output)[1] for task, output in outputs.items()}
 
-    def _as_rows(self, tasks, seen, labels):
+    def _as_rows(
+        self, tasks: Tasks, seen: Sequence[Structure], labels: Mapping[str, np.ndarray]
+    ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         x = keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *seen)
         sizes = [self._copies[task].size for task in tasks]
         horizon, total = len(seen), sum(sizes)
@@ -79,16 +102,24 @@ class Rollouts:
             weights[task] = np.zeros((horizon, total), "float32")
             weights[task][:, start : start + size] = 1
             start += size
-        y = {task: values.reshape(-1, 4) for task, values in y.items()}
+        y = {task: values.reshape(-1, 4) for task, values in y.items()}  # type: ignore[misc]
         return x, y, {task: values.reshape(-1) for task, values in weights.items()}
 
 
-def draw_actions(log_policy, rng):
+def draw_actions(log_policy: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Draws an action from each row of log probabilities."""
     return np.argmax(log_policy + rng.gumbel(size=log_policy.shape), axis=-1)
 
 
-def advantages(rewards, values, last_value, ended, end_values, discount, trace):
+def advantages(
+    rewards: np.ndarray,
+    values: np.ndarray,
+    last_value: np.ndarray,
+    ended: np.ndarray,
+    end_values: np.ndarray,
+    discount: float,
+    trace: float,
+) -> np.ndarray:
     """Generalized advantage estimates of side-by-side rollouts.
 
     `A_t = delta_t + discount lambda A_{t+1}` within an episode, with
@@ -117,7 +148,7 @@ def advantages(rewards, values, last_value, ended, end_values, discount, trace):
     return found
 
 
-def _labels(records, last_value, discount, trace):
+def _labels(records: Sequence[Sequence[Any]], last_value: np.ndarray, discount: float, trace: float) -> np.ndarray:
     """Rows of action, advantage, return, log probability, of shape `(steps, copies, 4)`."""
     action, log_prob, rewards, values, ended, end_values = (np.stack(column) for column in zip(*records, strict=True))
     found = advantages(rewards, values, last_value, ended, end_values, discount, trace)

@@ -1,8 +1,18 @@
 """The logs of policies in training, for callbacks and samplers."""
 
+from __future__ import annotations
+
 import collections
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from keras_mtl._types import Structure, Tasks
+
+if TYPE_CHECKING:
+    from keras_mtl.data.task_stats import TaskStats
+    from keras_mtl.rl._environments import Copies
 
 
 class RunLogs:
@@ -17,14 +27,14 @@ class RunLogs:
         last: Dict. The training logs of the last step.
     """
 
-    def __init__(self, workers, stats):
+    def __init__(self, workers: Mapping[str, Copies], stats: TaskStats) -> None:
         self._workers, self._stats = workers, stats
         self._values = collections.defaultdict(list)
         self._told = dict.fromkeys(workers, 0)  # episodes that the stats know of
         self._seen = dict.fromkeys(workers, 0)  # episodes that earlier epochs have told of
         self.last = {}
 
-    def add(self, tasks, logs):
+    def add(self, tasks: Tasks, logs: Structure) -> None:
         """Adds the logs of a training step on some tasks."""
         self.last = logs
         absent = tuple(f"{task}_" for task in self._workers if task not in tasks)
@@ -34,7 +44,7 @@ class RunLogs:
         for task in tasks:
             self._stats.add(f"{task}_loss", logs.get(f"{task}_loss", np.nan))
 
-    def end_rollout(self, tasks):
+    def end_rollout(self, tasks: Tasks) -> None:
         """Tells the stats of the episodes that ended."""
         for task in tasks:
             returns = self._workers[task].returns
@@ -42,7 +52,7 @@ class RunLogs:
                 self._stats.add(f"{task}_return", value)
             self._told[task] = len(returns)
 
-    def end_epoch(self):
+    def end_epoch(self) -> dict[str, Any]:
         """The logs of an epoch."""
         logs = {name: float(np.mean(values)) for name, values in self._values.items()}
         self._values.clear()

@@ -1,8 +1,15 @@
 """The actor-critic loss, on labels of action, return and advantage."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 import numpy as np
+import numpy.typing as npt
 from keras import ops
+
+from keras_mtl._types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -51,13 +58,13 @@ class ActorCriticLoss(keras.losses.Loss):
 
     def __init__(
         self,
-        value_weight=0.5,
-        entropy_weight=0.01,
-        clip=None,
-        reduction="sum_over_batch_size",
-        name="actor_critic",
-        **kwargs,
-    ):
+        value_weight: float = 0.5,
+        entropy_weight: float = 0.01,
+        clip: float | None = None,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "actor_critic",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(name=name, reduction=reduction, **kwargs)
         if clip is not None and not clip > 0:
             raise ValueError(f"`clip` should be above 0, or None. Received: clip={clip!r}")
@@ -65,15 +72,15 @@ class ActorCriticLoss(keras.losses.Loss):
         self.entropy_weight = entropy_weight
         self.clip = clip
 
-    def outputs(self, actions):
+    def outputs(self, actions: int) -> int:
         """How many outputs a head needs for this many actions."""
         return actions + 1
 
-    def actions(self, outputs):
+    def actions(self, outputs: int) -> int:
         """How many actions a head with this many outputs is for; 0 where it fits none."""
         return outputs - 1
 
-    def read(self, output):
+    def read(self, output: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log probabilities and values from what a head returned.
 
         Args:
@@ -85,16 +92,16 @@ class ActorCriticLoss(keras.losses.Loss):
         actions = self.actions(output.shape[-1])
         return log_softmax(output[:, :actions]), output[:, actions]
 
-    def bonus(self, output, action):
+    def bonus(self, output: np.ndarray, action: np.ndarray) -> np.ndarray:
         """What joins the reward of an action, of shape `(batch,)`: nothing here."""
         del output
         return np.zeros(len(action), "float32")
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         actions = self.actions(y_pred.shape[-1])
         return self.actor_critic(y_true, ops.log_softmax(y_pred[:, :actions]), y_pred[:, actions])
 
-    def actor_critic(self, y_true, log_policy, value):
+    def actor_critic(self, y_true: Tensor, log_policy: Tensor, value: Tensor) -> Tensor:
         """The loss from log probabilities of shape `(batch, n)` and values of shape `(batch,)`."""
         action, advantage, target, log_before = (y_true[:, i] for i in range(4))
         taken = ops.one_hot(ops.cast(action, "int32"), log_policy.shape[-1], dtype=log_policy.dtype)
@@ -107,12 +114,12 @@ class ActorCriticLoss(keras.losses.Loss):
         entropy = -ops.sum(ops.exp(log_policy) * log_policy, axis=-1)
         return self.value_weight * ops.square(value - target) - gain - self.entropy_weight * entropy
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = {"value_weight": self.value_weight, "entropy_weight": self.entropy_weight, "clip": self.clip}
         return {**super().get_config(), **config}
 
 
-def log_softmax(logits):
+def log_softmax(logits: npt.ArrayLike) -> np.ndarray:
     """Log probabilities from logits, over the last axis of an array."""
     shifted = np.asarray(logits, "float32") - np.max(logits, axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))

@@ -1,7 +1,14 @@
 """The distilled policy of Distral, and the layer of a task's own."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import layers, ops
+
+from keras_mtl._types import Shape, Tensor
 
 DISTILLED = "distilled"  # name of the stage that gives the logits of the policy in common
 
@@ -40,13 +47,13 @@ class DistilledPolicy(layers.Layer):
     - Y. W. Teh et al., "Distral: Robust Multitask Reinforcement Learning", NeurIPS 2017.
     """
 
-    def __init__(self, alpha, name=None, **kwargs):
+    def __init__(self, alpha: float, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         if not 0 <= alpha <= 1:
             raise ValueError(f"`alpha` should be from 0 to 1. Received: alpha={alpha!r}")
         self.alpha = alpha
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[Shape]) -> None:
         distilled, own = input_shape
         if len(distilled) != 2 or len(own) != 2 or own[-1] != distilled[-1] + 1:
             raise ValueError(
@@ -54,19 +61,19 @@ class DistilledPolicy(layers.Layer):
                 f"actions of the distilled policy; outputs of shape {tuple(own)}"
             )
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[Tensor]) -> Tensor:
         distilled, own = inputs
         return ops.concatenate([self.alpha * distilled + own[:, :-1], own[:, -1:], distilled], axis=-1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[Shape]) -> Shape:
         distilled, own = input_shape
         return (own[0], 2 * distilled[-1] + 1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "alpha": self.alpha}
 
 
-def distilled_policy(model):
+def distilled_policy(model: keras.Model) -> keras.Model:
     """The policy that the tasks of a Distral model have in common.
 
     It shares layers and weights with the model, and may start a new task.

@@ -1,8 +1,13 @@
 """The neural form of Distral: a column for each task, and one for the distilled policy."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+
 import keras
 
 from keras_mtl._checks import check_integer
+from keras_mtl._types import Heads, Inputs, Stages
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models._copies import check_copy_weights
 from keras_mtl.models._stages import add_column, add_head, add_shared, add_unit
@@ -11,7 +16,17 @@ from keras_mtl.rl.distilled_policy import DISTILLED, DistilledPolicy
 from keras_mtl.rl.tabular import check_regularization
 
 
-def distral(inputs, stages, heads, *, alpha=0.5, columns=2, shared_depth=0, copy_weights=None, name=None):
+def distral(
+    inputs: Inputs,
+    stages: Stages,
+    heads: Heads,
+    *,
+    alpha: float = 0.5,
+    columns: int = 2,
+    shared_depth: int = 0,
+    copy_weights: bool | None = None,
+    name: str | None = None,
+) -> MultiTaskModel:
     """Builds policies that are pulled to a distilled one, and share through it.
 
     With two columns, task i has the policy
@@ -87,7 +102,7 @@ def distral(inputs, stages, heads, *, alpha=0.5, columns=2, shared_depth=0, copy
     return MultiTaskModel(inputs, outputs, name=name)
 
 
-def _common_actions(outputs):
+def _common_actions(outputs: Mapping[str, keras.KerasTensor]) -> int:
     """The number of actions of all tasks."""
     found = {}
     for task, output in outputs.items():

@@ -1,9 +1,14 @@
 """The loss of a task under Distral."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
+from keras_mtl._types import Tensor
 from keras_mtl.rl.actor_critic_loss import ActorCriticLoss, log_softmax
 from keras_mtl.rl.tabular import check_regularization
 
@@ -50,40 +55,40 @@ class DistralLoss(ActorCriticLoss):
 
     def __init__(
         self,
-        alpha=0.5,
-        beta=20.0,
-        value_weight=0.5,
-        clip=None,
-        reduction="sum_over_batch_size",
-        name="distral",
-        **kwargs,
-    ):
+        alpha: float = 0.5,
+        beta: float = 20.0,
+        value_weight: float = 0.5,
+        clip: float | None = None,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "distral",
+        **kwargs: Any,
+    ) -> None:
         # The entropy is in the rewards.
         super().__init__(value_weight, entropy_weight=0.0, clip=clip, reduction=reduction, name=name, **kwargs)
         check_regularization(alpha, beta)
         self.alpha, self.beta = alpha, beta
 
-    def outputs(self, actions):
+    def outputs(self, actions: int) -> int:
         return 2 * actions + 1
 
-    def actions(self, outputs):
+    def actions(self, outputs: int) -> int:
         return (outputs - 1) // 2 if outputs % 2 else 0
 
-    def bonus(self, output, action):
+    def bonus(self, output: np.ndarray, action: np.ndarray) -> np.ndarray:
         actions = self.actions(output.shape[-1])
         row = np.arange(len(action))
         log_policy = log_softmax(output[:, :actions])[row, action]
         log_distilled = log_softmax(output[:, actions + 1 :])[row, action]
         return (self.alpha * log_distilled - log_policy) / self.beta
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         actions = self.actions(y_pred.shape[-1])
         log_policy = ops.log_softmax(y_pred[:, :actions])
         log_distilled = ops.log_softmax(y_pred[:, actions + 1 :])
         distilled = ops.sum(ops.stop_gradient(ops.exp(log_policy)) * log_distilled, axis=-1)
         return self.actor_critic(y_true, log_policy, y_pred[:, actions]) - self.alpha / self.beta * distilled
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         del config["entropy_weight"]
         return {**config, "alpha": self.alpha, "beta": self.beta}

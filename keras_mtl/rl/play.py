@@ -1,15 +1,33 @@
 """Evaluating and recording policies."""
 
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import keras
 import numpy as np
 
 from keras_mtl._checks import check_boolean
 from keras_mtl._files import whole_file
+from keras_mtl._types import Structure
 from keras_mtl.rl._environments import Copies, check_environment, check_policies, make
 from keras_mtl.rl._rollouts import draw_actions
 
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
-def evaluate(model, environments, *, episodes=20, greedy=False, max_steps=10_000, seed=None):
+
+def evaluate(
+    model: MultiTaskModel,
+    environments: Mapping[str, str | Callable[..., Any]],
+    *,
+    episodes: int = 20,
+    greedy: bool = False,
+    max_steps: int = 10_000,
+    seed: int | None = None,
+) -> dict[str, np.ndarray]:
     """Lets a model's policies play, without learning.
 
     Args:
@@ -50,7 +68,18 @@ def evaluate(model, environments, *, episodes=20, greedy=False, max_steps=10_000
     return found
 
 
-def record(model, task, environment, path, *, episodes=1, greedy=False, max_steps=500, fps=5, seed=None):
+def record(
+    model: MultiTaskModel,
+    task: str,
+    environment: str | Callable[..., Any],
+    path: str | os.PathLike,
+    *,
+    episodes: int = 1,
+    greedy: bool = False,
+    max_steps: int = 500,
+    fps: int = 5,
+    seed: int | None = None,
+) -> list[np.ndarray]:
     """Makes an animated picture of a policy at work.
 
     Args:
@@ -98,12 +127,14 @@ def record(model, task, environment, path, *, episodes=1, greedy=False, max_step
     return frames
 
 
-def _choose(model, task, loss, observations, greedy, rng):
+def _choose(
+    model: MultiTaskModel, task: str, loss: Structure, observations: Structure, greedy: bool, rng: np.random.Generator
+) -> np.ndarray:
     log_policy, _ = loss.read(np.asarray(model.predict_on_batch(observations)[task], "float32"))
     return np.argmax(log_policy, axis=-1) if greedy else draw_actions(log_policy, rng)
 
 
-def _save(frames, path, fps):
+def _save(frames: Sequence[np.ndarray], path: str | os.PathLike, fps: int) -> None:
     from PIL import Image
 
     first, *others = (Image.fromarray(np.asarray(frame)) for frame in frames)

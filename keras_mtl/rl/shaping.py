@@ -1,6 +1,15 @@
 """Potential-based reward shaping."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from keras_mtl._types import Structure
+
+if TYPE_CHECKING:
+    import gymnasium
 
 try:
     import gymnasium
@@ -41,25 +50,25 @@ class PotentialShaping(gymnasium.Wrapper):
     - A. Y. Ng et al., "Policy Invariance Under Reward Transformations", ICML 1999.
     """
 
-    def __init__(self, env, potential, discount):
+    def __init__(self, env: gymnasium.Env, potential: Callable[..., Any], discount: float) -> None:
         super().__init__(env)
         self.potential = potential
         self.discount = discount
         self._before = 0.0
 
-    def reset(self, *, seed=None, options=None):
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         result = self.env.reset(seed=seed, options=options)
         self._before = self._now()
         return result
 
-    def step(self, action):
+    def step(self, action: Structure) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)
         after = 0.0 if terminated else self._now()
         shaped = float(reward) + self.discount * after - self._before
         self._before = after
         return observation, shaped, terminated, truncated, info
 
-    def _now(self):
+    def _now(self) -> float:
         value = float(self.potential(self.unwrapped))
         if not math.isfinite(value):
             raise ValueError(f"`potential` should give a finite number. Received: {value} for {self.unwrapped}")

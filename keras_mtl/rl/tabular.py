@@ -1,9 +1,17 @@
 """Distral in tables: soft Q-learning of several tasks with a distilled policy."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import gymnasium
 
 
-def soft_values(q, prior, alpha, beta):
+def soft_values(q: np.ndarray, prior: np.ndarray, alpha: float, beta: float) -> np.ndarray:
     """The soft value of a state: `V(s) = 1/beta log sum_a prior(a|s)^alpha exp(beta Q(s, a))`.
 
     Args:
@@ -25,7 +33,7 @@ def soft_values(q, prior, alpha, beta):
     return (top + np.log(np.exp(logits - top[..., None]).sum(-1))) / beta
 
 
-def soft_policy(q, prior, alpha, beta):
+def soft_policy(q: np.ndarray, prior: np.ndarray, alpha: float, beta: float) -> np.ndarray:
     """The policy that goes with soft Q-values: `pi(a|s) = prior(a|s)^alpha exp(beta (Q(s, a) - V(s)))`.
 
     Args:
@@ -103,18 +111,18 @@ class TabularDistral:
 
     def __init__(
         self,
-        tasks,
-        states,
-        actions,
+        tasks: int,
+        states: int,
+        actions: int,
         *,
-        alpha=1.0,
-        beta=5.0,
-        discount=0.95,
-        learning_rate=0.5,
-        prior=None,
-        smoothing=1.0,
-        seed=None,
-    ):
+        alpha: float = 1.0,
+        beta: float = 5.0,
+        discount: float = 0.95,
+        learning_rate: float = 0.5,
+        prior: npt.ArrayLike | None = None,
+        smoothing: float = 1.0,
+        seed: int | None = None,
+    ) -> None:
         check_regularization(alpha, beta)
         if not smoothing > 0:
             raise ValueError(f"`smoothing` should be above 0. Received: smoothing={smoothing!r}")
@@ -126,7 +134,7 @@ class TabularDistral:
         self.prior = np.full_like(self._counts, 1 / actions) if prior is None else self._checked_prior(prior)
         self._rng = np.random.default_rng(seed)
 
-    def _checked_prior(self, prior):
+    def _checked_prior(self, prior: npt.ArrayLike | None) -> np.ndarray:
         prior = np.asarray(prior, "float64")
         if prior.shape != self._counts.shape or not (prior > 0).all() or not np.allclose(prior.sum(-1), 1):
             raise ValueError(
@@ -135,7 +143,7 @@ class TabularDistral:
             )
         return prior
 
-    def policy(self, task, state, previous):
+    def policy(self, task: int, state: int, previous: int) -> np.ndarray:
         """Probabilities of a task's actions, of shape `(actions,)`.
 
         Args:
@@ -145,7 +153,9 @@ class TabularDistral:
         """
         return soft_policy(self.q[task, state], self.prior[state, previous], self.alpha, self.beta)
 
-    def episode(self, task, environment, max_steps, seed=None):
+    def episode(
+        self, task: int, environment: gymnasium.Env, max_steps: int, seed: int | None = None
+    ) -> tuple[int, float]:
         """Learns from one episode.
 
         Args:
@@ -179,7 +189,7 @@ class TabularDistral:
                 break
         return steps, total
 
-    def _check(self, environment, task):
+    def _check(self, environment: gymnasium.Env, task: int) -> None:
         found = [getattr(space, "n", None) for space in (environment.observation_space, environment.action_space)]
         expected = list(self.q.shape[1:])
         if found != expected:
@@ -189,7 +199,7 @@ class TabularDistral:
             )
 
 
-def check_regularization(alpha, beta):
+def check_regularization(alpha: float, beta: float) -> None:
     """Raises where the weights of the KL and entropy terms are out of range."""
     if not 0 <= alpha <= 1:
         raise ValueError(f"`alpha` should be from 0 to 1. Received: alpha={alpha!r}")

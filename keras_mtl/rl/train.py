@@ -1,5 +1,10 @@
 """Training policies on environments, with `compile`d models and Keras' callbacks."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import keras
 import numpy as np
 
@@ -7,23 +12,29 @@ from keras_mtl.rl._environments import Copies, check_environment, check_policies
 from keras_mtl.rl._rollouts import Rollouts
 from keras_mtl.rl._run_logs import RunLogs
 
+if TYPE_CHECKING:
+    from keras_mtl.data._chooser import Chooser
+    from keras_mtl.data.samplers.base import Sampler
+    from keras_mtl.data.task_stats import TaskStats
+    from keras_mtl.models.multi_task_model import MultiTaskModel
+
 
 def train(
-    model,
-    environments,
+    model: MultiTaskModel,
+    environments: Mapping[str, str | Callable[..., Any]],
     *,
-    epochs,
-    rollouts_per_epoch=10,
-    copies=8,
-    horizon=16,
-    discount=0.99,
-    trace=0.95,
-    passes=1,
-    minibatches=1,
-    sampler=None,
-    callbacks=None,
-    seed=None,
-):
+    epochs: int,
+    rollouts_per_epoch: int = 10,
+    copies: int = 8,
+    horizon: int = 16,
+    discount: float = 0.99,
+    trace: float = 0.95,
+    passes: int = 1,
+    minibatches: int = 1,
+    sampler: str | Mapping[str, float] | Sampler | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] | None = None,
+    seed: int | None = None,
+) -> keras.callbacks.History:
     """Trains a model's policies, each on the environment of its task.
 
     An epoch is some rollouts, each followed by optimizer steps on what was
@@ -123,7 +134,9 @@ def train(
     return model.history
 
 
-def _check(model, environments):
+def _check(
+    model: MultiTaskModel, environments: Mapping[str, str | Callable[..., Any]]
+) -> dict[str, keras.losses.Loss | None]:
     losses = check_policies(model, environments)
     for task, environment in environments.items():
         one = make(environment)
@@ -132,7 +145,7 @@ def _check(model, environments):
     return losses
 
 
-def _chooser(sampler, stats, rng):
+def _chooser(sampler: str | Mapping[str, float] | Sampler, stats: TaskStats, rng: np.random.Generator) -> Chooser:
     from keras_mtl.data._chooser import Chooser
     from keras_mtl.data.samplers._registry import get_sampler
 
@@ -142,7 +155,7 @@ def _chooser(sampler, stats, rng):
     return Chooser(sampler, stats, seed=int(rng.integers(2**31)))
 
 
-def _minibatches(size, passes, minibatches, rng):
+def _minibatches(size: int, passes: int, minibatches: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Which rows of a rollout make each step: shuffled and cut, as often as asked."""
     if passes == minibatches == 1:
         return [np.arange(size)]

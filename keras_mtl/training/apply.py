@@ -1,13 +1,27 @@
 """The fourth stage of a training step: applying gradients."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import keras
 from keras import ops
 
 from keras_mtl._keras_private import accumulated_gradients
+from keras_mtl._types import Tensor
 from keras_mtl.training.backends import core
 from keras_mtl.training.forward import key
 
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
+    from keras_mtl.training.forward import Forward
+    from keras_mtl.training.nonfinite import StepGuard
 
-def apply_gradients(model, guard, gradients, step):
+
+def apply_gradients(
+    model: MultiTaskModel, guard: StepGuard, gradients: Mapping[int, Tensor | None], step: Forward
+) -> None:
     """Lets the optimizer take the step, if the guard lets it through.
 
     Args:
@@ -54,7 +68,7 @@ def apply_gradients(model, guard, gradients, step):
         variable.assign(ops.where(nothing, value, variable.value))
 
 
-def _accumulated(optimizer):
+def _accumulated(optimizer: keras.optimizers.Optimizer) -> dict[int, Tensor]:
     """Dict of the gradients that an optimizer has accumulated, by variable; empty where it does not."""
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     return {key(variable): gradient.value for variable, gradient in accumulated_gradients(optimizer)}

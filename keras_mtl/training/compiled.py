@@ -1,22 +1,36 @@
 """What runs when a compiled model trains: losses, weighting, penalties and trackers."""
 
+from __future__ import annotations
+
 import contextlib
 import inspect
 import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_mtl import weighting as weightings
 from keras_mtl._checks import check_number
 from keras_mtl._float64 import float64
 from keras_mtl._keras_private import layers_of
+from keras_mtl._types import Tensor
 from keras_mtl.losses.names import loss_kind
 from keras_mtl.metrics._task_metric import make_task_metrics
 from keras_mtl.metrics._trackers import TaskMeans, TaskPairs, TotalLoss, check_log_names, names_of
 from keras_mtl.penalties._of_model import Penalties
 from keras_mtl.training.faults import FaultyInputs, NonFiniteSteps
 from keras_mtl.training.static_weights import StaticWeights
+
+if TYPE_CHECKING:
+    from keras_mtl.fairness.demographic_parity_gap import DemographicParityGap
+    from keras_mtl.losses.task_losses import TaskBatch
+    from keras_mtl.models.multi_task_model import MultiTaskModel
+    from keras_mtl.penalties.penalty import Penalty
+    from keras_mtl.training.options import Options
+    from keras_mtl.weighting.base import Weighting
 
 GRADIENTS = ("parameters", "last_shared", "features")
 _COLLECTED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -47,7 +61,7 @@ class Compiled:
             `compute_loss` was called with last.
     """
 
-    def __init__(self, model, options):
+    def __init__(self, model: MultiTaskModel, options: Options) -> None:
         self.options = options
         self.outputs, self.tasks = tuple(options.outputs), options.tasks
         self.missing, self.on_nonfinite = options.missing, options.on_nonfinite
@@ -88,12 +102,12 @@ class Compiled:
         self._check_overrides(model)
         check_log_names(model.name, self.evaluation_metrics, self.metrics, model.further_metrics)
 
-    def belongs_to(self, model):
+    def belongs_to(self, model: MultiTaskModel) -> None:
         """Makes the weighting the model's own: another model that is given it gets one from its config."""
         for part in layers_of(self.weighting):
             part._owner = weakref.ref(model)
 
-    def leave_out(self, tasks):
+    def leave_out(self, tasks: Iterable[str]) -> None:
         """Says which tasks get no data on purpose, as in a curriculum, so that nobody is warned of them.
 
         Args:
@@ -101,7 +115,7 @@ class Compiled:
         """
         self.left_out = tuple(tasks)
 
-    def keep_optimized(self, variables):
+    def keep_optimized(self, variables: Sequence[keras.Variable]) -> None:
         """Says which variables the optimizer was built for.
 
         Args:
@@ -110,7 +124,7 @@ class Compiled:
         self.optimized = list(variables)
 
     @contextlib.contextmanager
-    def evaluation(self):
+    def evaluation(self) -> Iterator[None]:
         """Within it, the logs are those of an evaluation: no step's."""
         self.evaluating = True
         try:
@@ -119,24 +133,24 @@ class Compiled:
             self.evaluating = False
 
     @property
-    def takes_task_gradients(self):
+    def takes_task_gradients(self) -> bool:
         """Whether the weighting sees the tasks' gradients."""
         return self.weighting.sees_gradients
 
     @property
-    def keeps_tasks_apart(self):
+    def keeps_tasks_apart(self) -> bool:
         """Whether a task's gradient may be left out of a step without the others'."""
         return self.on_nonfinite == "skip_task"
 
     @property
-    def evaluation_metrics(self):
+    def evaluation_metrics(self) -> list[keras.metrics.Metric]:
         """Trackers that make sense without an optimizer step."""
         more = (self.penalties.tracker, self.delta_m, self.inputs_tracker)
         more = [tracker for tracker in more if tracker is not None]
         return [self.total_tracker, self.loss_tracker, *self.task_metrics, *more]
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[keras.metrics.Metric | TaskMeans | NonFiniteSteps]:
         """All trackers, in the order of the logs."""
         trackers = [*self.evaluation_metrics, self.weight_tracker]
         if self.takes_task_gradients:
@@ -148,22 +162,22 @@ class Compiled:
         return [*trackers, self.nonfinite_tracker]
 
     @property
-    def log_names(self):
+    def log_names(self) -> list[str]:
         """Names of the logs of an evaluation, in their order: the total, the tasks' losses, metrics."""
         return [name for tracker in self.evaluation_metrics for name in names_of(tracker)]
 
-    def check_columns(self, y):
+    def check_columns(self, y: Mapping[str, np.ndarray] | None) -> None:
         """Raises where a column beside the labels is not what its reader needs."""
         for task, reader in self._column_readers():
             if isinstance(y, dict) and y.get(reader.column) is not None:
                 reader.check_column(task, y[reader.column])
 
-    def _column_readers(self):
+    def _column_readers(self) -> list[tuple[str, DemographicParityGap | Penalty]]:
         """Pairs of task and what reads a column beside its labels."""
         read = [(metric.task, metric.metric) for metric in self.task_metrics if metric.column is not None]
         return read + self.penalties.all
 
-    def check_trunk(self, model):
+    def check_trunk(self, model: MultiTaskModel) -> None:
         """Raises where task gradients are needed and nothing shared is trained, or has no features where these are."""
         if self.takes_task_gradients and not model.sharing.shared_variables(self.tasks):
             raise ValueError(
@@ -180,7 +194,7 @@ class Compiled:
                         f"take gradients of. Received: {argument}={value!r}. {error}"
                     ) from error
 
-    def track_losses(self, batch, added, batch_size, finite=None):
+    def track_losses(self, batch: TaskBatch, added: Tensor, batch_size: Tensor, finite: Tensor | None = None) -> None:
         """Adds a batch to the trackers of losses and metrics.
 
         Args:
@@ -205,13 +219,13 @@ class Compiled:
             if metric.task in labels:
                 metric.update_state(labels[metric.task], batch.columns)
 
-    def track_weights(self, weights, present):
+    def track_weights(self, weights: Tensor, present: Tensor) -> None:
         """Adds a step's task weights, static and dynamic together."""
         present = present * ops.cast(ops.isfinite(weights), "float32")  # others were of a step that was not taken
         self.weight_tracker.update_state(weights * self.static_weights.value, present)
 
     @float64()
-    def track_gramian(self, gramian, present):
+    def track_gramian(self, gramian: Tensor, present: Tensor) -> None:
         """Adds a step's gradient norms and the cosines of task pairs."""
         # A step that mixed precision skips has gradients that are not finite: it says nothing.
         finite = ops.all(ops.isfinite(gramian))
@@ -229,31 +243,31 @@ class Compiled:
             if self.pair_tracker is not None:
                 self.pair_tracker.update_state(cosines, pairs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The options as `compile_from_config` takes them back, with static weights and weighting as they are now."""
         static = dict(zip(self.tasks, self.static_weights.numpy().tolist(), strict=True))
         return self.options.get_config(loss_weights=static, weighting=weightings.serialize(self.weighting))
 
-    def _has_labels(self, task):
+    def _has_labels(self, task: str) -> Tensor:
         """Whether a task has had a labelled example."""
         return self.loss_tracker.counts.value[self.tasks.index(task)] > 0
 
-    def _sources(self):
+    def _sources(self) -> dict[str, Callable[[], Any]]:
         """Dict from the name of a log to a function that gives its value."""
         sources = {metric.name: metric.result for metric in self.task_metrics}
         for index, task in enumerate(self.tasks):
-            sources[f"{task}_loss"] = lambda index=index: self.loss_tracker.means()[index]
+            sources[f"{task}_loss"] = lambda index=index: self.loss_tracker.means()[index]  # type: ignore[misc]
         return sources
 
-    def _gradients(self, gradients):
+    def _gradients(self, gradients: str) -> str:
         if gradients not in GRADIENTS:
             raise ValueError(f"`gradients` should be one of {GRADIENTS}. Received: gradients={gradients!r}")
         return gradients
 
-    def _gramian_fraction(self, fraction):
+    def _gramian_fraction(self, fraction: float) -> float:
         return check_number(fraction, "gramian_fraction", above=0, most=1)
 
-    def _check_overrides(self, model):
+    def _check_overrides(self, model: MultiTaskModel) -> None:
         parts = [name for name in ("sub_batches",) if getattr(self.weighting, name, 1) > 1]
         if parts and model.overrides("compute_metrics"):
             raise ValueError(
@@ -261,7 +275,7 @@ class Compiled:
                 f"`compute_metrics`. Received: {self.weighting!r} with `{parts[0]}` above 1"
             )
 
-    def _pair_tracker(self, diagnostics):
+    def _pair_tracker(self, diagnostics: bool) -> TaskPairs | None:
         if diagnostics and not self.takes_task_gradients:
             raise ValueError(
                 f"`diagnostics` should be False with weighting {type(self.weighting).__name__}, which sees losses "
@@ -270,7 +284,7 @@ class Compiled:
             )
         return TaskPairs(self.tasks) if diagnostics and len(self.tasks) > 1 else None
 
-    def _build_weighting(self, model):
+    def _build_weighting(self, model: MultiTaskModel) -> None:
         if not self.weighting.built:
             self.weighting.build(self.weighting.shape_for(model, self.tasks))
         elif self.weighting.num_tasks != len(self.tasks):
@@ -279,7 +293,7 @@ class Compiled:
             )
 
 
-def _own_weighting(weighting, model):
+def _own_weighting(weighting: Weighting, model: MultiTaskModel) -> Weighting:
     """The weighting, or a new one from its config where it belongs to another model."""
     parts = [part for part in layers_of(weighting) if isinstance(part, weightings.Weighting)]
     owners = [getattr(part, "_owner", None) for part in parts]

@@ -1,12 +1,21 @@
 """Faults in training and evaluation: counted in the steps, raised or warned of on the host."""
 
+from __future__ import annotations
+
 import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_mtl._types import Structure, Tasks, Tensor
 from keras_mtl.metrics._trackers import Tracker
+
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
+    from keras_mtl.training.compiled import Compiled
 
 _SHARE = 0.01
 _LET_PASS = (
@@ -24,21 +33,21 @@ class FaultyInputs(Tracker):
 
     log_names = ()
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(name="faulty_inputs")
         self.steps = self.add_weight(shape=(2,), initializer="zeros", name="steps")
 
-    def update_state(self, nan, infinite):
+    def update_state(self, nan: Tensor, infinite: Tensor) -> None:
         """Adds a step: two boolean scalars."""
         self.steps.assign_add(ops.cast(ops.stack([nan, infinite]), "float32"))
 
-    def seen(self):
+    def seen(self) -> str | None:
         """`"NaN"`, `"infinity"`, `"NaN or infinity"` or `None`: what there was."""
         nan, infinite = ops.convert_to_numpy(self.steps.value) > 0
         found = ["NaN"] * bool(nan) + ["infinity"] * bool(infinite)
         return " or ".join(found) or None
 
-    def result(self):
+    def result(self) -> dict[str, Tensor]:
         return {}
 
 
@@ -54,7 +63,7 @@ class NonFiniteSteps(Tracker):
         logged: Boolean. Whether there are logs.
     """
 
-    def __init__(self, tasks, logged):
+    def __init__(self, tasks: Tasks, logged: bool) -> None:
         super().__init__(name="nonfinite")
         self.tasks = tuple(tasks)
         self.logged = logged
@@ -62,7 +71,7 @@ class NonFiniteSteps(Tracker):
         # The tasks' steps and, last, those left out: one variable, since every step adds to it.
         self.steps = self.add_weight(shape=(len(tasks) + 1,), initializer="zeros", name="steps")
 
-    def update_state(self, wrong, skipped, replicas=1):
+    def update_state(self, wrong: Tensor, skipped: Tensor, replicas: int = 1) -> None:
         """Adds one step.
 
         Args:
@@ -72,22 +81,22 @@ class NonFiniteSteps(Tracker):
         """
         self.steps.assign_add(ops.cast(ops.concatenate([wrong, skipped[None]]), "float32") / replicas)
 
-    def any(self):
+    def any(self) -> Tensor:
         """Whether a step was left out."""
         return self.steps[-1] > 0
 
-    def seen(self):
+    def seen(self) -> tuple[dict[str, int], int]:
         """Dict from task to the number of its steps, and the number of steps left out."""
         *counts, skipped = (round(n) for n in ops.convert_to_numpy(self.steps.value).tolist())
         return dict(zip(self.tasks, counts, strict=True)), skipped
 
-    def result(self):
+    def result(self) -> dict[str, Tensor]:
         if not self.logged:
             return {}
         return dict(zip(self.log_names, ops.unstack(self.steps.value), strict=True))
 
 
-def labelled(model, step):
+def labelled(model: MultiTaskModel, step: str) -> dict[str, float]:
     """The number of labelled examples of each task since the trackers were reset.
 
     Args:
@@ -103,7 +112,7 @@ def labelled(model, step):
     return {} if model.overrides(step) and not any(counts.values()) else counts
 
 
-def warn_unlabelled(model, where):
+def warn_unlabelled(model: MultiTaskModel, where: str) -> bool:
     """Warns of tasks without a labelled example in an evaluation that has just ended.
 
     Args:
@@ -120,7 +129,7 @@ def warn_unlabelled(model, where):
     return bool(tasks)
 
 
-def check_finite(x):
+def check_finite(x: Structure) -> None:
     """Raises where an array of inputs has NaN or infinities.
 
     Args:
@@ -143,7 +152,7 @@ def check_finite(x):
             )
 
 
-def raise_faulty_inputs(model, where):
+def raise_faulty_inputs(model: MultiTaskModel, where: str) -> None:
     """Raises if inputs had NaN or infinities, which `check_inputs` does not let pass.
 
     Args:
@@ -165,14 +174,16 @@ def raise_faulty_inputs(model, where):
     )
 
 
-def is_all_or_nothing(model):
+def is_all_or_nothing(model: MultiTaskModel) -> bool:
     """Whether a step that is not finite leaves the model as it was."""
     from keras_mtl.training.backends import core  # with the first step: the import of a backend takes its time
 
     return model.compiled_tasks.on_nonfinite != "raise" or core.branches_are_free(model)
 
 
-def raise_nonfinite(model, seen=None, variables=False):
+def raise_nonfinite(
+    model: MultiTaskModel, seen: tuple[Mapping[str, int], int] | None = None, variables: bool = False
+) -> None:
     """Raises if a step was not finite and `on_nonfinite` is `"raise"`.
 
     Args:
@@ -210,11 +221,11 @@ def raise_nonfinite(model, seen=None, variables=False):
     )
 
 
-def _is_finite(variable):
+def _is_finite(variable: keras.Variable) -> bool:
     return "float" not in variable.dtype or bool(np.isfinite(ops.convert_to_numpy(ops.sum(variable.value))))
 
 
-def warn_nonfinite(model, seen, epoch):
+def warn_nonfinite(model: MultiTaskModel, seen: tuple[Mapping[str, int], int], epoch: int) -> None:
     """Warns of the tasks and steps that an epoch left out.
 
     Args:
@@ -239,7 +250,7 @@ def warn_nonfinite(model, seen, epoch):
         )
 
 
-def warn_starved(compiled, logs, epoch):
+def warn_starved(compiled: Compiled, logs: Mapping[str, Any], epoch: int) -> bool:
     """Warns of tasks that the weighting has hardly trained.
 
     A small weight may be right: many weightings make up for large losses or
@@ -256,7 +267,7 @@ def warn_starved(compiled, logs, epoch):
         Boolean. Whether there was one.
     """
 
-    def logged(name):
+    def logged(name: str) -> np.ndarray:
         return np.array([logs.get(f"{task}_{name}", np.nan) for task in compiled.tasks], "float64")
 
     static, losses = compiled.static_weights.numpy(), logged("loss")
@@ -281,7 +292,7 @@ def warn_starved(compiled, logs, epoch):
     return bool(tasks)
 
 
-def _remedy(compiled):
+def _remedy(compiled: Compiled) -> str:
     name, config = type(compiled.weighting).__name__, compiled.weighting.get_config()
     if not compiled.takes_task_gradients:
         return f"`loss_weights` that bring losses to one size, or other options of {name}, give each task its part."

@@ -1,13 +1,18 @@
 """The callback that `fit` adds, between the steps and the user's callbacks."""
 
+from __future__ import annotations
+
 import math
 import time
 import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 
 from keras_mtl._checks import as_list
 from keras_mtl._keras_private import layers_of
+from keras_mtl._types import Callbacks
 from keras_mtl.training.faults import (
     labelled,
     raise_faulty_inputs,
@@ -17,10 +22,15 @@ from keras_mtl.training.faults import (
     warn_unlabelled,
 )
 
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
+
 _SECONDS = 1.0
 
 
-def with_callbacks(added, callbacks):
+def with_callbacks(
+    added: Sequence[keras.callbacks.Callback], callbacks: Callbacks | None
+) -> list[keras.callbacks.Callback]:
     """Puts callbacks before the user's, so that checkpoints see what they did.
 
     Args:
@@ -50,25 +60,25 @@ def with_callbacks(added, callbacks):
 class FitCallback(keras.callbacks.Callback):
     """Rolls weighting state, tells of tasks without labels, numbers or weight, and sees layers frozen meanwhile."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self._labelled = None
         self._told_of_weights = self._told_of_validation = False
         self._looked = 0.0
 
-    def set_model(self, model):
+    def set_model(self, model: MultiTaskModel) -> None:
         super().set_model(model)
         self._trained = model  # on JAX `self.model` hands all state back, which is not for each step
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         self._freezing = Freezing(self.model)
         self._told_of_weights = self._told_of_validation = False
         self._looked = time.monotonic()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._labelled = None
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._freezing.follow()
         self._trained.compiled_tasks.static_weights.follow(self._trained)
         # Steps that are not finite change nothing, so there is no hurry: a look now and then does not slow training.
@@ -80,17 +90,17 @@ class FitCallback(keras.callbacks.Callback):
             raise_nonfinite(self.model)
             self._looked = time.monotonic()
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         self._read()  # validation is about to reset the trackers
         raise_faulty_inputs(self.model, "a training step")
 
-    def on_test_end(self, logs=None):
+    def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
         if not self._told_of_validation:
             self._told_of_validation = warn_unlabelled(
                 self.model, "in the validation data: its logs are NaN, and the total is that of the other tasks"
             )
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         compiled = self.model.compiled_tasks
         seen = compiled.nonfinite_tracker.seen()
         if not self.model.stop_training:  # else a callback such as `TerminateOnNaN` came first
@@ -104,9 +114,9 @@ class FitCallback(keras.callbacks.Callback):
             self._told_of_weights = warn_starved(compiled, logs, epoch)
         compiled.weighting.end_epoch(logs)
 
-    def _warn_of_unlabelled(self, epoch, nonfinite):
+    def _warn_of_unlabelled(self, epoch: int, nonfinite: Mapping[str, int]) -> None:
         self._read()
-        for task, count in self._labelled.items():
+        for task, count in self._labelled.items():  # type: ignore[attr-defined]
             if count == 0 and task not in self.model.compiled_tasks.left_out and not nonfinite[task]:
                 warnings.warn(
                     f"Task '{task}' had no labelled example in epoch {epoch + 1}: it was not trained, and its losses "
@@ -114,7 +124,7 @@ class FitCallback(keras.callbacks.Callback):
                     stacklevel=3,
                 )
 
-    def _read(self):
+    def _read(self) -> None:
         """Keeps the number of each task's labelled examples in the epoch's steps."""
         if self._labelled is None:
             self._labelled = labelled(self.model, "train_step")
@@ -130,19 +140,19 @@ class Freezing:
         model: A compiled `MultiTaskModel`.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: MultiTaskModel) -> None:
         self._model = model
         self._parts = [*layers_of(model), *model.variables]
         self._flags = self._read()
 
-    def _read(self):
+    def _read(self) -> list[bool]:
         return [part.trainable for part in self._parts]
 
-    def _set(self, flags):
+    def _set(self, flags: Sequence[bool]) -> None:
         for part, flag in zip(self._parts, flags, strict=True):
             part.trainable = flag
 
-    def follow(self):
+    def follow(self) -> None:
         """Makes the step anew if a layer or variable was frozen or released.
 
         Raises:

@@ -1,19 +1,27 @@
 """The first stage of a training step: the tasks' losses on one batch."""
 
+from __future__ import annotations
+
 import contextlib
 import inspect
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import keras
+import numpy as np
 from keras import ops
 
-from keras_mtl._types import Tensor
+from keras_mtl._types import Structure, Tensor
 from keras_mtl.losses.task_losses import TaskBatch
 from keras_mtl.penalties._of_model import PenaltyBatch
 from keras_mtl.training.backends import core
 
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
+    from keras_mtl.training.compiled import Compiled
 
-def key(variable):
+
+def key(variable: keras.Variable) -> int:
     """What a variable is known by in dicts of gradients."""
     return id(variable)
 
@@ -44,11 +52,17 @@ class Forward(NamedTuple):
     y_pred: Mapping[str, Tensor]
 
     @staticmethod
-    def cond(condition, true, false):
+    def cond(condition: Tensor, true: Callable[[], Any], false: Callable[[], Any]) -> Structure:
         """Calls one of two functions, which may assign variables. Returns what it gives."""
         return core.cond(condition, true, false)
 
-    def differentiate(self, objective, variables, losses=None, in_parts=False):
+    def differentiate(
+        self,
+        objective: Callable[..., tuple[Any, ...]],
+        variables: Sequence[keras.Variable],
+        losses: Tensor | None = None,
+        in_parts: bool = False,
+    ) -> tuple[Any, dict[int, Tensor], Any]:
         """Takes the derivatives of what a weighting minimizes.
 
         Args:
@@ -65,7 +79,7 @@ class Forward(NamedTuple):
             known besides.
         """
 
-        def function(*losses):
+        def function(*losses: Any) -> tuple[list[Tensor], tuple[Tensor, Tensor] | Tensor]:
             value, known = objective(*losses)
             return [value], known
 
@@ -77,7 +91,13 @@ class Forward(NamedTuple):
         return (*slopes, None)[0], dict(zip(map(key, variables), found, strict=True)), pullback.aux
 
 
-def scaled_losses(model, data, y_pred, tasks_alone=False, added_before=None):
+def scaled_losses(
+    model: MultiTaskModel,
+    data: Structure,
+    y_pred: Mapping[str, Tensor],
+    tasks_alone: bool = False,
+    added_before: Tensor | None = None,
+) -> tuple[list[Tensor], Forward]:
     """The losses that a step differentiates.
 
     Args:
@@ -113,7 +133,7 @@ def scaled_losses(model, data, y_pred, tasks_alone=False, added_before=None):
     return outputs, Forward(batch, losses, present, ops.isfinite(losses), added, penalties, scale, y_pred)
 
 
-def mean_losses(compiled, batch):
+def mean_losses(compiled: Compiled, batch: TaskBatch) -> tuple[list[Tensor], Tensor]:
     """The tasks' mean losses over all replicas times their static weights, and which tasks have labels.
 
     Returns:
@@ -132,13 +152,13 @@ def mean_losses(compiled, batch):
     return each, ops.cast(ops.logical_and(counts > 0, static > 0), "float32")
 
 
-def added_losses(model):
+def added_losses(model: MultiTaskModel) -> Tensor | None:
     """Sum of what layers and regularizers add to the loss; `None` where they add nothing."""
     losses = [ops.cast(loss, "float32") for loss in model.losses]
     return ops.sum(ops.stack(losses)) if losses else None
 
 
-def losses_of_calls(model):
+def losses_of_calls(model: keras.Model) -> Tensor | None:
     """Sum of what layers have added to the loss when called, without regularizers of variables; `None` for nothing."""
     of_variables = sum(variable.regularizer is not None for variable in model.trainable_weights)
     losses = [ops.cast(loss, "float32") for loss in model.losses]
@@ -146,14 +166,21 @@ def losses_of_calls(model):
     return ops.sum(ops.stack(losses)) if losses else None
 
 
-def total_of(first, second):
+def total_of(first: Tensor | None, second: Tensor | None) -> Tensor | None:
     """Sum of two scalars of which any may be `None`."""
     if first is None or second is None:
         return second if first is None else first
     return first + second
 
 
-def overridden_loss(model, x, y, y_pred, sample_weight, training=True):
+def overridden_loss(
+    model: MultiTaskModel,
+    x: Structure,
+    y: Mapping[str, Tensor | np.ndarray],
+    y_pred: Tensor,
+    sample_weight: Tensor | None,
+    training: bool | None = True,
+) -> Tensor | None:
     """What a subclass's `compute_loss` has beyond the total of the tasks; `None` where no subclass has its own."""
     if not model.overrides("compute_loss"):
         return None
@@ -184,13 +211,13 @@ class SecondPasses:
         model: The model.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: keras.Model) -> None:
         weights = {id(variable) for variable in model.non_trainable_weights}
         self._seeds = [v for v in model.non_trainable_variables if id(v) not in weights]
         self._drawn = []
 
     @contextlib.contextmanager
-    def one(self):
+    def one(self) -> Iterator[None]:
         """Within it, variables keep what a pass assigns to them to itself."""
         with core.scope(self._drawn) as scope:
             yield

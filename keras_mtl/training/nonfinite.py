@@ -1,11 +1,21 @@
 """Steps whose losses or gradients are not finite: raised, skipped or excluded by task."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import keras
 from keras import ops
 
 from keras_mtl._keras_private import layers_of, layers_within, micro_steps_of
+from keras_mtl._types import Tensor
 from keras_mtl.training.backends import core
 from keras_mtl.training.faults import is_all_or_nothing
 from keras_mtl.training.places import loss_is_scaled, sum_of
+
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
 class StepGuard:
@@ -27,7 +37,7 @@ class StepGuard:
             not be.
     """
 
-    def __init__(self, model, inputs_finite=True):
+    def __init__(self, model: MultiTaskModel, inputs_finite: Tensor = True) -> None:
         self.model = model
         self.compiled = model.compiled_tasks
         self._inputs_finite = inputs_finite
@@ -41,7 +51,9 @@ class StepGuard:
         if self._all_or_nothing:
             self._statistics = _with_values(_statistics(model))
 
-    def let_through(self, pairs, finite, present):
+    def let_through(
+        self, pairs: Sequence[tuple[Tensor, keras.Variable]], finite: Tensor, present: Tensor
+    ) -> tuple[Any, ...]:
         """Looks at a step's numbers before the optimizer takes it.
 
         Args:
@@ -72,7 +84,7 @@ class StepGuard:
         self._taken = ops.logical_and(usable, ops.logical_not(self._waiting))
         return self._taken if self._all_or_nothing else None, pairs
 
-    def if_optimizer_steps(self, follow):
+    def if_optimizer_steps(self, follow: Callable[..., Any]) -> None:
         """Calls a function unless the optimizer has only accumulated gradients.
 
         Args:
@@ -83,7 +95,7 @@ class StepGuard:
             return
         core.cond(self._moves, lambda: (follow(), ops.ones(()))[1], lambda: ops.zeros(()))
 
-    def close(self):
+    def close(self) -> None:
         """Sets back what a step that was not taken has changed, and tells the tracker, once all state has moved."""
         stepped = ops.logical_and(self._taken, ops.logical_not(self._overflow))
         state_finite = True
@@ -103,7 +115,7 @@ class StepGuard:
                 variable.assign(ops.where(moved, variable.value, old))
 
 
-def optimizer_moves(optimizer):
+def optimizer_moves(optimizer: keras.optimizers.Optimizer) -> Tensor | bool:
     """Whether the optimizer's next step changes variables, and does not only accumulate gradients.
 
     Args:
@@ -120,18 +132,18 @@ def optimizer_moves(optimizer):
     return ops.any(ops.stack(moves))
 
 
-def _state_of_steps(model):
+def _state_of_steps(model: MultiTaskModel) -> set[int]:
     """Ids of the variables that count or follow the optimizer's steps."""
     layers = [model.compiled_tasks.weighting, *layers_within(model)]
     return {id(v) for layer in layers for v in getattr(layer, "state_of_steps", list)()}
 
 
-def is_float(variable):
+def is_float(variable: keras.Variable) -> bool:
     """Whether a variable can be NaN or infinite."""
     return "float" in variable.dtype
 
 
-def _all_finite(gradients, exactly=False):
+def _all_finite(gradients: Sequence[Tensor], exactly: bool = False) -> Tensor:
     """Whether all entries of some gradients are finite, on all replicas."""
     if exactly:  # as the optimizer sees it: scaled gradients are finite where their sum is not
         gradients = [ops.logical_not(ops.isfinite(core.entries(gradient))) for gradient in gradients]
@@ -141,11 +153,11 @@ def _all_finite(gradients, exactly=False):
     return ops.isfinite(total)
 
 
-def _with_values(variables):
+def _with_values(variables: Sequence[keras.Variable]) -> list[tuple[keras.Variable, Tensor]]:
     return [(variable, ops.copy(variable.value)) for variable in variables]
 
 
-def _statistics(model):
+def _statistics(model: MultiTaskModel) -> list[keras.Variable]:
     """Variables that a forward pass may change, such as moving averages.
 
     Variables of frozen layers do not change, and may be large.

@@ -1,12 +1,17 @@
 """The options of `compile`, checked and keyed by task."""
 
+from __future__ import annotations
+
 import numbers
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_mtl._checks import as_list, check_boolean, check_number
+from keras_mtl._types import LossLike, Structure, Tasks
 from keras_mtl.losses.names import get_loss
 from keras_mtl.metrics.delta_m import DeltaM
 
@@ -40,7 +45,7 @@ class Options:
         check_inputs: Boolean.
     """
 
-    def __init__(self, given, outputs):
+    def __init__(self, given: Mapping[str, Any], outputs: Mapping[str, keras.KerasTensor]) -> None:
         self.given = given
         self.outputs = outputs
         self.losses = self._losses(given["loss"])
@@ -60,7 +65,7 @@ class Options:
             )
         self.check_inputs = check_boolean(given["check_inputs"], "check_inputs")
 
-    def get_config(self, **current):
+    def get_config(self, **current: Any) -> dict[str, Any]:
         """The options as `compile_from_config` takes them back.
 
         Args:
@@ -69,7 +74,7 @@ class Options:
         config = {**self.given, "class_weight": self.class_weight or None, **current}
         return {key: keras.saving.serialize_keras_object(value) for key, value in config.items()}
 
-    def of_task(self, task):
+    def of_task(self, task: str) -> Structure:
         """The options for a model of one task alone: same loss, metrics, labels, penalties."""
         options = {"weighting": "equal", "loss": self.losses[task]}
         by_task = {**self.metrics, "missing": self.missing, "class_weight": self.class_weight}
@@ -77,7 +82,7 @@ class Options:
             options[name] = {task: given[task]} if task in given else None
         return options
 
-    def checked_loss_weights(self, loss_weights):
+    def checked_loss_weights(self, loss_weights: Structure) -> list[float]:
         """List of the static weights, numbers or variables; 1 where none is given."""
         what = f"keyed by task, or a list in the order of the tasks {list(self.tasks)}"
         loss_weights = self._in_order(loss_weights, "loss_weights", self.tasks)
@@ -92,7 +97,7 @@ class Options:
                 )
         return [loss_weights.get(task, 1.0) for task in self.tasks]
 
-    def _losses(self, loss):
+    def _losses(self, loss: LossLike | Mapping[str, LossLike]) -> dict[str, keras.losses.Loss]:
         if loss is None:
             raise ValueError(
                 f"`loss` should be given for the tasks, as a dict {list(self.outputs)}. Received: loss=None"
@@ -108,7 +113,7 @@ class Options:
             )
         return losses
 
-    def _metrics(self, given, argument):
+    def _metrics(self, given: Structure, argument: str) -> dict[str, list[Any]]:
         if given is None:
             return {}
         if isinstance(given, (list, tuple)) and len(self.outputs) > 1:
@@ -128,7 +133,7 @@ class Options:
         _check_tasks(given, argument, self.outputs)
         return {task: as_list(value) for task, value in given.items() if value is not None}
 
-    def _missing(self, missing):
+    def _missing(self, missing: Mapping[str, Any] | float | str | None) -> dict[str, Any]:
         if not isinstance(missing, dict):
             missing = {} if missing is None else dict.fromkeys(self.outputs, missing)
         _check_tasks(missing, "missing", self.outputs)
@@ -141,7 +146,7 @@ class Options:
             if value is not None
         }
 
-    def _sample_space(self, sample_space):
+    def _sample_space(self, sample_space: Mapping[str, str] | None) -> dict[str, str]:
         # Of outputs without a loss too, for their metrics.
         sample_space = _dict(sample_space, "sample_space", self.outputs, "from task to the task whose label must be 1")
         for task, condition in sample_space.items():
@@ -152,7 +157,7 @@ class Options:
                 )
         return sample_space
 
-    def _class_weight(self, class_weight):
+    def _class_weight(self, class_weight: Mapping[str, Mapping[int, float]] | None) -> dict[str, Any]:
         class_weight = _dict(class_weight, "class_weight", self.tasks, "from task to a dict from class to weight")
         for task, by_class in class_weight.items():
             if not isinstance(by_class, dict) or not by_class:
@@ -166,7 +171,7 @@ class Options:
             for task, ws in class_weight.items()
         }
 
-    def _in_order(self, given, argument, tasks=None):
+    def _in_order(self, given: Structure, argument: str, tasks: Tasks | None = None) -> Structure:
         """What is given as a list, in the order of the outputs as Keras has it, as a dict keyed by task."""
         if not isinstance(given, (list, tuple)):
             return given
@@ -179,7 +184,7 @@ class Options:
         )
 
 
-def _dict(given, argument, tasks, what):
+def _dict(given: Mapping[str, Any] | None, argument: str, tasks: Tasks, what: str) -> dict[str, Any]:
     """A dict keyed by task; empty where nothing is given."""
     given = {} if given is None else given
     if not isinstance(given, dict):
@@ -188,13 +193,13 @@ def _dict(given, argument, tasks, what):
     return given
 
 
-def _check_tasks(given, argument, tasks):
+def _check_tasks(given: Mapping[str, Any], argument: str, tasks: Tasks) -> None:
     unknown = [task for task in given if task not in tasks]
     if unknown:
         raise ValueError(f"The keys of `{argument}` should be tasks: {list(tasks)}. Received: {unknown}")
 
 
-def _delta_m(delta_m):
+def _delta_m(delta_m: DeltaM | Mapping[str, Any] | None) -> DeltaM | None:
     delta_m = DeltaM(delta_m) if isinstance(delta_m, dict) else delta_m
     if delta_m is not None and not isinstance(delta_m, DeltaM):
         raise ValueError(
@@ -204,7 +209,7 @@ def _delta_m(delta_m):
     return delta_m
 
 
-def _class_id(given, task):
+def _class_id(given: Structure, task: str) -> int | None:
     """A class as an integer; one from a saved model is a string, as JSON's keys are."""
     try:
         if int(given) == float(given):
@@ -214,5 +219,5 @@ def _class_id(given, task):
     raise ValueError(f"The classes in `class_weight` of task '{task}' should be integers. Received: {given!r}")
 
 
-def _is_number(value):
+def _is_number(value: object) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)

@@ -1,15 +1,25 @@
 """The second stage of a training step: where the tasks' gradients are taken, and how they are put together again."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
 
 from keras_mtl._float64 import float64
 from keras_mtl._keras_private import forget_losses, mask_of, with_mask
+from keras_mtl._types import Structure, Tensor
 from keras_mtl.training.backends import core
 from keras_mtl.training.forward import SecondPasses, key, losses_of_calls, scaled_losses
 from keras_mtl.training.task_gradients import TaskGradients, split
+
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
+    from keras_mtl.training.forward import Forward
+    from keras_mtl.weighting.base import Weighting
 
 _LARGE = 1e3  # entries of a gradient in half precision: a good way from its largest, 65504
 
@@ -23,7 +33,7 @@ class Together:
             add is left out. Defaults to `False`.
     """
 
-    def __init__(self, model, tasks_alone=False):
+    def __init__(self, model: MultiTaskModel, tasks_alone: bool = False) -> None:
         self.model = model
         self.tasks = model.compiled_tasks.tasks
         self.variables = model.trainable_variables
@@ -31,7 +41,7 @@ class Together:
         self.own = {task: model.sharing.task_variables(task, self.tasks) for task in self.tasks}
         self._tasks_alone = tasks_alone
 
-    def forward(self, data):
+    def forward(self, data: tuple[Any, ...]) -> Forward:
         """Runs the model forward.
 
         Args:
@@ -41,13 +51,13 @@ class Together:
             `Forward`.
         """
 
-        def function():
+        def function() -> tuple[list[Tensor], Forward]:
             return self._losses(data, self.model(data[0], training=True))
 
         self.pullback = core.Pullback(function, self.variables)
         return self.pullback.aux
 
-    def collect(self, step):
+    def collect(self, step: Forward) -> Forward:
         """Takes the task gradients.
 
         Args:
@@ -59,16 +69,16 @@ class Together:
         self.scale = step.scale
         return step
 
-    def weighted(self, slopes):
+    def weighted(self, slopes: Tensor) -> dict[int, Tensor]:
         """Gradients of the sum of the losses times their slopes and of what is added, by variable."""
         cotangents = [*ops.unstack(slopes), *(ops.ones(()) for _ in self.pullback.outputs[len(self.tasks) :])]
         return dict(zip(map(key, self.variables), self.pullback.back(cotangents), strict=True))
 
-    def further(self):
+    def further(self) -> dict[int, Tensor]:
         """Gradients of what is added to the tasks' losses and is in no other gradient, by variable."""
         return {}
 
-    def _losses(self, data, y_pred, added=None):
+    def _losses(self, data: Structure, y_pred: Tensor, added: Tensor | None = None) -> tuple[list[Tensor], Forward]:
         return scaled_losses(self.model, data, y_pred, self._tasks_alone, added)
 
 
@@ -78,7 +88,7 @@ class Parameters(Together):
     The update uses the very same gradients, so there is no further pass.
     """
 
-    def collect(self, step):
+    def collect(self, step: Forward) -> Forward:
         super().collect(step)
         found = [self._of_task(k, task) for k, task in enumerate(self.tasks)]
         if self.model.compiled_tasks.on_nonfinite == "skip_task":
@@ -93,14 +103,14 @@ class Parameters(Together):
         self.losses, self.present = step.losses, step.present
         return step
 
-    def targets(self):
+    def targets(self) -> list[Tensor]:
         """Variables or tensors that the task gradients are taken of."""
         return self.shared
 
-    def _of_batch(self, gradients):
+    def _of_batch(self, gradients: TaskGradients) -> TaskGradients:
         return gradients.reduced()
 
-    def _of_task(self, k, task):
+    def _of_task(self, k: int, task: str) -> tuple[list[Tensor], list[Tensor | None]]:
         """Gradients of one task's loss, of its own variables and of the targets."""
         of_variables, of_features = self.pullback.of(k)
         found = dict(zip(map(key, self.variables), of_variables, strict=True))
@@ -117,11 +127,11 @@ class Parameters(Together):
                 )
         return own, of_targets
 
-    def _strangers(self, task):
+    def _strangers(self, task: str) -> set[int]:
         """Keys of the variables that a task's loss should not reach."""
         return {key(v) for other in self.tasks if other != task for v in self.own[other]}
 
-    def _without_nonfinite(self, step, found):
+    def _without_nonfinite(self, step: Forward, found: Sequence[Structure]) -> tuple[Forward, list[Any]]:
         """Leaves out the tasks whose numbers are not finite."""
         usable = step.finite
         # Where the loss is scaled, gradients overflow by design: that is for the optimizer to see.
@@ -137,11 +147,11 @@ class Parameters(Together):
         losses = ops.where(usable, step.losses, ops.zeros_like(step.losses))
         return step._replace(losses=losses, present=present, finite=usable), found
 
-    def heads(self):
+    def heads(self) -> dict[int, Tensor]:
         """Gradients of the tasks' own variables, each of its own task's loss, by variable."""
         return {name: gradient for own in self._own.values() for name, gradient in own.items()}
 
-    def weighted(self, slopes):
+    def weighted(self, slopes: Tensor) -> dict[int, Tensor]:
         gradients = {
             name: None if gradient is None else core.scale(gradient, slope)
             for own, slope in zip(self._own.values(), ops.unstack(slopes), strict=True)
@@ -149,11 +159,11 @@ class Parameters(Together):
         }
         return {**gradients, **self.combine(slopes)}
 
-    def combine(self, weights):
+    def combine(self, weights: Tensor) -> dict[int, Tensor]:
         """Gradients of the shared variables, combined with task weights, by variable."""
         return self._by_variable(self.gradients.combine(weights))
 
-    def gramian(self):
+    def gramian(self) -> tuple[Tensor, ...]:
         """Inner products of the task gradients, over all replicas, without the loss scale.
 
         Returns:
@@ -165,33 +175,33 @@ class Parameters(Together):
             scale = ops.cast(self.scale, "float64")  # whose square may overflow in float32
             return ops.cast(gramian, "float64") / (scale * scale), self.present
 
-    def _gramian(self):
+    def _gramian(self) -> Tensor:
         return self.gradients.gramian()
 
-    def jacobian(self):
+    def jacobian(self) -> Tensor:
         """The task gradients themselves, without the loss scale, of shape `(K, P)`."""
         return self.gradients.jacobian() / self.scale
 
-    def of_shared(self, weights):
+    def of_shared(self, weights: Tensor) -> Tensor:
         """Gradient of the shared variables, combined with task weights, without the loss scale, of shape `(P,)`."""
         return ops.matmul(weights[None, :], self.jacobian())[0]
 
-    def split(self, direction):
+    def split(self, direction: Tensor) -> dict[int, Tensor]:
         """Gradients of the shared variables from a direction of shape `(P,)`, by variable."""
         return self._by_variable(self.gradients.split(direction * self.scale))
 
-    def _by_variable(self, gradients):
+    def _by_variable(self, gradients: Sequence[Tensor]) -> dict[int, Tensor]:
         if core.replicas() > 1:  # the optimizer sums over replicas what is a sum already
             gradients = [g / core.replicas() for g in gradients]
         by_variable = zip(self.shared, gradients, self.reached, strict=True)
         return {key(variable): gradient for variable, gradient, reached in by_variable if reached}
 
-    def further(self):
+    def further(self) -> dict[int, Tensor]:
         if len(self.pullback.outputs) == len(self.tasks):
             return {}
         return self._reached(self.pullback.of(-1)[0])
 
-    def _reached(self, gradients):
+    def _reached(self, gradients: Sequence[Tensor]) -> dict[int, Tensor]:
         found = zip(self.variables, gradients, strict=True)
         return {key(variable): gradient for variable, gradient in found if gradient is not None}
 
@@ -199,10 +209,10 @@ class Parameters(Together):
 class Heads(Parameters):
     """Gradients of the tasks' own variables alone, where others give those of the shared ones."""
 
-    def targets(self):
+    def targets(self) -> list[Tensor]:
         return []
 
-    def _of_batch(self, gradients):
+    def _of_batch(self, gradients: TaskGradients) -> TaskGradients:
         return gradients  # of nothing
 
 
@@ -216,7 +226,7 @@ class Features(Parameters):
     between them.
     """
 
-    def forward(self, data):
+    def forward(self, data: tuple[Any, ...]) -> Forward:
         # The heads start from the features alone, so that a feature's gradient leaves out what goes through later
         # features: the trunk's pass adds that.
         trunk, heads = self.model.sharing.halves(self.tasks)
@@ -224,14 +234,14 @@ class Features(Parameters):
         # Eager steps may have arrays, which the heads do not take beside tensors.
         x = keras.tree.map_structure(ops.convert_to_tensor, data[0])
 
-        def below():
+        def below() -> tuple[list[Tensor], int]:
             features = keras.tree.flatten(trunk(x, training=True))
             added = None if self._tasks_alone else losses_of_calls(trunk)
             # Where a tensor has a mask beside it, the one that stands for it in the heads has not, on some backends.
             masks = [None if core.LOSSES_STAY else mask_of(feature) for feature in features]
-            return [*features, *([] if added is None else [added])], (len(features), masks)
+            return [*features, *([] if added is None else [added])], (len(features), masks)  # type: ignore[return-value]
 
-        def above(*features):
+        def above(*features: Any) -> tuple[list[Tensor], Forward]:
             features = [f if mask is None else with_mask(f, mask) for f, mask in zip(features, masks, strict=True)]
             y_pred = heads((tuple(features), x), training=True)
             return self._losses(data, y_pred, None if core.LOSSES_STAY else added)
@@ -245,16 +255,16 @@ class Features(Parameters):
         self.pullback = core.Pullback(above, self.variables, [core.without_logits(f) for f in self.features])
         return self.pullback.aux
 
-    def targets(self):
+    def targets(self) -> list[Tensor]:
         return self.features
 
-    def _of_batch(self, gradients):
+    def _of_batch(self, gradients: TaskGradients) -> TaskGradients:
         return gradients  # replicas hold different examples of the features
 
-    def _strangers(self, task):
+    def _strangers(self, task: str) -> set[int]:
         return super()._strangers(task).union(map(key, self.shared))
 
-    def _gramian(self):
+    def _gramian(self) -> Tensor:
         gradients = self.gradients
         if self._nested:
             gradients = TaskGradients([self._back(one, self.features) for one in self._alone()], self.features)
@@ -262,31 +272,31 @@ class Features(Parameters):
         (gramian,) = core.all_reduce([gradients.gramian()])
         return gramian
 
-    def _alone(self):
+    def _alone(self) -> Tensor:
         """Weights of each task without the others."""
         return ops.unstack(ops.eye(len(self.tasks)))
 
-    def _back(self, weights, variables):
+    def _back(self, weights: Tensor, variables: Sequence[keras.Variable]) -> list[Tensor]:
         return self.trunk.back(self.gradients.combine(weights), variables)
 
-    def combine(self, weights):
+    def combine(self, weights: Tensor) -> dict[int, Tensor]:
         # Weights may be larger than what half precision can hold: they meet the gradients behind the trunk.
         unit = self._unit(ops.max(ops.abs(weights)))
         return self._in_units(self._back(weights if unit is None else weights / unit, self.shared), unit)
 
-    def _unit(self, size):
+    def _unit(self, size: Tensor) -> Tensor | None:
         """What to divide gradients of the features by, `None` where these are not of half precision."""
         half = any(keras.backend.standardize_dtype(f.dtype) in ("float16", "bfloat16") for f in self.features)
         return ops.where(size > 0, size, ops.ones_like(size)) if half else None
 
-    def _in_units(self, found, unit):
+    def _in_units(self, found: Sequence[Tensor], unit: Tensor | None) -> dict[int, Tensor]:
         if unit is not None:
             found = [None if g is None else core.scale(g, unit) for g in found]
         return dict(zip(map(key, self.shared), found, strict=True))
 
     all_reduce = staticmethod(core.all_reduce)
 
-    def by_example(self):
+    def by_example(self) -> Tensor:
         """The task gradients of all features of each example.
 
         Returns:
@@ -300,13 +310,13 @@ class Features(Parameters):
         ]
         return ops.concatenate(parts, axis=2)
 
-    def from_features(self, gradient):
+    def from_features(self, gradient: Tensor) -> dict[int, Tensor]:
         """Gradients of the shared variables from one of the features, of shape `(B, D)`."""
         unit = self._unit(ops.maximum(ops.max(ops.abs(gradient)) / _LARGE, 1.0))
         parts = split(gradient if unit is None else gradient / unit, self.features, axis=1)
         return self._in_units(self.trunk.back(parts, self.shared), unit)
 
-    def further(self):
+    def further(self) -> dict[int, Tensor]:
         if len(self.pullback.outputs) == len(self.tasks):
             return {}
         of_heads, of_features = self.pullback.of(-1)
@@ -324,12 +334,12 @@ class Features(Parameters):
 class OneTask(Features):
     """One task's gradient of the shared parameters: one backward pass of the trunk, and one of each head."""
 
-    def of_shared(self, weights):
+    def of_shared(self, weights: Tensor) -> Tensor:
         found = self.combine(weights)
         row = [found.get(key(variable)) for variable in self.shared]
         return TaskGradients([row], self.shared).reduced().jacobian()[0] / self.scale
 
-    def split(self, direction):
+    def split(self, direction: Tensor) -> dict[int, Tensor]:
         # The optimizer sums over replicas what is a sum already.
         parts = split(direction * (self.scale / core.replicas()), self.shared)
         return dict(zip(map(key, self.shared), parts, strict=True))
@@ -342,12 +352,12 @@ class LastShared(Features):
     in one backward pass.
     """
 
-    def _gramian(self):
+    def _gramian(self) -> Tensor:
         measured = self._measured()
         rows = [self._back(one, measured) for one in self._alone()]
         return TaskGradients(rows, measured).reduced().gramian()
 
-    def _measured(self):
+    def _measured(self) -> list[keras.Variable]:
         layers = self.model.sharing.last_shared_layers(self.tasks)
         return [variable for layer in layers for variable in layer.trainable_variables]
 
@@ -355,7 +365,7 @@ class LastShared(Features):
 class ParametersInTurns(LastShared):
     """Task gradients of the shared parameters where these are asked for now and then: K passes of the trunk and one."""
 
-    def _measured(self):
+    def _measured(self) -> list[keras.Variable]:
         return self.shared
 
 
@@ -368,16 +378,16 @@ class OfFirstExamples(Features):
         fraction: Float. The part of the batch that they are.
     """
 
-    def __init__(self, model, place, fraction):
+    def __init__(self, model: MultiTaskModel, place: type[Parameters], fraction: float) -> None:
         super().__init__(model)
         self._part = place(model, tasks_alone=True)
         self._fraction = fraction
 
-    def forward(self, data):
+    def forward(self, data: tuple[Any, ...]) -> Forward:
         self._data = data
         return super().forward(data)
 
-    def gramian(self):
+    def gramian(self) -> tuple[Tensor, Tensor]:
         size = core.size_of_part(self._data[0], self._fraction)
         with SecondPasses(self.model).one():
             self._part.collect(self._part.forward(core.first_rows(self._data, size)))
@@ -393,15 +403,15 @@ class Parts(Heads):
         parts: Integer. Number of parts.
     """
 
-    def __init__(self, model, parts):
+    def __init__(self, model: MultiTaskModel, parts: int) -> None:
         super().__init__(model)
         self._parts = [Parameters(model, tasks_alone=True) for _ in range(parts)]
 
-    def forward(self, data):
+    def forward(self, data: tuple[Any, ...]) -> Forward:
         self._data = data
         return super().forward(data)
 
-    def collect(self, step):
+    def collect(self, step: Forward) -> Forward:
         step, passes, steps = super().collect(step), SecondPasses(self.model), []
         for i, part in enumerate(self._parts):
             # Every S-th example: parts are independent and as large as can be. None is empty: batches that are too
@@ -413,15 +423,15 @@ class Parts(Heads):
         finite = ops.all(ops.stack([step.finite, *(of_part.finite for of_part in steps)]), axis=0)
         return step._replace(finite=finite)
 
-    def gramian(self):
+    def gramian(self) -> tuple[Tensor, Tensor]:
         gramians = [part.gramian()[0] for part in self._parts]
         with float64():
             return sum(gramians) / len(gramians), self.present
 
-    def jacobian(self):
+    def jacobian(self) -> Tensor:
         return ops.stack([part.jacobian() for part in self._parts])
 
-    def split(self, direction):
+    def split(self, direction: Tensor) -> dict[int, Tensor]:
         return self._parts[-1].split(direction)
 
 
@@ -430,7 +440,7 @@ PLACES = {"parameters": Parameters, "last_shared": LastShared, "features": Featu
 PLACES_IN_TURNS = {**PLACES, "parameters": ParametersInTurns}
 
 
-def check_branches(weighting):
+def check_branches(weighting: Weighting) -> None:
     """Raises where steps that solve and steps in between cannot be distinguished."""
     if core.replicas() > 1:
         raise ValueError(
@@ -439,12 +449,12 @@ def check_branches(weighting):
         )
 
 
-def loss_is_scaled(model):
+def loss_is_scaled(model: MultiTaskModel) -> bool:
     """Whether the optimizer scales the loss and skips steps that overflow."""
     return getattr(model.optimizer, "dynamic_scale", None) is not None
 
 
-def sum_of(gradients):
+def sum_of(gradients: Sequence[Tensor]) -> Tensor:
     """Sum of all entries of some gradients: one pass that makes nothing new; NaN and infinities stay what they are."""
     totals = [ops.cast(ops.sum(core.entries(g)), "float32") for g in gradients if g is not None]
     return ops.sum(ops.stack(totals)) if totals else ops.zeros(())

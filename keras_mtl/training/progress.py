@@ -1,16 +1,25 @@
 """What `fit` and `evaluate` print."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import keras
 from absl import logging
 
+from keras_mtl._types import Callbacks, Structure
 from keras_mtl.metrics._trackers import split_log
+
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
 _WIDTH = 120  # columns that no line goes beyond, unless one name is longer
 _BAR = 52  # of them, what Keras' bar and times take
 _TASKS = 12  # with a line each
 
 
-def with_progress(callbacks):
+def with_progress(callbacks: Callbacks | None) -> Callbacks:
     """Adds `TaskProgress` to callbacks, unless they bring what prints already.
 
     Args:
@@ -36,32 +45,32 @@ class TaskProgress(keras.callbacks.ProgbarLogger):
     else is its own. Weights that are those given to `compile` are left out.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self._in_fit = False
 
-    def set_model(self, model):
+    def set_model(self, model: MultiTaskModel) -> None:
         super().set_model(model)
         self._trained = model  # on JAX `self.model` hands all state back, which is not for each step
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         self._in_fit = True
         super().on_train_begin(logs)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         super().on_train_batch_end(batch, self._running(logs))
 
-    def on_test_batch_end(self, batch, logs=None):
+    def on_test_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         super().on_test_batch_end(batch, self._running(logs))
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._end(super().on_epoch_end, logs, epoch)
 
-    def on_test_end(self, logs=None):
+    def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
         if not self._in_fit:  # the epoch's end tells of the validation
             self._end(super().on_test_end, logs)
 
-    def _end(self, finish, logs, *epoch):
+    def _end(self, finish: Callable[..., None], logs: Mapping[str, Any] | None, *epoch: int) -> None:
         common, of_tasks = self._parted(logs)
         lines = _lines({"": common}, [""]) if common else []
         if len(lines) > 1 or sum(map(len, lines)) > _WIDTH - _BAR:
@@ -74,7 +83,7 @@ class TaskProgress(keras.callbacks.ProgbarLogger):
             for line in _lines(of_tasks, [*self._tasks(), ""]):
                 _show(line)
 
-    def _running(self, logs):
+    def _running(self, logs: Mapping[str, Any] | None) -> dict[str, Any]:
         """The total, and the tasks' losses if all of them fit."""
         if self.verbose != 1 or not logs:
             return {}
@@ -82,10 +91,10 @@ class TaskProgress(keras.callbacks.ProgbarLogger):
         fit = sum(len(f" - {name}: 0.0000") for name in (*names, "val_loss")) <= _WIDTH - _BAR
         return {name: logs[name] for name in (names if fit else names[:1])}
 
-    def _tasks(self):
+    def _tasks(self) -> tuple[str, ...]:
         return self._trained.compiled_tasks.tasks
 
-    def _parted(self, logs):
+    def _parted(self, logs: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         """The logs of no one task, and dicts of those of each task."""
         common, of_tasks, logs = {}, {task: {} for task in self._tasks()}, dict(logs or {})
         static = self.model.task_weights()
@@ -100,7 +109,7 @@ class TaskProgress(keras.callbacks.ProgbarLogger):
         return common, of_tasks
 
 
-def _lines(of_tasks, tasks):
+def _lines(of_tasks: Mapping[str, Mapping[str, Any]], tasks: Sequence[str]) -> list[str]:
     """Lines of at most `_WIDTH` columns: a task, what is of training, what is of validation."""
     shown = [task for task in tasks if of_tasks.get(task)]
     named = [task for task in shown if task]
@@ -126,12 +135,12 @@ def _lines(of_tasks, tasks):
     return lines
 
 
-def _rank(log):
+def _rank(log: str) -> int:
     """Losses first, what describes the step last, and between them the metrics."""
     return 0 if log.endswith("loss") else 2 if log.endswith(("_grad_norm", "_weight")) else 1
 
 
-def _number(value):
+def _number(value: Structure) -> str:
     try:
         value = float(value)
     except (TypeError, ValueError):
@@ -139,7 +148,7 @@ def _number(value):
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.3g}"
 
 
-def _show(line):
+def _show(line: str) -> None:
     """As Keras shows its bar."""
     if keras.config.is_interactive_logging_enabled():
         print(line, flush=True)

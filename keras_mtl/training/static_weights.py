@@ -1,8 +1,19 @@
 """Static task weights: numbers, or the user's own variables."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
 import keras
 import numpy as np
 from keras import ops
+
+from keras_mtl._types import Tensor
+
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
 class StaticWeights:
@@ -14,18 +25,18 @@ class StaticWeights:
             from the next step on.
     """
 
-    def __init__(self, values):
+    def __init__(self, values: Iterable[Any]) -> None:
         self._given = {k: value for k, value in enumerate(values) if hasattr(value, "assign")}
         self._on_host = _as_floats(values)  # so that a look at them waits for no device
         self._numbers = keras.Variable(self._on_host, trainable=False, dtype="float32", name="static_weights")
 
     @property
-    def state(self):
+    def state(self) -> list[keras.Variable]:
         """The variables that a step reads and that are no other state of the model's."""
         return [self._numbers]
 
     @property
-    def value(self):
+    def value(self) -> Tensor:
         """Float tensor of shape `(K,)`."""
         if not self._given or not core().READS_VARIABLES:
             return self._numbers.value
@@ -34,11 +45,11 @@ class StaticWeights:
             values[k] = ops.cast(ops.convert_to_tensor(variable), "float32")
         return ops.stack(values)
 
-    def numpy(self):
+    def numpy(self) -> np.ndarray:
         """The weights as they are now, as an array of shape `(K,)`."""
         return _as_floats([self._given.get(k, number) for k, number in enumerate(self._on_host)])
 
-    def follow(self, model):
+    def follow(self, model: MultiTaskModel) -> None:
         """Has the next step see what variables of the user's are now, where it does not read them itself."""
         if not self._given or core().READS_VARIABLES:
             return
@@ -48,7 +59,7 @@ class StaticWeights:
             self._on_host = values
             self._numbers.assign(values)
 
-    def assign(self, values, model):
+    def assign(self, values: Iterable[Any], model: MultiTaskModel) -> None:
         """Sets all weights, the variables that were given among them."""
         core().synchronize(model)
         self._on_host = values = _as_floats(values)
@@ -57,12 +68,12 @@ class StaticWeights:
             variable.assign(values[k])
 
 
-def core():
+def core() -> ModuleType:
     """The backend's core, which comes with the first step: its import takes its time."""
     from keras_mtl.training import backends
 
     return backends.core
 
 
-def _as_floats(values):
+def _as_floats(values: Iterable[Any]) -> np.ndarray:
     return np.array([float(ops.convert_to_numpy(ops.convert_to_tensor(value))) for value in values], "float32")

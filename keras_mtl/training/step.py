@@ -1,10 +1,16 @@
 """One training step, and what a batch of evaluation is: five stages on one page."""
 
+from __future__ import annotations
+
 import functools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 from keras import ops
 
+from keras_mtl._types import Data, Structure, Tensor
 from keras_mtl.losses.arrays import by_task
 from keras_mtl.training import places
 from keras_mtl.training.apply import apply_gradients
@@ -12,8 +18,15 @@ from keras_mtl.training.backends import core
 from keras_mtl.training.forward import SecondPasses, added_losses, mean_losses, overridden_loss, total_of
 from keras_mtl.training.nonfinite import StepGuard
 
+if TYPE_CHECKING:
+    from keras_mtl.losses.task_losses import TaskBatch
+    from keras_mtl.models.multi_task_model import MultiTaskModel
+    from keras_mtl.penalties._of_model import PenaltyBatch
+    from keras_mtl.training.compiled import Compiled
+    from keras_mtl.training.forward import Forward
 
-def train_step(model, data):
+
+def train_step(model: MultiTaskModel, data: Data) -> dict[str, Tensor]:
     """Runs one optimizer step; what `MultiTaskModel.train_step` does.
 
     Args:
@@ -51,7 +64,7 @@ def train_step(model, data):
     return _logs(model, step.y_pred, *data)
 
 
-def test_step(model, data):
+def test_step(model: MultiTaskModel, data: Data) -> dict[str, Tensor]:
     """Evaluates one batch; what `MultiTaskModel.test_step` does."""
     x, y, sample_weight = _unpacked(model, data)
     _inputs_are_finite(model.compiled_tasks, x)
@@ -60,7 +73,14 @@ def test_step(model, data):
     return _logs(model, y_pred, x, y, sample_weight)
 
 
-def track(model, x, y, y_pred, sample_weight, training):
+def track(
+    model: MultiTaskModel,
+    x: Structure,
+    y: Mapping[str, Tensor],
+    y_pred: Mapping[str, Tensor],
+    sample_weight: Tensor,
+    training: bool,
+) -> None:
     """Updates the tasks' losses and metrics with a batch that no training step of ours has seen.
 
     Args:
@@ -79,20 +99,29 @@ def track(model, x, y, y_pred, sample_weight, training):
     _track_losses(model, x, batch, total_of(added, terms), penalties)
 
 
-def _track_losses(model, x, batch, added, penalties, finite=None):
+def _track_losses(
+    model: MultiTaskModel,
+    x: Structure,
+    batch: TaskBatch,
+    added: Tensor,
+    penalties: tuple[Tensor, Tensor] | None,
+    finite: Tensor | None = None,
+) -> None:
     compiled, size = model.compiled_tasks, ops.cast(core.number_of_rows(x), "float32")
     compiled.track_losses(batch, added, size, finite)
     if penalties:
         compiled.penalties.track(*penalties, size)
 
 
-def _of_replicas(penalties):
+def _of_replicas(penalties: PenaltyBatch) -> tuple[Tensor, Tensor]:
     """Values of the penalties and which are known, over all replicas."""
     values, known = core.all_reduce([penalties.values * penalties.known, penalties.known])
     return ops.divide_no_nan(values, known), ops.cast(known > 0, "float32")
 
 
-def _losses_again(model, data, step):
+def _losses_again(
+    model: MultiTaskModel, data: tuple[Tensor | np.ndarray, Mapping[str, Tensor | np.ndarray], None], step: Forward
+) -> Tensor:
     """The losses of the same batch after the step. One that is finite no more counts as one that has not changed."""
     x, y, sample_weight = data
     with SecondPasses(model).one():
@@ -101,7 +130,7 @@ def _losses_again(model, data, step):
     return ops.where(ops.isfinite(again), again, step.losses)
 
 
-def _unpacked(model, data):
+def _unpacked(model: MultiTaskModel, data: Data) -> tuple[Any, Any, Any]:
     """What a data set yields, with labels that are a tuple as a dict keyed by task."""
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     if y is None:
@@ -112,7 +141,7 @@ def _unpacked(model, data):
     return x, by_task(y, "y", compiled), by_task(sample_weight, "sample_weight", compiled)
 
 
-def _inputs_are_finite(compiled, x):
+def _inputs_are_finite(compiled: Compiled, x: Structure) -> Tensor:
     """Looks at the inputs of a batch, of all replicas, and tracks what is wrong with them.
 
     Returns:
@@ -129,7 +158,13 @@ def _inputs_are_finite(compiled, x):
     return ops.isfinite(total)
 
 
-def _logs(model, y_pred, x, y, sample_weight):
+def _logs(
+    model: MultiTaskModel,
+    y_pred: Tensor,
+    x: Structure,
+    y: Mapping[str, Tensor | np.ndarray],
+    sample_weight: Tensor | None,
+) -> dict[str, Tensor]:
     model.compiled_tasks.in_step = True
     try:
         return core.as_logs(model, model.compute_metrics(x, y, y_pred, sample_weight))

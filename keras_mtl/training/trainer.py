@@ -1,12 +1,19 @@
 """`compile`, `fit` and their kin: what a multi-task model adds to Keras' trainer."""
 
+from __future__ import annotations
+
 import contextlib
 import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
+import numpy as np
+import numpy.typing as npt
 from keras import ops
 
 from keras_mtl._keras_private import ModelBuiltBefore, exclude_from_weight_decay, loss_tracker_of
+from keras_mtl._types import Callbacks, Data, LossLike, MetricLike, Structure, Tensor
 from keras_mtl.losses.arrays import by_task, check_lengths
 from keras_mtl.losses.task_losses import TaskLosses
 from keras_mtl.metrics._trackers import names_of
@@ -15,6 +22,13 @@ from keras_mtl.training.faults import check_finite, raise_faulty_inputs, raise_n
 from keras_mtl.training.fit_callback import FitCallback, with_callbacks
 from keras_mtl.training.options import Options
 from keras_mtl.training.progress import with_progress
+
+if TYPE_CHECKING:
+    from keras_mtl.data.mixture import Mixture
+    from keras_mtl.metrics.delta_m import DeltaM
+    from keras_mtl.models.multi_task_model import MultiTaskModel
+    from keras_mtl.penalties.penalty import Penalty
+    from keras_mtl.weighting.base import Weighting
 
 
 class TaskTrainer(ModelBuiltBefore):
@@ -32,7 +46,7 @@ class TaskTrainer(ModelBuiltBefore):
     `own_callbacks`.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._compiled_tasks = None
         # Lists of layers, which Keras tracks: what `compile` was given is state of the model, and a new call drops it.
@@ -41,28 +55,28 @@ class TaskTrainer(ModelBuiltBefore):
 
     def compile(
         self,
-        optimizer="rmsprop",
-        loss=None,
-        loss_weights=None,
-        metrics=None,
-        weighted_metrics=None,
-        run_eagerly=False,
-        steps_per_execution=1,
-        jit_compile="auto",
-        auto_scale_loss=True,
+        optimizer: str | keras.optimizers.Optimizer = "rmsprop",
+        loss: LossLike | Mapping[str, LossLike] | None = None,
+        loss_weights: Mapping[str, float] | Sequence[float] | None = None,
+        metrics: Mapping[str, MetricLike | Sequence[MetricLike]] | None = None,
+        weighted_metrics: Mapping[str, MetricLike | Sequence[MetricLike]] | None = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: bool | Literal["auto"] = "auto",
+        auto_scale_loss: bool = True,
         *,
-        weighting="equal",
-        gradients="parameters",
-        gramian_fraction=1.0,
-        missing=None,
-        class_weight=None,
-        sample_space=None,
-        diagnostics=False,
-        delta_m=None,
-        on_nonfinite="raise",
-        check_inputs=True,
-        penalties=None,
-    ):
+        weighting: str | Mapping[str, Any] | Weighting = "equal",
+        gradients: Literal["parameters", "last_shared", "features"] = "parameters",
+        gramian_fraction: float = 1.0,
+        missing: Mapping[str, Any] | float | str | None = None,
+        class_weight: Mapping[str, Mapping[int, float]] | None = None,
+        sample_space: Mapping[str, str] | None = None,
+        diagnostics: bool = False,
+        delta_m: DeltaM | Mapping[str, Any] | None = None,
+        on_nonfinite: Literal["raise", "skip_task", "skip_step"] = "raise",
+        check_inputs: bool = True,
+        penalties: Mapping[str, Sequence[Penalty] | Penalty] | None = None,
+    ) -> None:
         """Configures the model for training.
 
         Args:
@@ -175,13 +189,13 @@ class TaskTrainer(ModelBuiltBefore):
         _exclude_from_weight_decay(self.optimizer, compiled.weighting.trainable_variables)
 
     @property
-    def compiled_tasks(self):
+    def compiled_tasks(self) -> Compiled:
         """The tasks' losses, weights and trackers, once the model is compiled."""
         if self._compiled_tasks is None:
             raise ValueError(f"You must call `compile()` before using model '{self.name}' with its tasks.")
         return self._compiled_tasks
 
-    def task_weights(self):
+    def task_weights(self) -> dict[str, float]:
         """The static task weights as they are now.
 
         Returns:
@@ -189,7 +203,7 @@ class TaskTrainer(ModelBuiltBefore):
         """
         return dict(zip(self.compiled_tasks.tasks, self.compiled_tasks.static_weights.numpy().tolist(), strict=True))
 
-    def set_task_weights(self, weights):
+    def set_task_weights(self, weights: Mapping[str, float]) -> None:
         """Changes static task weights from the next step on.
 
         A task of weight 0 is left out: weightings treat it as absent.
@@ -200,7 +214,7 @@ class TaskTrainer(ModelBuiltBefore):
         compiled = self.compiled_tasks
         compiled.static_weights.assign(compiled.options.checked_loss_weights({**self.task_weights(), **weights}), self)
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> dict[str, Any]:
         if self._compiled_tasks is None:
             return {}
         optimizer = self.optimizer
@@ -210,7 +224,7 @@ class TaskTrainer(ModelBuiltBefore):
             **self.compiled_tasks.get_config(),
         }
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         if keras.backend.backend() not in TRAINS_ON:
             warnings.warn(f"Model '{self.name}' is not compiled, since {_where_it_trains()}", stacklevel=2)
             return
@@ -220,18 +234,18 @@ class TaskTrainer(ModelBuiltBefore):
             self.build_optimizer()
 
     @property
-    def weighting(self):
+    def weighting(self) -> Weighting:
         """The weighting that the model was compiled with."""
         return self.compiled_tasks.weighting
 
     @property
-    def further_metrics(self):
+    def further_metrics(self) -> list[keras.metrics.Metric]:
         """Metrics of the user's own: of layers, and attributes of a subclass."""
         of_keras = loss_tracker_of(self)
         return [metric for metric in super().metrics if metric is not of_keras]
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[keras.metrics.Metric]:
         if self._compiled_tasks is None:
             return self.further_metrics
         compiled = self.compiled_tasks
@@ -239,18 +253,25 @@ class TaskTrainer(ModelBuiltBefore):
         return [*own, *self.further_metrics]
 
     @property
-    def metrics_variables(self):
+    def metrics_variables(self) -> list[keras.Variable]:
         # On JAX a step sees the values of these and of the model's and the optimizer's variables, and of no others.
         further = keras.config.backend() == "jax" and self._compiled_tasks is not None
-        return [*super().metrics_variables, *(self._compiled_tasks.static_weights.state if further else ())]
+        return [*super().metrics_variables, *(self._compiled_tasks.static_weights.state if further else ())]  # type: ignore[attr-defined]
 
     @property
-    def metrics_names(self):
+    def metrics_names(self) -> list[str]:
         """Names of what `evaluate` gives as a list, in its order."""
         own = [] if self._compiled_tasks is None else self.compiled_tasks.log_names
         return [*own, *(metric.name for metric in self.further_metrics)]
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(
+        self,
+        x: Structure | None = None,
+        y: Mapping[str, Tensor] | None = None,
+        y_pred: Mapping[str, Tensor] | None = None,
+        sample_weight: Structure | None = None,
+        training: bool | None = True,
+    ) -> Tensor:
         """The static-weights total of a batch, and what layers and penalties add to it.
 
         A subclass that overrides this adds terms to what it gets from here.
@@ -263,15 +284,27 @@ class TaskTrainer(ModelBuiltBefore):
         self.compiled_tasks.tasks_total = total
         return total
 
-    def total_of_tasks(self, y, y_pred, sample_weight=None, training=True):
+    def total_of_tasks(
+        self,
+        y: Mapping[str, Tensor] | None,
+        y_pred: Mapping[str, Tensor] | None,
+        sample_weight: Structure | None = None,
+        training: bool | None = True,
+    ) -> Tensor:
         """What `compute_loss` is before a subclass overrides it."""
         compiled = self.compiled_tasks
-        batch = compiled.task_losses(y, y_pred, sample_weight, training)
+        batch = compiled.task_losses(y, y_pred, sample_weight, training)  # type: ignore[arg-type]
         means = ops.divide_no_nan(ops.stack(batch.sums), batch.divisors)
         penalties = compiled.penalties(batch, training).total if compiled.penalties else 0.0
         return ops.sum(means * compiled.static_weights.value) + sum(self.losses) + penalties
 
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+    def compute_metrics(
+        self,
+        x: Structure,
+        y: Mapping[str, Tensor],
+        y_pred: Mapping[str, Tensor],
+        sample_weight: Structure | None = None,
+    ) -> dict[str, Tensor]:
         """The logs. Subclasses may add to them.
 
         The steps of this class have updated the tasks' metrics. A `train_step`
@@ -285,11 +318,13 @@ class TaskTrainer(ModelBuiltBefore):
             step.track(self, x, by_task(y, "y", compiled), y_pred, sample_weight, training=not compiled.evaluating)
         return self.get_metrics_result()
 
-    def overrides(self, method):
+    def overrides(self, method: str) -> bool:
         """Whether a subclass has a method of its own."""
         return getattr(type(self), method) is not getattr(TaskTrainer, method)
 
-    def make_task_losses(self, losses, outputs, **options):
+    def make_task_losses(
+        self, losses: Mapping[str, keras.losses.Loss], outputs: Mapping[str, keras.KerasTensor], **options: Any
+    ) -> TaskLosses:
         """What computes the tasks' losses on a batch. `compile` calls it; subclasses may give another.
 
         Args:
@@ -302,7 +337,7 @@ class TaskTrainer(ModelBuiltBefore):
         """
         return TaskLosses(losses, outputs, **options)
 
-    def further_targets(self, x, training):
+    def further_targets(self, x: Structure, training: bool | None) -> dict[str, Any]:
         """What the losses of a batch read beside its labels. Subclasses may give what data sets do not hold.
 
         Args:
@@ -317,30 +352,30 @@ class TaskTrainer(ModelBuiltBefore):
         del x, training
         return {}
 
-    def after_train_step(self):
+    def after_train_step(self) -> None:
         """Ends each training step. Subclasses may change state of their own."""
 
     # On JAX, Keras hands the values of variables before the data and takes the new ones beside the logs.
 
-    def train_step(self, *state_and_data):
+    def train_step(self, *state_and_data: Any) -> Structure:
         from keras_mtl.training import step
 
-        def train_step(model, data):
+        def train_step(model: MultiTaskModel, data: Data) -> Structure:
             logs = step.train_step(model, self._with_targets(data, training=True))
             model.after_train_step()
             return logs
 
         return step.core.run(train_step, self, *state_and_data)
 
-    def test_step(self, *state_and_data):
+    def test_step(self, *state_and_data: Any) -> Structure:
         from keras_mtl.training import step
 
-        def test_step(model, data):
+        def test_step(model: MultiTaskModel, data: Data) -> Structure:
             return step.test_step(model, self._with_targets(data, training=False))
 
         return step.core.run(test_step, self, *state_and_data)
 
-    def _with_targets(self, data, training):
+    def _with_targets(self, data: Structure, training: bool | None) -> Structure:
         if not self.overrides("further_targets"):
             return data
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -355,7 +390,7 @@ class TaskTrainer(ModelBuiltBefore):
             )
         return x, {**y, **targets}, sample_weight
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force: bool = False) -> Callable[..., Any] | None:
         self.compiled_tasks.check_trunk(self)
         if not self.trainable_variables:
             warnings.warn("The model does not have any trainable weights.", stacklevel=2)
@@ -366,7 +401,7 @@ class TaskTrainer(ModelBuiltBefore):
         self.build_optimizer()
         return super().make_train_function(force=force)
 
-    def build_optimizer(self):
+    def build_optimizer(self) -> None:
         """Makes the optimizer's variables for what is trainable now, if it has none yet."""
         if not self.optimizer.built:
             from keras_mtl.training.backends import core
@@ -377,23 +412,23 @@ class TaskTrainer(ModelBuiltBefore):
 
     def fit(
         self,
-        x=None,
-        y=None,
-        batch_size=None,
-        epochs=1,
-        verbose="auto",
-        callbacks=None,
-        validation_split=0.0,
-        validation_data=None,
-        shuffle=True,
-        class_weight=None,
-        sample_weight=None,
-        initial_epoch=0,
-        steps_per_epoch=None,
-        validation_steps=None,
-        validation_batch_size=None,
-        validation_freq=1,
-    ):
+        x: Data | None = None,
+        y: Mapping[str, npt.ArrayLike] | None = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: int | str = "auto",
+        callbacks: Callbacks | None = None,
+        validation_split: float = 0.0,
+        validation_data: Data | None = None,
+        shuffle: bool = True,
+        class_weight: Mapping[str, Mapping[int, float]] | None = None,
+        sample_weight: Structure | None = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: int = 1,
+    ) -> keras.callbacks.History:
         self._check_ready("fit")
         self._check_class_weight(class_weight)
         x, steps, brought = self._prepared(x, steps_per_epoch)
@@ -420,11 +455,18 @@ class TaskTrainer(ModelBuiltBefore):
             validation_freq=validation_freq,
         )
 
-    def own_callbacks(self):
+    def own_callbacks(self) -> list[FitCallback]:
         """The callbacks that `fit` adds to the user's, the first of them last. Subclasses may add to them."""
         return [FitCallback()]
 
-    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
+    def train_on_batch(
+        self,
+        x: Structure,
+        y: Mapping[str, npt.ArrayLike] | None = None,
+        sample_weight: Structure | None = None,
+        class_weight: Mapping[str, Mapping[int, float]] | None = None,
+        return_dict: bool = False,
+    ) -> list[float] | dict[str, float]:
         self._check_ready("train_on_batch")
         self._check_class_weight(class_weight)
         y, sample_weight = self._arrays(x, y, sample_weight)
@@ -436,16 +478,16 @@ class TaskTrainer(ModelBuiltBefore):
 
     def evaluate(
         self,
-        x=None,
-        y=None,
-        batch_size=None,
-        verbose="auto",
-        sample_weight=None,
-        steps=None,
-        callbacks=None,
-        return_dict=False,
-        **kwargs,
-    ):
+        x: Data | None = None,
+        y: Mapping[str, npt.ArrayLike] | None = None,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+        sample_weight: Structure | None = None,
+        steps: int | None = None,
+        callbacks: Callbacks | None = None,
+        return_dict: bool = False,
+        **kwargs: Any,
+    ) -> list[float] | dict[str, float]:
         self._check_ready("evaluate")
         in_fit = bool(kwargs)  # only `fit` gives more than the arguments that there are
         if not in_fit:  # else `fit` has prepared it
@@ -461,7 +503,13 @@ class TaskTrainer(ModelBuiltBefore):
             warn_unlabelled(self, "in the data of `evaluate`: its logs are NaN, and the total is that of other tasks")
         return logs if return_dict else self._as_list(logs)
 
-    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+    def test_on_batch(
+        self,
+        x: Structure,
+        y: Mapping[str, npt.ArrayLike] | None = None,
+        sample_weight: Structure | None = None,
+        return_dict: bool = False,
+    ) -> list[float] | dict[str, float]:
         self._check_ready("test_on_batch")
         y, sample_weight = self._arrays(x, y, sample_weight)
         with self._evaluation():
@@ -469,7 +517,7 @@ class TaskTrainer(ModelBuiltBefore):
         return logs if return_dict else self._as_list(logs)
 
     @contextlib.contextmanager
-    def _evaluation(self):
+    def _evaluation(self) -> Iterator[None]:
         """The trackers of evaluation alone; ends with a look at the inputs."""
         self.compiled_tasks.static_weights.follow(self)
         with self.compiled_tasks.evaluation():
@@ -482,19 +530,19 @@ class TaskTrainer(ModelBuiltBefore):
                 raise
         raise_faulty_inputs(self, "evaluation")
 
-    def _as_list(self, logs):
+    def _as_list(self, logs: Mapping[str, Any]) -> Structure:
         """Logs in Keras' order: `metrics_names`, then what metrics have logged besides; a number where it is one."""
         names = [name for name in self.metrics_names if name in logs]
         known = {name for tracker in self.metrics for name in names_of(tracker)}
         names += sorted(name for name in logs if name not in names and name not in known)
         return logs[names[0]] if len(names) == 1 else [logs[name] for name in names]
 
-    def _check_ready(self, method):
+    def _check_ready(self, method: str) -> None:
         check_backend()
         if not self.compiled:
             raise ValueError(f"You must call `compile()` before calling `{method}()`.")
 
-    def _validation_arrays(self, validation_data):
+    def _validation_arrays(self, validation_data: Mixture | None) -> Data:
         if not isinstance(validation_data, (list, tuple)):
             return validation_data
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(validation_data)
@@ -505,7 +553,7 @@ class TaskTrainer(ModelBuiltBefore):
             )
         return x, *self._arrays(x, y, sample_weight)
 
-    def _arrays(self, x, y, sample_weight):
+    def _arrays(self, x: Structure, y: Structure, sample_weight: Structure) -> tuple[Any, ...]:
         """Labels and weights as Keras wants them: dicts of arrays, with weights for every task in `y`."""
         compiled = self.compiled_tasks
         if compiled.inputs_tracker is not None:
@@ -520,7 +568,7 @@ class TaskTrainer(ModelBuiltBefore):
             raise ValueError(f"The keys of `sample_weight` should be tasks: {self.tasks}. Received: {unknown}")
         return y, {key: sample_weight.get(key) for key in y}
 
-    def _check_class_weight(self, class_weight):
+    def _check_class_weight(self, class_weight: Mapping[str, Mapping[int, float]] | None) -> None:
         if class_weight is not None and len(self.tasks) > 1:
             keyed = isinstance(class_weight, dict) and all(key in self.tasks for key in class_weight)
             example = class_weight if keyed else {self.tasks[0]: {0: 1.0, 1: 2.0}}
@@ -529,7 +577,12 @@ class TaskTrainer(ModelBuiltBefore):
                 f"`compile(class_weight={example})`. Received: class_weight={class_weight!r}"
             )
 
-    def _prepared(self, data, steps_per_epoch=None, training=True):
+    def _prepared(
+        self,
+        data: Mixture | np.ndarray | Mapping[str, np.ndarray] | None,
+        steps_per_epoch: int | None = None,
+        training: bool | None = True,
+    ) -> Structure:
         """Data as Keras takes them, their steps and callbacks where they bring any, as `keras_mtl.data.mix` does."""
         prepare = getattr(data, "prepare_for", None)
         return (data, None, []) if prepare is None else prepare(self, steps_per_epoch, training)
@@ -538,20 +591,20 @@ class TaskTrainer(ModelBuiltBefore):
 TRAINS_ON = ("tensorflow", "jax")
 
 
-def check_backend():
+def check_backend() -> None:
     """Raises where Keras runs on a backend on which models do not train."""
     if keras.backend.backend() not in TRAINS_ON:
         raise RuntimeError(_where_it_trains())
 
 
-def _where_it_trains():
+def _where_it_trains() -> str:
     return (
         "keras_mtl trains on the backends TensorFlow and JAX of Keras: models should be compiled, fitted and evaluated "
         f"where `KERAS_BACKEND` is 'tensorflow' or 'jax'. Received: the backend {keras.backend.backend()!r}"
     )
 
 
-def _exclude_from_weight_decay(optimizer, variables):
+def _exclude_from_weight_decay(optimizer: keras.optimizers.Optimizer, variables: list[keras.Variable]) -> None:
     """Keeps learned weightings out of the optimizer's weight decay."""
     if not variables or optimizer is None or optimizer.built:
         return

@@ -1,5 +1,16 @@
 """The hyperparameters of each family of architectures."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+from keras_mtl._types import Tasks
+
+if TYPE_CHECKING:
+    import keras_tuner
+
 
 class Family:
     """Declares hyperparameters that are active where their family is chosen.
@@ -12,11 +23,11 @@ class Family:
         given: Collection of options that are given and not declared.
     """
 
-    def __init__(self, hp, name, alone, given):
+    def __init__(self, hp: keras_tuner.HyperParameters, name: str, alone: bool, given: Collection[str]) -> None:
         self.hp, self.name, self.given = hp, name, given
         self._when = {} if alone else {"parent_name": "family", "parent_values": [name]}
 
-    def options(self, **declared):
+    def options(self, **declared: Any) -> dict[str, int]:
         """Dict from option to its value now; `None` where it is not active.
 
         Args:
@@ -32,29 +43,29 @@ class Family:
             if option not in self.given
         }
 
-    def under(self, name, values):
+    def under(self, name: str, values: Sequence[int]) -> dict[str, str | Sequence[int]]:
         """The condition that another hyperparameter of the family has one of these values."""
         return {"parent_name": f"{self.name}/{name}", "parent_values": values}
 
-    def scope(self):
+    def scope(self) -> AbstractContextManager[Any]:
         """The family's own condition, for conditions within it."""
         return self.hp.conditional_scope(**self._when) if self._when else _Nothing()
 
 
 class _Nothing:
-    def __enter__(self):
+    def __enter__(self) -> _Nothing:
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: Any) -> None:
         return None
 
 
-def _hard_sharing(family, tasks, depths, count):
+def _hard_sharing(family: Family, tasks: Tasks, depths: tuple[int, int], count: int) -> dict[str, Any]:
     least, most = depths
     return family.options(shared_depth=("Int", (least, most), {"default": most}))
 
 
-def _branched_sharing(family, tasks, depths, count):
+def _branched_sharing(family: Family, tasks: Sequence[str], depths: tuple[int, int], count: int) -> dict[str, Any]:
     """A tree by joining: each task goes along with an earlier one for some stages.
 
     A group of a stage is a set of tasks that such joints connect. Going down,
@@ -78,7 +89,7 @@ def _branched_sharing(family, tasks, depths, count):
     return {"branches": tree_of(tasks, joints, count)}
 
 
-def tree_of(tasks, joints, count):
+def tree_of(tasks: Sequence[str], joints: Sequence[tuple[str, str, int]], count: int) -> list[list[list[str]]]:
     """The groups of tasks at each stage.
 
     Args:
@@ -101,18 +112,18 @@ def tree_of(tasks, joints, count):
     return branches
 
 
-def _soft_sharing(family, tasks, depths, count):
+def _soft_sharing(family: Family, tasks: Tasks, depths: tuple[int, int], count: int) -> dict[str, Any]:
     return family.options(
         distance=("Choice", (["l2", "trace_norm"],)),
         strength=("Float", (1e-5, 1e-1), {"sampling": "log", "default": 1e-2}),
     )
 
 
-def _cross_stitch(family, tasks, depths, count):
+def _cross_stitch(family: Family, tasks: Tasks, depths: tuple[int, int], count: int) -> dict[str, Any]:
     return family.options(per=("Choice", (["channel", "layer"],)), self_weight=("Float", (0.5, 1.0), {"default": 0.9}))
 
 
-def _sluice(family, tasks, depths, count):
+def _sluice(family: Family, tasks: Tasks, depths: tuple[int, int], count: int) -> dict[str, Any]:
     options = family.options(
         subspaces=("Choice", ([1, 2],), {"default": 2}), self_weight=("Float", (0.5, 1.0), {"default": 0.9})
     )
@@ -120,16 +131,16 @@ def _sluice(family, tasks, depths, count):
     return {"layer_stitch": False, **options}
 
 
-def _nddr(family, tasks, depths, count):
+def _nddr(family: Family, tasks: Tasks, depths: tuple[int, int], count: int) -> dict[str, Any]:
     return family.options(self_weight=("Float", (0.5, 1.0), {"default": 0.9}))
 
 
-def _mtan(family, tasks, depths, count):
+def _mtan(family: Family, tasks: Tasks, depths: tuple[int, int], count: int) -> dict[str, Any]:
     return family.options(batch_normalization=("Boolean", (), {"default": True}))
 
 
-def _experts(*kinds):
-    def space(family, tasks, depths, count):
+def _experts(*kinds: Mapping[str, Any]) -> Callable[..., dict[str, Any]]:
+    def space(family: Family, tasks: Tasks, depths: tuple[int, int], count: int) -> dict[str, Any]:
         least, most = depths
         most = min(most, count - 1)
         if least > most:

@@ -1,15 +1,25 @@
 """Pictures of a search."""
 
+from __future__ import annotations
+
 import itertools
-from typing import Any
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from keras_mtl._colors import color
 from keras_mtl._pyplot import pyplot
+from keras_mtl._types import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from keras_mtl.tuning.pareto import ParetoFront
 
 _NAMED = 12  # trials on the front; of more, each third has its name, or fewer
 
 
-def plot_front(front, path):
+def plot_front(front: ParetoFront, path: str | os.PathLike) -> None:
     """Draws the trials of a search, and which are on the front.
 
     Args:
@@ -36,10 +46,10 @@ def plot_front(front, path):
     plt.close(figure)
 
 
-def _panel(axis, front, x, y):
+def _panel(axis: Axes, front: ParetoFront, x: Tensor, y: str) -> None:
     place = {trial["trial"]: i + 1 for i, trial in enumerate(front.trials)}
 
-    def points(trials):
+    def points(trials: Sequence[Mapping[str, Any]]) -> list[tuple[int | Any, Any]]:
         return [(place[t["trial"]] if x == "trial" else t[x], t[y]) for t in trials]
 
     others = [trial for trial in front.trials if not trial["on_front"]]
@@ -73,7 +83,7 @@ def _panel(axis, front, x, y):
         _better_corner(axis, sign_x, sign_y)
 
 
-def _steps(points, sign_x, sign_y):
+def _steps(points: Sequence[tuple[float, float]], sign_x: int, sign_y: int) -> list[tuple[float, float]]:
     """The line of what no trial is beyond, of those that are best in these two."""
     corners, highest = [], None
     for x, y in sorted(points, key=lambda point: (-sign_x * point[0], -sign_y * point[1])):
@@ -84,7 +94,7 @@ def _steps(points, sign_x, sign_y):
     return corners
 
 
-def _better_corner(axis, sign_x, sign_y):
+def _better_corner(axis: Axes, sign_x: int, sign_y: int) -> None:
     """An arrow into the corner where trials are better in both."""
     corner = (0.985 if sign_x > 0 else 0.015, 0.985 if sign_y > 0 else 0.015)
     start = (corner[0] - 0.1 * sign_x, corner[1] - 0.1 * sign_y)
@@ -94,7 +104,7 @@ def _better_corner(axis, sign_x, sign_y):
     axis.annotate("better", start, xycoords="axes fraction", fontsize=7.5, color=color(2), **sides)
 
 
-def _label(front, name):
+def _label(front: ParetoFront, name: str) -> str:
     words = {
         "parameters": "parameters (less is better)",
         "step_ms": "ms per step (less is better)",

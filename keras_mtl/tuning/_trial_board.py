@@ -1,11 +1,21 @@
 """TensorBoard of a search: HParams with the whole space, and each trial's TaskBoard."""
 
+from __future__ import annotations
+
 import os
+from collections.abc import Collection, Mapping
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import keras
 
 from keras_mtl.callbacks.task_board import TaskBoard
 from keras_mtl.tuning.weighting_space import trained_with
+
+if TYPE_CHECKING:
+    import keras_tuner
+
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
 class TrialBoard:
@@ -21,11 +31,17 @@ class TrialBoard:
         task_board: Dict of options of `TaskBoard`, or `False`.
     """
 
-    def __init__(self, task_board):
+    def __init__(self, task_board: Mapping[str, Any] | bool) -> None:
         self._task_board = task_board
         self._announced = set()
 
-    def callbacks(self, hp, model, callbacks, objectives=()):
+    def callbacks(
+        self,
+        hp: keras_tuner.HyperParameters,
+        model: keras.Model,
+        callbacks: list[keras.callbacks.Callback],
+        objectives: Collection[str] = (),
+    ) -> list[keras.callbacks.Callback]:
         """The callbacks of a trial, completed.
 
         Args:
@@ -53,11 +69,13 @@ class TrialBoard:
         callbacks = [callback for callback in callbacks if type(callback) is not api.KerasCallback]
         callbacks.append(api.KerasCallback(writer=directory, hparams=values, trial_id=trials[0]))
         if self._task_board is not False:
-            callbacks.append(TaskBoard(directory, **self._task_board))
+            callbacks.append(TaskBoard(directory, **self._task_board))  # type: ignore[arg-type]
         return callbacks
 
 
-def _write_space(api, root, hp, model, objectives):
+def _write_space(
+    api: ModuleType, root: str, hp: keras_tuner.HyperParameters, model: MultiTaskModel, objectives: Collection[str]
+) -> None:
     import tensorflow as tf
 
     compiled = model.compiled_tasks
@@ -74,7 +92,7 @@ def _write_space(api, root, hp, model, objectives):
         api.hparams_config(hparams=[_hparam(api, p) for p in hp.space], metrics=metrics)
 
 
-def _hparam(api, parameter):
+def _hparam(api: ModuleType, parameter: keras_tuner.engine.hyperparameters.HyperParameter) -> object:
     config = parameter.get_config()
     kind = type(parameter).__name__
     if kind == "Choice":

@@ -1,5 +1,10 @@
 """An objective that does not depend on task weights."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
 import keras
 import keras_tuner
 
@@ -17,21 +22,27 @@ class WeightFreeObjective(keras_tuner.Objective):
         prefix: String. What the logs' names begin with.
     """
 
-    def __init__(self, name, metrics, score, prefix):
+    def __init__(
+        self,
+        name: str,
+        metrics: Mapping[str, Collection[str]],
+        score: Callable[[dict[str, dict[str, float]]], float],
+        prefix: str,
+    ) -> None:
         super().__init__(prefix + name, "max")
         self.metrics = {task: list(of_task) for task, of_task in metrics.items()}
         self.prefix = prefix
         self._score = score
 
-    def log_of(self, task, metric):
+    def log_of(self, task: str, metric: str) -> str:
         """Name of the log of a task's metric."""
         return f"{self.prefix}{task}_{metric}"
 
-    def has_value(self, logs):
+    def has_value(self, logs: Mapping[str, Any]) -> bool:
         wanted = [self.log_of(task, metric) for task, of_task in self.metrics.items() for metric in of_task]
         return self.name in logs or all(log in logs for log in wanted)
 
-    def get_value(self, logs):
+    def get_value(self, logs: Mapping[str, Any]) -> float:
         if self.name in logs:
             return logs[self.name]
         if not self.has_value(logs):
@@ -50,10 +61,10 @@ class LogObjective(keras.callbacks.Callback):
         objective: A `WeightFreeObjective`.
     """
 
-    def __init__(self, objective):
+    def __init__(self, objective: WeightFreeObjective) -> None:
         super().__init__()
         self.objective = objective
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is not None and self.objective.has_value(logs):
             logs[self.objective.name] = self.objective.get_value(logs)

@@ -1,11 +1,19 @@
 """Atomic writes and consistency of keras-tuner's files."""
 
+from __future__ import annotations
+
+import os
 import pathlib
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from keras_mtl._files import folder_lock, read_json, whole_file
 from keras_mtl._keras_tuner_private import project_folder, wrap_chief, wrap_files
 from keras_mtl.tuning.launch import is_chief
+
+if TYPE_CHECKING:
+    import keras_tuner
 
 _FIELDS: dict[str, dict[str, Any]] = {
     "oracle.json": {
@@ -25,7 +33,7 @@ _FIELDS: dict[str, dict[str, Any]] = {
 }
 
 
-def keep_files_whole():
+def keep_files_whole() -> None:
     """Makes what keras-tuner keeps of a search safe against a kill while it writes.
 
     - It empties a file and then writes it, several times in a trial. An empty
@@ -45,7 +53,7 @@ def keep_files_whole():
         wrap_chief(_alone)
 
 
-def _alone(start_server, oracle):
+def _alone(start_server: Callable[..., Any], oracle: keras_tuner.Oracle) -> str:
     folder = project_folder(oracle)
     if "://" in folder:  # no folder of this machine
         return start_server(oracle)
@@ -53,14 +61,14 @@ def _alone(start_server, oracle):
         return start_server(oracle)
 
 
-def _save(save_json, path, obj):
+def _save(save_json: Callable[..., Any], path: str | os.PathLike, obj: object) -> str:
     if "://" in str(path):  # no file of this machine
         return save_json(path, obj)
     with whole_file(path) as part:
         return save_json(str(part), obj)
 
 
-def _checked(file):
+def _checked(file: Path) -> dict[str, Any]:
     """What a file of keras-tuner holds."""
     try:
         of_trial = file.name == "trial.json" and file.parent.name.startswith("trial_")
@@ -76,7 +84,7 @@ def _checked(file):
     return state
 
 
-def _load(load_json, path):
+def _load(load_json: Callable[..., Any], path: str | os.PathLike) -> dict[str, Any]:
     file = pathlib.Path(str(path))
     if not file.is_file():  # not of this machine, or not there
         return load_json(path)

@@ -1,10 +1,16 @@
 """A search within a budget of minutes."""
 
+from __future__ import annotations
+
 import contextlib
 import gc
 import json
+import os
 import pathlib
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import keras_tuner
 
@@ -13,22 +19,25 @@ from keras_mtl._files import read_json, whole_file, writable_folder
 from keras_mtl.analysis._fingerprint import Fingerprint
 from keras_mtl.tuning.estimates import estimate
 
+if TYPE_CHECKING:
+    from keras_mtl.tuning.sharing_hyper_model import SharingHyperModel
+
 _SEED_0 = 2**31 - 1  # keras-tuner draws a seed where it is given 0
 
 
 def budget_search(
-    hypermodel,
-    objective,
-    *args,
-    minutes,
-    epochs=10,
-    max_trials=100,
-    directory="runs/search",
-    project_name="search",
-    seed=None,
-    verbose=1,
-    **kwargs,
-):
+    hypermodel: SharingHyperModel,
+    objective: keras_tuner.Objective,
+    *args: Any,
+    minutes: float,
+    epochs: int = 10,
+    max_trials: int = 100,
+    directory: str | os.PathLike = "runs/search",
+    project_name: str = "search",
+    seed: int | None = None,
+    verbose: int | str = 1,
+    **kwargs: Any,
+) -> keras_tuner.RandomSearch:
     """Searches at random for about the given time, and says first how long it takes.
 
     It measures what a trial costs, takes as many trials as fit, prints the
@@ -96,7 +105,7 @@ def budget_search(
     return tuner
 
 
-def _planned(plan, key):
+def _planned(plan: Path, key: str) -> int | None:
     """How many trials were planned by a call like this one; `None` where there was none."""
     if not plan.exists():
         return None
@@ -109,7 +118,7 @@ def _planned(plan, key):
 
 
 @contextlib.contextmanager
-def quick_collections():
+def quick_collections() -> Iterator[None]:
     """Leaves what is there now out of garbage collections.
 
     keras-tuner collects twice before each trial, and each time Python walks all

@@ -1,14 +1,21 @@
 """Estimates of how long a search takes, before it starts."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import keras_tuner
 import numpy as np
 
 from keras_mtl import weighting as weightings
+
+if TYPE_CHECKING:
+    from keras_mtl.tuning.sharing_hyper_model import SharingHyperModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,33 +38,33 @@ class SearchEstimate:
     epoch_seconds: float
 
     @property
-    def trials(self):
+    def trials(self) -> int:
         """How many trials are left."""
         return len(self.new_structures)
 
     @property
-    def structures(self):
+    def structures(self) -> int:
         """How many of them have to be traced."""
         return sum(self.new_structures)
 
     @property
-    def seconds(self):
+    def seconds(self) -> float:
         """The whole search, on one worker."""
         built = self.trials * self.build_seconds + self.structures * self.trace_seconds
         return built + self.epochs * self.epoch_seconds
 
-    def first(self, trials):
+    def first(self, trials: int) -> SearchEstimate:
         """The estimate of the first trials alone."""
         trials = min(trials, self.trials)
         epochs = self.epochs * trials / max(1, self.trials)
         return dataclasses.replace(self, new_structures=self.new_structures[:trials], epochs=epochs)
 
-    def within(self, seconds):
+    def within(self, seconds: float) -> SearchEstimate:
         """The estimate of as many trials as fit the time, at least one."""
         fitting = [n for n in range(1, self.trials + 1) if self.first(n).seconds <= seconds]
         return self.first(max(fitting, default=1))
 
-    def __str__(self):
+    def __str__(self) -> str:
         return (
             f"{self.trials} trials, {self.epochs:.0f} epochs: about {_words(self.seconds)} "
             f"({self.build_seconds:.1f} s to build a model, {self.trace_seconds:.1f} s to trace each of "
@@ -65,7 +72,7 @@ class SearchEstimate:
         )
 
 
-def estimate(tuner, *args, samples=3, **kwargs):
+def estimate(tuner: keras_tuner.Tuner, *args: Any, samples: int = 3, **kwargs: Any) -> SearchEstimate:
     """Estimates how long a search will take, by training a few models a little.
 
     Call it with what `search` will be given, before `search`. It builds models
@@ -98,10 +105,10 @@ def estimate(tuner, *args, samples=3, **kwargs):
     # What is left of a search that was stopped is its end.
     new = tuple(new + [False] * (trials - drawn))[trials - left :]
     total = epochs * executions * left / trials
-    return SearchEstimate(new, total, float(build) * executions, float(trace), float(epoch))
+    return SearchEstimate(new, total, float(build) * executions, float(trace), float(epoch))  # type: ignore[arg-type]
 
 
-def draw_trial(space, seed):
+def draw_trial(space: keras_tuner.HyperParameters, seed: int) -> keras_tuner.HyperParameters:
     """A random point of a space.
 
     Args:
@@ -119,7 +126,7 @@ def draw_trial(space, seed):
     return hp
 
 
-def _work(oracle, epochs):
+def _work(oracle: keras_tuner.Oracle, epochs: int) -> tuple[int, ...]:
     """Number of trials, of those that are drawn anew, and of all their epochs."""
     if isinstance(oracle, keras_tuner.oracles.HyperbandOracle):
         return tuple(int(oracle.hyperband_iterations) * n for n in _halving(oracle.max_epochs, oracle.factor))
@@ -128,7 +135,7 @@ def _work(oracle, epochs):
     return oracle.max_trials, oracle.max_trials, oracle.max_trials * epochs
 
 
-def _halving(most, factor):
+def _halving(most: int, factor: int) -> tuple[int, int, int]:
     """One sweep of Hyperband as keras-tuner counts it: trials, those drawn anew, and epochs."""
     brackets = 0
     while most / factor**brackets >= 1:
@@ -147,7 +154,7 @@ def _halving(most, factor):
     return trials, drawn, epochs
 
 
-def _new_structures(hypermodel, points):
+def _new_structures(hypermodel: SharingHyperModel, points: Sequence[Any]) -> list[bool]:
     """Whether each point has to be traced."""
     traced = getattr(hypermodel, "traced", None)
     if traced is None or not traced.limit:
@@ -156,7 +163,7 @@ def _new_structures(hypermodel, points):
     return [structure not in structures[:index] for index, structure in enumerate(structures)]
 
 
-def _structure(hypermodel, hp):
+def _structure(hypermodel: SharingHyperModel, hp: keras_tuner.HyperParameters) -> str:
     """What tells traced models apart: all choices but plain learning rates and static weights."""
     sharing, weighting, training = hypermodel.choices_quietly(hp.copy())
     parts = [sharing.family, sharing.options, sharing.head_depth, sharing.head_width]
@@ -168,7 +175,9 @@ def _structure(hypermodel, hp):
     return repr(parts)
 
 
-def _measure(hypermodel, hp, args, kwargs):
+def _measure(
+    hypermodel: SharingHyperModel, hp: keras_tuner.HyperParameters, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[float, float, float]:
     """Seconds to build a model, to trace it, and of an epoch."""
     given = {key: value for key, value in kwargs.items() if key not in ("epochs", "callbacks", "verbose")}
     validation = given.pop("validation_data", None)
@@ -176,12 +185,12 @@ def _measure(hypermodel, hp, args, kwargs):
     model = hypermodel.build(hp)
     build = time.perf_counter() - start
     if getattr(hypermodel, "data", None) is not None:
-        args = (hypermodel.data(hypermodel.choices_quietly(hp)[2]), *args)
+        args = (hypermodel.data(hypermodel.choices_quietly(hp)[2]), *args)  # type: ignore[misc]
     steps = _steps(args, given)
 
-    def fit(steps, **more):
+    def fit(steps: int | None, **more: Any) -> float:
         start = time.perf_counter()
-        model.fit(*args, **{**given, "steps_per_epoch": steps, **more}, epochs=1, verbose=0)
+        model.fit(*args, **{**given, "steps_per_epoch": steps, **more}, epochs=1, verbose=0)  # type: ignore[misc]
         return time.perf_counter() - start
 
     execution = model.steps_per_execution
@@ -195,11 +204,11 @@ def _measure(hypermodel, hp, args, kwargs):
     start = time.perf_counter()
     if validation is not None:
         batch_size = {key: value for key, value in given.items() if key == "batch_size"}
-        model.evaluate(*(validation if isinstance(validation, tuple) else (validation,)), verbose=0, **batch_size)
+        model.evaluate(*(validation if isinstance(validation, tuple) else (validation,)), verbose=0, **batch_size)  # type: ignore[misc]
     return build, max(0.0, first - short), epoch + time.perf_counter() - start
 
 
-def _steps(args, given):
+def _steps(args: tuple[Any, ...], given: Mapping[str, Any]) -> int | None:
     """Steps of an epoch; `None` where the data do not say."""
     if given.get("steps_per_epoch"):
         return given["steps_per_epoch"]
@@ -213,7 +222,7 @@ def _steps(args, given):
     return math.ceil(rows / (given.get("batch_size") or 32))
 
 
-def _words(seconds):
+def _words(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -11,6 +11,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from types import FrameType
+from typing import NoReturn
 
 from keras_mtl._checks import check_integer, is_integer
 from keras_mtl._files import folder_lock, writable_folder
@@ -24,7 +27,7 @@ if os.getppid() == int(sys.argv[1]):
 """
 
 
-def is_worker():
+def is_worker() -> bool:
     """Whether this process is a worker of a search with a chief.
 
     A script that starts its processes with `launch` ends its workers where the
@@ -37,12 +40,20 @@ def is_worker():
     return "KERASTUNER_ORACLE_IP" in os.environ and "chief" not in name
 
 
-def is_chief():
+def is_chief() -> bool:
     """Whether this process is the chief of a search, which hands out the trials."""
     return "KERASTUNER_ORACLE_IP" in os.environ and "chief" in os.environ.get("KERASTUNER_TUNER_ID", "")
 
 
-def launch(command, workers=2, *, restarts=3, port=None, logs=None, poll=0.5):
+def launch(
+    command: Sequence[str],
+    workers: int = 2,
+    *,
+    restarts: int = 3,
+    port: int | None = None,
+    logs: str | os.PathLike | None = None,
+    poll: float = 0.5,
+) -> int:
     """Runs a search script as one chief and several workers, on this machine.
 
     All processes run the same command. Their environment tells keras-tuner who
@@ -97,7 +108,7 @@ def launch(command, workers=2, *, restarts=3, port=None, logs=None, poll=0.5):
         environment = _environment(workers, stack.enter_context(_kept_port(port)))
         processes = {}
 
-        def start(name):
+        def start(name: str) -> None:
             output = None if folder is None else stack.enter_context(open(folder / f"{name}.log", "a"))
             given = {**environment, "KERASTUNER_TUNER_ID": name}
             processes[name] = subprocess.Popen(_tied(command), env=given, stdout=output, stderr=output)
@@ -124,14 +135,14 @@ def launch(command, workers=2, *, restarts=3, port=None, logs=None, poll=0.5):
     return sum(restarted.values())
 
 
-def _environment(workers, port):
+def _environment(workers: int, port: int) -> dict[str, str]:
     threads = str(max(1, (os.cpu_count() or 1) // workers))
     # Workers that each take all cores only get in each other's way.
     own = {name: os.environ.get(name, threads) for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")}
     return {**os.environ, **own, "KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(port)}
 
 
-def _check(command, workers, restarts, port, poll):
+def _check(command: Sequence[str], workers: int, restarts: int, port: int | None, poll: float) -> None:
     if (
         not isinstance(command, (list, tuple))
         or not command
@@ -148,14 +159,14 @@ def _check(command, workers, restarts, port, poll):
         raise ValueError(f"`poll` should be a number of seconds above 0. Received: poll={poll!r}")
 
 
-def _tied(command):
+def _tied(command: Sequence[str]) -> list[str]:
     if sys.platform != "linux":
         return command
     return [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *command]
 
 
 @contextlib.contextmanager
-def _kept_port(port):
+def _kept_port(port: int | None) -> Iterator[int]:
     """Gives the chief's port and, on Linux, keeps it, so that nobody else is given it before the chief has it."""
     with socket.socket() as kept:
         # Alone there, but for connections of earlier chiefs that linger; others on this port are refused from here on.
@@ -175,10 +186,10 @@ def _kept_port(port):
 
 
 @contextlib.contextmanager
-def _signals_raise():
+def _signals_raise() -> Iterator[None]:
     """Lets signals that would end this process at once end the others first."""
 
-    def leave(number, frame):
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
         raise SystemExit(128 + number)
 
     before = {}
@@ -195,7 +206,7 @@ def _signals_raise():
             signal.signal(number, handler)
 
 
-def _end(processes):
+def _end(processes: Mapping[str, subprocess.Popen]) -> None:
     """Ends what still runs: a worker may wait for a chief that is gone."""
     running = [process for process in processes.values() if process.poll() is None]
     try:
@@ -212,7 +223,7 @@ def _end(processes):
                 process.wait()
 
 
-def main():
+def main() -> None:
     """Command line: `python -m keras_mtl.tuning --workers 2 search.py [arguments]`."""
     parser = argparse.ArgumentParser("keras_mtl.tuning", description="Runs a search as one chief and several workers.")
     parser.add_argument("--workers", type=int, default=2, help="number of workers (default: 2)")

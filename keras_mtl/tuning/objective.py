@@ -1,13 +1,29 @@
 """The objective of a search over sharing and weights."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from keras_mtl._types import Tensor
 from keras_mtl.metrics.delta_m import DeltaM, delta_m
 from keras_mtl.metrics.directions import higher_is_better
+
+if TYPE_CHECKING:
+    import keras_tuner
 
 # Metrics whose worst and best values their names tell.
 _FROM_0_TO_1 = ("accuracy", "acc", "auc", "precision", "recall", "f1", "iou", "dice")
 
 
-def objective(baselines=None, *, metrics=None, ranges=None, directions=None, prefix="val_"):
+def objective(
+    baselines: DeltaM | Mapping[str, Mapping[str, float]] | None = None,
+    *,
+    metrics: Mapping[str, str | Sequence[str]] | None = None,
+    ranges: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
+    directions: Mapping[str, str] | None = None,
+    prefix: str = "val_",
+) -> keras_tuner.Objective:
     """A `keras_tuner.Objective` that no task weight can change.
 
     `val_loss` sums the tasks' losses times their static weights, and penalties
@@ -70,14 +86,14 @@ def objective(baselines=None, *, metrics=None, ranges=None, directions=None, pre
     if baselines is not None:
         given = baselines if isinstance(baselines, DeltaM) else DeltaM(baselines, directions)
 
-        def gain(values):
+        def gain(values: Tensor) -> float:
             return delta_m(values, given.baselines, given.directions)
 
         return WeightFreeObjective("delta_m", given.baselines, gain, prefix)
     metrics = {task: [m] if isinstance(m, str) else list(m) for task, m in metrics.items()}
     spans = _spans(metrics, ranges or {}, directions)
 
-    def mean(values):
+    def mean(values: Tensor) -> float:
         of_tasks = []
         for task, of_task in spans.items():
             scaled = [(values[task][m] - worst) / (best - worst) for m, (worst, best) in of_task.items()]
@@ -87,7 +103,11 @@ def objective(baselines=None, *, metrics=None, ranges=None, directions=None, pre
     return WeightFreeObjective("task_mean", metrics, mean, prefix)
 
 
-def _spans(metrics, ranges, directions):
+def _spans(
+    metrics: Mapping[str, Any],
+    ranges: Mapping[str, Mapping[str, tuple[float, float]]],
+    directions: Mapping[str, str] | None,
+) -> dict[str, dict[str, tuple[float, float]]]:
     """Dict from task to metric to its worst and best values."""
     if unknown := [task for task in ranges if task not in metrics]:
         raise ValueError(f"The keys of `ranges` should be tasks of `metrics`, {list(metrics)}. Received: {unknown}")

@@ -1,6 +1,11 @@
 """The Pareto front of the trials of a search."""
 
+from __future__ import annotations
+
 import json
+import os
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from keras_mtl._files import whole_file
 from keras_mtl._tables import markdown_table, table_text
@@ -9,10 +14,20 @@ from keras_mtl.metrics.directions import higher_is_better
 from keras_mtl.tuning._plots import plot_front
 from keras_mtl.tuning.weighting_space import trained_with
 
+if TYPE_CHECKING:
+    import keras_tuner
+
 COSTS = ("parameters", "step_ms")
 
 
-def pareto_front(tuner, metrics=None, *, costs=("parameters",), directions=None, prefix="val_"):
+def pareto_front(
+    tuner: keras_tuner.Tuner,
+    metrics: Mapping[str, str | Sequence[str]] | None = None,
+    *,
+    costs: Collection[str] = ("parameters",),
+    directions: Mapping[str, str] | None = None,
+    prefix: str = "val_",
+) -> ParetoFront:
     """The trials that no other trial beats in everything.
 
     A trial is on the front where no other one is at least as good in every
@@ -62,7 +77,7 @@ def pareto_front(tuner, metrics=None, *, costs=("parameters",), directions=None,
     return ParetoFront(trials, signs, costs, tuner.oracle.objective)
 
 
-def _trial(trial, names, prefix):
+def _trial(trial: keras_tuner.engine.trial.Trial, names: Sequence[str], prefix: str) -> dict[str, Any]:
     values = {name: _value(trial, prefix + name) for name in names}
     missing = [prefix + name for name, value in values.items() if value is None]
     if missing:
@@ -79,7 +94,7 @@ def _trial(trial, names, prefix):
     }
 
 
-def _value(trial, log):
+def _value(trial: keras_tuner.engine.trial.Trial, log: str) -> float | None:
     """The value of a log in the trial's best epoch, the mean over executions."""
     if not trial.metrics.exists(log):
         return None
@@ -105,7 +120,13 @@ class ParetoFront:
             with: "equal" in place of a method that found nothing shared.
     """
 
-    def __init__(self, trials, signs, costs, objective):
+    def __init__(
+        self,
+        trials: Sequence[dict[str, Any]],
+        signs: dict[str, int],
+        costs: Sequence[str],
+        objective: keras_tuner.Objective,
+    ) -> None:
         self.signs, self.costs, self.objective = signs, costs, objective
         kept = signs | dict.fromkeys(costs, -1)
         unknown = [cost for cost in costs if any(trial[cost] is None for trial in trials)]
@@ -119,11 +140,11 @@ class ParetoFront:
         self.trials = sorted(trials, key=lambda trial: trial["score"], reverse=objective.direction == "max")
 
     @property
-    def front(self):
+    def front(self) -> list[dict[str, Any]]:
         """The trials on the front, the best score first."""
         return [trial for trial in self.trials if trial["on_front"]]
 
-    def to_json(self, path=None):
+    def to_json(self, path: str | os.PathLike | None = None) -> str:
         """All trials as JSON text, written to `path` if given."""
         text = json.dumps(self.trials, indent=2)
         if path is not None:
@@ -131,20 +152,20 @@ class ParetoFront:
                 part.write_text(text, encoding="utf-8")
         return text
 
-    def to_markdown(self):
+    def to_markdown(self) -> str:
         """The front as a Markdown table."""
         return markdown_table(*self._table(self.front))
 
-    def print(self):
+    def print(self) -> None:
         """Prints the front as a table."""
         print(self)
 
-    def __str__(self):
+    def __str__(self) -> str:
         header, rows = self._table(self.front)
         table = table_text(header, rows, left=["trial", "hyperparameters"])
         return f"{table}{len(rows)} of {len(self.trials)} trials are on the front."
 
-    def plot(self, path):
+    def plot(self, path: str | os.PathLike) -> None:
         """Draws every trial: each pair of metrics, and each metric against the costs.
 
         Args:
@@ -152,7 +173,7 @@ class ParetoFront:
         """
         plot_front(self, path)
 
-    def _table(self, trials):
+    def _table(self, trials: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
         arrows = [f"{name} {'↑' if sign > 0 else '↓'}" for name, sign in self.signs.items()]
         header = ["trial", self.objective.name, *arrows, "parameters", "ms/step", "hyperparameters"]
         rows = []
@@ -165,5 +186,5 @@ class ParetoFront:
         return header, rows
 
 
-def _short(value):
+def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,6 +1,10 @@
 """The search spaces as one `HyperModel`, ready for keras-tuner's tuners."""
 
+from __future__ import annotations
+
 import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import keras_tuner
@@ -9,6 +13,7 @@ import numpy as np
 from keras_mtl import models
 from keras_mtl import weighting as weightings
 from keras_mtl._checks import check_boolean
+from keras_mtl._types import Data, Heads, Inputs, Stages, Structure, Tasks
 from keras_mtl.analysis._runs import StepClock
 from keras_mtl.analysis._traced_models import TracedModels
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
@@ -20,6 +25,11 @@ from keras_mtl.tuning._whole_files import keep_files_whole
 from keras_mtl.tuning.sharing_space import sharing_space
 from keras_mtl.tuning.training_space import training_space
 from keras_mtl.tuning.weighting_space import weighting_space
+
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
+    from keras_mtl.tuning.sharing_space import SharingChoice
+    from keras_mtl.tuning.training_space import TrainingChoice
 
 
 class SharingHyperModel(keras_tuner.HyperModel):
@@ -98,21 +108,21 @@ class SharingHyperModel(keras_tuner.HyperModel):
 
     def __init__(
         self,
-        inputs,
-        stages,
-        heads,
+        inputs: Inputs,
+        stages: Stages | Callable[..., Any],
+        heads: Heads | Callable[..., Any],
         *,
-        compile,
-        sharing=None,
-        weighting=None,
-        training=None,
-        data=None,
-        copy_weights=None,
-        task_board=None,
-        reuse=8,
-        seed=None,
-        name=None,
-    ):
+        compile: Mapping[str, Any],
+        sharing: Mapping[str, Any] | Callable[..., Any] | None = None,
+        weighting: Mapping[str, Any] | Callable[..., Any] | None = None,
+        training: Mapping[str, Any] | Callable[..., Any] | None = None,
+        data: Callable[[Any], Data] | None = None,
+        copy_weights: bool | None = None,
+        task_board: Mapping[str, Any] | bool | None = None,
+        reuse: int = 8,
+        seed: int | None = None,
+        name: str | None = None,
+    ) -> None:
         super().__init__(name=name)
         keep_files_whole()
         self.inputs = check_inputs(inputs)
@@ -125,20 +135,20 @@ class SharingHyperModel(keras_tuner.HyperModel):
         self._searches_weighting = weighting is not None
         self.data = data
         self.copy_weights = check_boolean(copy_weights, "copy_weights", or_none=True)
-        if not callable(stages) and not callable(sharing) and _may_copy(sharing or {}, len(self._stages)):
-            check_copy_weights(self.copy_weights, self._stages)
+        if not callable(stages) and not callable(sharing) and _may_copy(sharing or {}, len(self._stages)):  # type: ignore[arg-type]
+            check_copy_weights(self.copy_weights, self._stages)  # type: ignore[arg-type]
         self.seed = seed
         self.traced = TracedModels(reuse)
         self._task_board = {"images_every": 0} if task_board is None else task_board
         self._boards = TrialBoard(self._task_board)
         self._policy = keras.config.dtype_policy()
         if not callable(heads):
-            self.tasks = tuple(self._heads)
+            self.tasks = tuple(self._heads)  # type: ignore[arg-type]
             _check_heads_for(self.compile_options, self.tasks)
         # Finds what is wrong with the options now, and not in the first trial.
         self.declare_hyperparameters(keras_tuner.HyperParameters())
 
-    def choices(self, hp):
+    def choices(self, hp: keras_tuner.HyperParameters) -> tuple[Any, Any, Any]:
         """What `hp` says now.
 
         Args:
@@ -154,7 +164,7 @@ class SharingHyperModel(keras_tuner.HyperModel):
             None if "optimizer" in self.compile_options else self._training(hp),
         )
 
-    def declare_hyperparameters(self, hp):
+    def declare_hyperparameters(self, hp: keras_tuner.HyperParameters) -> None:
         """Declares the whole space, without building a model.
 
         Args:
@@ -173,7 +183,7 @@ class SharingHyperModel(keras_tuner.HyperModel):
                     waiting.append({condition.name: condition.values[0] for condition in conditions})
             seen += [c for c in (*trial.active_scopes, *trial.inactive_scopes) if c not in seen]
 
-    def build(self, hp):
+    def build(self, hp: keras_tuner.HyperParameters) -> MultiTaskModel:
         """Builds and compiles the model of `hp`.
 
         Args:
@@ -199,7 +209,7 @@ class SharingHyperModel(keras_tuner.HyperModel):
         model.optimizer.build(model.trainable_variables)
         return self.traced.exchange(model)
 
-    def choices_quietly(self, hp):
+    def choices_quietly(self, hp: keras_tuner.HyperParameters) -> tuple[Any, Any, Any]:
         """As `choices`; keras-tuner does not build a model for every condition that was met.
 
         Args:
@@ -214,7 +224,14 @@ class SharingHyperModel(keras_tuner.HyperModel):
         hp.values.update({name: value for name, value in trial.values.items() if name not in hp.values})
         return found
 
-    def fit(self, hp, model, *args, callbacks=(), **kwargs):
+    def fit(
+        self,
+        hp: keras_tuner.HyperParameters,
+        model: MultiTaskModel,
+        *args: Any,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        **kwargs: Any,
+    ) -> keras.callbacks.History | dict[str, float]:
         """Trains the model of a trial.
 
         Args:
@@ -242,12 +259,12 @@ class SharingHyperModel(keras_tuner.HyperModel):
                 return {objective.name: callback.trial.metrics.get_best_value(objective.name)}
         clock = StepClock()
         logged = [LogObjective(objective) for objective in objectives if isinstance(objective, WeightFreeObjective)]
-        boards = self._boards.callbacks(hp, model, callbacks, [log.objective.name for log in logged])
+        boards = self._boards.callbacks(hp, model, callbacks, [log.objective.name for log in logged])  # type: ignore[arg-type]
         callbacks = [keras.callbacks.TerminateOnNaN(), clock, *logged, *boards]
         if self.data is not None:
             args = (self.data(self.choices_quietly(hp)[2]), *args)
         try:
-            history = model.fit(*args, callbacks=callbacks, **kwargs)
+            history = model.fit(*args, callbacks=callbacks, **kwargs)  # type: ignore[misc]
         except FloatingPointError as error:  # what `compile(on_nonfinite="raise")` does
             raise keras_tuner.errors.FailedTrialError(str(error)) from error
         _check_finite(history, model.tasks)
@@ -261,18 +278,18 @@ class SharingHyperModel(keras_tuner.HyperModel):
             self.traced.keep(model)  # nobody else holds it
         return history
 
-    def _sharing_space(self, hp, **options):
+    def _sharing_space(self, hp: keras_tuner.HyperParameters, **options: Any) -> SharingChoice:
         stages = self._stages(hp) if callable(self._stages) else self._stages
         heads = self._heads(hp) if callable(self._heads) else self._heads
         return sharing_space(hp, stages, heads, **options)
 
-    def _weighting_space(self, hp, **options):
+    def _weighting_space(self, hp: keras_tuner.HyperParameters, **options: Any) -> dict[str, Any]:
         heads = self._heads(hp) if callable(self._heads) else self._heads
         loss = self.compile_options["loss"]
         trained = [task for task in heads if not isinstance(loss, dict) or loss.get(task) is not None]
         return weighting_space(hp, trained, **options)
 
-    def _copying(self, stacks, sharing):
+    def _copying(self, stacks: Sequence[Sequence[keras.Layer]], sharing: SharingChoice) -> dict[str, bool]:
         """The builder's `copy_weights`: the trial's stages have the weights that are given, initialized or not."""
         copy_weights = self.copy_weights
         if copy_weights is None and all(as_initialized(layer) for stack in stacks for layer in stack):
@@ -282,11 +299,13 @@ class SharingHyperModel(keras_tuner.HyperModel):
             return {}
         return {"copy_weights": copy_weights}
 
-    def _fresh_heads(self, hp):
+    def _fresh_heads(self, hp: keras_tuner.HyperParameters) -> dict[str, list[keras.Layer]]:
         given = check_heads(self._heads(hp)) if callable(self._heads) else self._heads
         return {task: [fresh_layer(layer) for layer in stack] for task, stack in given.items()}
 
-    def _compile_arguments(self, model, weighting, training):
+    def _compile_arguments(
+        self, model: MultiTaskModel, weighting: Mapping[str, Any] | None, training: TrainingChoice | None
+    ) -> dict[str, Any]:
         options = {name: fresh_metrics(value) for name, value in self.compile_options.items()}
         if isinstance(options.get("optimizer"), keras.optimizers.Optimizer):
             optimizer = options["optimizer"]
@@ -302,7 +321,7 @@ class SharingHyperModel(keras_tuner.HyperModel):
         return options
 
 
-def _check_finite(history, tasks):
+def _check_finite(history: keras.callbacks.History, tasks: Tasks) -> None:
     """Raises where a trial has come to nothing, whatever its logs look like."""
     logs, steps = history.history, history.params.get("steps")
     losses = ["loss", *(f"{task}_loss" for task in tasks)]
@@ -320,7 +339,7 @@ def _check_finite(history, tasks):
             )
 
 
-def _space(given, argument, standard):
+def _space(given: Structure, argument: str, standard: Callable[..., Any]) -> Callable[..., Any]:
     """The function of `hp` that an argument stands for."""
     if callable(given):
         return given
@@ -332,7 +351,7 @@ def _space(given, argument, standard):
     return lambda hp: standard(hp, **(given or {}))
 
 
-def _check_compile(options, weighting, training):
+def _check_compile(options: Mapping[str, Any], weighting: object, training: object) -> dict[str, Any]:
     if not isinstance(options, dict) or options.get("loss") is None:
         raise ValueError(f"`compile` should be a dict of arguments of `compile`, with `loss`. Received: {options!r}")
     taken = [name for name in ("weighting", "gradients", "loss_weights") if weighting is not None and name in options]
@@ -342,7 +361,7 @@ def _check_compile(options, weighting, training):
     return dict(options)
 
 
-def _check_heads_for(options, tasks):
+def _check_heads_for(options: Mapping[str, Mapping[str, Sequence[str]] | str], tasks: Tasks) -> None:
     for argument in ("loss", "metrics", "weighted_metrics", "loss_weights"):
         given = options.get(argument)
         missing = [task for task in given if task not in tasks] if isinstance(given, dict) else []
@@ -353,7 +372,7 @@ def _check_heads_for(options, tasks):
             )
 
 
-def _may_copy(options, count):
+def _may_copy(options: Mapping[str, Any], count: int) -> bool:
     """Whether a builder of a sharing space makes copies of the stages."""
     families = options.get("families", "hard_sharing")
     families = [families] if isinstance(families, str) else families
@@ -363,7 +382,7 @@ def _may_copy(options, count):
     return any(f != "mtan" and (f != "hard_sharing" or shared != count) for f in families)
 
 
-def _fresh_stages(given, training):
+def _fresh_stages(given: Sequence[Sequence[keras.Layer]], training: TrainingChoice | None) -> list[list[keras.Layer]]:
     stages = []
     for stack in given:
         fresh = [_fresh_layer(layer, training) for layer in stack]
@@ -373,5 +392,5 @@ def _fresh_stages(given, training):
     return stages
 
 
-def _fresh_layer(layer, training):
+def _fresh_layer(layer: keras.Layer, training: TrainingChoice | None) -> keras.Layer:
     return fresh_layer(layer, None if training is None else training.regularize)

@@ -1,13 +1,24 @@
 """The search space of architectures: what to share, and how much."""
 
-import dataclasses
+from __future__ import annotations
 
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import keras
 from keras import layers
 
 from keras_mtl import models
 from keras_mtl._checks import as_list, is_integer
+from keras_mtl._types import Heads, Stages, Tasks
 from keras_mtl.models._arguments import check_task_names
 from keras_mtl.tuning._families import FAMILIES, Family
+
+if TYPE_CHECKING:
+    import keras_tuner
+
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +37,7 @@ class SharingChoice:
     head_depth: int = 0
     head_width: int | None = None
 
-    def build(self, inputs, stages, heads, **options):
+    def build(self, inputs: keras.KerasTensor, stages: Stages, heads: Heads, **options: Any) -> MultiTaskModel:
         """Builds the model.
 
         Args:
@@ -41,22 +52,22 @@ class SharingChoice:
         heads = {task: [*self._hidden(), *as_list(h)] for task, h in heads.items()}
         return getattr(models, self.family)(inputs, stages, heads, **{**self.options, **options})
 
-    def _hidden(self):
+    def _hidden(self) -> list[keras.Layer]:
         names = [f"hidden_{i + 1}" for i in range(self.head_depth)]
         return [layers.Dense(self.head_width, activation="relu", name=name) for name in names]
 
 
 def sharing_space(
-    hp,
-    stages,
-    heads,
+    hp: keras_tuner.HyperParameters,
+    stages: Stages | int,
+    heads: Heads | Tasks,
     *,
-    families=("hard_sharing",),
-    depths=None,
-    head_depths=(0, 0),
-    head_widths=(16, 32, 64),
-    fixed=None,
-):
+    families: str | Collection[str] = ("hard_sharing",),
+    depths: tuple[int, int] | None = None,
+    head_depths: tuple[int, int] = (0, 0),
+    head_widths: Collection[int] = (16, 32, 64),
+    fixed: Mapping[str, Mapping[str, Any]] | None = None,
+) -> SharingChoice:
     """Search space of how tasks share: the builder and its options.
 
     Every hyperparameter of every family is declared at once, under the
@@ -108,7 +119,7 @@ def sharing_space(
     ['family', 'hard_sharing/shared_depth', 'mmoe/shared_depth', 'mmoe/experts', 'mmoe/gate_temperature', \
 'mmoe/gate_dropout']
     """
-    count = int(stages) if is_integer(stages) else len(stages)
+    count = int(stages) if is_integer(stages) else len(stages)  # type: ignore[arg-type]
     tasks = check_task_names(heads)
     if len(tasks) < 2:
         raise ValueError(f"`heads` should have at least two tasks, or there is nothing to share. Received: {tasks}")
@@ -127,7 +138,9 @@ def sharing_space(
     return SharingChoice(chosen, {**found[chosen], **fixed.get(chosen, {})}, head_depth, head_width)
 
 
-def check_range(given, argument, lowest, highest=None, what=""):
+def check_range(
+    given: Sequence[int], argument: str, lowest: int, highest: int | None = None, what: str = ""
+) -> tuple[int, int]:
     """Raises where `given` is not a pair of integers in order and in bounds."""
     integers = isinstance(given, (list, tuple)) and all(is_integer(n) for n in given)
     if not integers or len(given) != 2 or not lowest <= given[0] <= given[1]:
@@ -137,10 +150,10 @@ def check_range(given, argument, lowest, highest=None, what=""):
         )
     if highest is not None and given[1] > highest:
         raise ValueError(f"`{argument}` should not go beyond {what}. Received: {argument}={given!r}")
-    return tuple(int(n) for n in given)
+    return tuple(int(n) for n in given)  # type: ignore[return-value]
 
 
-def _check_families(families):
+def _check_families(families: str | Collection[str]) -> list[str]:
     families = [families] if isinstance(families, str) else list(families)
     unknown = [name for name in families if name not in FAMILIES]
     if unknown or not families:
@@ -148,7 +161,9 @@ def _check_families(families):
     return families
 
 
-def _head_space(hp, depths, widths):
+def _head_space(
+    hp: keras_tuner.HyperParameters, depths: Sequence[int], widths: Collection[int]
+) -> tuple[int, int | None]:
     widths = list(widths)
     if not widths or not all(is_integer(width) and width > 0 for width in widths):
         raise ValueError(f"`head_widths` should be positive integers. Received: head_widths={widths}")

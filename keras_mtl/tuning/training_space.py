@@ -1,9 +1,18 @@
 """The search space of training: rates, schedules and regularization."""
 
+from __future__ import annotations
+
 import dataclasses
 import numbers
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
+
+from keras_mtl._types import Structure
+
+if TYPE_CHECKING:
+    import keras_tuner
 
 SCHEDULES = ("constant", "cosine", "exponential")
 
@@ -35,7 +44,7 @@ class TrainingChoice:
     dropout: float = 0.0
     sampler_temperature: float | None = None
 
-    def make_optimizer(self):
+    def make_optimizer(self) -> keras.optimizers.Optimizer:
         """The optimizer: one, or a `MultiOptimizer` where parts have rates of their own.
 
         Returns:
@@ -47,7 +56,7 @@ class TrainingChoice:
         parts = {pattern: self._one(factor) for pattern, factor in self.parts.items()}
         return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(whole, parts))
 
-    def _one(self, factor):
+    def _one(self, factor: float) -> keras.optimizers.Optimizer:
         rate = self.learning_rate * factor
         schedules = keras.optimizers.schedules
         if self.schedule == "cosine":
@@ -56,7 +65,7 @@ class TrainingChoice:
             rate = schedules.ExponentialDecay(rate, self.steps, decay_rate=0.01)
         return keras.optimizers.get({"class_name": self.optimizer, "config": {"learning_rate": rate}})
 
-    def regularize(self, config):
+    def regularize(self, config: dict[str, Any]) -> dict[str, Any]:
         """Config of a layer, with the regularization in it.
 
         Kernels that have a regularizer keep it.
@@ -71,7 +80,7 @@ class TrainingChoice:
             return config
         regularizer = keras.regularizers.serialize(keras.regularizers.L1L2(l1=self.l1, l2=self.l2))
 
-        def visit(item):
+        def visit(item: Structure) -> Structure:
             if isinstance(item, dict):
                 visited = {key: visit(value) for key, value in item.items()}
                 if "kernel_regularizer" in item and item["kernel_regularizer"] is None:
@@ -83,18 +92,18 @@ class TrainingChoice:
 
 
 def training_space(
-    hp,
+    hp: keras_tuner.HyperParameters,
     *,
-    optimizer="adam",
-    learning_rate=(1e-4, 1e-2),
-    schedules=("constant",),
-    steps=None,
-    parts=None,
-    l1=None,
-    l2=None,
-    dropout=None,
-    sampler_temperature=None,
-):
+    optimizer: str = "adam",
+    learning_rate: float | tuple[float, float] = (1e-4, 1e-2),
+    schedules: str | Sequence[str] = ("constant",),
+    steps: int | None = None,
+    parts: Mapping[str, tuple[str, float, float]] | None = None,
+    l1: tuple[float, float] | None = None,
+    l2: tuple[float, float] | None = None,
+    dropout: tuple[float, float] | None = None,
+    sampler_temperature: tuple[float, float] | None = None,
+) -> TrainingChoice:
     """Search space of the optimizer, its schedule and regularization.
 
     Ranges are tuples `(low, high)`; `None` leaves something out. Names are
@@ -159,7 +168,7 @@ def training_space(
     )
 
 
-def _range(given, argument, above=-1e-30, below=float("inf")):
+def _range(given: Structure, argument: str, above: float = -1e-30, below: float = float("inf")) -> tuple[float, float]:
     is_pair = isinstance(given, (list, tuple)) and all(isinstance(n, numbers.Real) for n in given)
     if not is_pair or len(given) != 2 or not above < given[0] <= given[1] < below:
         bounds = f"{'more than' if above == 0 else 'at least'} 0" + (f" and below {below:g}" if below < 1e30 else "")
@@ -169,13 +178,20 @@ def _range(given, argument, above=-1e-30, below=float("inf")):
     return float(given[0]), float(given[1])
 
 
-def _searched(hp, name, given, missing=0.0, sampling="linear", **bounds):
+def _searched(
+    hp: keras_tuner.HyperParameters,
+    name: str,
+    given: Structure,
+    missing: float | None = 0.0,
+    sampling: str = "linear",
+    **bounds: float,
+) -> Structure:
     if given is None:
         return missing
     return hp.Float(name, *_range(given, name, **bounds), sampling=sampling)
 
 
-def _schedule(hp, schedules, steps):
+def _schedule(hp: keras_tuner.HyperParameters, schedules: str | Sequence[str], steps: int | None) -> str:
     schedules = [schedules] if isinstance(schedules, str) else list(schedules)
     if not schedules or any(name not in SCHEDULES for name in schedules):
         raise ValueError(f"`schedules` should be some of {SCHEDULES}. Received: schedules={schedules!r}")
@@ -187,7 +203,7 @@ def _schedule(hp, schedules, steps):
     return hp.Choice("schedule", schedules) if len(schedules) > 1 else schedules[0]
 
 
-def _parts(hp, parts):
+def _parts(hp: keras_tuner.HyperParameters, parts: Mapping[str, tuple[str, float, float]]) -> dict[str, float]:
     factors = {}
     for name, given in parts.items():
         if not isinstance(given, (list, tuple)) or len(given) != 3 or not isinstance(given[0], str):

@@ -1,7 +1,17 @@
 """The search space of weightings."""
 
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 from keras_mtl import weighting as weightings
 from keras_mtl.models._arguments import check_task_names
+
+if TYPE_CHECKING:
+    import keras_tuner
+
+    from keras_mtl.weighting.base import Weighting
 
 _LOG = {"sampling": "log"}
 # For each method, the parameters that are searched: a method of `hp`, its arguments, and a dict of further ones.
@@ -32,7 +42,14 @@ PARAMETERS: dict[str, dict] = {
 }
 
 
-def weighting_space(hp, tasks, *, methods=("equal",), static=None, gradients=("parameters",)):
+def weighting_space(
+    hp: keras_tuner.HyperParameters,
+    tasks: Sequence[str],
+    *,
+    methods: str | Collection[str] = ("equal",),
+    static: tuple[float, float] | None = None,
+    gradients: str | Sequence[str] = ("parameters",),
+) -> dict[str, Any]:
     """Search space of weightings and their parameters.
 
     Everything is declared at once, a method's parameters under the condition
@@ -87,7 +104,7 @@ def weighting_space(hp, tasks, *, methods=("equal",), static=None, gradients=("p
     }
 
 
-def trained_with(values, shares_nothing):
+def trained_with(values: Mapping[str, Any], shares_nothing: bool) -> Mapping[str, Any]:
     """The values of hyperparameters as `SharingHyperModel` trains with them.
 
     Args:
@@ -106,7 +123,7 @@ def trained_with(values, shares_nothing):
     return kept | {"weighting": "equal"}
 
 
-def _parameters(hp, name, alone):
+def _parameters(hp: keras_tuner.HyperParameters, name: str, alone: bool) -> dict[str, Any]:
     when = {} if alone else {"parent_name": "weighting", "parent_values": [name]}
     return {
         parameter: getattr(hp, kind)(f"{name}/{parameter}", *args, **{**(more[0] if more else {}), **when})
@@ -114,12 +131,14 @@ def _parameters(hp, name, alone):
     }
 
 
-def _make(name, parameters):
+def _make(name: str, parameters: Mapping[str, Any]) -> Weighting:
     # A choice among strings has no None.
     return type(weightings.get(name))(**{key: None if value == "none" else value for key, value in parameters.items()})
 
 
-def _gradients(hp, methods, chosen, gradients):
+def _gradients(
+    hp: keras_tuner.HyperParameters, methods: Sequence[str], chosen: str, gradients: str | Sequence[str]
+) -> str:
     known = ("parameters", "last_shared", "features")
     gradients = [gradients] if isinstance(gradients, str) else list(gradients)
     if not gradients or any(place not in known for place in gradients):
@@ -132,7 +151,9 @@ def _gradients(hp, methods, chosen, gradients):
     return place if chosen in see_gramian else "parameters"
 
 
-def _static_weights(hp, tasks, static):
+def _static_weights(
+    hp: keras_tuner.HyperParameters, tasks: Sequence[str], static: tuple[float, float] | None
+) -> dict[str, float]:
     if static is None:
         return dict.fromkeys(tasks, 1.0)
     if not isinstance(static, (list, tuple)) or len(static) != 2 or not 0 < static[0] <= static[1]:

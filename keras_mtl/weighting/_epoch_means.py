@@ -1,7 +1,13 @@
 """Mean losses of the last two epochs, for methods that compare epochs."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
 from keras import ops
 
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.weighting._present import divide
 from keras_mtl.weighting.base import Weighting
 
@@ -13,7 +19,7 @@ class EpochMeans(Weighting):
     of its epochs: `last`, `before_last` and `epochs`, all of shape `(K,)`, stay as they are.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         shape = (self.num_tasks,)
         self.loss_sum = self.add_state("loss_sum", shape)
@@ -22,12 +28,12 @@ class EpochMeans(Weighting):
         self.last = self.add_state("last", shape, 1.0)
         self.before_last = self.add_state("before_last", shape, 1.0)
 
-    def update(self, losses, present, weights, gramian=None):
+    def update(self, losses: Tensor, present: Tensor, weights: Tensor, gramian: Tensor | None = None) -> None:
         del weights, gramian
         self.loss_sum.assign_add(losses * present)
         self.batches.assign_add(present)
 
-    def end_epoch(self, logs=None):
+    def end_epoch(self, logs: Mapping[str, Any] | None = None) -> None:
         del logs
         seen = self.batches > 0
         self.before_last.assign(ops.where(seen, self.last.value, self.before_last.value))

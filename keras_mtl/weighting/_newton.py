@@ -1,7 +1,10 @@
 """Damped Newton method for proportionally fair combinations (Nash-MTL, FairGrad)."""
 
+from __future__ import annotations
+
 from keras import ops
 
+from keras_mtl._types import Tensor
 from keras_mtl.weighting._scaling import is_stationary
 
 TOLERANCE = 1e-12
@@ -10,7 +13,7 @@ MAX_STEPS = 100
 SOLVED = 1e-9
 
 
-def proportional_fair(cosines, sizes, power):
+def proportional_fair(cosines: Tensor, sizes: Tensor, power: float) -> tuple[Tensor, Tensor]:
     """Solves `sum_j C_ij m_j y_j = m_i y_i^(-p)` for y > 0.
 
     The solution minimises the convex function `z^T C z / 2 - sum_i m_i^2 f(y_i)`, `z = m y`,
@@ -30,7 +33,7 @@ def proportional_fair(cosines, sizes, power):
     largest_log = 650.0 / (power + 1.0)
     eye = ops.eye(count, dtype="float64")
 
-    def state(step, log_y):
+    def state(step: Tensor, log_y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """The step, log(y), z = m y, the residual of the equations and its relative size."""
         z = sizes * ops.exp(log_y)
         right = sizes * ops.exp(-power * log_y)
@@ -38,11 +41,11 @@ def proportional_fair(cosines, sizes, power):
         # Relative to the parts of the left side too: where they cancel, rounding hides the rest.
         return step, log_y, z, residual, ops.max(ops.abs(residual) / (right + 1e-4 * ops.sum(z)))
 
-    def unfinished(step, log_y, z, residual, error):
+    def unfinished(step: Tensor, log_y: Tensor, z: Tensor, residual: Tensor, error: Tensor) -> Tensor:
         going = ops.logical_and(step < MAX_STEPS, error > TOLERANCE)
         return ops.logical_and(going, ops.logical_not(is_stationary(cosines, z)))
 
-    def body(step, log_y, z, residual, error):
+    def body(step: Tensor, log_y: Tensor, z: Tensor, residual: Tensor, error: Tensor) -> tuple[Tensor, ...]:
         # The 1e-14 keeps the system solvable where gradients cancel and y grows without end.
         hessian = cosines + eye * (power * ops.exp(-(power + 1.0) * log_y) + 1e-14)
         change = -ops.solve(hessian, residual[:, None])[:, 0] / z

@@ -1,9 +1,15 @@
 """How much each task counts, as a user says it."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 from keras import ops
 
 from keras_mtl._checks import check_numbers
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.weighting.base import Weighting
 
 
@@ -17,7 +23,7 @@ class Preference(Weighting):
     preference: dict[str, float] | list[float] | None = None
     _tasks: list[str] | None = None
 
-    def set_preference(self, preference):
+    def set_preference(self, preference: Mapping[str, float] | Sequence[float] | None) -> None:
         """Keeps a preference that is one of numbers: at least 0, and not all 0."""
         values = list(preference.values()) if isinstance(preference, dict) else preference
         if preference is None:
@@ -31,7 +37,7 @@ class Preference(Weighting):
             )
         self.preference = dict(zip(preference, checked, strict=True)) if isinstance(preference, dict) else checked
 
-    def set_tasks(self, tasks, kinds):
+    def set_tasks(self, tasks: Sequence[str], kinds: Sequence[str]) -> None:
         super().set_tasks(tasks, kinds)
         self._tasks = list(tasks)
         if isinstance(self.preference, dict) and set(self.preference) != set(tasks):
@@ -40,7 +46,7 @@ class Preference(Weighting):
                 f"Received: preference={self.preference}"
             )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         if isinstance(self.preference, list) and len(self.preference) != self.num_tasks:
             raise ValueError(
@@ -48,7 +54,7 @@ class Preference(Weighting):
                 f"Received: preference={self.preference}"
             )
 
-    def shares(self, size):
+    def shares(self, size: int) -> np.ndarray:
         """The preference of `size` tasks as a float64 array that sums to 1; `1 / K` each where none was given."""
         if self.preference is None:
             return np.full(size, 1.0 / size)
@@ -67,7 +73,7 @@ class Preference(Weighting):
         shares = np.asarray(values, "float64")
         return shares / shares.sum()
 
-    def present_shares(self, present):
+    def present_shares(self, present: Tensor) -> Tensor:
         """The shares of the tasks that are present, which sum to 1; 0 for the others.
 
         Args:
@@ -81,5 +87,5 @@ class Preference(Weighting):
         total = ops.sum(shares)
         return shares / ops.where(total > 0, total, ops.ones_like(total))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "preference": self.preference}

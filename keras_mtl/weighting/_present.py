@@ -1,9 +1,13 @@
 """Losses, shares and softmax restricted to the tasks that are present."""
 
+from __future__ import annotations
+
 from keras import ops
 
+from keras_mtl._types import Tensor
 
-def floored(losses, present, floor):
+
+def floored(losses: Tensor, present: Tensor, floor: float) -> Tensor:
     """Losses that a logarithm can take.
 
     Args:
@@ -18,12 +22,12 @@ def floored(losses, present, floor):
     return ops.where(present > 0, ops.maximum(losses, floor), 1.0)
 
 
-def equal_shares(present):
+def equal_shares(present: Tensor) -> Tensor:
     """Equal shares of the present tasks: `1 / K` each, 0 for absent tasks."""
     return present / ops.maximum(ops.sum(present), 1.0)
 
 
-def masked_softmax(logits, present, temperature=1.0):
+def masked_softmax(logits: Tensor, present: Tensor, temperature: float = 1.0) -> Tensor:
     """`softmax(logits / temperature)` over the present tasks.
 
     Args:
@@ -43,7 +47,7 @@ def masked_softmax(logits, present, temperature=1.0):
     return powers / ops.maximum(ops.sum(powers), 1e-30)
 
 
-def divide(numerator, denominator):
+def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
     """`numerator / denominator`, 0 where the denominator is not positive."""
     safe = denominator > 0
     return ops.where(safe, numerator / ops.where(safe, denominator, 1.0), 0.0)

@@ -1,12 +1,19 @@
 """Task gradients changed by the other tasks one after the other (PCGrad, GradVac)."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import keras
 from keras import ops
+
+from keras_mtl._types import Tensor
 
 ORDERS = ("random", "fixed")
 
 
-def task_orders(size, order, seed_generator):
+def task_orders(size: int, order: str, seed_generator: keras.random.SeedGenerator) -> Tensor:
     """Orders in which each task meets the others.
 
     Args:
@@ -23,7 +30,7 @@ def task_orders(size, order, seed_generator):
     return ops.cast(ops.argsort(draws, axis=1), "int32")
 
 
-def meet_in_order(cosines, orders, push):
+def meet_in_order(cosines: Tensor, orders: Tensor, push: Callable[..., Any]) -> tuple[Tensor, Tensor]:
     """Lets every task gradient meet the others in its order, all tasks side by side.
 
     Args:
@@ -40,7 +47,7 @@ def meet_in_order(cosines, orders, push):
     size = cosines.shape[0]
     eye = ops.eye(size, dtype="float64")
 
-    def body(step, combination, products, met):
+    def body(step: Tensor, combination: Tensor, products: Tensor, met: Tensor) -> tuple[Tensor, ...]:
         pair = ops.one_hot(ops.take(orders, step, axis=1), size, dtype="float64") * (1.0 - eye)
         length = ops.sqrt(ops.maximum(ops.sum(combination * products, axis=1), 1e-300))
         cosine = ops.clip(ops.sum(products * pair, axis=1) / length, -1.0, 1.0)

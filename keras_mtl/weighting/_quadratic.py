@@ -3,7 +3,14 @@
 `solve_program` is for one program, `nonnegative_qp` for several with one matrix; the others are their steps.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 from keras import ops
+
+from keras_mtl._types import Tensor
 
 # Of one program: a ridge that keeps elimination from dividing by 0 where gradients are dependent, far below the
 # accuracy that is asked for, and the changes of its active set before it takes eigenvalues.
@@ -21,7 +28,7 @@ ACCURACY = 2e-11
 BLOCK_TRIALS = 3
 
 
-def solve_program(cosines, program):
+def solve_program(cosines: Tensor, program: Callable[..., Any]) -> Tensor:
     """Minimises `x^T M x / 2 + q^T x` over `x >= 0`, with M and q made of a Gramian.
 
     Where the gradients are independent a few changes of the active set end at the solution, which
@@ -43,7 +50,7 @@ def solve_program(cosines, program):
     [1.0, 0.0]
     """
 
-    def careful():
+    def careful() -> Tensor:
         semidefinite, proximal = semidefinite_part(cosines)
         matrix, linear = program(semidefinite)
         return ops.transpose(nonnegative_qp(matrix, ops.transpose(linear), proximal))
@@ -52,19 +59,19 @@ def solve_program(cosines, program):
     return ops.cond(solved, lambda: x, careful)[:, 0]
 
 
-def _few_steps(matrix, linear):
+def _few_steps(matrix: Tensor, linear: Tensor) -> tuple[Tensor, Tensor]:
     """A solution, if all wrong variables changing sides at once leads to it, and whether it does."""
     # Columns throughout: half of the time goes to what is done once per operation, not per number.
 
-    def change(free):
+    def change(free: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x = solve_free(matrix, free[:, 0], -linear, RIDGE)
         wrong = ops.where(free, x, ops.matmul(matrix, x) + linear) < -SLACK * (1.0 + ops.sum(ops.abs(x)))
         return x, ops.logical_xor(free, wrong), ops.any(wrong)
 
-    def body(step, x, free, wrong):
+    def body(step: Tensor, x: Tensor, free: Tensor, wrong: Tensor) -> tuple[Tensor, ...]:
         return step + 1, *change(free)
 
-    def unfinished(step, x, free, wrong):
+    def unfinished(step: Tensor, x: Tensor, free: Tensor, wrong: Tensor) -> Tensor:
         return ops.logical_and(wrong, step < STEPS)
 
     # The first step is often the only one, and a loop that does not start costs less.
@@ -75,7 +82,7 @@ def _few_steps(matrix, linear):
     return ops.maximum(x, 0.0), ops.logical_and(exact, ops.logical_not(wrong))
 
 
-def nonnegative_qp(matrix, linear, proximal):
+def nonnegative_qp(matrix: Tensor, linear: Tensor, proximal: Tensor) -> Tensor:
     """Minimises `x^T M x / 2 + q^T x` over `x >= 0`, for several q at once.
 
     Block principal pivoting: each step solves the linear system of the variables taken to be
@@ -101,10 +108,28 @@ def nonnegative_qp(matrix, linear, proximal):
     batch, size = linear.shape
     limit = 12 * (size + 10)
 
-    def unfinished(step, free, best, trials, centre, weight, rounds, open_):
+    def unfinished(
+        step: Tensor,
+        free: Tensor,
+        best: Tensor,
+        trials: Tensor,
+        centre: Tensor,
+        weight: Tensor,
+        rounds: Tensor,
+        open_: Tensor,
+    ) -> Tensor:
         return ops.logical_and(ops.any(open_), step < limit)
 
-    def body(step, free, best, trials, centre, weight, rounds, open_):
+    def body(
+        step: Tensor,
+        free: Tensor,
+        best: Tensor,
+        trials: Tensor,
+        centre: Tensor,
+        weight: Tensor,
+        rounds: Tensor,
+        open_: Tensor,
+    ) -> tuple[Tensor, ...]:
         pulled = linear - weight[:, None] * centre
         x = solve_free(matrix, free, -pulled[:, :, None], weight[:, None])[:, :, 0]
         slope = ops.matmul(x, matrix) + weight[:, None] * x + pulled
@@ -139,7 +164,7 @@ def nonnegative_qp(matrix, linear, proximal):
     return ops.while_loop(unfinished, body, state)[4]
 
 
-def semidefinite_part(matrix):
+def semidefinite_part(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """The positive semi-definite part of a Gramian that float32 rounding may have made indefinite.
 
     Args:
@@ -155,7 +180,7 @@ def semidefinite_part(matrix):
     return ops.matmul(vectors * ops.maximum(values, 0.0)[None, :], ops.transpose(vectors)), proximal
 
 
-def solve_free(matrix, free, right, ridge):
+def solve_free(matrix: Tensor, free: Tensor, right: Tensor, ridge: float | Tensor) -> Tensor:
     """Solves `(matrix + ridge I) x = right` over the free variables, with the others at 0.
 
     Args:
@@ -173,7 +198,7 @@ def solve_free(matrix, free, right, ridge):
     return ops.solve(masked, right * mask[..., :, None])
 
 
-def exchange(free, wrong, best, trials):
+def exchange(free: Tensor, wrong: Tensor, best: Tensor, trials: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """One change of active set, for each problem of a batch.
 
     All wrong variables change sides while that lowers their number; after `BLOCK_TRIALS` changes

@@ -1,6 +1,10 @@
 """Unit-diagonal Gramians: the coordinates in which every solver works."""
 
+from __future__ import annotations
+
 from keras import ops
+
+from keras_mtl._types import Tensor
 
 # Gramians come from float32 gradients: eigenvalues below this (times K) are rounding errors.
 RANK_TOLERANCE = 1.2e-7
@@ -8,7 +12,7 @@ RANK_TOLERANCE = 1.2e-7
 STATIONARY_TOLERANCE = 1e-5
 
 
-def unit_diagonal(gramian, present=None):
+def unit_diagonal(gramian: Tensor, present: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Splits a Gramian into cosines and norms.
 
     With `r` the gradient norms, the Gramian is `r r^T * cosines`. The cosines do not change
@@ -40,13 +44,13 @@ def unit_diagonal(gramian, present=None):
     return cosines, norms, alive, present
 
 
-def is_stationary(cosines, coefficients):
+def is_stationary(cosines: Tensor, coefficients: Tensor) -> Tensor:
     """Whether the combination of unit gradients with these coefficients is zero but for rounding."""
     squared_norm = ops.sum(coefficients * ops.matmul(cosines, coefficients[:, None])[:, 0])
     return squared_norm <= (STATIONARY_TOLERANCE * ops.sum(ops.abs(coefficients))) ** 2
 
 
-def pseudo_solve(cosines, alive, right):
+def pseudo_solve(cosines: Tensor, alive: Tensor, right: Tensor) -> Tensor:
     """Least-norm solution of `cosines @ x = right` over the tasks that are alive.
 
     Args:

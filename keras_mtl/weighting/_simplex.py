@@ -1,11 +1,14 @@
 """Steps on the probability simplex, inside the graph."""
 
+from __future__ import annotations
+
 from keras import ops
 
+from keras_mtl._types import Tensor
 from keras_mtl.weighting._present import divide, equal_shares
 
 
-def project_to_simplex(point, present):
+def project_to_simplex(point: Tensor, present: Tensor) -> Tensor:
     """Nearest point of the probability simplex over the present tasks.
 
     Solves `min ||x - point||` with `x >= 0`, `sum(x) = 1` and `x_k = 0` for
@@ -40,7 +43,7 @@ def project_to_simplex(point, present):
     return ops.maximum(point - threshold, 0.0) * present
 
 
-def restrict(weights, present):
+def restrict(weights: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
     """Splits simplex weights into the present tasks' share and their weights.
 
     An absent task keeps its weight, so the present ones move on a smaller

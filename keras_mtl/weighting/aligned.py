@@ -1,7 +1,12 @@
 """Aligned-MTL: task gradients with their principal components made equal."""
 
+from __future__ import annotations
+
+from typing import Any, Literal
+
 from keras import ops
 
+from keras_mtl._types import Tensor
 from keras_mtl.weighting._present import equal_shares
 from keras_mtl.weighting._scaling import RANK_TOLERANCE, unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
@@ -52,13 +57,21 @@ class AlignedMTL(GramianWeighting):
     sum-like scale), and judges zero eigenvalues on the Gramian itself.
     """
 
-    def __init__(self, scale_mode="min", reduction=None, normalize=None, every=1, smoothing=0.0, name=None):
+    def __init__(
+        self,
+        scale_mode: Literal["min", "median", "rmse"] = "min",
+        reduction: Literal["sum", "mean"] | None = None,
+        normalize: Literal["norm", "loss", "loss+"] | None = None,
+        every: int = 1,
+        smoothing: float = 0.0,
+        name: str | None = None,
+    ) -> None:
         super().__init__(reduction=reduction, normalize=normalize, every=every, smoothing=smoothing, name=name)
         if scale_mode not in SCALE_MODES:
             raise ValueError(f"`scale_mode` should be one of {SCALE_MODES}. Received: scale_mode={scale_mode!r}")
         self.scale_mode = scale_mode
 
-    def solve(self, gramian, present=None):
+    def solve(self, gramian: Tensor, present: Tensor | None = None) -> Tensor:
         cosines, norms, alive, present = unit_diagonal(gramian, present)
         size = norms.shape[0]
         live = ops.cast(alive, "float64")
@@ -83,5 +96,5 @@ class AlignedMTL(GramianWeighting):
         projected = ratio * ops.matmul(shares[None, :], vectors)[0]
         return ops.where(alive, ops.matmul(vectors, projected[:, None])[:, 0], 0.0)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "scale_mode": self.scale_mode}

@@ -1,16 +1,27 @@
 """The base classes of weightings: from losses and task gradients to task weights."""
 
+from __future__ import annotations
+
 import functools
 import inspect
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import keras
 import numpy as np
+import numpy.typing as npt
 from keras import layers, ops
 
 from keras_mtl._checks import check_integer, check_number
 from keras_mtl._float64 import float64
 from keras_mtl._keras_private import seed_generators_of
+from keras_mtl._types import Place, Shape, Structure, Tasks, Tensor
+
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
+    from keras_mtl.training.forward import Forward
+    from keras_mtl.training.places import Features, Parameters, Parts, Together
 
 REDUCTIONS = (None, "sum", "mean")
 NORMALIZATIONS = (None, "norm", "loss", "loss+")
@@ -70,11 +81,11 @@ class Weighting(layers.Layer):
     weighs = True
     second_forward = False
 
-    def __init__(self, name=None):
+    def __init__(self, name: str | None = None) -> None:
         super().__init__(name=name, dtype="float32", autocast=False)
         self._initial_state = []
 
-    def set_tasks(self, tasks, kinds):
+    def set_tasks(self, tasks: Sequence[str], kinds: Sequence[str]) -> None:
         """Tells the weighting whose losses it will see. Called before `build`.
 
         Methods for which tasks are more than positions extend this; the others
@@ -86,7 +97,7 @@ class Weighting(layers.Layer):
                 told from each task's loss.
         """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         """Creates the state. Subclasses extend this and use `add_state`.
 
         Args:
@@ -96,7 +107,9 @@ class Weighting(layers.Layer):
         self.num_tasks = int(input_shape[0])
         self.built = True
 
-    def add_state(self, name, shape, initial=0.0, dtype="float32"):
+    def add_state(
+        self, name: str, shape: Sequence[int], initial: npt.ArrayLike | None = 0.0, dtype: str = "float32"
+    ) -> keras.Variable:
         """Adds a non-trainable variable that `reset_state` sets back.
 
         Args:
@@ -121,24 +134,24 @@ class Weighting(layers.Layer):
         self._initial_state.append((variable, value))
         return variable
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         """Sets the state back to what it was when the weighting was built."""
         for variable, value in self._initial_state:
             variable.assign(ops.convert_to_tensor(value, dtype=variable.dtype))
 
     # Keras does not save the state of seeds; a weighting that draws goes on where it stopped only with it.
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
         super().save_own_variables(store)
         for index, generator in enumerate(seed_generators_of(self)):
             store[f"seed_{index}"] = generator.state
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
         for index, generator in enumerate(seed_generators_of(self)):
             generator.state.assign(store[f"seed_{index}"])
         super().load_own_variables({key: store[key] for key in store.keys() if not key.startswith("seed_")})  # noqa: SIM118
 
-    def task_weights(self, losses, present, gramian=None):
+    def task_weights(self, losses: Tensor, present: Tensor, gramian: Tensor | None = None) -> Tensor:
         """Computes the task weights of one step.
 
         Args:
@@ -154,7 +167,7 @@ class Weighting(layers.Layer):
         """
         raise NotImplementedError
 
-    def objective(self, losses, weights, present):
+    def objective(self, losses: Tensor, weights: Tensor, present: Tensor) -> Tensor:
         """The scalar that is differentiated, for variables and learned state.
 
         Args:
@@ -168,7 +181,7 @@ class Weighting(layers.Layer):
         del present
         return ops.sum(ops.stop_gradient(weights) * losses)
 
-    def update(self, losses, present, weights, gramian=None):
+    def update(self, losses: Tensor, present: Tensor, weights: Tensor, gramian: Tensor | None = None) -> None:
         """Updates the state once the optimizer has stepped.
 
         Must leave the state of absent tasks alone.
@@ -181,7 +194,7 @@ class Weighting(layers.Layer):
         """
         del losses, present, weights, gramian  # a body for AutoGraph, which warns of a docstring alone
 
-    def after_step(self, losses, losses_after, present):
+    def after_step(self, losses: Tensor, losses_after: Tensor, present: Tensor) -> None:
         """Updates the state from the losses of the same batch after the step.
 
         Called only where `second_forward` is True.
@@ -193,7 +206,7 @@ class Weighting(layers.Layer):
         """
         del losses, losses_after, present
 
-    def state_of_steps(self):
+    def state_of_steps(self) -> list[keras.Variable]:
         """Variables that follow the optimizer's steps.
 
         Where the optimizer accumulates gradients, micro-batches that end no step
@@ -204,7 +217,7 @@ class Weighting(layers.Layer):
         """
         return []
 
-    def shape_for(self, model, tasks):
+    def shape_for(self, model: MultiTaskModel, tasks: Tasks) -> tuple[int, ...]:
         """The shape that `build` gets for a model: `(K,)`.
 
         Args:
@@ -217,7 +230,7 @@ class Weighting(layers.Layer):
         del model
         return (len(tasks),)
 
-    def check_options(self, gradients, gramian_fraction):
+    def check_options(self, gradients: str, gramian_fraction: float) -> None:
         """Raises where options of `compile` do not go with the kind of weighting."""
         del gradients
         if gramian_fraction < 1:
@@ -226,7 +239,7 @@ class Weighting(layers.Layer):
                 f"Received: gramian_fraction={gramian_fraction!r}"
             )
 
-    def needs_features(self, gradients, gramian_fraction):
+    def needs_features(self, gradients: str, gramian_fraction: float) -> list[tuple[str, Any, Any]]:
         """Options of `compile` and of its own for which the model should have shared features.
 
         Returns:
@@ -235,7 +248,7 @@ class Weighting(layers.Layer):
         del gradients, gramian_fraction
         return []
 
-    def place(self, places, model):
+    def place(self, places: ModuleType, model: MultiTaskModel) -> Together:
         """Chooses where the training step takes gradients.
 
         Args:
@@ -252,7 +265,7 @@ class Weighting(layers.Layer):
         through = model.sharing.shared_variables(tasks) and model.sharing.has_features(tasks)
         return (places.Features if through else places.Parameters)(model)
 
-    def rule(self, gradients, step):
+    def rule(self, gradients: Place, step: Forward) -> Update:
         """The update rule: a weighted sum of the losses, differentiated as a whole.
 
         Args:
@@ -263,14 +276,20 @@ class Weighting(layers.Layer):
             `Update`.
         """
 
-        def objective(losses):
+        def objective(losses: Tensor) -> tuple[Tensor, Tensor]:
             weights = self.task_weights(losses, step.present)
             return self.objective(losses, weights, step.present), weights
 
         slopes, learned, weights = step.differentiate(objective, self.trainable_variables, step.losses)
         return Update({**gradients.weighted(slopes), **learned}, weights)
 
-    def follow(self, step, update, if_optimizer_steps, losses_again):
+    def follow(
+        self,
+        step: Forward,
+        update: Update,
+        if_optimizer_steps: Callable[[Callable[[], None]], None],
+        losses_again: Callable[[], Tensor],
+    ) -> None:
         """Moves the state once the optimizer has stepped.
 
         Args:
@@ -285,31 +304,31 @@ class Weighting(layers.Layer):
         if self.second_forward:
             if_optimizer_steps(lambda: self.after_step(step.losses, losses_again(), step.present))
 
-    def end_epoch(self, logs=None):
+    def end_epoch(self, logs: Mapping[str, Any] | None = None) -> None:
         """Updates the state at the end of an epoch. `fit` calls it.
 
         Args:
             logs: Dict of the epoch's logs, as callbacks receive them.
         """
 
-    def __call__(self, losses, *args, **kwargs):
+    def __call__(self, losses: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         # Layers take lists for structures; here a list is a vector.
         return super().__call__(ops.convert_to_tensor(losses, dtype="float32"), *args, **kwargs)
 
-    def call(self, losses, present=None, gramian=None):
+    def call(self, losses: Tensor, present: Tensor | None = None, gramian: Tensor | None = None) -> Tensor:
         """Same as `task_weights(...)`, with all tasks present by default."""
         losses = ops.convert_to_tensor(losses, dtype="float32")
         present = ops.ones_like(losses) if present is None else present
         return self.task_weights(losses, present, gramian)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"name": self.name}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**config)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         options = {k: v for k, v in self.get_config().items() if k != "name"}
         inside = ", ".join(f"{k}={v!r}" for k, v in options.items())
         return f"{type(self).__name__}({inside})"
@@ -346,14 +365,21 @@ class GramianWeighting(Weighting):
     requires = "gramian"
     sees_gradients = True
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "solve" in cls.__dict__:
             cls.solve = _checked(cls.solve)
         for name in _IN_FLOAT64 & cls.__dict__.keys():
             setattr(cls, name, float64()(getattr(cls, name)))
 
-    def __init__(self, reduction=None, normalize=None, every=1, smoothing=0.0, name=None):
+    def __init__(
+        self,
+        reduction: Literal["sum", "mean"] | None = None,
+        normalize: Literal["norm", "loss", "loss+"] | None = None,
+        every: int = 1,
+        smoothing: float = 0.0,
+        name: str | None = None,
+    ) -> None:
         super().__init__(name=name)
         if reduction not in REDUCTIONS:
             raise ValueError(f"`reduction` should be one of {REDUCTIONS}. Received: reduction={reduction!r}")
@@ -364,7 +390,7 @@ class GramianWeighting(Weighting):
         self.every = check_integer(every, "every", 1)
         self.smoothing = check_number(smoothing, "smoothing", least=0, most=1)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         if self.smoothing > 0:
             self.smoothed_weights = self.add_state("smoothed_weights", (self.num_tasks,))
@@ -373,17 +399,17 @@ class GramianWeighting(Weighting):
             self.step_count = self.add_state("step_count", (), 0, dtype="int")
             self.last_weights = self.add_state("last_weights", (self.num_tasks,), 1.0)
 
-    def check_options(self, gradients, gramian_fraction):
+    def check_options(self, gradients: str, gramian_fraction: float) -> None:
         pass
 
-    def needs_features(self, gradients, gramian_fraction):
+    def needs_features(self, gradients: str, gramian_fraction: float) -> list[tuple[str, Any, Any]]:
         return [
             ("gradients", gradients, "parameters"),
             ("gramian_fraction", gramian_fraction, 1),
             ("every", self.every, 1),
         ]
 
-    def place(self, places, model):
+    def place(self, places: ModuleType, model: MultiTaskModel) -> Parameters:
         compiled = model.compiled_tasks
         if self.every > 1:
             places.check_branches(self)
@@ -391,10 +417,10 @@ class GramianWeighting(Weighting):
             return places.OfFirstExamples(model, places.PLACES[compiled.gradients], compiled.gramian_fraction)
         return (places.PLACES if self.every == 1 else places.PLACES_IN_TURNS)[compiled.gradients](model)
 
-    def rule(self, gradients, step):
+    def rule(self, gradients: Place, step: Forward) -> Update:
         """The update rule: shared variables get the task gradients times the weights, heads their own task's."""
 
-        def solve():
+        def solve() -> Tensor:
             gramian, known = gradients.gramian()
             with float64():
                 weights = self.task_weights(step.losses, known, gramian)
@@ -403,7 +429,7 @@ class GramianWeighting(Weighting):
             weights = weights + mean * step.present * (1.0 - known)
             return weights, gramian
 
-        def objective():
+        def objective() -> tuple[Tensor, tuple[Tensor, Tensor]]:
             weights, gramian = self.in_turns(solve, step)
             return self.objective(step.losses, weights, step.present), (weights, gramian)
 
@@ -413,16 +439,16 @@ class GramianWeighting(Weighting):
             learned = {name: None if g is None else g * solved for name, g in learned.items()}
         return Update({**gradients.heads(), **gradients.combine(weights), **learned}, weights, gramian, solved)
 
-    def solves_now(self):
+    def solves_now(self) -> Tensor | None:
         """1 if this step solves for new weights, else 0; `None` where each step does."""
         return None if self.every == 1 else ops.cast(ops.equal(self.step_count % self.every, 0), "float32")
 
-    def in_turns(self, solve, step):
+    def in_turns(self, solve: Callable[..., Any], step: Forward) -> tuple[Tensor, Tensor]:
         """Solves for new weights, or gives the last ones and a Gramian of zeros where it is not time."""
         if self.every == 1:
             return solve()
 
-        def solve_and_keep():
+        def solve_and_keep() -> tuple[Tensor, Tensor]:
             weights, gramian = solve()
             self.last_weights.assign(weights)
             return weights, gramian
@@ -430,20 +456,26 @@ class GramianWeighting(Weighting):
         with float64():
             nothing = ops.zeros((self.num_tasks, self.num_tasks), "float64")
         held = self.last_weights.value * step.present, nothing
-        return step.cond(self.solves_now() > 0, solve_and_keep, lambda: held)
+        return step.cond(self.solves_now() > 0, solve_and_keep, lambda: held)  # type: ignore[operator]
 
-    def follow(self, step, update, if_optimizer_steps, losses_again):
-        def follow():
+    def follow(
+        self,
+        step: Forward,
+        update: Update,
+        if_optimizer_steps: Callable[[Callable[[], None]], None],
+        losses_again: Callable[[], Tensor],
+    ) -> None:
+        def follow() -> None:
             with float64():
                 self.update(step.losses, step.present, update.weights, update.gramian)
 
         if self.every == 1:
             follow()
         else:
-            step.cond(update.solved > 0, lambda: (follow(), ops.ones(()))[1], lambda: ops.zeros(()))
+            step.cond(update.solved > 0, lambda: (follow(), ops.ones(()))[1], lambda: ops.zeros(()))  # type: ignore[func-returns-value]
             self.step_count.assign((self.step_count + 1) % self.every)
 
-    def solve(self, gramian, present=None):
+    def solve(self, gramian: Tensor, present: Tensor | None = None) -> Tensor:
         """Solves for the task weights of one Gramian.
 
         Args:
@@ -462,14 +494,14 @@ class GramianWeighting(Weighting):
         raise NotImplementedError
 
     @float64()
-    def task_weights(self, losses, present, gramian=None):
+    def task_weights(self, losses: Tensor, present: Tensor, gramian: Tensor | None = None) -> Tensor:
         gramian = ops.cast(gramian, "float64")
         present = ops.cast(present, "float64")
         scale = self._row_scale(ops.cast(losses, "float64"), gramian)
         weights = self.solve(gramian * scale[:, None] * scale[None, :], present) * scale * present
         return self._smooth(ops.cast(self._rescale(weights, present), "float32"), ops.cast(present, "float32"))
 
-    def _smooth(self, weights, present):
+    def _smooth(self, weights: Tensor, present: Tensor) -> Tensor:
         """The moving average of the weights; it moves on for the tasks that are present."""
         if self.smoothing == 0:
             return weights
@@ -479,7 +511,7 @@ class GramianWeighting(Weighting):
         self.was_solved.assign(ops.maximum(self.was_solved.value, present))
         return smoothed * present
 
-    def _row_scale(self, losses, gramian):
+    def _row_scale(self, losses: Tensor, gramian: Tensor) -> Tensor:
         scale = ops.ones_like(losses)
         if self.normalize in ("norm", "loss+"):
             norms = ops.sqrt(ops.diagonal(gramian))
@@ -488,37 +520,37 @@ class GramianWeighting(Weighting):
             scale = scale / ops.where(losses > 0, losses, 1.0)
         return scale
 
-    def _rescale(self, weights, present):
+    def _rescale(self, weights: Tensor, present: Tensor) -> Tensor:
         if self.reduction is None:
             return weights
         total = ops.sum(ops.abs(weights))
         target = ops.sum(present) if self.reduction == "sum" else 1.0
         return weights * ops.where(total > 0, target / ops.where(total > 0, total, 1.0), 0.0)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config with those of the options above that the class takes; subclasses add their own options."""
         taken = _arguments(type(self))
         options = {name: getattr(self, name) for name in ("reduction", "normalize", "every", "smoothing")}
         return {**super().get_config(), **{option: options[option] for option in options if option in taken}}
 
 
-def _arguments(cls):
+def _arguments(cls: type) -> set[str]:
     """Names of the arguments that a class takes, those that it hands on as `**kwargs` included."""
     names = set()
     for parent in cls.__mro__:
         if "__init__" in parent.__dict__:
-            parameters = inspect.signature(parent.__init__).parameters
+            parameters = inspect.signature(parent.__init__).parameters  # type: ignore[misc]
             names.update(parameters)
             if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
                 break
     return names
 
 
-def _checked(solve):
+def _checked(solve: Callable[..., Any]) -> Callable[..., Any]:
     """A `solve` that refuses the backends on which some solvers give wrong weights without a word."""
 
     @functools.wraps(solve)
-    def checked(self, *args, **kwargs):
+    def checked(self: Structure, *args: Any, **kwargs: Any) -> Structure:
         if keras.config.backend() not in ("tensorflow", "jax"):
             raise NotImplementedError(
                 f"`{type(self).__name__}.solve` should run on Keras' backend 'tensorflow' or 'jax', which it is tested "
@@ -538,7 +570,7 @@ class FeatureWeighting(Weighting):
     requires = "features"
     sees_gradients = True
 
-    def shape_for(self, model, tasks):
+    def shape_for(self, model: MultiTaskModel, tasks: Tasks) -> tuple[int, int]:
         shapes = [tuple(feature.shape[1:]) for feature in model.sharing.features(tasks)]
         if any(size is None for shape in shapes for size in shape):
             raise ValueError(
@@ -546,13 +578,13 @@ class FeatureWeighting(Weighting):
             )
         return len(tasks), sum(int(np.prod(shape)) for shape in shapes)
 
-    def place(self, places, model):
+    def place(self, places: ModuleType, model: MultiTaskModel) -> Features:
         return places.Features(model)
 
-    def rule(self, gradients, step):
+    def rule(self, gradients: Place, step: Forward) -> Update:
         """The update rule: the trunk gets the sum of the changed gradients of the features."""
 
-        def objective():
+        def objective() -> tuple[Tensor, Tensor]:
             changed, value = self.align(gradients.by_example(), step.present, gradients.all_reduce)
             return value, changed
 
@@ -561,7 +593,9 @@ class FeatureWeighting(Weighting):
         weights = self.task_weights(step.losses, step.present)
         return Update({**gradients.heads(), **of_trunk, **learned}, weights, gradients.gramian()[0])
 
-    def align(self, gradients, present, add_up=lambda tensors: tensors):
+    def align(
+        self, gradients: Tensor, present: Tensor, add_up: Callable[..., Any] = lambda tensors: tensors
+    ) -> tuple[Tensor, Tensor]:
         """Changes the tasks' gradients and updates the state.
 
         Args:
@@ -594,10 +628,10 @@ class JacobianWeighting(Weighting):
     sees_gradients = True
     sub_batches = 1
 
-    def shape_for(self, model, tasks):
+    def shape_for(self, model: MultiTaskModel, tasks: Tasks) -> tuple[int, int]:
         return len(tasks), sum(int(np.prod(v.shape)) for v in model.sharing.shared_variables(tasks))
 
-    def check_options(self, gradients, gramian_fraction):
+    def check_options(self, gradients: str, gramian_fraction: float) -> None:
         super().check_options(gradients, gramian_fraction)
         if gradients != "parameters":
             raise ValueError(
@@ -605,16 +639,16 @@ class JacobianWeighting(Weighting):
                 f"parameters themselves. Received: gradients={gradients!r}"
             )
 
-    def place(self, places, model):
+    def place(self, places: ModuleType, model: MultiTaskModel) -> Parts:
         return places.Parameters(model) if self.sub_batches == 1 else places.Parts(model, self.sub_batches)
 
-    def rule(self, gradients, step):
+    def rule(self, gradients: Place, step: Forward) -> Update:
         """The update rule: shared variables get the direction, heads their own task's gradient."""
         direction, weights = self.direction(gradients.jacobian(), gradients.losses, step.present)
         gramian, _ = gradients.gramian()
         return Update({**gradients.heads(), **gradients.split(direction)}, weights, gramian)
 
-    def direction(self, jacobian, losses, present):
+    def direction(self, jacobian: Tensor, losses: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """Combines the task gradients into one direction and updates the state.
 
         Args:

@@ -1,10 +1,13 @@
 """CAGrad: the best worst-case improvement near the mean gradient."""
 
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
 
 from keras import ops
 
 from keras_mtl._checks import check_boolean, check_number
+from keras_mtl._types import Tensor
 from keras_mtl.weighting._present import equal_shares
 from keras_mtl.weighting._quadratic import BLOCK_TRIALS, SLACK, exchange, semidefinite_part, solve_free
 from keras_mtl.weighting._scaling import STATIONARY_TOLERANCE, is_stationary, unit_diagonal
@@ -59,12 +62,21 @@ class CAGrad(GramianWeighting):
     by Newton's method on active sets, to rounding.
     """
 
-    def __init__(self, c=0.5, rescale=False, reduction=None, normalize=None, every=1, smoothing=0.0, name=None):
+    def __init__(
+        self,
+        c: float = 0.5,
+        rescale: bool = False,
+        reduction: Literal["sum", "mean"] | None = None,
+        normalize: Literal["norm", "loss", "loss+"] | None = None,
+        every: int = 1,
+        smoothing: float = 0.0,
+        name: str | None = None,
+    ) -> None:
         super().__init__(reduction=reduction, normalize=normalize, every=every, smoothing=smoothing, name=name)
         self.c = check_number(c, "c", least=0)
         self.rescale = check_boolean(rescale, "rescale")
 
-    def solve(self, gramian, present=None):
+    def solve(self, gramian: Tensor, present: Tensor | None = None) -> Tensor:
         cosines, norms, alive, present = unit_diagonal(gramian, present)
         shares = equal_shares(present)
         if self.c > 0:
@@ -75,7 +87,7 @@ class CAGrad(GramianWeighting):
             shares = ops.where(stationary, 0.0, shares + extra * largest / norms)
         return shares / (1.0 + self.c**2) if self.rescale else shares
 
-    def _extra(self, cosines, mean, inverse, alive):
+    def _extra(self, cosines: Tensor, mean: Tensor, inverse: Tensor, alive: Tensor) -> Tensor:
         """What the unit gradients add to the mean gradient: z >= 0 with ||sum_k z_k u_k|| = c ||g_0||.
 
         With a_k = 1 / ||g_k||, z minimises ||g_0 + sum_k z_k u_k||^2 + (a . z - tau)^2 for the tau
@@ -92,7 +104,7 @@ class CAGrad(GramianWeighting):
         z = program.solution(*program.bounds(alive))
         return ops.where(alive, ops.maximum(z, 0.0), 0.0)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "c": self.c, "rescale": self.rescale}
 
 
@@ -113,7 +125,7 @@ class _Program(NamedTuple):
     matrix: Any
     radius: Any
 
-    def bounds(self, alive):
+    def bounds(self, alive: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The task that matters first, and where tau starts, with a bound below and one above."""
         ratios = ops.where(alive, self.slope / ops.where(alive, self.inverse, 1.0), 1e300)
         # Not by `argmin`, whose index has 64 bits where JAX has float64, and which it then cannot compile.
@@ -126,15 +138,35 @@ class _Program(NamedTuple):
         # Beyond `high` the parts of z cancel: Pareto stationary.
         return first, start, low, start + self.radius / STATIONARY_TOLERANCE
 
-    def solution(self, first, start, low, high):
+    def solution(self, first: Tensor, start: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """Z of shape `(K,)`, by Newton's method on tau and an active set that changes with it."""
         size = self.inverse.shape[0]
         limit = 12 * (size + 10)
 
-        def unfinished(step, free, best, trials, tau, low, high, z, open_):
+        def unfinished(
+            step: Tensor,
+            free: Tensor,
+            best: Tensor,
+            trials: Tensor,
+            tau: Tensor,
+            low: Tensor,
+            high: Tensor,
+            z: Tensor,
+            open_: Tensor,
+        ) -> Tensor:
             return ops.logical_and(open_, step < limit)
 
-        def body(step, free, best, trials, tau, low, high, z, open_):
+        def body(
+            step: Tensor,
+            free: Tensor,
+            best: Tensor,
+            trials: Tensor,
+            tau: Tensor,
+            low: Tensor,
+            high: Tensor,
+            z: Tensor,
+            open_: Tensor,
+        ) -> tuple[Tensor, ...]:
             z, wrong, root, too_long, close = self._at(tau, free, high)
             settled = ops.logical_not(ops.any(wrong))
             high = ops.where(ops.logical_and(settled, too_long), tau, high)
@@ -151,7 +183,7 @@ class _Program(NamedTuple):
         state = (ops.zeros((), dtype="int32"), first, *counts, start, low, high, z, self.radius > 0)
         return ops.while_loop(unfinished, body, state)[7]
 
-    def _at(self, tau, free, high):
+    def _at(self, tau: Tensor, free: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """On one active set: z, which signs are wrong, the tau of the right length, whether z is too long, rounding."""
         both = solve_free(self.matrix, free, ops.stack([self.inverse, -self.slope], axis=1), RIDGE)
         z = tau * both[:, 0] + both[:, 1]

@@ -1,7 +1,10 @@
 """ConFIG: a conflict-free direction with equal angles and the projected length."""
 
+from __future__ import annotations
+
 from keras import ops
 
+from keras_mtl._types import Tensor
 from keras_mtl.weighting._scaling import is_stationary, pseudo_solve, unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
 from keras_mtl.weighting.registry import register
@@ -41,11 +44,11 @@ class ConFIG(GramianWeighting):
     Deviations: none. `MConFIG` is its momentum variant.
     """
 
-    def solve(self, gramian, present=None):
+    def solve(self, gramian: Tensor, present: Tensor | None = None) -> Tensor:
         return equal_angles(gramian, present)
 
 
-def equal_angles(gramian, present=None):
+def equal_angles(gramian: Tensor, present: Tensor | None = None) -> Tensor:
     """ConFIG's weights of one Gramian, as `ConFIG.solve` gives them."""
     cosines, norms, alive, present = unit_diagonal(gramian, present)
     solution = pseudo_solve(cosines, alive, ops.ones_like(norms))

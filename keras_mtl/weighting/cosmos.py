@@ -1,8 +1,14 @@
 """COSMOS: a weighted sum, and losses in the direction of the preference."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
 from keras import ops
 
 from keras_mtl._checks import check_number
+from keras_mtl._types import Tensor
 from keras_mtl.weighting._preference import Preference
 from keras_mtl.weighting._present import divide
 from keras_mtl.weighting.registry import register
@@ -48,13 +54,19 @@ class COSMOS(Preference):
     trains a network for each). Absent tasks are left out of all vectors.
     """
 
-    def __init__(self, lam=1.0, preference=None, floor=1e-8, name=None):
+    def __init__(
+        self,
+        lam: float = 1.0,
+        preference: Mapping[str, float] | None = None,
+        floor: float = 1e-8,
+        name: str | None = None,
+    ) -> None:
         super().__init__(name=name)
         self.lam = check_number(lam, "lam", least=0)
         self.set_preference(preference)
         self.floor = check_number(floor, "floor", above=0)
 
-    def task_weights(self, losses, present, gramian=None):
+    def task_weights(self, losses: Tensor, present: Tensor, gramian: Tensor | None = None) -> Tensor:
         del gramian
         shares = self.present_shares(present)
         # In units of the largest, whose squares neither overflow nor vanish.
@@ -66,5 +78,5 @@ class COSMOS(Preference):
         turn = ops.where(largest > 0, toward - ops.sum(toward * here) * here, 0.0)
         return (shares - self.lam * turn / ops.maximum(length * largest, self.floor)) * present
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "lam": self.lam, "floor": self.floor}

@@ -1,7 +1,23 @@
 """Task gradients for a training loop of one's own."""
 
+from __future__ import annotations
 
-def task_gradients(tape, losses, variables):
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import keras
+
+from keras_mtl._types import Tensor
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from keras_mtl.training.task_gradients import TaskGradients
+
+
+def task_gradients(
+    tape: tf.GradientTape, losses: Sequence[Tensor], variables: Sequence[keras.Variable]
+) -> TaskGradients:
     """Takes the gradients of several task losses, for a loop of one's own.
 
     Args:

@@ -1,8 +1,13 @@
 """Dual-balancing multi-task learning (DB-MTL)."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from keras import ops
 
 from keras_mtl._checks import check_boolean, check_number
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.weighting._present import divide, floored
 from keras_mtl.weighting.base import JacobianWeighting
 from keras_mtl.weighting.registry import register
@@ -54,20 +59,27 @@ class DBMTL(JacobianWeighting):
     paper that of its logarithm.
     """
 
-    def __init__(self, beta=0.9, beta_sigma=0.0, debias=False, floor=1e-8, name=None):
+    def __init__(
+        self,
+        beta: float = 0.9,
+        beta_sigma: float = 0.0,
+        debias: bool = False,
+        floor: float = 1e-8,
+        name: str | None = None,
+    ) -> None:
         super().__init__(name=name)
         self.beta = check_number(beta, "beta", least=0, below=1)
         self.beta_sigma = check_number(beta_sigma, "beta_sigma", least=0)
         self.debias = check_boolean(debias, "debias")
         self.floor = check_number(floor, "floor", above=0)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         self.average = self.add_state("average", tuple(input_shape))
         self.steps = self.add_state("steps", (self.num_tasks,))
         self.zero_share = self.add_state("zero_share", (self.num_tasks,), 1.0)
 
-    def direction(self, jacobian, losses, present):
+    def direction(self, jacobian: Tensor, losses: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         losses = floored(losses, present, self.floor)
         steps = self.steps + present
         beta = self.beta / ops.power(ops.maximum(steps, 1.0), self.beta_sigma)
@@ -89,6 +101,6 @@ class DBMTL(JacobianWeighting):
         scale = divide(ops.max(largest * lengths), largest * lengths)
         return ops.sum(scale[:, None] * average, axis=0), scale * present / losses
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         options = ("beta", "beta_sigma", "debias", "floor")
         return {**super().get_config(), **{option: getattr(self, option) for option in options}}

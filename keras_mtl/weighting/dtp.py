@@ -1,9 +1,15 @@
 """Dynamic task prioritization."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 from keras import ops
 
 from keras_mtl._checks import check_number
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.weighting.base import Weighting
 from keras_mtl.weighting.registry import register
 
@@ -53,37 +59,39 @@ class DTP(Weighting):
     epoch keeps its average.
     """
 
-    def __init__(self, kpi="accuracy", gamma=1.0, ema=0.5, name=None):
+    def __init__(
+        self, kpi: str | Mapping[str, str] = "accuracy", gamma: float = 1.0, ema: float = 0.5, name: str | None = None
+    ) -> None:
         super().__init__(name=name)
         self.kpi = kpi
         self.gamma = check_number(gamma, "gamma", least=0)
         self.ema = check_number(ema, "ema", above=0, most=1)
         self._tasks = None
 
-    def set_tasks(self, tasks, kinds):
+    def set_tasks(self, tasks: Sequence[str], kinds: Sequence[str]) -> None:
         del kinds
         if isinstance(self.kpi, dict) and set(self.kpi) != set(tasks):
             raise ValueError(f"`kpi` should have a metric for each of {list(tasks)}. Received: kpi={self.kpi}")
         self._tasks = [str(task) for task in tasks]
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         shape = (self.num_tasks,)
         self.average = self.add_state("average", shape)
         self.epochs = self.add_state("epochs", shape)
         self.batches = self.add_state("batches", shape)
 
-    def task_weights(self, losses, present, gramian=None):
+    def task_weights(self, losses: Tensor, present: Tensor, gramian: Tensor | None = None) -> Tensor:
         del losses, gramian
         average = ops.clip(self.average.value, 0.01, 1.0)
         focal = -ops.power(1.0 - average, self.gamma) * ops.log(average)
         return ops.where(self.epochs.value > 0, focal, 1.0) * present
 
-    def update(self, losses, present, weights, gramian=None):
+    def update(self, losses: Tensor, present: Tensor, weights: Tensor, gramian: Tensor | None = None) -> None:
         del losses, weights, gramian
         self.batches.assign_add(present)
 
-    def end_epoch(self, logs=None):
+    def end_epoch(self, logs: Mapping[str, Any] | None = None) -> None:
         newest = np.array(self._read(logs or {}), dtype="float32")
         seen = self.batches > 0
         mixed = self.ema * newest + (1 - self.ema) * self.average
@@ -92,7 +100,7 @@ class DTP(Weighting):
         self.epochs.assign_add(ops.cast(seen, "float32"))
         self.batches.assign(ops.zeros_like(self.batches.value))
 
-    def _read(self, logs):
+    def _read(self, logs: Mapping[str, Any]) -> Tensor:
         if self._tasks is None:
             raise ValueError("DTP reads one log per task and should be told their names: call `set_tasks` first.")
         values = []
@@ -106,5 +114,5 @@ class DTP(Weighting):
             values.append(float(logs[log]))
         return values
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "kpi": self.kpi, "gamma": self.gamma, "ema": self.ema}

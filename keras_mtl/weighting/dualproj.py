@@ -1,7 +1,13 @@
 """DualProj: the mean gradient projected onto the dual cone."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
 from keras import ops
 
+from keras_mtl._types import Tensor
 from keras_mtl.weighting._preference import Preference
 from keras_mtl.weighting._quadratic import solve_program
 from keras_mtl.weighting._scaling import unit_diagonal
@@ -51,18 +57,26 @@ class DualProj(Preference, GramianWeighting):
     mean of all tasks' gradients is projected against each of them.
     """
 
-    def __init__(self, preference=None, reduction=None, normalize=None, every=1, smoothing=0.0, name=None):
+    def __init__(
+        self,
+        preference: Mapping[str, float] | None = None,
+        reduction: Literal["sum", "mean"] | None = None,
+        normalize: Literal["norm", "loss", "loss+"] | None = None,
+        every: int = 1,
+        smoothing: float = 0.0,
+        name: str | None = None,
+    ) -> None:
         super().__init__(reduction=reduction, normalize=normalize, every=every, smoothing=smoothing, name=name)
         self.set_preference(preference)
 
-    def solve(self, gramian, present=None):
+    def solve(self, gramian: Tensor, present: Tensor | None = None) -> Tensor:
         cosines, norms, alive, present = unit_diagonal(gramian, present)
         shares = self.present_shares(present)
         parts = ops.where(alive, shares * norms, 0.0)
         largest = ops.max(parts)
         relative = parts / ops.where(largest > 0, largest, 1.0)
 
-        def program(cosines):
+        def program(cosines: Tensor) -> tuple[Tensor, Tensor]:
             return cosines, ops.where(alive[:, None], ops.matmul(cosines, relative[:, None]), 1.0)
 
         return shares + ops.where(alive, solve_program(cosines, program) * largest / norms, 0.0)

@@ -1,8 +1,13 @@
 """Dynamic weight average."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from keras import ops
 
 from keras_mtl._checks import check_number
+from keras_mtl._types import Tensor
 from keras_mtl.weighting._epoch_means import EpochMeans
 from keras_mtl.weighting._present import masked_softmax
 from keras_mtl.weighting.registry import register
@@ -51,15 +56,15 @@ class DWA(EpochMeans):
     as 1e-8.
     """
 
-    def __init__(self, temperature=2.0, name=None):
+    def __init__(self, temperature: float = 2.0, name: str | None = None) -> None:
         super().__init__(name=name)
         self.temperature = check_number(temperature, "temperature", above=0)
 
-    def task_weights(self, losses, present, gramian=None):
+    def task_weights(self, losses: Tensor, present: Tensor, gramian: Tensor | None = None) -> Tensor:
         del losses, gramian
         rate = ops.maximum(self.last, _FLOOR) / ops.maximum(self.before_last, _FLOOR)
         rate = ops.where(self.epochs >= 2, rate, 1.0)
         return self.num_tasks * masked_softmax(rate, ops.ones_like(rate), self.temperature) * present
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "temperature": self.temperature}

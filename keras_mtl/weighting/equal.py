@@ -1,5 +1,8 @@
 """Equal weighting: every present task counts once."""
 
+from __future__ import annotations
+
+from keras_mtl._types import Tensor
 from keras_mtl.weighting.base import Weighting
 from keras_mtl.weighting.registry import register
 
@@ -20,6 +23,6 @@ class Equal(Weighting):
 
     weighs = False
 
-    def task_weights(self, losses, present, gramian=None):
+    def task_weights(self, losses: Tensor, present: Tensor, gramian: Tensor | None = None) -> Tensor:
         del losses, gramian
         return present

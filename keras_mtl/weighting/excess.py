@@ -1,8 +1,13 @@
 """Multi-task learning robust to label noise, by excess risk (ExcessMTL)."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from keras import ops
 
 from keras_mtl._checks import check_boolean, check_integer, check_number
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.weighting._present import divide, masked_softmax
 from keras_mtl.weighting.base import JacobianWeighting
 from keras_mtl.weighting.registry import register
@@ -53,13 +58,15 @@ class ExcessMTL(JacobianWeighting):
     by the weights too; here heads get their own task's plain gradient.
     """
 
-    def __init__(self, learning_rate=0.01, warmup_steps=0, baseline=True, name=None):
+    def __init__(
+        self, learning_rate: float = 0.01, warmup_steps: int = 0, baseline: bool = True, name: str | None = None
+    ) -> None:
         super().__init__(name=name)
         self.learning_rate = check_number(learning_rate, "learning_rate", above=0)
         self.warmup_steps = check_integer(warmup_steps, "warmup_steps", 0)
         self.baseline = check_boolean(baseline, "baseline")
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         shape = (self.num_tasks,)
         self.squares = self.add_state("squares", tuple(input_shape))
@@ -67,7 +74,7 @@ class ExcessMTL(JacobianWeighting):
         self.steps = self.add_state("steps", shape)
         self.first_excess = self.add_state("first_excess", shape)  # 0: not measured yet
 
-    def direction(self, jacobian, losses, present):
+    def direction(self, jacobian: Tensor, losses: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         del losses
         jacobian = jacobian * present[:, None]
         squares = self.squares + jacobian * jacobian
@@ -91,6 +98,6 @@ class ExcessMTL(JacobianWeighting):
         weights = ops.sum(present) * masked_softmax(log_weights, present)
         return ops.sum(weights[:, None] * jacobian, axis=0), weights
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         options = ("learning_rate", "warmup_steps", "baseline")
         return {**super().get_config(), **{option: getattr(self, option) for option in options}}

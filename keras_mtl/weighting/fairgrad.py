@@ -1,8 +1,13 @@
 """FairGrad: alpha-fair gains among the tasks."""
 
+from __future__ import annotations
+
+from typing import Any, Literal
+
 from keras import ops
 
 from keras_mtl._checks import check_number
+from keras_mtl._types import Tensor
 from keras_mtl.weighting._newton import proportional_fair
 from keras_mtl.weighting._present import equal_shares
 from keras_mtl.weighting._scaling import is_stationary, unit_diagonal
@@ -52,11 +57,19 @@ class FairGrad(GramianWeighting):
     here it is not: with SGD its learning rate is K times as large in effect.
     """
 
-    def __init__(self, alpha=1.0, reduction=None, normalize=None, every=1, smoothing=0.0, name=None):
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        reduction: Literal["sum", "mean"] | None = None,
+        normalize: Literal["norm", "loss", "loss+"] | None = None,
+        every: int = 1,
+        smoothing: float = 0.0,
+        name: str | None = None,
+    ) -> None:
         super().__init__(reduction=reduction, normalize=normalize, every=every, smoothing=smoothing, name=name)
         self.alpha = check_number(alpha, "alpha", least=0)
 
-    def solve(self, gramian, present=None):
+    def solve(self, gramian: Tensor, present: Tensor | None = None) -> Tensor:
         cosines, norms, alive, present = unit_diagonal(gramian, present)
         if self.alpha == 0:
             return equal_shares(present)
@@ -71,5 +84,5 @@ class FairGrad(GramianWeighting):
         solved = ops.logical_not(is_stationary(cosines, coefficients))
         return ops.where(ops.logical_and(alive, solved), alone * scaled, 0.0)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "alpha": self.alpha}

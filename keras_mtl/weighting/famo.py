@@ -1,9 +1,16 @@
 """Fast adaptive multitask optimization (FAMO)."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import keras
 import numpy as np
 from keras import ops
 
 from keras_mtl._checks import check_number, check_numbers
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.weighting._present import divide, masked_softmax
 from keras_mtl.weighting.base import Weighting
 from keras_mtl.weighting.registry import register
@@ -60,7 +67,14 @@ class FAMO(Weighting):
     softmax, and its logit, Adam moments and step count stay as they are.
     """
 
-    def __init__(self, form="same_batch", learning_rate=0.025, weight_decay=1e-3, reference=0.0, name=None):
+    def __init__(
+        self,
+        form: Literal["same_batch", "next_batch"] = "same_batch",
+        learning_rate: float = 0.025,
+        weight_decay: float = 1e-3,
+        reference: float | Sequence[float] = 0.0,
+        name: str | None = None,
+    ) -> None:
         super().__init__(name=name)
         if form not in ("same_batch", "next_batch"):
             raise ValueError(f'`form` should be "same_batch" or "next_batch". Received: form={form!r}')
@@ -70,7 +84,7 @@ class FAMO(Weighting):
         self.reference = check_numbers(reference, "reference")
         self.second_forward = form == "same_batch"
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         shape = (self.num_tasks,)
         if np.ndim(self.reference) and len(self.reference) != self.num_tasks:
@@ -87,32 +101,32 @@ class FAMO(Weighting):
             self.last_log = self.add_state("last_log", shape)
             self.seen = self.add_state("seen", shape)
 
-    def task_weights(self, losses, present, gramian=None):
+    def task_weights(self, losses: Tensor, present: Tensor, gramian: Tensor | None = None) -> Tensor:
         del gramian
         logits = self._next_batch(losses, present)[0] if self.form == "next_batch" else self.logits.value
         shares = masked_softmax(logits, present) / self._distance(losses)
         return divide(shares, ops.sum(shares))
 
-    def update(self, losses, present, weights, gramian=None):
+    def update(self, losses: Tensor, present: Tensor, weights: Tensor, gramian: Tensor | None = None) -> None:
         del weights, gramian
         if self.form == "next_batch":
             self._assign(self._next_batch(losses, present))
             self.last_log.assign(ops.where(present > 0, ops.log(self._distance(losses)), self.last_log.value))
             self.seen.assign(ops.maximum(self.seen.value, present))
 
-    def after_step(self, losses, losses_after, present):
+    def after_step(self, losses: Tensor, losses_after: Tensor, present: Tensor) -> None:
         gain = ops.log(self._distance(losses)) - ops.log(self._distance(losses_after))
         self._assign(self._adam(gain, present))
 
-    def _next_batch(self, losses, present):
+    def _next_batch(self, losses: Tensor, present: Tensor) -> list[Tensor]:
         # Pure, so that `task_weights` can look one step ahead and `update` repeat it.
         present = present * self.seen
         return self._adam(self.last_log - ops.log(self._distance(losses)), present)
 
-    def state_of_steps(self):
+    def state_of_steps(self) -> list[keras.Variable]:
         return self.non_trainable_variables
 
-    def _adam(self, gain, present):
+    def _adam(self, gain: Tensor, present: Tensor) -> list[Tensor]:
         shares = masked_softmax(ops.convert_to_tensor(self.logits), present)
         gain = gain * present
         gradient = shares * (gain - ops.sum(shares * gain)) + self.weight_decay * self.logits
@@ -127,13 +141,13 @@ class FAMO(Weighting):
             ops.where(present > 0, new, was) for new, was in zip((logits, momentum, velocity, steps), old, strict=True)
         ]
 
-    def _assign(self, values):
+    def _assign(self, values: Sequence[Tensor]) -> None:
         for variable, value in zip((self.logits, self.momentum, self.velocity, self.steps), values, strict=True):
             variable.assign(value)
 
-    def _distance(self, losses):
+    def _distance(self, losses: Tensor) -> Tensor:
         return ops.maximum(losses - self._reference + _EPSILON, _EPSILON)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         options = ("form", "learning_rate", "weight_decay", "reference")
         return {**super().get_config(), **{option: getattr(self, option) for option in options}}

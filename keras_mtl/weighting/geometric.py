@@ -1,8 +1,13 @@
 """Geometric loss strategy."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from keras import ops
 
 from keras_mtl._checks import check_number
+from keras_mtl._types import Tensor
 from keras_mtl.weighting._present import divide, floored
 from keras_mtl.weighting.base import Weighting
 from keras_mtl.weighting.registry import register
@@ -42,11 +47,11 @@ class Geometric(Weighting):
           learning", 2019, arXiv:1904.08492.
     """
 
-    def __init__(self, floor=1e-8, name=None):
+    def __init__(self, floor: float = 1e-8, name: str | None = None) -> None:
         super().__init__(name=name)
         self.floor = check_number(floor, "floor", above=0)
 
-    def task_weights(self, losses, present, gramian=None):
+    def task_weights(self, losses: Tensor, present: Tensor, gramian: Tensor | None = None) -> Tensor:
         del gramian
         losses = floored(losses, present, self.floor)
         count = ops.sum(present)
@@ -54,5 +59,5 @@ class Geometric(Weighting):
         logs = ops.log(losses)
         return ops.exp(divide(ops.sum(logs), count) - logs) * divide(present, count)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "floor": self.floor}

@@ -1,10 +1,16 @@
 """Gradient sign dropout (GradDrop)."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_mtl._checks import check_numbers
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.weighting._present import divide
 from keras_mtl.weighting.base import JacobianWeighting
 from keras_mtl.weighting.registry import register
@@ -49,14 +55,14 @@ class GradDrop(JacobianWeighting):
     shared parameters. Heads get their own task's plain gradient.
     """
 
-    def __init__(self, leak=0.0, seed=None, name=None):
+    def __init__(self, leak: float | Sequence[float] = 0.0, seed: int | None = None, name: str | None = None) -> None:
         super().__init__(name=name)
         self.leak = check_numbers(leak, "leak", least=0, most=1)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self._first_seed = ops.convert_to_numpy(self.seed_generator.state.value)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         if np.ndim(self.leak) and len(self.leak) != self.num_tasks:
             raise ValueError(
@@ -64,7 +70,7 @@ class GradDrop(JacobianWeighting):
             )
         self._leak = np.broadcast_to(np.array(self.leak, dtype="float32"), (self.num_tasks,))
 
-    def direction(self, jacobian, losses, present):
+    def direction(self, jacobian: Tensor, losses: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         del losses
         gradients = jacobian * present[:, None]
         purity = 0.5 * (1.0 + divide(ops.sum(gradients, axis=0), ops.sum(ops.abs(gradients), axis=0)))
@@ -78,9 +84,9 @@ class GradDrop(JacobianWeighting):
         share = divide(ops.sum(divide(kept, largest) * unit, axis=1), ops.sum(unit * unit, axis=1))
         return ops.sum(kept, axis=0), share
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         super().reset_state()
         self.seed_generator.state.assign(self._first_seed)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "leak": self.leak, "seed": self.seed}

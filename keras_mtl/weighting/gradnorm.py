@@ -1,9 +1,15 @@
 """GradNorm: weights that bring the tasks' gradient norms and training rates together."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
 import numpy as np
 from keras import ops
 
 from keras_mtl._checks import check_boolean, check_number, check_numbers
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.weighting.base import GramianWeighting
 from keras_mtl.weighting.registry import register
 
@@ -70,14 +76,14 @@ class GradNorm(GramianWeighting):
 
     def __init__(
         self,
-        alpha=1.5,
-        learning_rate=0.025,
-        relative=False,
-        initial_losses=None,
-        reduction=None,
-        every=1,
-        name=None,
-    ):
+        alpha: float = 1.5,
+        learning_rate: float = 0.025,
+        relative: bool = False,
+        initial_losses: Sequence[float] | None = None,
+        reduction: Literal["sum", "mean"] | None = None,
+        every: int = 1,
+        name: str | None = None,
+    ) -> None:
         super().__init__(reduction=reduction, every=every, name=name)
         if initial_losses is not None:
             initial_losses = check_numbers(initial_losses, "initial_losses", above=0)
@@ -88,7 +94,7 @@ class GradNorm(GramianWeighting):
         self.relative = check_boolean(relative, "relative")
         self.given_initial_losses = initial_losses
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         given = self.given_initial_losses
         if given is not None and len(given) != self.num_tasks:
@@ -100,14 +106,14 @@ class GradNorm(GramianWeighting):
         given = np.zeros(self.num_tasks) if given is None else np.array(given)
         self.initial_losses = self.add_state("initial_losses", (self.num_tasks,), given)
 
-    def solve(self, gramian, present=None):
+    def solve(self, gramian: Tensor, present: Tensor | None = None) -> Tensor:
         """The current weights; they change in `update(...)` only."""
         if not self.built:
             self.build(gramian.shape[:1])
         weights = ops.cast(self.current_weights, "float64")
         return weights if present is None else weights * ops.cast(present, "float64")
 
-    def update(self, losses, present, weights, gramian=None):
+    def update(self, losses: Tensor, present: Tensor, weights: Tensor, gramian: Tensor | None = None) -> None:
         losses = ops.cast(losses, "float64")
         present = ops.cast(present, "float64")
         usable = ops.logical_and(present > 0, ops.logical_and(losses > 0, ops.isfinite(losses)))
@@ -136,7 +142,7 @@ class GradNorm(GramianWeighting):
         new = ops.where(ops.all(ops.isfinite(new)), new, old)
         self.current_weights.assign(ops.cast(new, "float32"))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "alpha": self.alpha,

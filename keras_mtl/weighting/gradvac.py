@@ -1,9 +1,14 @@
 """GradVac: task gradients pulled towards their usual similarity."""
 
+from __future__ import annotations
+
+from typing import Any, Literal
+
 import keras
 from keras import ops
 
 from keras_mtl._checks import check_number
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.weighting._projection import ORDERS, meet_in_order, task_orders
 from keras_mtl.weighting._scaling import unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
@@ -60,8 +65,16 @@ class GradVac(GramianWeighting):
     """
 
     def __init__(
-        self, beta=0.01, order="random", seed=None, reduction=None, normalize=None, every=1, smoothing=0.0, name=None
-    ):
+        self,
+        beta: float = 0.01,
+        order: Literal["random", "fixed"] = "random",
+        seed: int | None = None,
+        reduction: Literal["sum", "mean"] | None = None,
+        normalize: Literal["norm", "loss", "loss+"] | None = None,
+        every: int = 1,
+        smoothing: float = 0.0,
+        name: str | None = None,
+    ) -> None:
         super().__init__(reduction=reduction, normalize=normalize, every=every, smoothing=smoothing, name=name)
         if order not in ORDERS:
             raise ValueError(f"`order` should be one of {ORDERS}. Received: order={order!r}")
@@ -70,11 +83,11 @@ class GradVac(GramianWeighting):
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         self.targets = self.add_state("targets", (self.num_tasks, self.num_tasks), 0.0)
 
-    def solve(self, gramian, present=None):
+    def solve(self, gramian: Tensor, present: Tensor | None = None) -> Tensor:
         if not self.built:
             self.build(gramian.shape[:1])
         cosines, norms, alive, present = unit_diagonal(gramian, present)
@@ -82,7 +95,7 @@ class GradVac(GramianWeighting):
         targets = ops.clip(ops.cast(self.targets.value, "float64"), -LARGEST_TARGET, LARGEST_TARGET)
         pairs = ops.logical_and(alive[:, None], alive[None, :])
 
-        def push(cosine, length, pair):
+        def push(cosine: Tensor, length: Tensor, pair: Tensor) -> Tensor:
             target = ops.sum(targets * pair, axis=1)
             rest = ops.sqrt(1.0 - target**2)
             pull = length * (target * ops.sqrt(1.0 - cosine**2) / rest - cosine)
@@ -96,5 +109,5 @@ class GradVac(GramianWeighting):
         weights = ops.where(alive[:, None], weights * norms[:, None], 0.0) / norms[None, :]
         return ops.where(alive, ops.sum(weights, axis=0), present)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "beta": self.beta, "order": self.order, "seed": self.seed}

@@ -1,9 +1,15 @@
 """GREAT: gradient adversarial training."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import keras
 from keras import layers, ops
 
 from keras_mtl._checks import check_integer, check_number
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.layers.gradient_reversal import reverse_gradient
 from keras_mtl.weighting.base import FeatureWeighting
 from keras_mtl.weighting.registry import register
@@ -58,14 +64,21 @@ class GREAT(FeatureWeighting):
     mean square, and the limits of the scales, are not in it.
     """
 
-    def __init__(self, strength=1.0, units=32, min_scale=0.05, max_scale=20.0, name=None):
+    def __init__(
+        self,
+        strength: float = 1.0,
+        units: int = 32,
+        min_scale: float = 0.05,
+        max_scale: float = 20.0,
+        name: str | None = None,
+    ) -> None:
         super().__init__(name=name)
         self.strength = check_number(strength, "strength", least=0)
         self.units = check_integer(units, "units", 1)
         self.min_scale = check_number(min_scale, "min_scale", above=0, most=1)
         self.max_scale = check_number(max_scale, "max_scale", least=1)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         tasks, features = input_shape
         self.scales = self.add_weight(
@@ -80,7 +93,9 @@ class GREAT(FeatureWeighting):
         self.guess.build((None, self.units))
         self.probe_accuracy = self.add_state("probe_accuracy", (), 1.0 / tasks)
 
-    def align(self, gradients, present, add_up=lambda tensors: tensors):
+    def align(
+        self, gradients: Tensor, present: Tensor, add_up: Callable[..., Any] = lambda tensors: tensors
+    ) -> tuple[Tensor, Tensor]:
         scales = self.scales.value[:, None, :]
         scaled = gradients * ops.stop_gradient(scales)
         seen = gradients * reverse_gradient(scales, self.strength)
@@ -101,11 +116,11 @@ class GREAT(FeatureWeighting):
         self.probe_accuracy.assign(ops.where(usable, moved, self.probe_accuracy.value))
         return scaled, ops.sum(values * counted) / total
 
-    def task_weights(self, losses, present, gramian=None):
+    def task_weights(self, losses: Tensor, present: Tensor, gramian: Tensor | None = None) -> Tensor:
         del losses, gramian
         return ops.mean(self.scales.value, axis=-1) * present
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "strength": self.strength,
@@ -118,8 +133,8 @@ class GREAT(FeatureWeighting):
 class _Between(keras.constraints.Constraint):
     """Keeps the entries of a variable in a range."""
 
-    def __init__(self, min_scale, max_scale):
+    def __init__(self, min_scale: float, max_scale: float) -> None:
         self.min_scale, self.max_scale = min_scale, max_scale
 
-    def __call__(self, w):
+    def __call__(self, w: Tensor) -> Tensor:
         return ops.clip(w, self.min_scale, self.max_scale)

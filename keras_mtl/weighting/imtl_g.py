@@ -1,7 +1,10 @@
 """IMTL-G: a direction with equal projections on all task gradients."""
 
+from __future__ import annotations
+
 from keras import ops
 
+from keras_mtl._types import Tensor
 from keras_mtl.weighting._scaling import pseudo_solve, unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
 from keras_mtl.weighting.registry import register
@@ -49,7 +52,7 @@ class IMTLG(GramianWeighting):
     matrix is singular.
     """
 
-    def solve(self, gramian, present=None):
+    def solve(self, gramian: Tensor, present: Tensor | None = None) -> Tensor:
         cosines, norms, alive, present = unit_diagonal(gramian, present)
         shortest = ops.min(ops.where(alive, norms, ops.max(norms)))
         solution = pseudo_solve(cosines, alive, ops.ones_like(norms)) * shortest / norms

@@ -1,16 +1,21 @@
 """Impartial multi-task learning, loss balance (IMTL-L)."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_mtl._checks import check_number
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.weighting.base import Weighting
 from keras_mtl.weighting.registry import register
 
 _LIMIT = 10.0
 
 
-def _clip(value):
+def _clip(value: Tensor) -> Tensor:
     return ops.clip(value, -_LIMIT, _LIMIT)
 
 
@@ -50,11 +55,11 @@ class IMTLL(Weighting):
     for an absent task; an optimizer with momentum may still coast.
     """
 
-    def __init__(self, initial=0.0, name=None):
+    def __init__(self, initial: float = 0.0, name: str | None = None) -> None:
         super().__init__(name=name)
         self.initial = check_number(initial, "initial", least=-_LIMIT, most=_LIMIT)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         self.log_scale = self.add_weight(
             name="log_scale",
@@ -64,17 +69,17 @@ class IMTLL(Weighting):
             autocast=False,
         )
 
-    def task_weights(self, losses, present, gramian=None):
+    def task_weights(self, losses: Tensor, present: Tensor, gramian: Tensor | None = None) -> Tensor:
         del losses, gramian
         return ops.exp(_clip(self.log_scale.value)) * present
 
-    def objective(self, losses, weights, present):
+    def objective(self, losses: Tensor, weights: Tensor, present: Tensor) -> Tensor:
         # Not stopped: the gradient of `s` comes through the weights.
         return ops.sum(weights * losses) - ops.sum(present * _clip(self.log_scale.value))
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         super().reset_state()
         self.log_scale.assign(ops.full((self.num_tasks,), self.initial, "float32"))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "initial": self.initial}

@@ -1,13 +1,23 @@
 """M-ConFIG: ConFIG on the momenta of the task gradients, one of which is renewed at each step."""
 
+from __future__ import annotations
+
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
 from keras import ops
 
 from keras_mtl._checks import check_boolean, check_number
 from keras_mtl._float64 import float64
+from keras_mtl._types import Place, Shape, Tensor
 from keras_mtl.weighting._present import divide
 from keras_mtl.weighting.base import JacobianWeighting, Update
 from keras_mtl.weighting.config import equal_angles
 from keras_mtl.weighting.registry import register
+
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
+    from keras_mtl.training.forward import Forward
 
 _EPSILON = 1e-8
 _NEVER = 1e9  # steps since a turn that there was none of
@@ -67,13 +77,15 @@ class MConFIG(JacobianWeighting):
     gradient at every step.
     """
 
-    def __init__(self, beta_1=0.9, beta_2=0.999, rescale=True, name=None):
+    def __init__(
+        self, beta_1: float = 0.9, beta_2: float = 0.999, rescale: bool = True, name: str | None = None
+    ) -> None:
         super().__init__(name=name)
         self.beta_1 = check_number(beta_1, "beta_1", least=0, below=1)
         self.beta_2 = check_number(beta_2, "beta_2", least=0, below=1)
         self.rescale = check_boolean(rescale, "rescale")
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         shape = (self.num_tasks,)
         self.momenta = self.add_state("momenta", tuple(input_shape))
@@ -84,27 +96,27 @@ class MConFIG(JacobianWeighting):
             self.pseudo_momentum = self.add_state("pseudo_momentum", (input_shape[1],))
             self.squares = self.add_state("squares", (input_shape[1],))
 
-    def place(self, places, model):
+    def place(self, places: ModuleType, model: MultiTaskModel) -> Place:
         has_features = model.sharing.has_features(model.compiled_tasks.tasks)
         return (places.OneTask if has_features else places.Parameters)(model)
 
-    def rule(self, gradients, step):
+    def rule(self, gradients: Place, step: Forward) -> Update:
         """The update rule: one task's gradient is taken, and the direction is of all momenta."""
         turn = self._turn(step.present)
         direction, weights = self._move(turn, gradients.of_shared(turn), step.present)
         return Update({**gradients.heads(), **gradients.split(direction)}, weights)
 
-    def direction(self, jacobian, losses, present):
+    def direction(self, jacobian: Tensor, losses: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         del losses
         turn = self._turn(present)
         return self._move(turn, ops.matmul(turn[None, :], jacobian)[0], present)
 
-    def _turn(self, present):
+    def _turn(self, present: Tensor) -> Tensor:
         """1 for the present task that waits longest, the first of those that wait alike; 0 for the others."""
         waits = ops.where(present > 0, self.since.value, -1.0)
         return ops.one_hot(ops.argmax(waits), self.num_tasks, dtype="float32") * present
 
-    def _move(self, turn, gradient, present):
+    def _move(self, turn: Tensor, gradient: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         momenta = self.momenta.value + turn[:, None] * (1.0 - self.beta_1) * (gradient[None, :] - self.momenta.value)
         turns = self.turns.value + turn
         self.momenta.assign(momenta)
@@ -137,5 +149,5 @@ class MConFIG(JacobianWeighting):
         root = ops.sqrt(squares / (1.0 - ops.power(self.beta_2, since)))
         return combined / (root + _EPSILON), weights
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "beta_1": self.beta_1, "beta_2": self.beta_2, "rescale": self.rescale}

@@ -1,7 +1,10 @@
 """MGDA: the shortest combination of the task gradients."""
 
+from __future__ import annotations
+
 from keras import ops
 
+from keras_mtl._types import Tensor
 from keras_mtl.weighting._quadratic import solve_program
 from keras_mtl.weighting._scaling import unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
@@ -46,7 +49,7 @@ class MGDA(GramianWeighting):
     closed form for two tasks and by active sets for more.
     """
 
-    def solve(self, gramian, present=None):
+    def solve(self, gramian: Tensor, present: Tensor | None = None) -> Tensor:
         cosines, norms, alive, present = unit_diagonal(gramian, present)
         solve = _closed_form if cosines.shape[0] == 2 else _active_sets
         weights = solve(cosines, norms, alive)
@@ -55,7 +58,7 @@ class MGDA(GramianWeighting):
         return ops.where(zeros > 0, zero / ops.maximum(zeros, 1.0), weights)
 
 
-def _closed_form(cosines, norms, alive):
+def _closed_form(cosines: Tensor, norms: Tensor, alive: Tensor) -> Tensor:
     """Two tasks: the point of the segment between two gradients that is nearest to 0."""
     a, b = ops.unstack(norms / ops.max(norms))
     product = a * b * cosines[0, 1]
@@ -65,13 +68,13 @@ def _closed_form(cosines, norms, alive):
     return ops.where(ops.all(alive), ops.stack([first, 1.0 - first]), alone)
 
 
-def _active_sets(cosines, norms, alive):
+def _active_sets(cosines: Tensor, norms: Tensor, alive: Tensor) -> Tensor:
     # With v_k = w_k ||g_k|| and a_k = 1 / ||g_k||, the minimiser of v^T C v over v >= 0, a . v = 1
     # is proportional to that of v^T C v + (a . v - 1)^2 over v >= 0, which always exists.
     shortest = ops.min(ops.where(alive, norms, ops.max(norms)))
     inverse = ops.where(alive, shortest / norms, 0.0)[:, None]
 
-    def program(cosines):
+    def program(cosines: Tensor) -> tuple[Tensor, Tensor]:
         return cosines + inverse * ops.transpose(inverse), ops.where(alive[:, None], -inverse, 1.0)
 
     weights = solve_program(cosines, program) * inverse[:, 0]

@@ -1,8 +1,13 @@
 """Multi-objective gradient correction (MoCo)."""
 
+from __future__ import annotations
+
+from typing import Any, Literal
+
 from keras import ops
 
 from keras_mtl._checks import check_boolean, check_number
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.weighting._present import divide, masked_softmax
 from keras_mtl.weighting._simplex import project_to_simplex, restrict
 from keras_mtl.weighting.base import JacobianWeighting
@@ -62,15 +67,15 @@ class MoCo(JacobianWeighting):
 
     def __init__(
         self,
-        beta=0.5,
-        learning_rate=0.1,
-        rho=0.0,
-        beta_sigma=0.5,
-        learning_rate_sigma=0.5,
-        projection="simplex",
-        match_losses=True,
-        name=None,
-    ):
+        beta: float = 0.5,
+        learning_rate: float = 0.1,
+        rho: float = 0.0,
+        beta_sigma: float = 0.5,
+        learning_rate_sigma: float = 0.5,
+        projection: Literal["simplex", "softmax"] = "simplex",
+        match_losses: bool = True,
+        name: str | None = None,
+    ) -> None:
         super().__init__(name=name)
         if projection not in ("simplex", "softmax"):
             raise ValueError(f'`projection` should be "simplex" or "softmax". Received: projection={projection!r}')
@@ -82,14 +87,14 @@ class MoCo(JacobianWeighting):
         self.projection = projection
         self.match_losses = check_boolean(match_losses, "match_losses")
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         shape = (self.num_tasks,)
         self.tracked = self.add_state("tracked", tuple(input_shape))
         self.current_weights = self.add_state("current_weights", shape, 1.0 / self.num_tasks)
         self.steps = self.add_state("steps", shape)
 
-    def direction(self, jacobian, losses, present):
+    def direction(self, jacobian: Tensor, losses: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         jacobian = jacobian * present[:, None]
         if self.match_losses:
             largest = ops.max(ops.abs(jacobian), axis=1, keepdims=True)
@@ -111,6 +116,6 @@ class MoCo(JacobianWeighting):
         self.steps.assign(steps)
         return ops.matmul(weights, tracked), weights
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         options = ("beta", "learning_rate", "rho", "beta_sigma", "learning_rate_sigma", "projection", "match_losses")
         return {**super().get_config(), **{option: getattr(self, option) for option in options}}

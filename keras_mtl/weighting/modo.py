@@ -1,8 +1,13 @@
 """Multi-objective gradient with double sampling (MoDo)."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from keras import ops
 
 from keras_mtl._checks import check_number
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.weighting._simplex import project_to_simplex, restrict
 from keras_mtl.weighting.base import JacobianWeighting
 from keras_mtl.weighting.registry import register
@@ -61,7 +66,9 @@ class MoDo(JacobianWeighting):
     parts' gradients, which is not the batch's where labels are uneven.
     """
 
-    def __init__(self, learning_rate=1e-3, rho=0.1, sub_batches=3, name=None):
+    def __init__(
+        self, learning_rate: float = 1e-3, rho: float = 0.1, sub_batches: int = 3, name: str | None = None
+    ) -> None:
         super().__init__(name=name)
         if sub_batches not in (2, 3):
             raise ValueError(f"`sub_batches` should be 2 or 3. Received: sub_batches={sub_batches}")
@@ -69,11 +76,11 @@ class MoDo(JacobianWeighting):
         self.rho = check_number(rho, "rho", least=0)
         self.sub_batches = sub_batches
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         self.current_weights = self.add_state("current_weights", (self.num_tasks,), 1.0 / self.num_tasks)
 
-    def direction(self, jacobian, losses, present):
+    def direction(self, jacobian: Tensor, losses: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         del losses
         mass, weights = restrict(self.current_weights.value, present)
         slope = ops.matmul(jacobian[0], ops.matmul(ops.transpose(jacobian[1]), weights)) + self.rho * weights
@@ -83,6 +90,6 @@ class MoDo(JacobianWeighting):
         gradients = jacobian[2] if self.sub_batches == 3 else ops.mean(jacobian, axis=0)
         return ops.matmul(weights, gradients), weights
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         options = ("learning_rate", "rho", "sub_batches")
         return {**super().get_config(), **{option: getattr(self, option) for option in options}}

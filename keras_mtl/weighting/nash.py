@@ -1,8 +1,13 @@
 """Nash-MTL: the bargaining solution among the tasks."""
 
+from __future__ import annotations
+
+from typing import Any, Literal
+
 from keras import ops
 
 from keras_mtl._checks import check_number
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.weighting._newton import SOLVED, proportional_fair
 from keras_mtl.weighting._scaling import is_stationary, unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
@@ -55,16 +60,24 @@ class NashMTL(GramianWeighting):
     own task's plain gradient.
     """
 
-    def __init__(self, max_norm=1.0, reduction=None, normalize=None, every=1, smoothing=0.0, name=None):
+    def __init__(
+        self,
+        max_norm: float = 1.0,
+        reduction: Literal["sum", "mean"] | None = None,
+        normalize: Literal["norm", "loss", "loss+"] | None = None,
+        every: int = 1,
+        smoothing: float = 0.0,
+        name: str | None = None,
+    ) -> None:
         super().__init__(reduction=reduction, normalize=normalize, every=every, smoothing=smoothing, name=name)
         self.max_norm = check_number(max_norm, "max_norm", least=0)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         self.previous_weights = self.add_state("previous_weights", (self.num_tasks,), 1.0)
         self.fallbacks = self.add_state("fallbacks", (), 0.0)
 
-    def solve(self, gramian, present=None):
+    def solve(self, gramian: Tensor, present: Tensor | None = None) -> Tensor:
         if not self.built:
             self.build(gramian.shape[:1])
         cosines, norms, alive, present = unit_diagonal(gramian, present)
@@ -84,5 +97,5 @@ class NashMTL(GramianWeighting):
             weights = weights * ops.where(length > self.max_norm, self.max_norm / ops.maximum(length, 1e-300), 1.0)
         return weights
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "max_norm": self.max_norm}

@@ -1,9 +1,15 @@
 """Penalty-based boundary intersection."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 from keras import ops
 
 from keras_mtl._checks import check_number, check_numbers
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.weighting._preference import Preference
 from keras_mtl.weighting._present import divide
 from keras_mtl.weighting.registry import register
@@ -50,13 +56,19 @@ class PBI(Preference):
     goes to 0 within 1e-6 of the ray, where there is none. Absent tasks are left out of all vectors.
     """
 
-    def __init__(self, theta=5.0, preference=None, reference=0.0, name=None):
+    def __init__(
+        self,
+        theta: float = 5.0,
+        preference: Mapping[str, float] | None = None,
+        reference: float | Sequence[float] = 0.0,
+        name: str | None = None,
+    ) -> None:
         super().__init__(name=name)
         self.theta = check_number(theta, "theta", least=0)
         self.set_preference(preference)
         self.reference = check_numbers(reference, "reference")
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         if np.ndim(self.reference) and len(self.reference) != self.num_tasks:
             raise ValueError(
@@ -64,7 +76,7 @@ class PBI(Preference):
                 f"Received: reference={self.reference}"
             )
 
-    def task_weights(self, losses, present, gramian=None):
+    def task_weights(self, losses: Tensor, present: Tensor, gramian: Tensor | None = None) -> Tensor:
         del gramian
         shares = self.present_shares(present)
         ray = divide(shares, ops.sqrt(ops.sum(shares * shares)))
@@ -75,5 +87,5 @@ class PBI(Preference):
         near = _NEAR**2 * ops.sum(losses * losses)
         return (ray + self.theta * divide(aside, ops.sqrt(ops.sum(aside * aside) + near))) * present
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "theta": self.theta, "reference": self.reference}

@@ -1,8 +1,14 @@
 """Priority-constrained descent: the primary task's gradient, and progress for every other task."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
 from keras import ops
 
 from keras_mtl._checks import check_number
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.weighting._quadratic import solve_program
 from keras_mtl.weighting._scaling import is_stationary, unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
@@ -67,15 +73,15 @@ class PCD(GramianWeighting):
 
     def __init__(
         self,
-        primary=None,
-        tau=0.02,
-        beta=0.999,
-        reduction=None,
-        normalize=None,
-        every=1,
-        smoothing=0.0,
-        name=None,
-    ):
+        primary: str | None = None,
+        tau: float = 0.02,
+        beta: float = 0.999,
+        reduction: Literal["sum", "mean"] | None = None,
+        normalize: Literal["norm", "loss", "loss+"] | None = None,
+        every: int = 1,
+        smoothing: float = 0.0,
+        name: str | None = None,
+    ) -> None:
         super().__init__(reduction=reduction, normalize=normalize, every=every, smoothing=smoothing, name=name)
         if primary is not None and not isinstance(primary, str):
             raise ValueError(f"`primary` should be a task's name or `None`. Received: primary={primary!r}")
@@ -84,18 +90,18 @@ class PCD(GramianWeighting):
         self.beta = check_number(beta, "beta", least=0, below=1)
         self._tasks = None
 
-    def set_tasks(self, tasks, kinds):
+    def set_tasks(self, tasks: Sequence[str], kinds: Sequence[str]) -> None:
         super().set_tasks(tasks, kinds)
         if self.primary is not None and self.primary not in tasks:
             raise ValueError(f"`primary` should be one of the tasks {list(tasks)}. Received: primary={self.primary!r}")
         self._tasks = list(tasks)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         self.mean_squares = self.add_state("mean_squares", (self.num_tasks,))
         self.steps = self.add_state("steps", (self.num_tasks,))
 
-    def _first(self):
+    def _first(self) -> int:
         """Position of the primary task."""
         if self.primary is None:
             return 0
@@ -106,7 +112,7 @@ class PCD(GramianWeighting):
             )
         return self._tasks.index(self.primary)
 
-    def solve(self, gramian, present=None):
+    def solve(self, gramian: Tensor, present: Tensor | None = None) -> Tensor:
         if not self.built:
             self.build(gramian.shape[:1])
         known = ops.all(ops.isfinite(gramian))
@@ -119,7 +125,7 @@ class PCD(GramianWeighting):
         asked = self.tau * lengths / ops.where(lengths[first] > 0, lengths[first], 1.0)
 
         # With unit gradients u, d / ||h_p|| = u_p + sum_k x_k u_k, x = argmin x^T C x / 2 + (C_p - asked) x, x >= 0.
-        def program(cosines):
+        def program(cosines: Tensor) -> tuple[Tensor, Tensor]:
             pairs = ops.logical_and(other[:, None], other[None, :])
             matrix = ops.where(pairs, cosines, ops.eye(norms.shape[0], dtype="float64"))
             return matrix, ops.where(other, cosines[:, first] - asked, 1.0)[:, None]
@@ -137,7 +143,7 @@ class PCD(GramianWeighting):
             scaled = ops.where(cancelled, 0.0, scaled)
         return ops.where(ops.logical_and(alive, alive[first]), scaled * (norms[first] / norms), 0.0)
 
-    def _lengths(self, norms, present):
+    def _lengths(self, norms: Tensor, present: Tensor) -> Tensor:
         """Norms of the gradients over the root of their mean squares, which are moved on."""
         old, steps = ops.cast(self.mean_squares, "float64"), ops.cast(self.steps, "float64")
         # Of the size that float32 holds.
@@ -151,5 +157,5 @@ class PCD(GramianWeighting):
         safe = corrected > 0
         return ops.where(safe, norms / ops.sqrt(ops.where(safe, corrected, 1.0)), ops.cast(norms > 0, "float64"))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "primary": self.primary, "tau": self.tau, "beta": self.beta}

@@ -1,8 +1,13 @@
 """PCGrad: each task gradient loses its conflicting parts, one other task at a time."""
 
+from __future__ import annotations
+
+from typing import Any, Literal
+
 import keras
 from keras import ops
 
+from keras_mtl._types import Tensor
 from keras_mtl.weighting._projection import ORDERS, meet_in_order, task_orders
 from keras_mtl.weighting._scaling import unit_diagonal
 from keras_mtl.weighting.base import GramianWeighting
@@ -52,7 +57,16 @@ class PCGrad(GramianWeighting):
     result, so it always uses one fixed order.
     """
 
-    def __init__(self, order="random", seed=None, reduction=None, normalize=None, every=1, smoothing=0.0, name=None):
+    def __init__(
+        self,
+        order: Literal["random", "fixed"] = "random",
+        seed: int | None = None,
+        reduction: Literal["sum", "mean"] | None = None,
+        normalize: Literal["norm", "loss", "loss+"] | None = None,
+        every: int = 1,
+        smoothing: float = 0.0,
+        name: str | None = None,
+    ) -> None:
         super().__init__(reduction=reduction, normalize=normalize, every=every, smoothing=smoothing, name=name)
         if order not in ORDERS:
             raise ValueError(f"`order` should be one of {ORDERS}. Received: order={order!r}")
@@ -60,11 +74,11 @@ class PCGrad(GramianWeighting):
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def solve(self, gramian, present=None):
+    def solve(self, gramian: Tensor, present: Tensor | None = None) -> Tensor:
         cosines, norms, alive, present = unit_diagonal(gramian, present)
         orders = task_orders(norms.shape[0], self.order, self.seed_generator)
 
-        def push(cosine, length, task):
+        def push(cosine: Tensor, length: Tensor, task: Tensor) -> Tensor:
             return ops.maximum(-cosine, 0.0) * length
 
         weights = meet_in_order(cosines, orders, push)[0]
@@ -72,5 +86,5 @@ class PCGrad(GramianWeighting):
         weights = ops.where(alive[:, None], weights * norms[:, None], 0.0) / norms[None, :]
         return ops.where(alive, ops.sum(weights, axis=0), present)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "order": self.order, "seed": self.seed}

@@ -1,8 +1,13 @@
 """Random loss weighting."""
 
+from __future__ import annotations
+
+from typing import Any, Literal
+
 import keras
 from keras import ops
 
+from keras_mtl._types import Tensor
 from keras_mtl.weighting._present import masked_softmax
 from keras_mtl.weighting.base import Weighting
 from keras_mtl.weighting.registry import register
@@ -39,7 +44,9 @@ class RandomWeighting(Weighting):
           arXiv:2111.10603.
     """
 
-    def __init__(self, seed=None, reduction="mean", name=None):
+    def __init__(
+        self, seed: int | None = None, reduction: Literal["mean", "sum"] = "mean", name: str | None = None
+    ) -> None:
         super().__init__(name=name)
         if reduction not in ("mean", "sum"):
             raise ValueError(f'`reduction` should be "mean" or "sum". Received: reduction={reduction!r}')
@@ -48,15 +55,15 @@ class RandomWeighting(Weighting):
         self.seed_generator = keras.random.SeedGenerator(seed)
         self._first_seed = ops.convert_to_numpy(self.seed_generator.state.value)
 
-    def task_weights(self, losses, present, gramian=None):
+    def task_weights(self, losses: Tensor, present: Tensor, gramian: Tensor | None = None) -> Tensor:
         del losses, gramian
         logits = keras.random.normal((self.num_tasks,), dtype="float32", seed=self.seed_generator)
         weights = masked_softmax(logits, present)
         return weights * ops.sum(present) if self.reduction == "sum" else weights
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         super().reset_state()
         self.seed_generator.state.assign(self._first_seed)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "seed": self.seed, "reduction": self.reduction}

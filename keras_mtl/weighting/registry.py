@@ -1,5 +1,8 @@
 """Weightings by name."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import keras
 
 from keras_mtl.weighting.base import Weighting
@@ -7,7 +10,7 @@ from keras_mtl.weighting.base import Weighting
 _WEIGHTINGS: dict[str, type[Weighting]] = {}
 
 
-def register(name):
+def register(name: str) -> Callable[[type], type]:
     """Registers a class of this package: with Keras, for its config, and under the name that `get` knows.
 
     Args:
@@ -17,14 +20,14 @@ def register(name):
         A class decorator.
     """
 
-    def decorate(cls):
+    def decorate(cls: type) -> type:
         _WEIGHTINGS[name] = keras.saving.register_keras_serializable(package="keras_mtl")(cls)
         return cls
 
     return decorate
 
 
-def names():
+def names() -> list[str]:
     """Names that `keras_mtl.weighting.get` and `compile(weighting=...)` know.
 
     Returns:
@@ -33,7 +36,7 @@ def names():
     return sorted(_WEIGHTINGS)
 
 
-def serialize(weighting):
+def serialize(weighting: Weighting) -> dict[str, Any]:
     """Config of a weighting, as `deserialize` takes it.
 
     Args:
@@ -45,7 +48,7 @@ def serialize(weighting):
     return keras.saving.serialize_keras_object(weighting)
 
 
-def deserialize(config):
+def deserialize(config: Mapping[str, Any]) -> Weighting:
     """Makes a weighting from a config made by `serialize`.
 
     Args:
@@ -60,7 +63,7 @@ def deserialize(config):
     return weighting
 
 
-def get(identifier):
+def get(identifier: str | Weighting | Mapping[str, Any]) -> Weighting:
     """Weighting of a name, a config or a weighting.
 
     Args:

@@ -1,9 +1,14 @@
 """Relative loss balancing with random lookback (ReLoBRaLo)."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_mtl._checks import check_number
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.weighting._present import masked_softmax
 from keras_mtl.weighting.base import Weighting
 from keras_mtl.weighting.registry import register
@@ -64,7 +69,14 @@ class ReLoBRaLo(Weighting):
     below 1e-12 are read as 1e-12 (the official code adds that much to the divisor).
     """
 
-    def __init__(self, temperature=1.0, alpha=0.999, rho=0.999, seed=None, name=None):
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        alpha: float = 0.999,
+        rho: float = 0.999,
+        seed: int | None = None,
+        name: str | None = None,
+    ) -> None:
         super().__init__(name=name)
         self.temperature = check_number(temperature, "temperature", above=0)
         self.alpha = check_number(alpha, "alpha", least=0, most=1)
@@ -73,7 +85,7 @@ class ReLoBRaLo(Weighting):
         self.seed_generator = keras.random.SeedGenerator(seed)
         self._first_seed = ops.convert_to_numpy(self.seed_generator.state.value)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         shape = (self.num_tasks,)
         self.current_weights = self.add_state("current_weights", shape, 1.0)
@@ -81,7 +93,7 @@ class ReLoBRaLo(Weighting):
         self.last_losses = self.add_state("last_losses", shape, 1.0)
         self.steps = self.add_state("steps", shape)
 
-    def task_weights(self, losses, present, gramian=None):
+    def task_weights(self, losses: Tensor, present: Tensor, gramian: Tensor | None = None) -> Tensor:
         del gramian
         known = present * ops.cast(self.steps > 0, "float32")
         kept = self.current_weights.value
@@ -92,11 +104,11 @@ class ReLoBRaLo(Weighting):
         weights = alpha * kept + (1.0 - alpha) * self._balance(losses, self.last_losses.value, known)
         return ops.where(known > 0, weights, self.current_weights.value) * present
 
-    def _balance(self, losses, since, known):
+    def _balance(self, losses: Tensor, since: Tensor, known: Tensor) -> Tensor:
         ratios = ops.maximum(losses, _FLOOR) / ops.maximum(since, _FLOOR)
         return ops.sum(known) * masked_softmax(ops.minimum(ratios, _LARGEST_RATIO), known, self.temperature)
 
-    def update(self, losses, present, weights, gramian=None):
+    def update(self, losses: Tensor, present: Tensor, weights: Tensor, gramian: Tensor | None = None) -> None:
         del gramian
         here = present > 0
         # The weights of this step, not worked out again: that would be another draw.
@@ -107,10 +119,10 @@ class ReLoBRaLo(Weighting):
         self.last_losses.assign(ops.where(here, losses, self.last_losses.value))
         self.steps.assign(ops.minimum(self.steps.value + present, 2.0))
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         super().reset_state()
         self.seed_generator.state.assign(self._first_seed)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         options = ("temperature", "alpha", "rho", "seed")
         return {**super().get_config(), **{option: getattr(self, option) for option in options}}

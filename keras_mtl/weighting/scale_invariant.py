@@ -1,6 +1,11 @@
 """Scale-invariant loss: the sum of the log losses."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from keras_mtl._checks import check_number
+from keras_mtl._types import Tensor
 from keras_mtl.weighting._present import floored
 from keras_mtl.weighting.base import Weighting
 from keras_mtl.weighting.registry import register
@@ -36,13 +41,13 @@ class ScaleInvariant(Weighting):
           arXiv:2202.01017 (its baseline "SI").
     """
 
-    def __init__(self, floor=1e-8, name=None):
+    def __init__(self, floor: float = 1e-8, name: str | None = None) -> None:
         super().__init__(name=name)
         self.floor = check_number(floor, "floor", above=0)
 
-    def task_weights(self, losses, present, gramian=None):
+    def task_weights(self, losses: Tensor, present: Tensor, gramian: Tensor | None = None) -> Tensor:
         del gramian
         return present / floored(losses, present, self.floor)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "floor": self.floor}

@@ -1,8 +1,13 @@
 """Stochastic direction-oriented multi-objective gradient descent (SDMGrad)."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from keras import ops
 
 from keras_mtl._checks import check_integer, check_number
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.weighting._present import divide
 from keras_mtl.weighting._simplex import project_to_simplex, restrict
 from keras_mtl.weighting.base import JacobianWeighting
@@ -64,18 +69,25 @@ class SDMGrad(JacobianWeighting):
 
     sub_batches = 3
 
-    def __init__(self, lam=0.3, learning_rate=10.0, momentum=0.5, iterations=20, name=None):
+    def __init__(
+        self,
+        lam: float = 0.3,
+        learning_rate: float = 10.0,
+        momentum: float = 0.5,
+        iterations: int = 20,
+        name: str | None = None,
+    ) -> None:
         super().__init__(name=name)
         self.lam = check_number(lam, "lam", least=0)
         self.learning_rate = check_number(learning_rate, "learning_rate", above=0)
         self.momentum = check_number(momentum, "momentum", least=0, below=1)
         self.iterations = check_integer(iterations, "iterations", 1)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         self.current_weights = self.add_state("current_weights", (self.num_tasks,), 1.0 / self.num_tasks)
 
-    def direction(self, jacobian, losses, present):
+    def direction(self, jacobian: Tensor, losses: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         del losses
         count = ops.sum(present)
         mean = divide(present, count)
@@ -87,7 +99,7 @@ class SDMGrad(JacobianWeighting):
         gramian = divide(ops.matmul(first, ops.transpose(second)), scale * scale)
         pull = self.lam * ops.matmul(gramian, mean)
 
-        def step(_, state):
+        def step(_: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
             weights, velocity = state
             velocity = self.momentum * velocity + ops.matmul(gramian, weights) + pull
             return project_to_simplex(weights - self.learning_rate * velocity, present), velocity
@@ -98,6 +110,6 @@ class SDMGrad(JacobianWeighting):
         weights = (weights + self.lam * mean) / (1.0 + self.lam)
         return ops.matmul(weights, jacobian[2]), weights
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         options = ("lam", "learning_rate", "momentum", "iterations")
         return {**super().get_config(), **{option: getattr(self, option) for option in options}}

@@ -1,10 +1,23 @@
 """Composition of weightings."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Self
+
 import keras
 from keras import ops
 
+from keras_mtl._types import Place, Shape, Tensor
 from keras_mtl.weighting.base import GramianWeighting, JacobianWeighting, Weighting
 from keras_mtl.weighting.registry import deserialize, get, serialize
+
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
+    from keras_mtl.training.forward import Forward
+    from keras_mtl.training.places import Together
+    from keras_mtl.weighting.base import Update
 
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
@@ -40,7 +53,7 @@ class Sequential(Weighting):
     [1.0, 0.25]
     """
 
-    def __init__(self, weightings, name=None):
+    def __init__(self, weightings: Sequence[str | Weighting | Mapping[str, Any]], name: str | None = None) -> None:
         super().__init__(name=name)
         if not isinstance(weightings, (list, tuple)) or not weightings:
             raise ValueError(
@@ -71,47 +84,53 @@ class Sequential(Weighting):
     # It is of the last stage's kind: what differs from kind to kind is the last stage's, with these weights.
 
     @property
-    def every(self):
+    def every(self) -> int:
         """Number of steps for which the weights on task gradients hold."""
         return getattr(self.weightings[-1], "every", 1)
 
     @property
-    def step_count(self):
+    def step_count(self) -> keras.Variable:
         """Place in the turn, where `every` is above 1."""
         return self.weightings[-1].step_count
 
-    def check_options(self, gradients, gramian_fraction):
+    def check_options(self, gradients: str, gramian_fraction: float) -> None:
         self.weightings[-1].check_options(gradients, gramian_fraction)
 
-    def needs_features(self, gradients, gramian_fraction):
+    def needs_features(self, gradients: str, gramian_fraction: float) -> list[tuple[str, Any, Any]]:
         return self.weightings[-1].needs_features(gradients, gramian_fraction)
 
-    def place(self, places, model):
+    def place(self, places: ModuleType, model: MultiTaskModel) -> Together:
         return self.weightings[-1].place(places, model)
 
-    def rule(self, gradients, step):
+    def rule(self, gradients: Place, step: Forward) -> Update:
         return self.kind.rule(self, gradients, step)
 
-    def solves_now(self):
+    def solves_now(self) -> Tensor | None:
         return self.weightings[-1].solves_now()
 
-    def in_turns(self, solve, step):
+    def in_turns(self, solve: Callable[..., Any], step: Forward) -> tuple[Tensor, Tensor]:
         return self.weightings[-1].in_turns(solve, step)
 
-    def follow(self, step, update, if_optimizer_steps, losses_again):
+    def follow(
+        self,
+        step: Forward,
+        update: Update,
+        if_optimizer_steps: Callable[[Callable[[], None]], None],
+        losses_again: Callable[[], Tensor],
+    ) -> None:
         self.kind.follow(self, step, update, if_optimizer_steps, losses_again)
 
     @property
-    def kind(self):
+    def kind(self) -> type[Weighting]:
         """The class whose rule the composition follows: that of the last weighting that is no composition."""
         last = self.weightings[-1]
         return last.kind if isinstance(last, Sequential) else type(last)
 
-    def set_tasks(self, tasks, kinds):
+    def set_tasks(self, tasks: Sequence[str], kinds: Sequence[str]) -> None:
         for stage in self.weightings:
             stage.set_tasks(tasks, kinds)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         for stage in self.weightings:
             if not stage.built:
@@ -120,7 +139,7 @@ class Sequential(Weighting):
         # again might draw again.
         self.latest = self.add_state("latest", (len(self.weightings), self.num_tasks))
 
-    def task_weights(self, losses, present, gramian=None):
+    def task_weights(self, losses: Tensor, present: Tensor, gramian: Tensor | None = None) -> Tensor:
         latest = []
         product = ops.ones_like(present)
         for stage in self.weightings:
@@ -130,7 +149,7 @@ class Sequential(Weighting):
         self.latest.assign(ops.stack(latest))
         return product
 
-    def objective(self, losses, weights, present):
+    def objective(self, losses: Tensor, weights: Tensor, present: Tensor) -> Tensor:
         losses_now = ops.stop_gradient(losses)
         learned = 0.0
         for stage, seen, _ in self._stages_seen():
@@ -140,29 +159,29 @@ class Sequential(Weighting):
         # Minus its own value: the value stays that of the weighted losses.
         return super().objective(losses, weights, present) + learned - ops.stop_gradient(learned)
 
-    def update(self, losses, present, weights, gramian=None):
+    def update(self, losses: Tensor, present: Tensor, weights: Tensor, gramian: Tensor | None = None) -> None:
         del weights
         for stage, seen, stage_weights in self._stages_seen():
             stage.update(losses * seen, present, stage_weights, _scale(gramian, seen))
 
-    def after_step(self, losses, losses_after, present):
+    def after_step(self, losses: Tensor, losses_after: Tensor, present: Tensor) -> None:
         for stage, seen, _ in self._stages_seen():
             if stage.second_forward:
                 stage.after_step(losses * seen, losses_after * seen, present)
 
-    def state_of_steps(self):
+    def state_of_steps(self) -> list[keras.Variable]:
         return [variable for stage in self.weightings for variable in stage.state_of_steps()]
 
-    def end_epoch(self, logs=None):
+    def end_epoch(self, logs: Mapping[str, Any] | None = None) -> None:
         for stage in self.weightings:
             stage.end_epoch(logs)
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         super().reset_state()
         for stage in self.weightings:
             stage.reset_state()
 
-    def _stages_seen(self):
+    def _stages_seen(self) -> Iterator[tuple[Weighting, Tensor, Tensor]]:
         # Each stage, the product of the weights before it, and its weights.
         latest = ops.convert_to_tensor(self.latest)
         seen = ops.ones((self.num_tasks,), "float32")
@@ -170,18 +189,18 @@ class Sequential(Weighting):
             yield stage, seen, latest[index]
             seen = seen * latest[index]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "weightings": [serialize(stage) for stage in self.weightings]}
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Sequential({self.weightings})"
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**{**config, "weightings": [deserialize(stage) for stage in config["weightings"]]})
 
 
-def _scale(gramian, product):
+def _scale(gramian: Tensor, product: Tensor) -> Tensor | None:
     if gramian is None:
         return None
     product = ops.cast(product, gramian.dtype)

@@ -1,8 +1,13 @@
 """SoftAdapt: weights by the rate of change of the losses."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from keras import ops
 
 from keras_mtl._checks import check_number
+from keras_mtl._types import Tensor
 from keras_mtl.weighting._epoch_means import EpochMeans
 from keras_mtl.weighting._present import divide, masked_softmax
 from keras_mtl.weighting.registry import register
@@ -56,14 +61,14 @@ class SoftAdapt(EpochMeans):
     as one of its epochs. Losses below 0 are weighted as 0.
     """
 
-    def __init__(self, beta=0.1, form="plain", name=None):
+    def __init__(self, beta: float = 0.1, form: str = "plain", name: str | None = None) -> None:
         super().__init__(name=name)
         if form not in _FORMS:
             raise ValueError(f"`form` should be one of {_FORMS}. Received: form={form!r}")
         self.beta = check_number(beta, "beta", least=-_STEEPEST, most=_STEEPEST)
         self.form = form
 
-    def task_weights(self, losses, present, gramian=None):
+    def task_weights(self, losses: Tensor, present: Tensor, gramian: Tensor | None = None) -> Tensor:
         del losses, gramian
         known = self.epochs >= 2
         slopes = ops.where(known, self.last - self.before_last, 0.0)
@@ -79,5 +84,5 @@ class SoftAdapt(EpochMeans):
             shares = divide(shares, ops.sum(shares))
         return shares * present
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "beta": self.beta, "form": self.form}

@@ -1,9 +1,15 @@
 """Smooth Tchebycheff scalarization."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
 import numpy as np
 from keras import ops
 
 from keras_mtl._checks import check_integer, check_number, check_numbers
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.weighting._preference import Preference
 from keras_mtl.weighting._present import divide, floored, masked_softmax
 from keras_mtl.weighting.registry import register
@@ -60,7 +66,16 @@ class STCH(Preference):
     being at its nadir.
     """
 
-    def __init__(self, mu=1.0, form="log", preference=None, warmup_epochs=4, reference=0.0, floor=1e-8, name=None):
+    def __init__(
+        self,
+        mu: float = 1.0,
+        form: Literal["log", "plain"] = "log",
+        preference: Sequence[float] | None = None,
+        warmup_epochs: int = 4,
+        reference: float | Sequence[float] = 0.0,
+        floor: float = 1e-8,
+        name: str | None = None,
+    ) -> None:
         super().__init__(name=name)
         if form not in ("log", "plain"):
             raise ValueError(f'`form` should be "log" or "plain". Received: form={form!r}')
@@ -71,7 +86,7 @@ class STCH(Preference):
         self.reference = check_numbers(reference, "reference")
         self.floor = check_number(floor, "floor", above=0)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         shape = (self.num_tasks,)
         if np.ndim(self.reference) and len(self.reference) != self.num_tasks:
@@ -85,7 +100,7 @@ class STCH(Preference):
         self.loss_sum = self.add_state("loss_sum", shape)
         self.batches = self.add_state("batches", shape)
 
-    def task_weights(self, losses, present, gramian=None):
+    def task_weights(self, losses: Tensor, present: Tensor, gramian: Tensor | None = None) -> Tensor:
         del gramian
         shares = ops.convert_to_tensor(self.shares(self.num_tasks), "float32")
         if self.form == "plain":
@@ -99,13 +114,13 @@ class STCH(Preference):
         smooth = ops.sum(present) * preference * masked_softmax(preference * ratios / self.mu, present) / losses
         return ops.where(self.epoch.value > self.warmup_epochs, smooth, warm)
 
-    def update(self, losses, present, weights, gramian=None):
+    def update(self, losses: Tensor, present: Tensor, weights: Tensor, gramian: Tensor | None = None) -> None:
         del weights, gramian
         measured = present * ops.cast(self.epoch >= self.warmup_epochs, "float32")
         self.loss_sum.assign_add(losses * measured)
         self.batches.assign_add(measured)
 
-    def end_epoch(self, logs=None):
+    def end_epoch(self, logs: Mapping[str, Any] | None = None) -> None:
         del logs
         missing = ops.logical_and(self.nadir <= 0, self.batches > 0)
         mean = divide(ops.convert_to_tensor(self.loss_sum), ops.convert_to_tensor(self.batches))
@@ -114,6 +129,6 @@ class STCH(Preference):
         self.loss_sum.assign(ops.zeros_like(self.loss_sum.value))
         self.batches.assign(ops.zeros_like(self.batches.value))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         options = ("mu", "form", "warmup_epochs", "reference", "floor")
         return {**super().get_config(), **{option: getattr(self, option) for option in options}}

@@ -1,10 +1,16 @@
 """Uncertainty weighting: each task's noise level is learned with the model."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_mtl._checks import check_number
+from keras_mtl._types import Shape, Tensor
 from keras_mtl.weighting.base import Weighting
 from keras_mtl.weighting.registry import register
 
@@ -13,7 +19,7 @@ _KINDS = {"regression": (0.5, 0.5), "classification": (1.0, 0.5), "laplace": (1.
 _LIMIT = 10.0
 
 
-def _clip(value):
+def _clip(value: Tensor) -> Tensor:
     return ops.clip(value, -_LIMIT, _LIMIT)
 
 
@@ -68,7 +74,9 @@ class Uncertainty(Weighting):
     for an absent task; an optimizer with momentum may still coast.
     """
 
-    def __init__(self, kinds=None, initial=0.0, name=None):
+    def __init__(
+        self, kinds: str | Mapping[str, str] | None = None, initial: float = 0.0, name: str | None = None
+    ) -> None:
         super().__init__(name=name)
         for kind in kinds.values() if isinstance(kinds, dict) else [kinds or "regression"]:
             if kind not in _KINDS:
@@ -77,7 +85,7 @@ class Uncertainty(Weighting):
         self.initial = check_number(initial, "initial", least=-_LIMIT, most=_LIMIT)
         self._told = None
 
-    def set_tasks(self, tasks, kinds):
+    def set_tasks(self, tasks: Sequence[str], kinds: Sequence[str]) -> None:
         if isinstance(self.kinds, dict):
             unknown = sorted(set(self.kinds) - set(tasks))
             if unknown:
@@ -85,7 +93,7 @@ class Uncertainty(Weighting):
             kinds = [self.kinds.get(task, kind) for task, kind in zip(tasks, kinds, strict=True)]
         self._told = [str(kind) for kind in kinds]
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         self.log_var = self.add_weight(
             name="log_var",
@@ -95,19 +103,19 @@ class Uncertainty(Weighting):
             autocast=False,
         )
 
-    def task_weights(self, losses, present, gramian=None):
+    def task_weights(self, losses: Tensor, present: Tensor, gramian: Tensor | None = None) -> Tensor:
         del losses, gramian
         return self._factors(0) * ops.exp(-_clip(self.log_var.value)) * present
 
-    def objective(self, losses, weights, present):
+    def objective(self, losses: Tensor, weights: Tensor, present: Tensor) -> Tensor:
         # Not stopped: the gradient of `s` comes through the weights.
         return ops.sum(weights * losses) + ops.sum(present * self._factors(1) * _clip(self.log_var.value))
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         super().reset_state()
         self.log_var.assign(ops.full((self.num_tasks,), self.initial, "float32"))
 
-    def _factors(self, index):
+    def _factors(self, index: int) -> np.ndarray:
         if isinstance(self.kinds, dict) and self._told is None:
             raise ValueError(
                 "`kinds` should be one string where the tasks have no names; call `set_tasks` first. "
@@ -119,5 +127,5 @@ class Uncertainty(Weighting):
             kinds = self._told or ["regression"] * self.num_tasks
         return np.array([_KINDS[kind][index] for kind in kinds], dtype="float32")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "kinds": self.kinds, "initial": self.initial}

@@ -1,7 +1,13 @@
 """UPGrad: every task gradient projected onto the dual cone, then averaged."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
 from keras import ops
 
+from keras_mtl._types import Tensor
 from keras_mtl.weighting._preference import Preference
 from keras_mtl.weighting._quadratic import nonnegative_qp, semidefinite_part
 from keras_mtl.weighting._scaling import unit_diagonal
@@ -53,11 +59,19 @@ class UPGrad(Preference, GramianWeighting):
     guarantee where norms differ by a factor of 10 or more; here the programs are solved to rounding.
     """
 
-    def __init__(self, preference=None, reduction=None, normalize=None, every=1, smoothing=0.0, name=None):
+    def __init__(
+        self,
+        preference: Mapping[str, float] | None = None,
+        reduction: Literal["sum", "mean"] | None = None,
+        normalize: Literal["norm", "loss", "loss+"] | None = None,
+        every: int = 1,
+        smoothing: float = 0.0,
+        name: str | None = None,
+    ) -> None:
         super().__init__(reduction=reduction, normalize=normalize, every=every, smoothing=smoothing, name=name)
         self.set_preference(preference)
 
-    def solve(self, gramian, present=None):
+    def solve(self, gramian: Tensor, present: Tensor | None = None) -> Tensor:
         cosines, norms, alive, present = unit_diagonal(gramian, present)
         # Program k in units of p_k ||g_k||: v_k = e_k + x, x = argmin x^T C x / 2 + C_k x over x >= 0.
         cosines, proximal = semidefinite_part(cosines)

@@ -1,6 +1,11 @@
 """Soft optimal uncertainty weighting (UW-SO)."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from keras_mtl._checks import check_number
+from keras_mtl._types import Tensor
 from keras_mtl.weighting._present import floored, masked_softmax
 from keras_mtl.weighting.base import Weighting
 from keras_mtl.weighting.registry import register
@@ -43,14 +48,14 @@ class UWSO(Weighting):
     the softmax.
     """
 
-    def __init__(self, temperature=1.0, floor=1e-8, name=None):
+    def __init__(self, temperature: float = 1.0, floor: float = 1e-8, name: str | None = None) -> None:
         super().__init__(name=name)
         self.temperature = check_number(temperature, "temperature", above=0)
         self.floor = check_number(floor, "floor", above=0)
 
-    def task_weights(self, losses, present, gramian=None):
+    def task_weights(self, losses: Tensor, present: Tensor, gramian: Tensor | None = None) -> Tensor:
         del gramian
         return masked_softmax(1.0 / floored(losses, present, self.floor), present, self.temperature)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "temperature": self.temperature, "floor": self.floor}

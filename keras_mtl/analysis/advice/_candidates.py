@@ -1,11 +1,21 @@
 """The candidates of `advise`: ways of sharing that are worth a trial, each for a stated reason."""
 
+from __future__ import annotations
+
 import itertools
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_mtl._types import Tasks
 from keras_mtl.analysis.advice._problem import Candidate
 from keras_mtl.analysis.grouping.group_tasks import group_tasks
+
+if TYPE_CHECKING:
+    from keras_mtl.analysis.advice._problem import Problem
+    from keras_mtl.analysis.advice._watch import Watched
+    from keras_mtl.metrics._affinity import Affinity
 
 ALONE, ALL = "nothing shared", "all shared"
 LOPSIDED = 10.0  # one task has this many times another's share of the update
@@ -15,7 +25,7 @@ SPLIT = 1.25  # groups are tried where they are expected to help by this factor 
 _MOST_DEPTHS = 3
 
 
-def choose_candidates(problem, watched):
+def choose_candidates(problem: Problem, watched: Watched) -> list[Candidate]:
     """The candidates, simplest first.
 
     Args:
@@ -43,7 +53,7 @@ def choose_candidates(problem, watched):
     return found
 
 
-def _base_weighting(problem, watched):
+def _base_weighting(problem: Problem, watched: Watched) -> tuple[str, str]:
     """What weighs the tasks wherever they share, and why, where that is not "equal"."""
     low, high = min(watched.shares.values()), max(watched.shares.values())
     if problem.has_own_weighting or high < LOPSIDED * low:
@@ -56,7 +66,7 @@ def _base_weighting(problem, watched):
     )
 
 
-def _depths(problem, watched, shared):
+def _depths(problem: Problem, watched: Watched, shared: Mapping[str, Any]) -> Iterator[Candidate]:
     count = len(problem.stages)
     depths = range(1, count)
     if len(depths) > _MOST_DEPTHS:
@@ -70,7 +80,7 @@ def _depths(problem, watched, shared):
         yield Candidate(f"{depth} of {count} stages shared", reason, options=options, **shared)
 
 
-def _groups(problem, watched, shared):
+def _groups(problem: Problem, watched: Watched, shared: Mapping[str, Any]) -> Iterator[Candidate]:
     """Groups of tasks, each with a trunk of its own, or parting after half of the stages."""
     count, tasks = len(problem.stages), problem.tasks
     if len(tasks) < 3:
@@ -100,7 +110,7 @@ def _groups(problem, watched, shared):
                 yield Candidate(name, reason, "branched_sharing", {"branches": tree}, **shared)
 
 
-def _grouped(measure, tasks):
+def _grouped(measure: Affinity, tasks: tuple[str, ...]) -> Iterator[tuple[list[tuple[str, ...]], float, float]]:
     """Groups that a measure tells apart, with what it is within them and over all pairs."""
     off = ~np.eye(len(tasks), dtype=bool)
     together = float(measure.values[off].mean())
@@ -108,11 +118,11 @@ def _grouped(measure, tasks):
         # A task that goes with nobody in particular is by itself.
         grouping = group_tasks(measure, budget, overlap=False, alone=max(together, 0.0))
         groups = sorted(grouping.groups, key=lambda group: tasks.index(group[0]))
-        if len(groups) > 1 and grouping.objective > max(SPLIT * together, 0.0):
-            yield groups, grouping.objective, together
+        if len(groups) > 1 and grouping.objective > max(SPLIT * together, 0.0):  # type: ignore[operator]
+            yield groups, grouping.objective, together  # type: ignore[misc]
 
 
-def _mixed(problem, watched, shared):
+def _mixed(problem: Problem, watched: Watched, shared: Mapping[str, Any]) -> Iterator[Candidate]:
     pairs = watched.pairs()
     least = min(pairs, key=lambda pair: pair[2])
     if least[2] >= AGREE and max(pair[3] for pair in pairs) < CONFLICT:
@@ -127,7 +137,7 @@ def _mixed(problem, watched, shared):
     yield Candidate("CGC", reason, "cgc", options, **shared)
 
 
-def _gramian(watched, lopsided):
+def _gramian(watched: Watched, lopsided: bool) -> Iterator[Candidate]:
     one, other, cosine, rate = max(watched.pairs(), key=lambda pair: pair[3])
     if rate < CONFLICT:
         return
@@ -141,6 +151,6 @@ def _gramian(watched, lopsided):
     )
 
 
-def pairs_of(tasks):
+def pairs_of(tasks: Tasks) -> list[tuple[int, int]]:
     """All pairs of places."""
     return list(itertools.combinations(range(len(tasks)), 2))

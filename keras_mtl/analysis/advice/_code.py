@@ -1,15 +1,24 @@
 """The code of a candidate, as one would write it."""
 
+from __future__ import annotations
+
 import inspect
 import json
 import re
 import types
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 from keras_mtl._keras_private import OPTIONS_OF_A_FUNCTION
+from keras_mtl._types import Structure
 from keras_mtl.models._copies import as_initialized
+
+if TYPE_CHECKING:
+    from keras_mtl.analysis.advice._problem import Candidate, Problem
 
 _WIDTH = 100
 _NEVER = {"name", "dtype", "trainable", "quantization_config"}
@@ -36,7 +45,7 @@ def train(x, y, sample_weight=None):
 """
 
 
-def code_of(problem, candidate, epochs, seed):
+def code_of(problem: Problem, candidate: Candidate, epochs: int, seed: int) -> str:
     """Code that makes, compiles and trains a candidate.
 
     Args:
@@ -76,7 +85,7 @@ def code_of(problem, candidate, epochs, seed):
     return text.replace("return_model", "model")
 
 
-def _states(problem):
+def _states(problem: Problem) -> str:
     """Comments on layers that have more than initializers draw."""
     layers = [layer for stack in (*problem.stages, *problem.heads.values()) for layer in stack]
     kept = [layer.name for layer in layers if not as_initialized(layer) or (layer.built and hasattr(layer, "adapt"))]
@@ -85,7 +94,7 @@ def _states(problem):
     )
 
 
-def _said(arguments):
+def _said(arguments: Mapping[str, Structure]) -> dict[str, Structure]:
     """Arguments of `compile` that are not the defaults."""
     usual = {"weighting": "equal", "gradients": "parameters"}
     return {n: v for n, v in arguments.items() if v is not None and v != {} and not (n in usual and usual[n] == v)}
@@ -94,27 +103,27 @@ def _said(arguments):
 class _Writer:
     """Writes values as code, and notes what has to be imported."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._imports = {"import keras", "import keras_mtl"}
         self._missing = []
 
-    def imports(self):
+    def imports(self) -> str:
         """The import lines."""
         plain = sorted(line for line in self._imports if line.startswith("import"))
         return "\n".join([*plain, *sorted(self._imports - set(plain))])
 
-    def missing(self):
+    def missing(self) -> str:
         """Comments on what cannot be imported."""
         return "".join(f"    # `{name}` is yours: {what}.\n" for name, what in self._missing)
 
-    def input(self, tensor):
+    def input(self, tensor: keras.KerasTensor) -> str:
         """`keras.Input` of a tensor."""
         more = {} if tensor.dtype == "float32" else {"dtype": tensor.dtype}
         more |= {"sparse": True} if getattr(tensor, "sparse", False) else {}
         more |= {} if tensor.name.startswith("keras_tensor") else {"name": tensor.name}
         return f"keras.Input({tuple(tensor.shape[1:])!r}{''.join(f', {k}={self.value(v)}' for k, v in more.items())})"
 
-    def structure(self, value, indent, leaf):
+    def structure(self, value: Structure, indent: int, leaf: Callable[[Any], str]) -> str:
         """A list or dict of leaves."""
         if isinstance(value, dict):
             return self.mapping({key: self.structure(item, indent + 4, leaf) for key, item in value.items()}, indent)
@@ -122,15 +131,15 @@ class _Writer:
             return self.items([self.structure(item, indent + 4, leaf) for item in value], indent)
         return leaf(value)
 
-    def items(self, lines, indent):
+    def items(self, lines: Sequence[str], indent: int) -> str:
         """A list, an item a line where there are several."""
         return _block("[", lines, "]", indent)
 
-    def mapping(self, lines, indent):
+    def mapping(self, lines: Mapping[str, str], indent: int) -> str:
         """A dict, an item a line where there are several."""
         return _block("{", [f"{self.value(key)}: {line}" for key, line in lines.items()], "}", indent)
 
-    def value(self, value, indent=0):
+    def value(self, value: object, indent: int = 0) -> str:
         """Any value."""
         if isinstance(value, (list, tuple)) and not isinstance(value, str):
             lines = [self.value(item, indent + 4) for item in value]
@@ -151,7 +160,7 @@ class _Writer:
             return self._object(value, indent)
         return self._own(value)
 
-    def _object(self, value, indent):
+    def _object(self, value: Structure, indent: int) -> str:
         """A Keras object by its class and the arguments that are not the defaults."""
         cls = type(value)
         config = dict(value.get_config())
@@ -179,7 +188,7 @@ class _Writer:
         words += [f"{name}={self.value(_plain(item), indent)}" for name, item in said.items()]
         return f"{self._named(cls)}({', '.join(words)})"
 
-    def _by_config(self, value, config):
+    def _by_config(self, value: Structure, config: Mapping[str, Any]) -> str:
         """What is made of nested objects, from its config."""
         try:
             text = json.dumps(keras.saving.serialize_keras_object(value))
@@ -188,7 +197,7 @@ class _Writer:
         self._imports.add("import json")
         return f"keras.saving.deserialize_keras_object(json.loads({text!r}))"
 
-    def _named(self, cls):
+    def _named(self, cls: type) -> str:
         module = cls.__module__.split(".")[0]
         for room in ("layers", "optimizers", "losses", "metrics", "regularizers", "initializers", "constraints"):
             for package, name in ((keras, "keras"), (_keras_mtl(), "keras_mtl")):
@@ -200,14 +209,14 @@ class _Writer:
             return f"keras_mtl.weighting.{cls.__name__}"
         return self._imported(cls)
 
-    def _imported(self, thing):
+    def _imported(self, thing: type | Callable[..., Any]) -> str:
         name, module = thing.__qualname__, thing.__module__
         if "<" in name or "." in name or module == "__main__":
             return self._own(thing)
         self._imports.add(f"from {module} import {name}")
         return name
 
-    def _own(self, thing):
+    def _own(self, thing: object) -> str:
         name = getattr(thing, "__name__", type(thing).__name__)
         name = name if name.isidentifier() else f"own_{len(self._missing) + 1}"
         if name not in dict(self._missing):
@@ -215,13 +224,13 @@ class _Writer:
         return name
 
 
-def _keras_mtl():
+def _keras_mtl() -> ModuleType:
     import keras_mtl
 
     return keras_mtl
 
 
-def _block(opening, lines, closing, indent):
+def _block(opening: str, lines: Sequence[str], closing: str, indent: int) -> str:
     short = f"{opening}{', '.join(lines)}{closing}"
     plain = not any("(" in line for line in lines) and len(short) + indent <= _WIDTH
     if "\n" not in short and (len(lines) < 2 or plain):
@@ -230,7 +239,7 @@ def _block(opening, lines, closing, indent):
     return opening + "".join(f"\n{inner}{line}," for line in lines) + f"\n{outer}{closing}"
 
 
-def _plain_config(cls, config):
+def _plain_config(cls: type, config: dict[str, Any]) -> dict[str, Any]:
     """A config without what says nothing."""
     if issubclass(cls, keras.layers.Layer):
         policy = config.get("dtype")
@@ -243,12 +252,12 @@ def _plain_config(cls, config):
     return {name: item for name, item in config.items() if name not in names or (name == "trainable" and not item)}
 
 
-def _is_automatic(layer):
+def _is_automatic(layer: keras.Layer) -> bool:
     """Whether Keras has named a layer."""
     return re.sub(r"_\d+$", "", layer.name).replace("_", "") == type(layer).__name__.lower()
 
 
-def _same(item, default):
+def _same(item: Structure, default: Structure) -> bool:
     """Whether a value of a config is what a default stands for."""
     if default is None and item in ("linear", keras.config.image_data_format()):  # what Keras makes of `None`
         return True
@@ -269,7 +278,7 @@ def _same(item, default):
     return item == default
 
 
-def _plain(item):
+def _plain(item: Structure) -> Structure:
     """A Keras object in a config as the object itself."""
     if isinstance(item, dict) and "class_name" in item and "config" in item:
         found = keras.saving.deserialize_keras_object(item)

@@ -1,13 +1,21 @@
 """The decision of `advise`: which candidate to take, and which differences are significant."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_mtl.analysis._statistics import confidence_interval, mean_and_spread
 from keras_mtl.analysis.advice._candidates import ALL, ALONE
 from keras_mtl.analysis.advice._problem import Candidate
+
+if TYPE_CHECKING:
+    from keras_mtl.analysis.advice._problem import Problem
+    from keras_mtl.analysis.advice._trials import Trial
 
 _ALIKE = 1.1  # numbers of parameters that differ by less are alike
 
@@ -42,12 +50,12 @@ class Standing:
     outcome: str = ""
 
     @property
-    def mean(self):
+    def mean(self) -> float:
         """Mean delta_m; minus infinity where it failed."""
         return float(np.mean(self.delta_m)) if self.delta_m else -math.inf
 
 
-def standing(problem, trials, baselines, epochs):
+def standing(problem: Problem, trials: Sequence[Trial], baselines: Sequence[Trial], epochs: int) -> Standing:
     """The standing of a candidate.
 
     Args:
@@ -86,29 +94,31 @@ def standing(problem, trials, baselines, epochs):
     )
 
 
-def resampled_scores(problem, trials, single, task=None):
+def resampled_scores(
+    problem: Problem, trials: Sequence[Trial], single: Mapping[str, float], task: str | None = None
+) -> list[float]:
     """delta_m, or the gain of a task, on each resample, as means over the trials that have some."""
     rows = []
     for trial in trials:
         scores = [problem.score(values, single) for values in trial.resampled]
         if scores:
             rows.append([score[task] if task else np.mean([*score.values()]) for score in scores])
-    return [float(value) for value in np.mean(rows, axis=0)] if rows else []
+    return [float(value) for value in np.mean(rows, axis=0)] if rows else []  # type: ignore[arg-type]
 
 
-def mean_values(dicts):
+def mean_values(dicts: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Means of what several dicts from log to number have in common."""
     return {name: float(np.mean([each[name] for each in dicts])) for name in dicts[0] if all(name in d for d in dicts)}
 
 
-def example_variance(scores, others):
+def example_variance(scores: Sequence[float], others: Sequence[float]) -> float:
     """Variance of a difference that comes from the choice of the examples: of paired resamples, 0 without any."""
     if not scores or len(scores) != len(others):
         return 0.0
     return float(np.var(np.subtract(scores, others), ddof=1))
 
 
-def decide(standings):
+def decide(standings: Sequence[Standing]) -> tuple[Standing, Standing, dict[str, float]]:
     """The simplest candidate within one standard error of the best.
 
     The standard error is that of the difference of two means over seeds, from
@@ -181,7 +191,7 @@ class Outcome:
     example_variance: float
 
 
-def outcome_of(problem, trials, others):
+def outcome_of(problem: Problem, trials: Sequence[Trial], others: Sequence[Trial]) -> Outcome:
     """Compares the tests of two candidates.
 
     Args:
@@ -195,7 +205,9 @@ def outcome_of(problem, trials, others):
     single = mean_values([trial.values[-1] for trial in others])
     ours, theirs = ([problem.score(t.values[-1], single) for t in each] for each in (trials, others))
 
-    def compared(pick, level, task=None):
+    def compared(
+        pick: Callable[..., Any], level: float, task: str | None = None
+    ) -> tuple[float, tuple[float, float] | None, list[float], list[float], float]:
         a, b = [pick(score) for score in ours], [pick(score) for score in theirs]
         chance = example_variance(
             resampled_scores(problem, trials, single, task), resampled_scores(problem, others, single, task)
@@ -212,12 +224,12 @@ def outcome_of(problem, trials, others):
     return Outcome(mean, interval, gains, len(trials), chance > 0, [float(v) for v in a], variance, chance)
 
 
-def signed(value):
+def signed(value: float) -> str:
     """A number with its sign and two digits; no sign where it is 0."""
     return "0.00" if abs(value) < 0.005 else f"{value:+.2f}"
 
 
-def sharing_of(candidate, problem):
+def sharing_of(candidate: Candidate, problem: Problem) -> str:
     """In words, what a candidate shares."""
     count = len(problem.stages)
     if candidate.name == ALONE:
@@ -234,7 +246,9 @@ def sharing_of(candidate, problem):
     return f"Share by {candidate.name}"
 
 
-def verdict(problem, chosen, standings, result, against):
+def verdict(
+    problem: Problem, chosen: Standing, standings: Sequence[Standing], result: Outcome | None, against: str
+) -> list[str]:
     """Sentences: what to do, by how much it wins, what is not significantly different.
 
     Args:
@@ -265,7 +279,7 @@ def verdict(problem, chosen, standings, result, against):
     return said
 
 
-def _test_said(result, against, name):
+def _test_said(result: Outcome, against: str, name: str) -> Iterator[str]:
     other = "single-task columns" if against == ALONE else f"'{against}'"
     seeds = f"{result.seeds} fresh seed{'s' * (result.seeds > 1)}"
     if result.interval is None:
@@ -287,10 +301,10 @@ def _test_said(result, against, name):
         yield f"Tasks that lose: {', '.join(f'{t} ({result.gains[t][0]:+.1f} %)' for t in lost)}."
 
 
-def _needed(result):
+def _needed(result: Outcome) -> str:
     """What would show a difference of the size that was seen."""
     size = abs(result.delta_m)
-    half = (result.interval[1] - result.interval[0]) / 2
+    half = (result.interval[1] - result.interval[0]) / 2  # type: ignore[index]
     if size < half / 30:
         return "What was seen is next to nothing, which no reasonable number of seeds would tell from 0."
     factor = (half / size) ** 2

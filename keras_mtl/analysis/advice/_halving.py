@@ -1,13 +1,22 @@
 """Successive halving over epochs, with the same seeds for all candidates."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_mtl.analysis.advice._candidates import ALL, ALONE
 from keras_mtl.analysis.advice._decide import standing
 from keras_mtl.analysis.advice._trials import OutOfTimeError
+
+if TYPE_CHECKING:
+    from keras_mtl.analysis.advice._decide import Standing
+    from keras_mtl.analysis.advice._problem import Candidate, Problem
+    from keras_mtl.analysis.advice._trials import Trial, Trials
 
 _OVERHEAD = 0.7  # seconds of a training besides its epochs
 _LAST = 4  # candidates that are trained to the end, at most
@@ -45,11 +54,11 @@ class Plan:
     final_seconds: float
 
     @property
-    def trainings(self):
+    def trainings(self) -> int:
         """Number of trainings, parts of one counted each."""
         return sum(rung.seeds * rung.candidates for rung in self.rungs) + 2 * self.final_seeds
 
-    def __str__(self):
+    def __str__(self) -> str:
         rungs = ", then ".join(
             f"{rung.candidates} candidates for {rung.epochs} epochs with {rung.seeds} seed{'s' * (rung.seeds > 1)}"
             for rung in self.rungs
@@ -58,14 +67,14 @@ class Plan:
         return f"{rungs}; the winner and single-task anew with {self.final_seeds} fresh seeds: about {seconds:.0f} s"
 
 
-def rungs_of(epochs):
+def rungs_of(epochs: int) -> list[int]:
     """At how many epochs candidates are compared."""
     if epochs < 4:
         return [epochs]
     return [math.ceil(epochs / 2), epochs] if epochs < 8 else [math.ceil(epochs / 4), math.ceil(epochs / 2), epochs]
 
 
-def make_plan(count, epochs, seeds, seconds, trial):
+def make_plan(count: int, epochs: int, seeds: int, seconds: float, trial: Trial) -> Plan:
     """The most thorough plan that fits the time.
 
     Args:
@@ -103,7 +112,7 @@ def make_plan(count, epochs, seeds, seconds, trial):
     return Plan([], 1, 0.0, _final(trial, epochs, 1))
 
 
-def _plan(points, early, late, final, size, trial):
+def _plan(points: Sequence[int], early: int, late: int, final: int, size: int, trial: Trial) -> Plan:
     rungs = []
     for place, epochs in enumerate(points):
         last = place == len(points) - 1
@@ -120,20 +129,28 @@ def _plan(points, early, late, final, size, trial):
     return Plan(rungs, final, search, _final(trial, points[-1], final))
 
 
-def _tracing(trial):
+def _tracing(trial: Trial) -> float:
     return max(0.0, trial.first_seconds - trial.epoch_seconds)
 
 
-def _final(trial, epochs, seeds):
+def _final(trial: Trial, epochs: int, seeds: int) -> float:
     return 2 * (seeds * (epochs * trial.epoch_seconds + _OVERHEAD) + 0.5 * _tracing(trial))
 
 
-def needed_seconds(trial_first, trial_epoch, epochs):
+def needed_seconds(trial_first: float, trial_epoch: float, epochs: int) -> float:
     """What two trainings with the test of both take at least: of the shared model and of single-task columns, twice."""
     return 2 * trial_first + 4 * epochs * trial_epoch
 
 
-def halve(problem, candidates, runs, plan, trials, seconds, step):
+def halve(
+    problem: Problem,
+    candidates: Sequence[Candidate],
+    runs: dict[str, dict[int, Trial]],
+    plan: Plan,
+    trials: Trials,
+    seconds: float,
+    step: Callable[[str], None],
+) -> None:
     """Trains candidates, of which fewer and fewer go on.
 
     Single-task columns always go on, since gains are relative to them, and so
@@ -171,7 +188,9 @@ def halve(problem, candidates, runs, plan, trials, seconds, step):
         pass
 
 
-def standings_of(problem, candidates, runs):
+def standings_of(
+    problem: Problem, candidates: Sequence[Candidate], runs: Mapping[str, Mapping[int, Trial]]
+) -> list[Standing]:
     """List of `Standing`, of those that came furthest first; of those that were never trained there is none."""
     found = []
     for candidate in candidates:
@@ -181,14 +200,14 @@ def standings_of(problem, candidates, runs):
     return sorted(found, key=lambda each: (-each.epochs, -each.mean))
 
 
-def _standing(problem, candidate, runs, epochs):
+def _standing(problem: Problem, candidate: Candidate, runs: Mapping[str, Mapping[int, Trial]], epochs: int) -> Standing:
     own = [t for t in runs[candidate.name].values() if t.epochs >= epochs or t.failed]
     seeds = {trial.seed for trial in own}
     alone = [t for seed, t in runs[ALONE].items() if seed in seeds and t.epochs >= epochs and not t.failed]
     return dataclasses.replace(standing(problem, own, alone, epochs), candidate=candidate)
 
 
-def _kept(alive, places, count):
+def _kept(alive: Sequence[Candidate], places: Mapping[str, Standing], count: int) -> list[Candidate]:
     if not places or count >= len(alive):
         return [c for c in alive if c.name in (ALONE, ALL)] + [c for c in alive if c.name not in (ALONE, ALL)][
             : count - 2
@@ -198,7 +217,7 @@ def _kept(alive, places, count):
     return [c for c in alive if c in kept]
 
 
-def _expected(alive, runs, epochs, seed):
+def _expected(alive: Sequence[Candidate], runs: Mapping[str, Mapping[int, Trial]], epochs: int, seed: int) -> float:
     """Seconds of one more seed."""
     known = [trial for candidate in alive for trial in runs.get(candidate.name, {}).values()]
     each = float(np.mean([trial.epoch_seconds for trial in known])) if known else 0.0

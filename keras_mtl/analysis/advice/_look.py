@@ -1,14 +1,22 @@
 """A look at the data before anything is trained."""
 
+from __future__ import annotations
+
 import dataclasses
 import zlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
+from keras_mtl._types import Structure
 from keras_mtl.analysis.advice._problem import is_number, size_of
 from keras_mtl.analysis.task_relations import task_relations
 from keras_mtl.data.missing import missing_report
+
+if TYPE_CHECKING:
+    from keras_mtl.analysis.advice._problem import Problem
 
 FEW = 0.1  # a task with less than this part of the largest task's labels has few
 RARE = 0.05  # a class that fewer of the labelled examples have is rare
@@ -33,7 +41,7 @@ class Finding:
     numbers: dict = dataclasses.field(default_factory=dict)
 
 
-def look(problem):
+def look(problem: Problem) -> list[Finding]:
     """Reads labels and inputs.
 
     Args:
@@ -47,12 +55,12 @@ def look(problem):
     return [*found, *_overlaps(problem)]
 
 
-def label_counts(problem):
+def label_counts(problem: Problem) -> dict[str, int]:
     """How many training examples have a label, by task."""
     return {task: int(problem.known(problem.train[1], task).sum()) for task in problem.tasks}
 
 
-def _labels(problem, y):
+def _labels(problem: Problem, y: Mapping[str, np.ndarray]) -> Iterator[Finding]:
     counts = label_counts(problem)
     most = max(counts.values())
     for task, count in counts.items():
@@ -87,7 +95,7 @@ def _labels(problem, y):
     yield from (Finding("labels", warning) for warning in report.warnings)
 
 
-def _scales(problem, y):
+def _scales(problem: Problem, y: Mapping[str, np.ndarray]) -> Iterator[Finding]:
     if problem.scales:
         named = ", ".join(f"'{task}' (divided by {scale[1]:.3g})" for task, scale in problem.scales.items())
         yield Finding("standardized", f"Labels were standardized: {named}.", tuple(problem.scales))
@@ -111,7 +119,7 @@ def _scales(problem, y):
         )
 
 
-def _relations(problem, y):
+def _relations(problem: Problem, y: Mapping[str, np.ndarray]) -> Iterator[Finding]:
     missing = problem.compile_options.get("missing")
     try:
         relations = task_relations(y, missing="nan" if missing is None else missing)
@@ -132,7 +140,7 @@ def _relations(problem, y):
         )
 
 
-def _overlaps(problem):
+def _overlaps(problem: Problem) -> Iterator[Finding]:
     seen = _rows(problem.all_training[0])
     for argument in ("validation", "test"):
         if argument == "validation" and problem.held_out:
@@ -149,7 +157,7 @@ def _overlaps(problem):
             )
 
 
-def _rows(x):
+def _rows(x: Structure) -> np.ndarray:
     """A checksum for each example's inputs."""
     arrays = [np.asarray(array) for array in keras.tree.flatten(x)]
     found = np.zeros(len(arrays[0]), "u8")

@@ -1,13 +1,21 @@
 """The report of `advise` as one page of HTML without further files."""
 
+from __future__ import annotations
+
 import html
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_mtl._colors import color, task_colors
 from keras_mtl.analysis.advice._decide import signed
 from keras_mtl.metrics.directions import higher_is_better
+
+if TYPE_CHECKING:
+    from keras_mtl.analysis.advice.advice import Advice
+    from keras_mtl.metrics._affinity import Affinity
 
 _HELPS = "Percent that a step for the row's task takes off the loss of the column's, means over the watched training."
 _ALIKE = "Rank correlation of what the tasks' columns, trained alone, find alike; mean over the stages."
@@ -38,7 +46,7 @@ ul { padding-left: 1.2rem; } li { margin: .25rem 0; }
 """
 
 
-def page_of(advice):
+def page_of(advice: Advice) -> str:
     """The page.
 
     Args:
@@ -70,12 +78,12 @@ def page_of(advice):
     )
 
 
-def _findings(advice):
+def _findings(advice: Advice) -> str:
     items = "".join(f"<li>{html.escape(finding.text)}</li>" for finding in advice.findings)
     return f"<ul>{items}</ul>"
 
 
-def _forest(advice):
+def _forest(advice: Advice) -> str:
     """Gains with their intervals, all tasks together at the bottom."""
     if advice.test is None:
         return ""
@@ -88,7 +96,7 @@ def _forest(advice):
     left, width, step = 120, 260, 26
     height = step * len(rows) + 34
 
-    def place(value):
+    def place(value: float) -> float:
         return left + width * (value - low) / (high - low)
 
     parts = [f'<line class="zero" x1="{place(0):.1f}" x2="{place(0):.1f}" y1="6" y2="{height - 26}"/>']
@@ -115,7 +123,7 @@ def _forest(advice):
     return f'{_svg(left + width + 60, height, parts, label)}<p class="note">{note}</p>'
 
 
-def _sharing(advice):
+def _sharing(advice: Advice) -> str:
     """Stages from left to right, a box for each group that shares one."""
     tree = advice.tree
     if tree is None:
@@ -147,7 +155,7 @@ def _sharing(advice):
     return _svg(x + 140, row * len(order) + 34, parts, "Which tasks share which stages")
 
 
-def _candidates(advice):
+def _candidates(advice: Advice) -> str:
     heads = ["candidate", "delta_m", *advice.metrics, "epochs", "seeds", "parameters", "ms/step", "s"]
     header = "".join(f"<th>{html.escape(head)}</th>" for head in heads)
     header += '<th class="words">outcome</th>'
@@ -169,7 +177,7 @@ def _candidates(advice):
     return f'{table}<p class="note">{note}</p><ul>{reasons}</ul>{more}'
 
 
-def _curves(advice):
+def _curves(advice: Advice) -> str:
     """A panel for each task: the chosen candidate, single-task and the fully shared one."""
     names = [name for name in (advice.name, "nothing shared", "all shared") if name in advice.curves]
     names = list(dict.fromkeys(names))
@@ -197,7 +205,7 @@ def _curves(advice):
     return f'<p class="note">{legend}</p><div class="curves">{"".join(panels)}</div>' if panels else ""
 
 
-def _affinity(affinity, factor, note):
+def _affinity(affinity: Affinity | None, factor: int, note: str) -> str:
     if affinity is None:
         return ""
     values, tasks = affinity.values, affinity.tasks
@@ -219,18 +227,18 @@ def _affinity(affinity, factor, note):
     return f'<div class="wide"><table><tr>{header}</tr>{rows}</table></div><p class="note">{note}</p>'
 
 
-def _svg(width, height, parts, label):
+def _svg(width: int, height: int, parts: Sequence[str], label: str) -> str:
     return (
         f'<svg viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" role="img" aria-label="{html.escape(label)}">'
         f"{''.join(parts)}</svg>"
     )
 
 
-def _ticks(low, high):
+def _ticks(low: float, high: float) -> list[float]:
     step = 10.0 ** math.floor(math.log10(high - low))
     step = next(s for s in (step / 5, step / 2, step, 2 * step) if (high - low) / s <= 6)
     return [step * i for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def _short(name):
+def _short(name: str) -> str:
     return name if len(name) <= 16 else f"{name[:15]}…"

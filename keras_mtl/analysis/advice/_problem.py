@@ -1,8 +1,12 @@
 """The problem that `advise` is given: arguments checked, data split, models built."""
 
+from __future__ import annotations
+
 import copy
 import dataclasses
 import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,6 +14,7 @@ import numpy as np
 from keras_mtl import models
 from keras_mtl import weighting as weightings
 from keras_mtl._checks import as_list
+from keras_mtl._types import Data, Heads, Stages, Structure
 from keras_mtl.metrics.delta_m import delta_m
 from keras_mtl.metrics.directions import higher_is_better
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
@@ -45,7 +50,7 @@ class Candidate:
     gradients: str = "parameters"
     width: float = 1.0
 
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """All that changes the model, as JSON-compatible values."""
         names = ("builder", "options", "weighting", "gradients", "width")
         return {name: getattr(self, name) for name in names}
@@ -70,20 +75,20 @@ class Problem:
 
     def __init__(
         self,
-        inputs,
-        stages,
-        heads,
+        inputs: keras.KerasTensor,
+        stages: Stages,
+        heads: Heads,
         *,
-        train,
-        validation,
-        test,
-        compile,
-        metrics,
-        directions,
-        batch_size,
-        standardize,
-        seed=0,
-    ):
+        train: tuple[np.ndarray, Mapping[str, np.ndarray]],
+        validation: Data,
+        test: Data,
+        compile: Mapping[str, str],
+        metrics: Mapping[str, str],
+        directions: Mapping[str, str],
+        batch_size: int,
+        standardize: bool,
+        seed: int = 0,
+    ) -> None:
         self.inputs = check_inputs(inputs)
         self.stages, self.heads = check_stages(stages), check_heads(heads)
         self.tasks = tuple(self.heads)
@@ -111,25 +116,25 @@ class Problem:
         self._check_logs()
 
     @property
-    def has_own_weighting(self):
+    def has_own_weighting(self) -> bool:
         """Whether `compile` says how tasks are weighed."""
         return "weighting" in self.compile_options
 
     @property
-    def parameters(self):
+    def parameters(self) -> int:
         """Trainable parameters of the fully shared model."""
         return parameters_of(self._base)
 
-    def global_seed(self, seed):
+    def global_seed(self, seed: int) -> int:
         """Keras' global seed of a training that counts its seeds from 0."""
         return _SEEDS * self.seed + seed
 
-    def missing_of(self, task):
+    def missing_of(self, task: str) -> str | None:
         """What marks a missing label of a task, or `None`."""
         missing = self.compile_options.get("missing")
         return missing.get(task) if isinstance(missing, dict) else missing
 
-    def known(self, y, task):
+    def known(self, y: Mapping[str, np.ndarray], task: str) -> Structure:
         """Which examples have a label of a task, as a boolean array of shape `(N,)`."""
         labels, missing = np.asarray(y[task]), self.missing_of(task)
         if missing is None:
@@ -140,7 +145,7 @@ class Problem:
             found = labels != missing
         return found.reshape(len(labels), -1).any(axis=1)
 
-    def build(self, candidate):
+    def build(self, candidate: Candidate) -> MultiTaskModel:
         """A compiled model of a candidate, of fresh layers.
 
         Args:
@@ -163,20 +168,20 @@ class Problem:
         model.optimizer.build(model.trainable_variables)
         return model
 
-    def fresh_parts(self, width=1.0):
+    def fresh_parts(self, width: float = 1.0) -> Structure:
         """Inputs, stages and heads, made anew."""
 
-        def fresh(layer, change=None):
+        def fresh(layer: keras.Layer, change: Callable[..., Any] | None = None) -> keras.Layer:
             return fresh_layer(layer, change, weights=not as_initialized(layer))
 
-        def widen(config):
+        def widen(config: dict[str, Any]) -> Structure:
             return config if width == 1.0 else with_width(config, width)
 
         stages = [[fresh(layer, widen) for layer in stack] for stack in self.stages]
         heads = {task: [fresh(layer) for layer in stack] for task, stack in self.heads.items()}
         return fresh_inputs(self.inputs), stages, heads
 
-    def compile_arguments(self, candidate):
+    def compile_arguments(self, candidate: Candidate) -> dict[str, Structure]:
         """Arguments of `compile`, with an optimizer and metrics of its own."""
         options = {name: fresh_metrics(value) for name, value in self.compile_options.items()}
         options["optimizer"] = type(options["optimizer"]).from_config(options["optimizer"].get_config())
@@ -187,7 +192,7 @@ class Problem:
             options = {n: v for n, v in options.items() if n not in ("gramian_fraction", "diagnostics")}
         return options
 
-    def score(self, values, baselines):
+    def score(self, values: Mapping[str, float], baselines: Mapping[str, float]) -> dict[str, float]:
         """delta_m, in percent, of values in the logs over those of a baseline.
 
         Args:
@@ -205,7 +210,7 @@ class Problem:
             )
         return gains
 
-    def _check_metrics(self, metrics):
+    def _check_metrics(self, metrics: Mapping[str, str]) -> dict[str, str]:
         if not isinstance(metrics, dict) or not metrics:
             raise ValueError(
                 f"`metrics` should be a dict from task to the metric that counts. Received: metrics={metrics!r}"
@@ -225,14 +230,14 @@ class Problem:
                     f"`metrics['{task}']` should be one metric, a string or a `keras.metrics.Metric`. "
                     f"Received: {metric!r}"
                 )
-            higher_is_better(named[task], self.directions)
+            higher_is_better(named[task], self.directions)  # type: ignore[arg-type]
             there = [each if isinstance(each, str) else getattr(each, "name", None) for each in compiled[task]]
             if named[task] != "loss" and named[task] not in there:
                 compiled[task].append(metric)
         self.compile_options["metrics"] = {task: of_task for task, of_task in compiled.items() if of_task}
-        return named
+        return named  # type: ignore[return-value]
 
-    def _check_data(self, data, argument):
+    def _check_data(self, data: Data, argument: str) -> tuple[Any, ...]:
         if not isinstance(data, tuple) or len(data) not in (2, 3) or not isinstance(data[1], dict):
             raise ValueError(
                 f"`{argument}` should be a tuple `(x, y)` or `(x, y, sample_weight)` of arrays, with `y` a dict from "
@@ -251,7 +256,7 @@ class Problem:
         y = {task: np.asarray(labels) for task, labels in y.items()}
         return (x, y) if weight is None else (x, y, keras.tree.map_structure(np.asarray, weight))
 
-    def _check_labels(self):
+    def _check_labels(self) -> None:
         for task in self.metrics:
             for argument in ("train", "validation", "test"):
                 if not self.known(getattr(self, argument)[1], task).any():
@@ -261,14 +266,14 @@ class Problem:
                         f"{size_of(getattr(self, argument)):,}"
                     )
 
-    def _check_logs(self):
+    def _check_logs(self) -> None:
         compiled = self._base.compiled_tasks
         logged = {metric.name for metric in compiled.task_metrics} | {f"{task}_loss" for task in compiled.tasks}
         unknown = [f"{task}_{metric}" for task, metric in self.metrics.items() if f"{task}_{metric}" not in logged]
         if unknown:
             raise ValueError(f"`metrics` should be in the logs. Received: {unknown}; logs: {sorted(logged)}")
 
-    def _standardize(self):
+    def _standardize(self) -> None:
         y = self.train[1]
         for task in self.tasks:
             values = np.asarray(y[task])[self.known(y, task)]
@@ -283,30 +288,30 @@ class Problem:
             for data in (self.all_training, self.train, self.validation, self.test)
         )
 
-    def _scaled(self, task, y):
+    def _scaled(self, task: str, y: Mapping[str, np.ndarray]) -> Structure:
         (mean, deviation), known, labels = self.scales[task], self.known(y, task), np.asarray(y[task])
         known = known.reshape(-1, *[1] * (labels.ndim - 1))
         return np.where(known, (labels - mean) / deviation, labels).astype("float32")
 
 
-def parameters_of(model):
+def parameters_of(model: MultiTaskModel) -> int:
     """Trainable parameters of a model."""
     return sum(int(np.prod(v.shape)) for v in model.trainable_variables)
 
 
-def trunk_parameters(model, heads):
+def trunk_parameters(model: MultiTaskModel, heads: Heads) -> int:
     """Trainable parameters of all but the heads."""
     names = {f"{task}/{layer.name}/" for task, stack in heads.items() for layer in stack}
     of_heads = [v for v in model.trainable_variables if any(v.path.startswith(name) for name in names)]
     return parameters_of(model) - sum(int(np.prod(v.shape)) for v in of_heads)
 
 
-def is_number(labels):
+def is_number(labels: np.ndarray) -> bool:
     """Whether labels are numbers, not classes."""
     return labels.dtype.kind == "f" and not np.isin(labels, (0.0, 1.0)).all()
 
 
-def with_width(config, factor):
+def with_width(config: Structure, factor: float) -> Structure:
     """A layer's config with its units or filters, and those of layers within it, multiplied."""
     if isinstance(config, dict):
         return {
@@ -316,7 +321,7 @@ def with_width(config, factor):
     return [with_width(item, factor) for item in config] if isinstance(config, (list, tuple)) else config
 
 
-def fit_width(problem, candidate, budget):
+def fit_width(problem: Problem, candidate: Candidate, budget: int) -> Candidate:
     """The candidate with widths for which its trunk has a number of parameters.
 
     Args:
@@ -348,27 +353,27 @@ def fit_width(problem, candidate, budget):
     return dataclasses.replace(candidate, width=width)
 
 
-def take(data, rows):
+def take(data: Data, rows: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Some examples of `(x, y)` or `(x, y, sample_weight)`."""
     return tuple(keras.tree.map_structure(lambda array: array[rows], part) for part in data)
 
 
-def size_of(data):
+def size_of(data: Data) -> int:
     """Number of examples."""
     return len(next(iter(data[1].values())))
 
 
-def _split(data, seed):
+def _split(data: Data, seed: int) -> Structure:
     order = np.random.default_rng(seed).permutation(size_of(data))
     count = max(1, round(_HELD_OUT * len(order)))
     return take(data, np.sort(order[count:])), take(data, np.sort(order[:count]))
 
 
-def _as_list(value):
+def _as_list(value: object) -> list[Any]:
     return [] if value is None else as_list(value)
 
 
-def _check_compile(options):
+def _check_compile(options: Mapping[str, str]) -> dict[str, Any]:
     if not isinstance(options, dict) or options.get("loss") is None:
         raise ValueError(f"`compile` should be a dict of arguments of `compile`, with `loss`. Received: {options!r}")
     known = inspect.signature(MultiTaskModel.compile).parameters

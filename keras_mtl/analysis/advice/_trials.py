@@ -1,15 +1,26 @@
 """Training runs of candidates, each of which continues where it stopped, in this process or an earlier one."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
+from keras_mtl._types import Callbacks, Data, Tensor
 from keras_mtl.analysis._runs import StepClock
 from keras_mtl.analysis._traced_models import TracedModels
 from keras_mtl.analysis.advice._problem import Candidate, parameters_of, size_of, take
+
+if TYPE_CHECKING:
+    from keras_mtl.analysis._store import RunStore
+    from keras_mtl.analysis.advice._problem import Problem
+    from keras_mtl.analysis.advice._watch import Watch, WatchColumns
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
 RESAMPLED = 5000  # examples up to which their own chance counts
 RESAMPLES = 12
@@ -88,13 +99,20 @@ class Trials:
             the same.
     """
 
-    def __init__(self, problem, store, points, deadline):
+    def __init__(self, problem: Problem, store: RunStore, points: Sequence[int], deadline: float) -> None:
         self._problem, self._store, self._points, self.deadline = problem, store, points, deadline
         self._traced = TracedModels(64)
         self._trials, self._states = {}, {}
         self.spent = 0.0
 
-    def run(self, candidate, seed, epochs, watch=None, check=None):
+    def run(
+        self,
+        candidate: Candidate,
+        seed: int,
+        epochs: int,
+        watch: Watch | WatchColumns | None = None,
+        check: Callable[..., None] | None = None,
+    ) -> Trial:
         """Trains a candidate up to a number of epochs, and validates it after each.
 
         Args:
@@ -137,7 +155,7 @@ class Trials:
         self._trials[candidate.name, seed] = trial
         return trial
 
-    def finish(self, candidate, seed, epochs):
+    def finish(self, candidate: Candidate, seed: int, epochs: int) -> Trial:
         """Trains a candidate from scratch on all training data, and tests it once.
 
         Args:
@@ -165,7 +183,7 @@ class Trials:
         self.spent += trial.seconds
         return trial
 
-    def trained(self, candidate, seed, epochs, part):
+    def trained(self, candidate: Candidate, seed: int, epochs: int, part: str) -> MultiTaskModel:
         """The model of a training that is over.
 
         Args:
@@ -185,28 +203,28 @@ class Trials:
             raise RuntimeError(f"The weights of '{candidate.name}' in {str(self._store.directory)!r} are gone.")
         return model
 
-    def forget(self, candidate):
+    def forget(self, candidate: Candidate) -> None:
         """Lets go of the weights of a candidate that is out."""
         for place in [place for place in self._states if place[0] == candidate.name]:
             del self._states[place]
 
-    def _read(self, key, candidate, seed, epochs):
+    def _read(self, key: str | None, candidate: Candidate, seed: int, epochs: int) -> Trial | None:
         run = self._store.load(key, _FIELDS, check=_check)
         if run is None:
             return None
         names = [field.name for field in dataclasses.fields(Trial) if field.name not in ("candidate", "seed", "epochs")]
         return Trial(candidate, seed, epochs, **{name: run[name] for name in names})
 
-    def _keep(self, key, trial, model):
+    def _keep(self, key: str | None, trial: Trial, model: MultiTaskModel) -> None:
         content = dataclasses.asdict(trial)
         content.pop("candidate")
         self._store.save(key, f"{trial.candidate.name}-seed{trial.seed}-{trial.epochs}epochs", content, network=model)
 
-    def _seeded(self, seed, build):
+    def _seeded(self, seed: int, build: Callable[[], MultiTaskModel]) -> MultiTaskModel:
         keras.utils.set_random_seed(self._problem.global_seed(seed))
         return build()
 
-    def _model(self, candidate, seed, before):
+    def _model(self, candidate: Candidate, seed: int, before: Trial | None) -> tuple[MultiTaskModel, Trial | None]:
         """A model of a candidate as an earlier part of its training left it, and that part if there is one."""
         model = self._seeded(seed, lambda: self._traced.exchange(self._problem.build(candidate)))
         if before is None:
@@ -218,14 +236,28 @@ class Trials:
             return self._seeded(seed, lambda: self._problem.build(candidate)), None  # its weights are gone
         return model, before
 
-    def _load(self, model, candidate, seed, epochs, part):
+    def _load(
+        self, model: MultiTaskModel, candidate: Candidate, seed: int, epochs: int, part: str
+    ) -> dict[str, Any] | None:
         key = self._store.key(candidate=candidate.settings(), seed=seed, epochs=epochs, part=part)
         read = self._store.runs_read
         run = self._store.load(key, _FIELDS, network=model)
         self._store.runs_read = read  # it was counted when its values were read
         return run
 
-    def _train(self, model, candidate, seed, epochs, before, data, validation, callbacks, start, check):
+    def _train(
+        self,
+        model: MultiTaskModel,
+        candidate: Candidate,
+        seed: int,
+        epochs: int,
+        before: Trial | None,
+        data: Data,
+        validation: Data,
+        callbacks: Callbacks,
+        start: float,
+        check: Callable[..., None] | None,
+    ) -> Trial:
         steps, clock = StepClock(), _Clock(start, self.deadline, check)
         first = 0 if before is None else before.epochs
         arguments = dict(zip(("x", "y", "sample_weight"), data, strict=False))
@@ -276,13 +308,13 @@ class Trials:
 class _Clock(keras.callbacks.Callback):
     """Seconds of the first epoch, with building and tracing, and of a later one; ends what is late."""
 
-    def __init__(self, start, deadline, check):
+    def __init__(self, start: float, deadline: float, check: Callable[..., None] | None) -> None:
         super().__init__()
         self._last, self._deadline, self._check = start, deadline, check
         self.first, self.later, self.late = 0.0, None, False
         self._all, self._steps = [], []
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         now = time.perf_counter()
         if self._check is not None and len(self._steps) < _TIMED:
             self._steps.append(now - self._last - sum(self._steps))
@@ -292,7 +324,7 @@ class _Clock(keras.callbacks.Callback):
         elif now > self._deadline:
             self.late = self.model.stop_training = True
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         now = time.perf_counter()
         self._all.append(now - self._last)
         self._last = now
@@ -302,31 +334,31 @@ class _Clock(keras.callbacks.Callback):
             self._check(self.first, self.later)
 
 
-def _check(run):
+def _check(run: Mapping[str, Any]) -> None:
     if not run.get("failed") and not run["values"]:
         raise ValueError("it has no values")
 
 
-def _state(model):
+def _state(model: MultiTaskModel) -> list[Tensor]:
     return [keras.ops.convert_to_numpy(v.value) for v in (*model.variables, *model.optimizer.variables)]
 
 
-def _set_state(model, state):
+def _set_state(model: MultiTaskModel, state: Mapping[str, Any]) -> None:
     for variable, value in zip((*model.variables, *model.optimizer.variables), state, strict=True):
         variable.assign(value)
 
 
-def _at_once(data):
+def _at_once(data: Data) -> int:
     return min(size_of(data), _VALIDATED_AT_ONCE)
 
 
-def _evaluated(model, data):
+def _evaluated(model: MultiTaskModel, data: Data) -> dict[str, float]:
     arguments = dict(zip(("x", "y", "sample_weight"), data, strict=False))
     values = model.evaluate(**arguments, batch_size=_at_once(data), return_dict=True, verbose=0)
     return {name: float(value) for name, value in values.items() if np.ndim(value) == 0}
 
 
-def _resampled(model, data):
+def _resampled(model: MultiTaskModel, data: Data) -> list[dict[str, float]]:
     """Values on examples drawn with replacement: what chance among the examples makes of them."""
     size = size_of(data)
     if size > RESAMPLED:

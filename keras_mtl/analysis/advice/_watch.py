@@ -1,5 +1,11 @@
 """One ordinary training run, monitored: update sizes, conflicts of gradients, affinities."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import keras
 import numpy as np
 
 from keras_mtl.analysis.advice._candidates import AGREE, CONFLICT, LOPSIDED, pairs_of
@@ -10,6 +16,10 @@ from keras_mtl.callbacks.conflict_monitor import ConflictMonitor
 from keras_mtl.callbacks.task_affinity import TaskAffinity
 from keras_mtl.metrics._affinity import Affinity
 from keras_mtl.models._stages import stage_label
+
+if TYPE_CHECKING:
+    from keras_mtl.analysis.advice._problem import Problem
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
 _MEASUREMENTS = 30  # of a whole training
 # The part of the training by which gradients are judged: before it heads have not settled with which sign they take a
@@ -28,7 +38,7 @@ class Watched:
             `None`.
     """
 
-    def __init__(self, content, columns=None):
+    def __init__(self, content: Mapping[str, Any], columns: dict | None = None) -> None:
         self.content = content
         self.tasks = tuple(content["tasks"])
         self.layers = content["layers"]
@@ -41,12 +51,12 @@ class Watched:
         similarity = (columns or {}).get("similarity")
         self.similarity = None if similarity is None else Affinity.from_dict(similarity)
 
-    def pairs(self):
+    def pairs(self) -> list[tuple[str, str, float, float]]:
         """Tuples of two tasks, the cosine of their gradients and how often they conflict."""
         mean, rate = np.array(self.content["total_cosine"]), self.rates
         return [(self.tasks[i], self.tasks[j], float(mean[i, j]), float(rate[i, j])) for i, j in pairs_of(self.tasks)]
 
-    def cosine_of_stages(self, depth):
+    def cosine_of_stages(self, depth: int) -> list[float | None]:
         """Mean cosine over pairs in the first stages and in those after; `None` where nothing is trained."""
         stages = self.content["stage_of_layer"]
         rows, columns = zip(*pairs_of(self.tasks), strict=True)
@@ -56,7 +66,7 @@ class Watched:
             means.append(float(chosen[:, rows, columns].mean()) if len(chosen) else None)
         return means
 
-    def findings(self):
+    def findings(self) -> list[Finding]:
         """List of `Finding`."""
         found = []
         starved = min(self.shares, key=lambda task: self.shares[task])
@@ -101,11 +111,11 @@ class WatchColumns:
 
     callbacks = ()
 
-    def __init__(self, problem):
+    def __init__(self, problem: Problem) -> None:
         rows = np.random.default_rng(1).permutation(size_of(problem.train))[:_COMPARED]
         self._x = take(problem.train[:1], np.sort(rows))[0]
 
-    def content(self, curves, model):
+    def content(self, curves: object, model: MultiTaskModel) -> dict[str, dict[str, Any] | None]:
         """The similarity, as JSON-compatible values: a mean over the stages.
 
         Args:
@@ -128,7 +138,7 @@ class Watch:
         epochs: Integer. Epochs of the training.
     """
 
-    def __init__(self, problem, epochs):
+    def __init__(self, problem: Problem, epochs: int) -> None:
         data = problem.train
         steps = -(-size_of(data) // problem.batch_size)
         every = max(1, steps * epochs // _MEASUREMENTS)
@@ -142,7 +152,7 @@ class Watch:
         self._affinity = TaskAffinity(x, y, weight, batch_size=batch, every=every)
         self.callbacks = [self._monitor, self._affinity]
 
-    def content(self, curves, model):
+    def content(self, curves: Mapping[str, Sequence[float]], model: keras.Model) -> dict[str, Any]:
         """All that was measured, as JSON-compatible values.
 
         Args:
@@ -172,7 +182,7 @@ class Watch:
             "measurements": len(history),
         }
 
-    def _affinities(self):
+    def _affinities(self) -> Affinity:
         """Means over that part of the measurements, where both tasks have labels."""
         values = np.array([entry["affinity"] for entry in _judged(self._affinity.history)])
         known = np.isfinite(values)
@@ -181,12 +191,12 @@ class Watch:
         means = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
         return Affinity(self._affinity.tasks, means, "look-ahead affinity")
 
-    def _stages(self, layers):
+    def _stages(self, layers: Sequence[str]) -> list[int | None]:
         """The place of the stage that each layer of the trunk is of; `None` for others."""
         names = [f"shared_{stage_label(stack, place)}" for place, stack in enumerate(self._problem.stages)]
         return [names.index(name) if name in names else None for name in layers]
 
 
-def _judged(history):
+def _judged(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
     low, high = (round(share * len(history)) for share in _JUDGED)
     return history[low : max(high, low + 1)] or history

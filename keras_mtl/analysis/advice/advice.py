@@ -1,15 +1,26 @@
 """The result of `advise`: a table, a page, code to paste and the trained model."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
 import math
+from collections.abc import Mapping, Sequence
 from os import PathLike
+from typing import TYPE_CHECKING, Any
 
 from keras_mtl._files import whole_file
 from keras_mtl._tables import table_text
 from keras_mtl.analysis.advice._code import code_of
 from keras_mtl.analysis.advice._decide import sharing_of, signed
 from keras_mtl.analysis.advice._page import page_of
+
+if TYPE_CHECKING:
+    from keras_mtl.analysis.advice._decide import Outcome, Standing
+    from keras_mtl.analysis.advice._look import Finding
+    from keras_mtl.analysis.advice._problem import Candidate, Problem
+    from keras_mtl.analysis.advice._watch import Watched
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
 class Advice:
@@ -36,22 +47,22 @@ class Advice:
 
     def __init__(
         self,
-        problem,
-        verdict,
-        findings,
-        standings,
-        chosen,
-        against,
-        result,
-        watched,
-        curves,
-        left_out,
-        plan,
-        epochs,
-        seed,
-        seconds,
-        model,
-    ):
+        problem: Problem,
+        verdict: Sequence[str],
+        findings: Sequence[Finding],
+        standings: Sequence[Standing],
+        chosen: Candidate,
+        against: Candidate,
+        result: Outcome | None,
+        watched: Watched,
+        curves: Mapping[str, Any],
+        left_out: Mapping[str, str],
+        plan: str,
+        epochs: int,
+        seed: int,
+        seconds: float,
+        model: MultiTaskModel,
+    ) -> None:
         self._problem, self._chosen, self._epochs, self._seed = problem, chosen, epochs, seed
         self.verdict = " ".join(verdict)
         self.findings = findings
@@ -81,7 +92,7 @@ class Advice:
     @property
     def directions(self) -> dict | None:
         """Dict from metric to `"max"` or `"min"`, as it was given."""
-        return self._problem.directions
+        return self._problem.directions  # type: ignore[return-value]
 
     @property
     def sharing(self) -> str:
@@ -152,7 +163,7 @@ class Advice:
         with whole_file(path) as part:
             part.write_text(page_of(self), encoding="utf-8")
 
-    def __str__(self):
+    def __str__(self) -> str:
         header = ["candidate", "delta_m %", *(f"{task} %" for task in self.metrics), "epochs", "seeds"]
         header += ["parameters", "ms/step", "s", "outcome"]
         rows = [self._row(each) for each in self.candidates]
@@ -167,7 +178,7 @@ class Advice:
             f"{self.seconds:.0f} s in all.{origin}"
         )
 
-    def _row(self, each):
+    def _row(self, each: Mapping[str, Any]) -> list[str]:
         delta = each["delta_m"]
         mean = sum(delta) / len(delta) if delta else math.nan
         cells = [signed(mean), *(signed(each["gains"].get(task, math.nan)) for task in self.metrics)]
@@ -175,7 +186,7 @@ class Advice:
         return [each["name"], *cells, str(each["epochs"]), str(len(each["seeds"])), *costs, each["outcome"]]
 
 
-def _as_dict(standing):
+def _as_dict(standing: Standing) -> dict[str, Any]:
     """A standing as JSON-compatible values."""
     candidate = standing.candidate
     return {

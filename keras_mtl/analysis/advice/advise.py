@@ -1,14 +1,17 @@
 """`advise`: share or not, how much, with which weighting, and what it gains."""
 
+from __future__ import annotations
+
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 
 from keras_mtl._checks import check_boolean, check_integer, check_number
+from keras_mtl._types import Data, Inputs, Structure
 from keras_mtl.analysis._progress import run_bar
 from keras_mtl.analysis._store import RunStore
 from keras_mtl.analysis.advice._candidates import ALL, ALONE, choose_candidates
@@ -27,16 +30,20 @@ from keras_mtl.analysis.advice._trials import FINAL_SEED, OutOfTimeError, Trials
 from keras_mtl.analysis.advice._watch import Watch, WatchColumns, Watched
 from keras_mtl.analysis.advice.advice import Advice
 
+if TYPE_CHECKING:
+    from keras_mtl.analysis.advice._decide import Standing
+    from keras_mtl.analysis.advice._trials import Trial
+
 _SEARCHED, _TESTED = 1.0, 1.08  # parts of the given time after which no search and no test goes on
 
 
 def advise(
-    inputs: Any,
+    inputs: Inputs,
     stages: Sequence,
     heads: Mapping[str, Any],
     *,
     train: tuple,
-    test: tuple,
+    test: Data,
     compile: Mapping[str, Any],
     metrics: Mapping[str, Any],
     validation: tuple | None = None,
@@ -157,13 +164,22 @@ def advise(
     return advice
 
 
-def _advise(problem, trials, seconds, epochs, seeds, parameters, progress, begun):
+def _advise(
+    problem: Problem,
+    trials: Trials,
+    seconds: float,
+    epochs: int,
+    seeds: int,
+    parameters: int | None,
+    progress: bool,
+    begun: float,
+) -> Advice:
     findings = look(problem)
 
-    def fitted(candidate):
+    def fitted(candidate: Candidate) -> Candidate:
         return candidate if parameters is None else fit_width(problem, candidate, parameters)
 
-    def enough(first, later):
+    def enough(first: float, later: float | None) -> None:
         """Raises where two trainings and their test cannot be done in time."""
         if later is None and epochs > 1:
             return
@@ -197,7 +213,7 @@ def _advise(problem, trials, seconds, epochs, seeds, parameters, progress, begun
         print(f"{plan}. Given: {seconds / 60:g} minutes.", flush=True)
     with run_bar("advise", plan.trainings, progress) as begin:
 
-        def step(what):
+        def step(what: str) -> None:
             begin(f"{what}; {max(0.0, seconds - (time.perf_counter() - begun)):.0f} s left of the given time")
 
         runs = {ALONE: {0: first}, ALL: {0: watched_trial}}
@@ -233,7 +249,9 @@ def _advise(problem, trials, seconds, epochs, seeds, parameters, progress, begun
     )
 
 
-def _fitted(candidates, done, fitted):
+def _fitted(
+    candidates: Sequence[Candidate], done: Mapping[str, Candidate], fitted: Callable[[Candidate], Candidate]
+) -> tuple[list[Candidate], dict[str, str]]:
     """Candidates with fitted widths, and those that cannot be built, with the reason."""
     found, left_out = [], {}
     for candidate in candidates:
@@ -248,17 +266,19 @@ def _fitted(candidates, done, fitted):
     return found, left_out
 
 
-def _with_reason(candidate, reason):
+def _with_reason(candidate: Candidate, reason: str) -> Candidate:
     return Candidate(candidate.name, reason, candidate.builder, candidate.options, width=candidate.width)
 
 
-def _say_outcomes(standings, whole):
+def _say_outcomes(standings: Sequence[Standing], whole: Sequence[Standing]) -> None:
     for each in standings:
         if each not in whole and not each.outcome:
             each.outcome = f"out after {each.epochs} epochs, at {each.mean:+.2f} %"
 
 
-def _finish(trials, chosen, against, seeds, epochs, step):
+def _finish(
+    trials: Trials, chosen: Candidate, against: Candidate, seeds: int, epochs: int, step: Callable[[str], None]
+) -> tuple[list[Trial], list[Trial]]:
     """The last trainings of two candidates, paired by seed."""
     pairs = []
     try:
@@ -274,5 +294,5 @@ def _finish(trials, chosen, against, seeds, epochs, step):
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
 
 
-def _shapes(inputs):
+def _shapes(inputs: Inputs) -> Structure:
     return keras.tree.map_structure(lambda x: [list(x.shape), str(x.dtype)], inputs)

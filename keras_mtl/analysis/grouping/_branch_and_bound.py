@@ -1,9 +1,16 @@
 """The best networks by branch and bound, as Standley et al. choose them."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+if TYPE_CHECKING:
+    from keras_mtl.analysis.grouping.network import Candidates
 
-def branch_and_bound(candidates, budget, overlap=True):
+
+def branch_and_bound(candidates: Candidates, budget: float, overlap: bool = True) -> list[int] | None:
     """Tries choices of networks, and leaves out those that cannot win.
 
     A branch is cut where even the best that each task could still get, from
@@ -25,7 +32,7 @@ def branch_and_bound(candidates, budget, overlap=True):
     losses, costs, member = candidates.losses, candidates.costs, candidates.member
     best, chosen = np.inf, None
 
-    def widen(places, so_far, taken, rest, left):
+    def widen(places: list[int], so_far: np.ndarray, taken: np.ndarray, rest: float, left: np.ndarray) -> None:
         nonlocal best, chosen
         fits = costs[left] <= rest + 1e-9
         if not overlap:
@@ -52,7 +59,7 @@ def branch_and_bound(candidates, budget, overlap=True):
     return chosen
 
 
-def _undominated(losses, costs):
+def _undominated(losses: np.ndarray, costs: np.ndarray) -> np.ndarray:
     """Candidates that no other beats on every task at no higher cost."""
     kept = []
     for place in np.lexsort((-np.isfinite(losses).sum(axis=1), costs)):

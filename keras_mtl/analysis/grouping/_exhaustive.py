@@ -1,11 +1,18 @@
 """The best networks by trying every choice."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from keras_mtl.analysis.grouping.network import Candidates
 
 MOST_CHOICES = 1_000_000
 
 
-def exhaustive(candidates, budget, overlap=True):
+def exhaustive(candidates: Candidates, budget: float, overlap: bool = True) -> list[int] | None:
     """Tries every set of networks within the budget.
 
     Args:
@@ -39,7 +46,7 @@ def exhaustive(candidates, budget, overlap=True):
     return chosen
 
 
-def _count(costs, budget):
+def _count(costs: np.ndarray, budget: float) -> int:
     """Number of sets of candidates that the budget pays for, overlapping ones among them."""
     by_cost = {0.0: 1}
     for cost in costs:

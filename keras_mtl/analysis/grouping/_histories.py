@@ -1,7 +1,19 @@
 """Merging the logs of several networks."""
 
+from __future__ import annotations
 
-def merge_histories(histories, grouping, weights):
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from keras_mtl._types import Tasks
+
+if TYPE_CHECKING:
+    from keras_mtl.analysis.grouping.grouping import Grouping
+
+
+def merge_histories(
+    histories: Sequence[Mapping[str, Sequence[float]]], grouping: Grouping, weights: Mapping[str, float]
+) -> dict[str, list[float]]:
     """Every task's logs from the network that serves it, and the total loss.
 
     Args:
@@ -26,10 +38,10 @@ def merge_histories(histories, grouping, weights):
                 sum(weights[task] * value for task, value in zip(grouping.tasks, values, strict=True))
                 for values in each
             ]
-    return {**totals, **logs}
+    return {**totals, **logs}  # type: ignore[dict-item]
 
 
-def _task_of(name, tasks):
+def _task_of(name: str, tasks: Tasks) -> str | None:
     """The task whose log it is; `None` for logs of a whole network."""
     plain = name.removeprefix("val_")
     fitting = [task for task in tasks if plain.startswith(f"{task}_")]

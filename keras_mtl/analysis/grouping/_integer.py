@@ -1,11 +1,19 @@
 """The best networks by an integer program, solved with HiGHS."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from keras_mtl.analysis.grouping.network import Candidates
 
 ENTRIES_AT_ONCE = 15_000  # of (network, task); above, the program is built up column by column
 
 
-def integer(candidates, budget, overlap=True):
+def integer(candidates: Candidates, budget: float, overlap: bool = True) -> list[int] | None:
     """Chooses networks with an integer program.
 
     `min sum_nt L_nt y_nt` with `sum_n y_nt = 1` for every task t,
@@ -33,7 +41,9 @@ def integer(candidates, budget, overlap=True):
     return finish(scaled, budget, overlap, part, lower, prices)
 
 
-def relaxed(scaled, budget, overlap, part):
+def relaxed(
+    scaled: Scaled, budget: float, overlap: bool, part: np.ndarray
+) -> tuple[np.ndarray, float, tuple[np.ndarray, float]]:
     """Solves the linear program over all candidates, through a growing part.
 
     Returns:
@@ -49,7 +59,15 @@ def relaxed(scaled, budget, overlap, part):
         part = np.union1d(part, helpful[reduced[helpful] < -1e-9])
 
 
-def finish(scaled, budget, overlap, part, lower, prices, known=None):
+def finish(
+    scaled: Scaled,
+    budget: float,
+    overlap: bool,
+    part: np.ndarray,
+    lower: float,
+    prices: tuple[np.ndarray, float],
+    known: Sequence[int] | None = None,
+) -> list[int] | None:
     """The integer program over the candidates that could be part of the best choice.
 
     Args:
@@ -85,7 +103,7 @@ class Scaled:
         budget: Float.
     """
 
-    def __init__(self, candidates, budget):
+    def __init__(self, candidates: Candidates, budget: float) -> None:
         self.low = candidates.losses.min(axis=0)
         above = candidates.losses - self.low
         affordable = above[candidates.member.all(axis=1) & (candidates.costs <= budget + 1e-9)]
@@ -97,17 +115,17 @@ class Scaled:
         self.costs = candidates.costs
         self.member = candidates.member
 
-    def first_part(self):
+    def first_part(self) -> np.ndarray:
         """Candidates to begin with: for each task its best, and the largest ones."""
         best = np.argsort(self.losses, axis=0)[:3].ravel()
         largest = np.argsort(-self.member.sum(axis=1), kind="stable")[:50]
         return np.union1d(best, largest)
 
-    def total(self, chosen):
+    def total(self, chosen: Sequence[int]) -> float:
         """Sum over the tasks of their best loss among the chosen."""
         return float(self.losses[chosen].min(axis=0).sum())
 
-    def relax(self, part, budget, overlap):
+    def relax(self, part: np.ndarray, budget: float, overlap: bool) -> tuple[float, tuple[np.ndarray, float]]:
         """Solves the linear program over a part, with a way out for every task.
 
         Returns:
@@ -121,7 +139,7 @@ class Scaled:
         found = linprog(objective, A_ub=most, b_ub=limits, A_eq=equal, b_eq=np.ones(tasks), method="highs")
         return found.fun, (found.eqlin.marginals, -found.ineqlin.marginals[0])
 
-    def reduced_costs(self, prices, overlap):
+    def reduced_costs(self, prices: tuple[np.ndarray, float], overlap: bool) -> np.ndarray:
         """How much any choice with a candidate is above the optimum, at least."""
         of_task, of_budget = prices
         gains = np.where(self.member, of_task - np.where(self.member, self.losses, 0.0), 0.0)
@@ -129,7 +147,7 @@ class Scaled:
             gains = np.maximum(gains, 0.0)
         return of_budget * self.costs - gains.sum(axis=1)
 
-    def solve(self, part, budget, overlap):
+    def solve(self, part: np.ndarray, budget: float, overlap: bool) -> list[int] | None:
         """Solves the integer program over a part."""
         from scipy.optimize import Bounds, LinearConstraint, milp
 
@@ -143,7 +161,9 @@ class Scaled:
         chosen = part[found.x[: len(part)] > 0.5]
         return [int(place) for place in chosen]
 
-    def _program(self, part, budget, overlap, way_out=False):
+    def _program(
+        self, part: np.ndarray, budget: float, overlap: bool, way_out: bool = False
+    ) -> tuple[np.ndarray, Any, np.ndarray, np.ndarray]:
         """Objective, rows that are 1, rows that are limited, and their limits."""
         from scipy import sparse
 

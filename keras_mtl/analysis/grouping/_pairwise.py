@@ -1,8 +1,17 @@
 """Expected performance of a network of several tasks, predicted from pairs."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
+from keras_mtl._types import Tasks
 from keras_mtl.analysis.grouping.network import Candidates
+
+if TYPE_CHECKING:
+    from keras_mtl.analysis.grouping.network import Network
 
 ALL_GROUPS_UP_TO = 14  # tasks; 16,383 groups
 
@@ -23,14 +32,16 @@ class Pairwise:
             1 for every network.
     """
 
-    def __init__(self, tasks, values, alone, cost=None):
+    def __init__(
+        self, tasks: Sequence[str], values: np.ndarray, alone: np.ndarray, cost: Callable[..., Any] | None = None
+    ) -> None:
         self.tasks = tuple(tasks)
         self.values = np.array(values, "float64")
         np.fill_diagonal(self.values, 0.0)
         self.alone = np.asarray(alone, "float64")
         self.cost = cost
 
-    def losses(self, member):
+    def losses(self, member: np.ndarray) -> np.ndarray:
         """Expected losses of groups.
 
         Args:
@@ -44,7 +55,7 @@ class Pairwise:
         means = (member.astype("float64") @ self.values) / np.maximum(mates, 1)
         return np.where(member, np.where(mates > 0, means, self.alone), np.inf)
 
-    def costs(self, member):
+    def costs(self, member: np.ndarray) -> np.ndarray:
         """Costs of groups, an array of shape `(N,)`."""
         if self.cost is None:
             return np.ones(len(member))
@@ -53,24 +64,26 @@ class Pairwise:
             raise ValueError(f"`cost` should return numbers above 0. Received: {costs[~(costs > 0)][:3].tolist()}")
         return costs
 
-    def names(self, row):
+    def names(self, row: np.ndarray) -> tuple[str, ...]:
         """The tasks of one group, as a tuple."""
         return tuple(task for task, inside in zip(self.tasks, row, strict=True) if inside)
 
-    def candidates(self, member):
+    def candidates(self, member: np.ndarray) -> Candidates:
         """Groups as candidates; those that no task can be part of are left out."""
         member = np.asarray(member, bool)
         losses, costs = self.losses(member), self.costs(member)
         possible = np.isfinite(losses).any(axis=1)
         return Candidates(self.tasks, losses[possible], costs[possible])
 
-    def all_groups(self):
+    def all_groups(self) -> np.ndarray:
         """Every group there is, as a boolean array of shape `(2^K - 1, K)`."""
         count = len(self.tasks)
         return (np.arange(1, 2**count)[:, None] >> np.arange(count)) & 1 > 0
 
 
-def pairwise_of_networks(networks, tasks=None, cost=None):
+def pairwise_of_networks(
+    networks: Sequence[Network], tasks: Tasks | None = None, cost: Callable[..., Any] | None = None
+) -> tuple[Pairwise, Candidates]:
     """The higher-order approximation: networks of one and two tasks tell of all.
 
     Args:

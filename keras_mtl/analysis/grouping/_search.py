@@ -1,15 +1,26 @@
 """Groups of many tasks: column generation by local search."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from keras_mtl.analysis.grouping._integer import Scaled, finish, relaxed
+
+if TYPE_CHECKING:
+    from keras_mtl.analysis.grouping._pairwise import Pairwise
+    from keras_mtl.analysis.grouping.network import Candidates
 
 ROUNDS = 40
 RESTARTS = 20
 NEIGHBORS_AT_ONCE = 2_000_000
 
 
-def search(pairwise, budget, overlap=True, extra=None, seed=0):
+def search(
+    pairwise: Pairwise, budget: float, overlap: bool = True, extra: Candidates | None = None, seed: int = 0
+) -> tuple[Candidates, list[int] | None]:
     """Finds candidates among more groups than can be listed.
 
     Column generation: the linear program of `integer` over the candidates so
@@ -51,11 +62,13 @@ def search(pairwise, budget, overlap=True, extra=None, seed=0):
         before = len(member)
         member = np.concatenate([member, _unique(np.array(new))])
         part = np.where(part < before, part, part + len(member) - before)
-    chosen = finish(scaled, budget, overlap, part, lower, prices)
+    chosen = finish(scaled, budget, overlap, part, lower, prices)  # type: ignore[arg-type]
     return _polish(pairwise, budget, overlap, candidates, chosen)
 
 
-def _polish(pairwise, budget, overlap, candidates, chosen):
+def _polish(
+    pairwise: Pairwise, budget: float, overlap: bool, candidates: Candidates, chosen: list[int] | None
+) -> tuple[Candidates, list[int] | None]:
     """Chooses again with the neighbors of the chosen groups, until nothing is gained."""
     total = np.inf
     while chosen is not None and (now := _total(candidates, chosen)) < total - 1e-9 * abs(now):
@@ -73,22 +86,22 @@ def _polish(pairwise, budget, overlap, candidates, chosen):
     return candidates, chosen
 
 
-def _total(candidates, chosen):
+def _total(candidates: Candidates, chosen: Sequence[int]) -> float:
     return float(candidates.losses[chosen].min(axis=0).sum())
 
 
-def _most(pairwise, budget):
+def _most(pairwise: Pairwise, budget: float) -> int:
     """How many networks the budget pays for, at most as many as there are tasks."""
     count = len(pairwise.tasks)
     cheapest = pairwise.costs(np.eye(count, dtype=bool)).min()
     return int(np.clip(budget / cheapest + 1e-9, 1, count))
 
 
-def _unique(member):
+def _unique(member: np.ndarray) -> np.ndarray:
     return np.unique(member, axis=0)
 
 
-def _first_groups(pairwise):
+def _first_groups(pairwise: Pairwise) -> np.ndarray:
     """All tasks, each alone, each with its best mate, and the nested clusters."""
     from scipy.cluster.hierarchy import linkage
     from scipy.spatial.distance import squareform
@@ -104,7 +117,7 @@ def _first_groups(pairwise):
     return np.concatenate([np.ones((1, count), bool), alone, pairs, np.array(clusters)])
 
 
-def _partition(pairwise, most, rng):
+def _partition(pairwise: Pairwise, most: int, rng: np.random.Generator) -> np.ndarray:
     """Groups that hold every task once: from random ones, task by task to a better place."""
     count = len(pairwise.tasks)
     groups = np.eye(most, dtype=bool)[rng.integers(0, most, count)].T
@@ -122,20 +135,22 @@ def _partition(pairwise, most, rng):
         groups[[home[task], place], task] ^= True
 
 
-def _sums(pairwise, member):
+def _sums(pairwise: Pairwise, member: np.ndarray) -> np.ndarray:
     losses = pairwise.losses(member)
     worst = np.abs(pairwise.values).max() * member.shape[1] + 1.0  # in place of infinity, which cannot be compared
     return np.where(member, np.where(np.isfinite(losses), losses, worst), 0.0).sum(axis=1)
 
 
-def _starts(member, reduced, rng):
+def _starts(member: np.ndarray, reduced: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Groups that cost least at the prices, as they are and with a few tasks changed."""
     best = member[np.argsort(reduced)[: 2 * member.shape[1]]]
     changed = best ^ (rng.random(best.shape) < 3 / member.shape[1])
     return _unique(np.concatenate([best, changed[changed.any(axis=1)]]))
 
 
-def _climb(pairwise, groups, of_task, of_budget, overlap):
+def _climb(
+    pairwise: Pairwise, groups: np.ndarray, of_task: np.ndarray, of_budget: float, overlap: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Adds or drops one task at a time while that makes a group worth more."""
     groups = groups.copy()
     worth = _worth(pairwise, groups, of_task, of_budget, overlap)
@@ -156,7 +171,7 @@ def _climb(pairwise, groups, of_task, of_budget, overlap):
     return groups, worth
 
 
-def _worth(pairwise, member, of_task, of_budget, overlap):
+def _worth(pairwise: Pairwise, member: np.ndarray, of_task: np.ndarray, of_budget: float, overlap: bool) -> np.ndarray:
     """What groups are worth at the prices, less what they cost."""
     losses = pairwise.losses(member)
     gains = np.where(member, of_task - np.where(np.isfinite(losses), losses, np.inf), 0.0)

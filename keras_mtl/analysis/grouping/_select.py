@@ -1,9 +1,16 @@
 """The part of a data set that belongs to some of the tasks."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import keras
 
+from keras_mtl._types import Data, Structure, Tasks
 
-def labels_of_tasks(data, tasks):
+
+def labels_of_tasks(data: Data, tasks: Tasks) -> Data:
     """The same data with the labels and sample weights of some tasks alone.
 
     Args:
@@ -15,13 +22,13 @@ def labels_of_tasks(data, tasks):
         As `data`.
     """
 
-    def select(x, *others):
+    def select(x: Structure, *others: Any) -> tuple[Any, ...]:
         return (x, *({t: o[t] for t in tasks if t in o} if isinstance(o, dict) else o for o in others))
 
     return selected(data, select)
 
 
-def selected(data, select):
+def selected(data: Data, select: Callable[..., tuple[Any, ...]]) -> Data:
     """Data of which every tuple goes through a function.
 
     Args:
@@ -52,23 +59,23 @@ def selected(data, select):
 class _Selected(keras.utils.PyDataset):
     """A `PyDataset` whose batches are cut to some tasks."""
 
-    def __init__(self, data, select):
+    def __init__(self, data: keras.utils.PyDataset, select: Callable[..., tuple[Any, ...]]) -> None:
         options = ("workers", "use_multiprocessing", "max_queue_size")
         super().__init__(**{name: getattr(data, name) for name in options})
         self._data, self._select = data, select
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._data)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
         return self._select(*self._data[index])
 
     @property
-    def num_batches(self):
+    def num_batches(self) -> int | None:
         return self._data.num_batches
 
-    def on_epoch_begin(self):
+    def on_epoch_begin(self) -> None:
         self._data.on_epoch_begin()
 
-    def on_epoch_end(self):
+    def on_epoch_end(self) -> None:
         self._data.on_epoch_end()

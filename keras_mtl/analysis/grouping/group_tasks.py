@@ -1,8 +1,13 @@
 """Choosing groups of tasks from scores, within a budget."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
 import numpy as np
 
 from keras_mtl._checks import check_boolean
+from keras_mtl._types import Structure, Tasks
 from keras_mtl.analysis.grouping._branch_and_bound import branch_and_bound
 from keras_mtl.analysis.grouping._exhaustive import exhaustive
 from keras_mtl.analysis.grouping._integer import integer
@@ -17,7 +22,16 @@ SOLVERS = {"exhaustive": exhaustive, "branch_and_bound": branch_and_bound, "inte
 METHODS = (*SOLVERS, "higher_order", "early_stopping", "clustering")
 
 
-def group_tasks(scores, budget, *, method="integer", tasks=None, alone=0.0, cost=None, overlap=True):
+def group_tasks(
+    scores: Affinity | Mapping[str, Mapping[str, float]] | Sequence[Network],
+    budget: float,
+    *,
+    method: str = "integer",
+    tasks: Sequence[str] | None = None,
+    alone: float | Mapping[str, float] = 0.0,
+    cost: Callable[[tuple[str, ...]], float] | None = None,
+    overlap: bool = True,
+) -> Grouping:
     """Chooses which tasks to train together, within a budget of networks.
 
     From losses of networks that were trained, it minimizes the sum over the
@@ -96,20 +110,27 @@ def group_tasks(scores, budget, *, method="integer", tasks=None, alone=0.0, cost
         raise ValueError(f"`method` should be one of {METHODS}. Received: method={method!r}")
     networks = isinstance(scores, (list, tuple)) and any(isinstance(score, Network) for score in scores)
     if networks:
-        return _from_networks(list(scores), budget, method, tasks, cost, overlap)
+        return _from_networks(list(scores), budget, method, tasks, cost, overlap)  # type: ignore[arg-type]
     if method in ("higher_order", "early_stopping"):
         raise ValueError(
             f"Method '{method}' should get a list of `Network`, which were trained. Received: affinities, which the "
             "other methods take"
         )
-    affinity = _chosen_tasks(as_affinity(scores, tasks).check(), tasks)
+    affinity = _chosen_tasks(as_affinity(scores, tasks).check(), tasks)  # type: ignore[arg-type]
     pairwise = Pairwise(affinity.tasks, -affinity.values, _alone(alone, affinity.tasks), cost)
     if method == "clustering":
         return _clustered(affinity, pairwise, budget)
     return _from_pairwise(pairwise, budget, method, overlap, sign=-1.0)
 
 
-def _from_networks(networks, budget, method, tasks, cost, overlap):
+def _from_networks(
+    networks: Sequence[Network],
+    budget: float,
+    method: str,
+    tasks: Tasks | None,
+    cost: Callable[[tuple[str, ...]], float] | None,
+    overlap: bool,
+) -> Grouping:
     if method == "clustering":
         raise ValueError("Method 'clustering' should get affinities. Received: a list of `Network`")
     if cost is not None and method != "higher_order":
@@ -123,7 +144,9 @@ def _from_networks(networks, budget, method, tasks, cost, overlap):
     return _result(candidates, solver(candidates, budget, overlap), budget, method, 1.0, overlap, exact=True)
 
 
-def _from_pairwise(pairwise, budget, method, overlap, sign, extra=None):
+def _from_pairwise(
+    pairwise: Pairwise, budget: float, method: str, overlap: bool, sign: float, extra: Candidates | None = None
+) -> Grouping:
     few = len(pairwise.tasks) <= ALL_GROUPS_UP_TO
     if not few and method in ("exhaustive", "branch_and_bound"):
         raise ValueError(
@@ -138,13 +161,13 @@ def _from_pairwise(pairwise, budget, method, overlap, sign, extra=None):
         candidates = extra if candidates is None else candidates + extra
     candidates.check_budget(budget)
     if few:
-        chosen = SOLVERS.get(method, integer)(candidates, budget, overlap)
+        chosen = SOLVERS.get(method, integer)(candidates, budget, overlap)  # type: ignore[arg-type]
     else:
         candidates, chosen = search(pairwise, budget, overlap, extra)
     return _result(candidates, chosen, budget, method, sign, overlap, exact=few)
 
 
-def _clustered(affinity, pairwise, budget):
+def _clustered(affinity: Affinity, pairwise: Pairwise, budget: float) -> Grouping:
     groups = clusters(affinity, int(budget))
     candidates = pairwise.candidates(groups)
     candidates.check_budget(budget)
@@ -156,7 +179,15 @@ def _clustered(affinity, pairwise, budget):
     return _result(candidates, list(range(len(groups))), budget, "clustering", -1.0, False, exact=False)
 
 
-def _result(candidates, chosen, budget, method, sign, overlap, exact):
+def _result(
+    candidates: Candidates | None,
+    chosen: Sequence[int] | None,
+    budget: float,
+    method: str,
+    sign: float,
+    overlap: bool,
+    exact: bool,
+) -> Grouping:
     if chosen is None:
         raise ValueError(
             f"`budget` should pay for networks that serve every task{'' if overlap else ' once'}. "
@@ -181,7 +212,7 @@ def _result(candidates, chosen, budget, method, sign, overlap, exact):
     )
 
 
-def _chosen_tasks(affinity, tasks):
+def _chosen_tasks(affinity: Affinity, tasks: Sequence[str] | None) -> Affinity:
     if tasks is None:
         return affinity
     missing = [task for task in tasks if task not in affinity.tasks]
@@ -191,7 +222,7 @@ def _chosen_tasks(affinity, tasks):
     return Affinity(tasks, affinity.values[np.ix_(places, places)], affinity.name)
 
 
-def _alone(alone, tasks):
+def _alone(alone: Structure, tasks: Sequence[str]) -> np.ndarray:
     if isinstance(alone, dict):
         unknown = [task for task in alone if task not in tasks]
         if unknown:

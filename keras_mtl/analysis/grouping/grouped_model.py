@@ -1,12 +1,19 @@
 """The networks of a grouping, trained and evaluated as one model."""
 
+from __future__ import annotations
+
+import os
 import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from keras_mtl._files import readable, writable_folder
 from keras_mtl._keras_private import global_seed
+from keras_mtl._types import Callbacks, Data, Structure
 from keras_mtl.analysis._new_models import NewModels
 from keras_mtl.analysis._progress import run_bar
 from keras_mtl.analysis._store import RunStore
@@ -16,7 +23,9 @@ from keras_mtl.analysis.grouping.grouping import Grouping
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 
-def build_groups(grouping, builder):
+def build_groups(
+    grouping: Grouping | Sequence[Sequence[str]], builder: Callable[[list[str]], MultiTaskModel]
+) -> GroupedModel:
     """Builds the networks of a grouping.
 
     Args:
@@ -71,30 +80,30 @@ class GroupedModel:
         networks: List of compiled `MultiTaskModel`, one for each group.
     """
 
-    def __init__(self, grouping, networks):
+    def __init__(self, grouping: Grouping, networks: Sequence[MultiTaskModel]) -> None:
         self.grouping = grouping
         self.networks = list(networks)
 
     @property
-    def tasks(self):
+    def tasks(self) -> tuple[str, ...]:
         """Tuple of the tasks."""
         return self.grouping.tasks
 
     @property
-    def shared_variables(self):
+    def shared_variables(self) -> list[keras.Variable]:
         """Trainable variables that two tasks of a network or more reach."""
         return [variable for network in self.networks for variable in network.shared_variables]
 
     @property
-    def layers(self):
+    def layers(self) -> list[keras.Layer]:
         """The layers of all networks."""
         return [layer for network in self.networks for layer in network.layers]
 
-    def count_params(self):
+    def count_params(self) -> int:
         """Number of the scalars in all networks."""
         return sum(network.count_params() for network in self.networks)
 
-    def network_of(self, task):
+    def network_of(self, task: str) -> MultiTaskModel:
         """The network that serves a task."""
         if task not in self.tasks:
             raise ValueError(f"`task` should be one of {self.tasks}. Received: task={task!r}")
@@ -102,17 +111,17 @@ class GroupedModel:
 
     def fit(
         self,
-        x=None,
-        y=None,
+        x: Data | None = None,
+        y: Mapping[str, npt.ArrayLike] | None = None,
         *,
-        epochs=1,
-        sample_weight=None,
-        validation_data=None,
-        callbacks=(),
-        directory=None,
-        verbose="auto",
-        **options,
-    ):
+        epochs: int = 1,
+        sample_weight: Structure | None = None,
+        validation_data: Data | None = None,
+        callbacks: Callbacks | None = (),
+        directory: str | os.PathLike | None = None,
+        verbose: int | str = "auto",
+        **options: Any,
+    ) -> keras.callbacks.History:
         """Trains the networks, each on the labels of its own tasks.
 
         Args:
@@ -170,7 +179,7 @@ class GroupedModel:
         history.epoch = list(range(len(next(iter(history.history.values()), ()))))
         return history
 
-    def predict(self, x, **options):
+    def predict(self, x: Data, **options: Any) -> dict[str, np.ndarray]:
         """Every task's predictions, by the network that serves it.
 
         Args:
@@ -183,7 +192,15 @@ class GroupedModel:
         outputs = [network.predict(x, **options) for network in self.networks]
         return {task: outputs[place][task] for task, place in self.grouping.serves.items()}
 
-    def evaluate(self, x=None, y=None, *, sample_weight=None, return_dict=False, **options):
+    def evaluate(
+        self,
+        x: Data | None = None,
+        y: Mapping[str, npt.ArrayLike] | None = None,
+        *,
+        sample_weight: Structure | None = None,
+        return_dict: bool = False,
+        **options: Any,
+    ) -> dict[str, float] | list[float]:
         """Every task's loss and metrics, by the network that serves it.
 
         Args:
@@ -207,7 +224,7 @@ class GroupedModel:
         }
         return values if return_dict else list(values.values())
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike) -> None:
         """Writes every network, and the grouping, to a folder."""
         folder = writable_folder(path, "path")
         # It goes first and comes last: with it, all networks are there and belong together.
@@ -217,7 +234,7 @@ class GroupedModel:
         self.grouping.save(folder / "grouping.json")
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | os.PathLike) -> Self:
         """Reads what `save` wrote, ready to predict or to train on.
 
         Raises:
@@ -236,15 +253,15 @@ class GroupedModel:
                 networks.append(keras.models.load_model(folder / f"network{place}.keras"))
         return cls(grouping, networks)
 
-    def _static_weights(self):
+    def _static_weights(self) -> dict[str, float]:
         return {task: self.network_of(task).task_weights().get(task, 0.0) for task in self.tasks}
 
 
-def _check_history(run):
+def _check_history(run: Mapping[str, Mapping[str, Sequence[float] | int | str] | str]) -> None:
     shapes = {np.asarray(values, "float64").shape for values in run["history"].values()}
     if len(shapes) != 1 or len(shapes.pop()) != 1:
         raise ValueError("its `history` is no lists of one length")
 
 
-def _arguments(data):
+def _arguments(data: Data) -> dict[str, Any]:
     return dict(zip(("x", "y", "sample_weight"), data if isinstance(data, tuple) else (data,), strict=False))

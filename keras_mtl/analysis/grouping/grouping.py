@@ -1,13 +1,21 @@
 """A grouping: which networks to train, and which of them serves each task."""
 
+from __future__ import annotations
+
 import json
+import os
 import pathlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from keras_mtl._checks import check_boolean
 from keras_mtl._files import read_json, readable, whole_file
 from keras_mtl._tables import table_text
+
+if TYPE_CHECKING:
+    from keras_mtl.analysis.grouping.network import Network
 
 
 class Grouping:
@@ -42,15 +50,15 @@ class Grouping:
 
     def __init__(
         self,
-        groups,
-        serves=None,
-        costs=None,
-        scores=None,
-        budget=None,
-        objective=None,
-        method="given",
-        exact=False,
-    ):
+        groups: Sequence[Sequence[str]],
+        serves: Mapping[str, int] | None = None,
+        costs: Sequence[float] | None = None,
+        scores: Mapping[str, float] | None = None,
+        budget: float | None = None,
+        objective: float | None = None,
+        method: str = "given",
+        exact: bool = False,
+    ) -> None:
         self.groups = tuple(_group(group) for group in groups)
         if not self.groups:
             raise ValueError("`groups` should hold at least one group. Received: none")
@@ -72,15 +80,15 @@ class Grouping:
         self.exact = check_boolean(exact, "exact")
 
     @property
-    def cost(self):
+    def cost(self) -> float:
         """What the networks cost together."""
         return sum(self.costs)
 
-    def served(self, place):
+    def served(self, place: int) -> tuple[str, ...]:
         """The tasks that the network of a group serves, as a tuple."""
         return tuple(task for task in self.groups[place] if self.serves.get(task) == place)
 
-    def evaluate(self, networks, reassign=False):
+    def evaluate(self, networks: Sequence[Network], reassign: bool = False) -> dict[str, float]:
         """What the tasks get from the chosen networks by other measurements.
 
         Args:
@@ -104,7 +112,7 @@ class Grouping:
             return {task: min(n.losses[task] for n in chosen if task in n.losses) for task in self.tasks}
         return {task: chosen[place].losses[task] for task, place in self.serves.items()}
 
-    def shuffled(self, seed=None):
+    def shuffled(self, seed: int | None = None) -> Grouping:
         """Groups of the same sizes and costs, with the tasks drawn at random.
 
         Args:
@@ -120,23 +128,23 @@ class Grouping:
         serves = {other[task]: place for task, place in self.serves.items()}
         return Grouping(groups, serves, self.costs, budget=self.budget, method="random")
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """JSON-compatible values."""
         content = {name: getattr(self, name) for name in ("serves", "scores", "budget", "objective", "method", "exact")}
         return {"groups": [list(group) for group in self.groups], "costs": list(self.costs), **content}
 
     @classmethod
-    def from_dict(cls, content):
+    def from_dict(cls, content: Mapping[str, Any]) -> Self:
         """Makes what `to_dict` was made from."""
         return cls(**content)
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike) -> None:
         """Writes it to a JSON file."""
         with whole_file(path) as part:
             part.write_text(json.dumps(self.to_dict(), indent=1), encoding="utf-8")
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | os.PathLike) -> Self:
         """Reads what `save` wrote.
 
         Raises:
@@ -145,7 +153,7 @@ class Grouping:
         with readable(path, "a grouping"):
             return cls.from_dict(read_json(pathlib.Path(path), {"groups": list, "costs": list, "serves": dict}))
 
-    def __str__(self):
+    def __str__(self) -> str:
         header, rows = ["network", "cost", "serves", "trained with"], []
         for place, (group, cost) in enumerate(zip(self.groups, self.costs, strict=True)):
             served = self.served(place)
@@ -156,11 +164,11 @@ class Grouping:
         table = table_text(header, rows, left=["network", "serves", "trained with"])
         return f"{table}Cost {self.cost:g} of {self.budget:g}{value} ({how})."
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Grouping({[list(group) for group in self.groups]}, method={self.method!r})"
 
 
-def _group(group):
+def _group(group: Sequence[str]) -> tuple[str, ...]:
     group = tuple(group) if isinstance(group, (list, tuple, set, frozenset)) else ()
     if not group or len(set(group)) != len(group) or not all(isinstance(task, str) for task in group):
         raise ValueError(f"A group should be a list of tasks, each once. Received: {group!r}")

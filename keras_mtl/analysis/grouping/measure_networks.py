@@ -1,11 +1,16 @@
 """Training networks of few tasks, to know how well groups do."""
 
+from __future__ import annotations
+
 import itertools
-from typing import Any
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 
 from keras_mtl._checks import check_boolean
+from keras_mtl._types import Data
 from keras_mtl.analysis._new_models import NewModels
 from keras_mtl.analysis._progress import run_bar
 from keras_mtl.analysis._runs import RUN, has_values, train_and_evaluate
@@ -15,23 +20,26 @@ from keras_mtl.analysis.grouping._select import labels_of_tasks
 from keras_mtl.analysis.grouping.network import Network
 from keras_mtl.metrics.directions import higher_is_better
 
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
+
 
 def measure_networks(
-    builder,
-    data,
+    builder: Callable[[list[str]], MultiTaskModel],
+    data: Data,
     *,
-    metrics,
-    validation,
-    sizes=(1, 2),
-    epochs=10,
-    seeds=1,
-    relative=True,
-    cost=None,
-    directions=None,
-    directory=None,
-    progress=True,
-    **fit_options,
-):
+    metrics: Mapping[str, str],
+    validation: Data,
+    sizes: Collection[int] = (1, 2),
+    epochs: int = 10,
+    seeds: int | Sequence[int] = 1,
+    relative: bool = True,
+    cost: Callable[[tuple[str, ...]], float] | None = None,
+    directions: Mapping[str, str] | None = None,
+    directory: str | os.PathLike | None = None,
+    progress: bool = True,
+    **fit_options: Any,
+) -> list[Network]:
     """Trains a network for every set of tasks of the given sizes.
 
     With sizes 1 and 2 it gives what `group_tasks(method="higher_order")`
@@ -101,7 +109,7 @@ def measure_networks(
     store.say(progress)
     means = {group: {t: sum(run[t] for run in runs) / len(runs) for t in group} for group, runs in values.items()}
 
-    def loss(task, value):
+    def loss(task: str, value: float) -> float:
         if not relative:
             return -value if higher[task] else value
         single = means[(task,)][task]

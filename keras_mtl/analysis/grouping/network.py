@@ -1,6 +1,14 @@
 """A candidate network of a grouping: its tasks, their losses and its cost."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
+
+from keras_mtl._types import Tasks
 
 
 class Network:
@@ -22,7 +30,7 @@ class Network:
     ('depth', 'normals')
     """
 
-    def __init__(self, losses, cost=1.0):
+    def __init__(self, losses: Mapping[str, float], cost: float = 1.0) -> None:
         if not isinstance(losses, dict) or not losses:
             raise ValueError(f"`losses` should be a dict from task to loss. Received: losses={losses!r}")
         for task, loss in losses.items():
@@ -34,11 +42,11 @@ class Network:
         self.cost = float(cost)
 
     @property
-    def tasks(self):
+    def tasks(self) -> tuple[str, ...]:
         """Tuple of its tasks."""
         return tuple(self.losses)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Network({self.losses}, cost={self.cost:g})"
 
 
@@ -55,21 +63,23 @@ class Candidates:
             it all.
     """
 
-    def __init__(self, tasks, losses, costs, names=None):
+    def __init__(
+        self, tasks: Tasks, losses: npt.ArrayLike, costs: npt.ArrayLike, names: Sequence[Any] | None = None
+    ) -> None:
         self.tasks = tuple(tasks)
         self.losses = np.asarray(losses, "float64")
         self.member = np.isfinite(self.losses)
         self.costs = np.asarray(costs, "float64")
         self.names = names
 
-    def tasks_of(self, place):
+    def tasks_of(self, place: int) -> tuple[str, ...]:
         """The tasks of a candidate, those among them that need not be solved too."""
         if self.names is not None:
             return self.names[place]
         return tuple(task for task, inside in zip(self.tasks, self.member[place], strict=True) if inside)
 
     @classmethod
-    def of(cls, networks, tasks=None):
+    def of(cls, networks: Sequence[Network], tasks: Tasks | None = None) -> Candidates:
         """Reads a list of networks.
 
         Args:
@@ -93,11 +103,11 @@ class Candidates:
         losses = [[network.losses.get(task, np.inf) for task in tasks] for network in networks]
         return cls(tasks, losses, [n.cost for n in networks], [n.tasks for n in networks])
 
-    def __add__(self, other):
+    def __add__(self, other: Candidates) -> Candidates:
         losses = np.concatenate([self.losses, other.losses])
         return Candidates(self.tasks, losses, np.concatenate([self.costs, other.costs]))
 
-    def check_budget(self, budget):
+    def check_budget(self, budget: float) -> None:
         """Raises where a budget does not pay for the cheapest network."""
         if not np.isfinite(budget) or budget < self.costs.min() - 1e-9:
             raise ValueError(

@@ -1,12 +1,27 @@
 """A plot of the objective against the budget."""
 
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from keras_mtl._colors import color
 from keras_mtl._pyplot import pyplot
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-def plot_budgets(groupings, path, baselines=None):
+    from keras_mtl.analysis.grouping.grouping import Grouping
+
+
+def plot_budgets(
+    groupings: Mapping[str, Sequence[Grouping]] | Sequence[Grouping],
+    path: str | os.PathLike,
+    baselines: Mapping[str, float] | None = None,
+) -> None:
     """Draws the objective, and the groups, against the budget.
 
     Args:
@@ -45,13 +60,13 @@ def plot_budgets(groupings, path, baselines=None):
     if len(steps) and np.allclose(steps, steps[0]):  # then a budget's groups stand below it
         upper.set_xlim(budgets[0] - 0.5 * steps[0], budgets[-1] + 0.8 * steps[0])
         upper.set_xticks(budgets)
-    _plot_groups(lower, first)
+    _plot_groups(lower, first)  # type: ignore[arg-type]
     lower.set_xlabel("budget" + (f" ({next(iter(lines))})" if len(lines) > 1 else ""))
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
 
-def _plot_groups(axis, groupings):
+def _plot_groups(axis: Axes, groupings: Sequence[Grouping]) -> None:
     """One column for each budget: tasks of one letter and color are served by one network."""
     tasks = sorted(groupings[-1].tasks, key=lambda t: (groupings[-1].serves[t], t))
     colors = {}  # a group keeps its color from one budget to the next
@@ -64,7 +79,7 @@ def _plot_groups(axis, groupings):
                     shift = 0.0 if serves else 0.2 + 0.5 * place / len(grouping.groups)
                     box = {"boxstyle": "square,pad=0.25", "edgecolor": shade, "facecolor": shade if serves else "white"}
                     style = {"color": "white" if serves else shade, "fontsize": 8 if serves else 6, "weight": "bold"}
-                    axis.text(x + shift, tasks.index(task), _letter(place), ha="center", va="center", bbox=box, **style)
+                    axis.text(x + shift, tasks.index(task), _letter(place), ha="center", va="center", bbox=box, **style)  # type: ignore[arg-type]
     axis.set_xticks(range(len(groupings)), [f"{grouping.budget:g}" for grouping in groupings])
     axis.set_xlim(-0.5, len(groupings) - 0.2)
     axis.set_yticks(range(len(tasks)), tasks)
@@ -74,5 +89,5 @@ def _plot_groups(axis, groupings):
     )
 
 
-def _letter(place):
+def _letter(place: int) -> str:
     return chr(ord("A") + place) if place < 26 else str(place + 1)

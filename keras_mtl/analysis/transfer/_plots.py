@@ -1,12 +1,20 @@
 """A picture of a transfer graph."""
 
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from keras_mtl._colors import task_colors
 from keras_mtl._pyplot import pyplot
 
+if TYPE_CHECKING:
+    from keras_mtl.analysis.transfer.transfer_policy import TransferPolicy
 
-def plot_transfers(policy, path):
+
+def plot_transfers(policy: TransferPolicy, path: str | os.PathLike) -> None:
     """Draws sources on the left, targets on the right, and arrows between them.
 
     Arrows are the thicker the larger the affinity; a target of several sources

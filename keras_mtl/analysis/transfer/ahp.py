@@ -1,11 +1,12 @@
 """Analytic hierarchy process: pairwise comparisons as one number each."""
 
 import numpy as np
+import numpy.typing as npt
 
 CLIP = 0.001
 
 
-def win_rates(losses):
+def win_rates(losses: npt.ArrayLike) -> np.ndarray:
     """How often each of several models is better than each other.
 
     Args:
@@ -30,7 +31,7 @@ def win_rates(losses):
     return rates
 
 
-def ahp(rates):
+def ahp(rates: npt.ArrayLike) -> np.ndarray:
     """Turns win rates into affinities that sum to 1.
 
     With the rates W clipped to 0.001 to 0.999, the affinities are the

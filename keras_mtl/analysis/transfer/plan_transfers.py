@@ -1,11 +1,25 @@
 """The boolean program of Taskonomy: the best transfers within a budget of source tasks."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
+from keras_mtl._types import Tasks
 from keras_mtl.analysis.transfer.transfer_policy import TransferPolicy
 
 
-def plan_transfers(affinities, budget, *, targets=None, sources=None, weights=None, costs=None):
+def plan_transfers(
+    affinities: Mapping[tuple[Any, str], float],
+    budget: float,
+    *,
+    targets: Sequence[str] | None = None,
+    sources: Tasks | None = None,
+    weights: Mapping[str, float] | None = None,
+    costs: Mapping[str, float] | None = None,
+) -> TransferPolicy:
     """Chooses which tasks to learn from data, and a transfer for each target.
 
     `max sum_e r_(t_e) p_e x_e` over boolean x for transfers e and tasks v:
@@ -71,7 +85,7 @@ def plan_transfers(affinities, budget, *, targets=None, sources=None, weights=No
     )
 
 
-def _edges(affinities):
+def _edges(affinities: Mapping[tuple[Any, str], float]) -> list[tuple[tuple[str, ...], str, float]]:
     edges = []
     for (sources, target), value in affinities.items():
         sources = (sources,) if isinstance(sources, str) else tuple(sources)
@@ -83,7 +97,9 @@ def _edges(affinities):
     return edges
 
 
-def _by_task(given, tasks, argument, positive=False):
+def _by_task(
+    given: Mapping[str, float] | None, tasks: Tasks, argument: str, positive: bool = False
+) -> dict[str, float]:
     given = given or {}
     unknown = [task for task in given if task not in tasks]
     if unknown:
@@ -96,7 +112,14 @@ def _by_task(given, tasks, argument, positive=False):
     return {task: float(given.get(task, 1.0)) for task in tasks}
 
 
-def _solve(edges, values, targets, tasks, costs, budget):
+def _solve(
+    edges: Sequence[tuple[tuple[str, ...], str, float]],
+    values: np.ndarray,
+    targets: Sequence[str],
+    tasks: Sequence[str],
+    costs: Sequence[float],
+    budget: float,
+) -> tuple[np.ndarray, list[str]]:
     from scipy import sparse
     from scipy.optimize import Bounds, LinearConstraint, milp
 
@@ -125,5 +148,5 @@ def _solve(edges, values, targets, tasks, costs, budget):
             "are none"
         )
     chosen = np.flatnonzero(found.x[:count] > 0.5)
-    used = {source for e in chosen for source in edges[e][0]}
+    used = {source for e in chosen for source in edges[e][0]}  # type: ignore[call-overload]
     return chosen, [task for task in tasks if task in used]

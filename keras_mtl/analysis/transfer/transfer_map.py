@@ -1,12 +1,18 @@
 """Trains source networks and transfers between tasks, and measures which help."""
 
+from __future__ import annotations
+
 import itertools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_mtl._checks import as_list, check_boolean, check_integer
+from keras_mtl._types import Data, Layers, Structure, Tasks
 from keras_mtl.analysis._progress import run_bar
 from keras_mtl.analysis._store import RunStore
 from keras_mtl.analysis.grouping.grouped_model import build_groups
@@ -17,25 +23,28 @@ from keras_mtl.models._copies import copy_layer, keep_state
 from keras_mtl.models._stages import add_head
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
+if TYPE_CHECKING:
+    from keras_mtl.analysis.grouping.grouped_model import GroupedModel
+
 
 def transfer_map(
-    builder,
-    data,
+    builder: Callable[[list[str]], MultiTaskModel],
+    data: Data,
     *,
-    validation,
-    tasks,
-    fraction=0.05,
-    max_sources=1,
-    beam=3,
-    readout=None,
-    epochs=10,
-    transfer_epochs=50,
-    batch_size=32,
-    seed=0,
-    directory=None,
-    progress=True,
-    **fit_options,
-):
+    validation: Data,
+    tasks: Sequence[str],
+    fraction: float = 0.05,
+    max_sources: int = 1,
+    beam: int = 3,
+    readout: Callable[[str], Layers] | None = None,
+    epochs: int = 10,
+    transfer_epochs: int = 50,
+    batch_size: int = 32,
+    seed: int = 0,
+    directory: str | os.PathLike | None = None,
+    progress: bool = True,
+    **fit_options: Any,
+) -> TransferMap:
     """Finds out from which tasks' features the others can be learned.
 
     1. For every task, a source network is trained on all data.
@@ -95,7 +104,7 @@ def transfer_map(
     sources.fit(x, y, epochs=epochs, batch_size=batch_size, verbose=int(progress), directory=kept, **fit_options)
     few = np.random.default_rng(seed).permutation(_count(x))[: max(1, round(fraction * _count(x)))]
     fit = {"epochs": transfer_epochs, "batch_size": batch_size}
-    transfers = _Transfers(sources, data, validation, tasks, few, readout, fit, seed, directory)
+    transfers = _Transfers(sources, data, validation, tasks, few, readout, fit, seed, directory)  # type: ignore[arg-type]
     transfers.train([((source,), target) for target in tasks for source in tasks], "transfers", progress)
     if max_sources > 1:
         combined = _combinations(transfers.affinities(), tasks, max_sources, beam)
@@ -120,7 +129,18 @@ class _Transfers:
         directory: Path of a folder, or `None`.
     """
 
-    def __init__(self, sources, data, validation, tasks, few, readout, fit, seed, directory):
+    def __init__(
+        self,
+        sources: GroupedModel,
+        data: Data,
+        validation: Data,
+        tasks: Tasks,
+        few: np.ndarray,
+        readout: Callable[[str], Layers] | None,
+        fit: Mapping[str, int],
+        seed: int,
+        directory: str | os.PathLike,
+    ) -> None:
         (x, y), (val_x, self._val_y) = data, validation
         self._tasks, self._networks, self._readout, self._fit, self._seed = tasks, sources, readout, fit, seed
         few_x = keras.tree.map_structure(lambda a: np.asarray(a)[few], x)
@@ -131,18 +151,18 @@ class _Transfers:
             encoder = keras.Model(network.input, stages_to(network, task)[-1].output)
             self._features[task] = encoder.predict(few_x, batch_size=256, verbose=0)
             self._val_features[task] = encoder.predict(val_x, batch_size=256, verbose=0)
-        self.store = RunStore(directory, seed=seed, few=few, labels=(y, val_x, self._val_y), **fit)
+        self.store = RunStore(directory, seed=seed, few=few, labels=(y, val_x, self._val_y), **fit)  # type: ignore[arg-type]
         self._known = {task: self._known_by(task) for task in tasks}
         self.losses = {}
 
-    def _known_by(self, task):
+    def _known_by(self, task: str) -> str | None:
         """What transfers from and to a task depend on: its network as it was trained, and its readout."""
         stack = None if self._readout is None else as_list(self._readout(task))
         if not self.store.keeps:
             return None
         return self.store.digest(network=self._networks.network_of(task), features=self._features[task], readout=stack)
 
-    def train(self, edges, title, progress):
+    def train(self, edges: Sequence[tuple[tuple[str, ...], str]], title: str, progress: bool) -> None:
         """Trains transfers, or reads them.
 
         Args:
@@ -163,14 +183,14 @@ class _Transfers:
                 self.losses[edge, target] = np.asarray(run["losses"], "float64")
             begin()
 
-    def _trained(self, edge, target):
+    def _trained(self, edge: tuple[str, ...], target: str) -> list[float]:
         keras.utils.set_random_seed(self._seed)
         model = _readout_of(self._networks.network_of(target), target, edge, self._features, self._readout)
         inputs, val_inputs = (_together(f, edge) for f in (self._features, self._val_features))
-        model.fit(inputs, {target: self._labels[target]}, verbose=0, **self._fit)
+        model.fit(inputs, {target: self._labels[target]}, verbose=0, **self._fit)  # type: ignore[arg-type]
         return _example_losses(model, target, val_inputs, self._val_y[target])
 
-    def affinities(self):
+    def affinities(self) -> dict[tuple[tuple[str, ...], str], float]:
         """Affinities of all transfers, normalized for each target."""
         found = {}
         for target in self._tasks:
@@ -180,23 +200,25 @@ class _Transfers:
         return found
 
 
-def _combinations(affinities, tasks, max_sources, beam):
+def _combinations(
+    affinities: Mapping[tuple[tuple[str, ...], str], float], tasks: Tasks, max_sources: int, beam: int
+) -> list[tuple[tuple[str, ...], str]]:
     """Transfers from several of the sources that are best by themselves."""
     combined = []
     for target in tasks:
         by_affinity = {source: affinities[(source,), target] for source in tasks}
         best = sorted(tasks, key=by_affinity.__getitem__, reverse=True)[:beam]
         for count in range(2, max_sources + 1):
-            combined += [(tuple(sorted(c, key=tasks.index)), target) for c in itertools.combinations(best, count)]
+            combined += [(tuple(sorted(c, key=tasks.index)), target) for c in itertools.combinations(best, count)]  # type: ignore[attr-defined]
     return combined
 
 
-def _count(x):
+def _count(x: Structure) -> int:
     """The number of examples."""
     return len(keras.tree.flatten(x)[0])
 
 
-def _check(tasks, fraction, max_sources, beam):
+def _check(tasks: Tasks, fraction: float, max_sources: int, beam: int) -> None:
     if len(tasks) < 2 or len(set(tasks)) != len(tasks):
         raise ValueError(f"`tasks` should be two different tasks or more. Received: tasks={tasks}")
     if not 0 < fraction <= 1:
@@ -209,14 +231,20 @@ def _check(tasks, fraction, max_sources, beam):
         )
 
 
-def _together(features, sources):
+def _together(features: Mapping[str, np.ndarray], sources: Sequence[str]) -> np.ndarray:
     shapes = {source: features[source].shape for source in sources}
     if len({shape[:-1] for shape in shapes.values()}) != 1:
         raise ValueError(f"Features of several sources should differ in their last axis alone. Received: {shapes}")
     return np.concatenate([features[source] for source in sources], axis=-1)
 
 
-def _readout_of(network, target, sources, features, readout):
+def _readout_of(
+    network: MultiTaskModel,
+    target: str,
+    sources: Sequence[str],
+    features: Mapping[str, np.ndarray],
+    readout: Callable[[str], Layers] | None,
+) -> MultiTaskModel:
     """A compiled model from features to one target."""
     inputs = keras.Input(_together(features, sources).shape[1:])
     if readout is None:
@@ -238,7 +266,7 @@ def _readout_of(network, target, sources, features, readout):
     return model
 
 
-def _example_losses(model, target, inputs, labels):
+def _example_losses(model: MultiTaskModel, target: str, inputs: np.ndarray, labels: np.ndarray) -> list[float]:
     """The target's loss on each labelled example, as a list."""
     predicted = model.predict(inputs, batch_size=256, verbose=0)[target]
     task_losses = model.compiled_tasks.task_losses

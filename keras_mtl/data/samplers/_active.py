@@ -1,10 +1,18 @@
 """The base of samplers that read the logs of training."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from keras_mtl._checks import is_integer
 from keras_mtl.data.samplers.base import Sampler
 from keras_mtl.metrics.directions import higher_is_better
+
+if TYPE_CHECKING:
+    from keras_mtl.data.task_stats import TaskStats
 
 
 class ActiveSampler(Sampler):
@@ -20,7 +28,7 @@ class ActiveSampler(Sampler):
             `minimum + (1 - K minimum) p_k`.
     """
 
-    def __init__(self, monitor, window, minimum):
+    def __init__(self, monitor: str, window: int, minimum: float) -> None:
         if not isinstance(monitor, str) or "{task}" not in monitor:
             raise ValueError(f"`monitor` should be a string with '{{task}}' in it. Received: monitor={monitor!r}")
         if not is_integer(window) or window < 1:
@@ -31,17 +39,17 @@ class ActiveSampler(Sampler):
         self.window = window
         self.minimum = minimum
 
-    def prepare(self, stats):
+    def prepare(self, stats: TaskStats) -> None:
         if self.minimum * len(stats.tasks) > 1:
             raise ValueError(
                 f"`minimum` should be at most 1 / {len(stats.tasks)}, one over the number of tasks. "
                 f"Received: minimum={self.minimum}"
             )
 
-    def monitors(self, tasks):
+    def monitors(self, tasks: Sequence[str]) -> tuple[str, ...]:
         return tuple(self.monitor.format(task=task) for task in tasks)
 
-    def with_minimum(self, probabilities):
+    def with_minimum(self, probabilities: np.ndarray) -> np.ndarray:
         """Probabilities with none below the minimum."""
         return self.minimum + (1 - len(probabilities) * self.minimum) * np.asarray(probabilities)
 
@@ -57,7 +65,7 @@ class TargetSampler(ActiveSampler):
         minimum: As for `ActiveSampler`.
     """
 
-    def __init__(self, targets, monitor, window, minimum):
+    def __init__(self, targets: Mapping[str, float], monitor: str, window: int, minimum: float) -> None:
         super().__init__(monitor, window, minimum)
         self.targets = dict(targets)
         for task, target in self.targets.items():
@@ -65,7 +73,7 @@ class TargetSampler(ActiveSampler):
                 raise ValueError(f"The target of task '{task}' should be above 0. Received: {target!r}")
         self._more_is_better = higher_is_better(monitor.format(task="task"))
 
-    def prepare(self, stats):
+    def prepare(self, stats: TaskStats) -> None:
         super().prepare(stats)
         if set(self.targets) != set(stats.tasks):
             raise ValueError(
@@ -73,7 +81,7 @@ class TargetSampler(ActiveSampler):
                 f"Received: targets={self.targets}"
             )
 
-    def performance(self, stats, window=None):
+    def performance(self, stats: TaskStats, window: int | None = None) -> np.ndarray:
         """What the tasks reach of their targets, of shape `(K,)`: 1 for the target itself, NaN before any result."""
         scores = stats.of_tasks(self.monitor, self.window if window is None else window)
         targets = np.array([self.targets[task] for task in stats.tasks], "float64")
@@ -82,11 +90,11 @@ class TargetSampler(ActiveSampler):
         return targets / np.maximum(scores, 1e-12)
 
 
-def one_hot(index, size):
+def one_hot(index: int, size: int) -> np.ndarray:
     """Probability 1 for one task."""
     return np.eye(size)[index]
 
 
-def uniform(size):
+def uniform(size: int) -> np.ndarray:
     """The same probability for all tasks."""
     return np.full(size, 1 / size)

@@ -4,7 +4,14 @@ It decides between two steps of a training loop, thousands of times, on a few
 dozen numbers: an operation in a graph would cost more than the whole of it.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
+
+from keras_mtl._types import Tensor
 
 
 class MetaPolicy:
@@ -25,7 +32,17 @@ class MetaPolicy:
         entropy: Float. Defaults to `0.01`.
     """
 
-    def __init__(self, inputs, actions, units, learning_rate, horizon, seed, discount=0.9, entropy=0.01):
+    def __init__(
+        self,
+        inputs: int,
+        actions: int,
+        units: int,
+        learning_rate: float,
+        horizon: int,
+        seed: int,
+        discount: float = 0.9,
+        entropy: float = 0.01,
+    ) -> None:
         rng = np.random.default_rng(seed)
         self.units, self.horizon = units, horizon
         self.learning_rate, self.discount, self.entropy = learning_rate, discount, entropy
@@ -44,7 +61,7 @@ class MetaPolicy:
         self._start = (self._hidden, self._cell)
         self._seen, self._actions, self._rewards = [], [], []
 
-    def act(self, observation):
+    def act(self, observation: np.ndarray) -> np.ndarray:
         """Sees an observation and decides.
 
         Returns:
@@ -54,7 +71,7 @@ class MetaPolicy:
         self._hidden, self._cell, _ = self._step(self._seen[-1], self._hidden, self._cell)
         return _softmax(self._hidden @ self.weights["policy"] + self.weights["policy_bias"])
 
-    def learn(self, action, reward):
+    def learn(self, action: int, reward: float) -> None:
         """Is told which action followed the last `act`, and what it paid."""
         self._actions.append(int(action))
         self._rewards.append(float(reward))
@@ -69,7 +86,9 @@ class MetaPolicy:
         self._start = (self._hidden, self._cell)
         self._seen, self._actions, self._rewards = [], [], []
 
-    def gradients(self, seen, actions, returns, start):
+    def gradients(
+        self, seen: Sequence[Tensor], actions: Sequence[int], returns: np.ndarray, start: tuple[np.ndarray, np.ndarray]
+    ) -> tuple[float, dict[str, np.ndarray]]:
         """Loss of a segment and its gradients.
 
         Args:
@@ -105,7 +124,9 @@ class MetaPolicy:
             to_hidden, to_cell = self._step_back(kept, to_hidden, to_cell, found)
         return float(loss), found
 
-    def _step(self, observation, hidden, cell):
+    def _step(
+        self, observation: np.ndarray, hidden: np.ndarray, cell: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
         both = np.concatenate([observation, hidden])
         gates = both @ self.weights["gates"] + self.weights["gates_bias"]
         enter, keep, leave = np.split(1 / (1 + np.exp(-gates[: 3 * self.units])), 3)
@@ -113,7 +134,9 @@ class MetaPolicy:
         after = keep * cell + enter * new
         return leave * np.tanh(after), after, (both, enter, keep, leave, new, cell, after)
 
-    def _step_back(self, kept, to_hidden, to_cell, found):
+    def _step_back(
+        self, kept: Sequence[np.ndarray], to_hidden: np.ndarray, to_cell: np.ndarray, found: dict[str, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
         both, enter, keep, leave, new, cell, after = kept
         squashed = np.tanh(after)
         to_cell = to_cell + to_hidden * leave * (1 - squashed**2)
@@ -129,7 +152,7 @@ class MetaPolicy:
         found["gates_bias"] += to_gates
         return (self.weights["gates"] @ to_gates)[-self.units :], to_cell * keep
 
-    def _adam(self, gradients):
+    def _adam(self, gradients: Mapping[str, np.ndarray]) -> None:
         self._updates += 1
         for name, gradient in gradients.items():
             first, second = self._moments[name]
@@ -138,7 +161,7 @@ class MetaPolicy:
             rate = self.learning_rate * np.sqrt(1 - 0.999**self._updates) / (1 - 0.9**self._updates)
             self.weights[name] = self.weights[name] - rate * first / (np.sqrt(second) + 1e-8)
 
-    def get_state(self):
+    def get_state(self) -> dict[str, Any]:
         """All that `set_state` needs, fit for JSON."""
         return {
             "weights": {name: w.tolist() for name, w in self.weights.items()},
@@ -149,7 +172,7 @@ class MetaPolicy:
             "segment": [[o.tolist() for o in self._seen], self._actions, self._rewards],
         }
 
-    def set_state(self, state):
+    def set_state(self, state: Mapping[str, Any]) -> None:
         """Goes back to an earlier state."""
         self.weights = {name: np.array(w) for name, w in state["weights"].items()}
         self._moments = {name: np.array(m) for name, m in state["moments"].items()}
@@ -160,6 +183,6 @@ class MetaPolicy:
         self._seen = [np.array(o) for o in seen]
 
 
-def _softmax(logits):
+def _softmax(logits: np.ndarray) -> np.ndarray:
     powers = np.exp(logits - logits.max())
     return powers / powers.sum()

@@ -1,5 +1,10 @@
 """Samplers by name."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 from keras_mtl.data.samplers.a5c import A5C
 from keras_mtl.data.samplers.by_size import Annealed, Proportional, Temperature
 from keras_mtl.data.samplers.dynamic_task_prioritization import DynamicTaskPrioritization
@@ -7,6 +12,9 @@ from keras_mtl.data.samplers.ea4c import EA4C
 from keras_mtl.data.samplers.loss_ratio import LossRatio
 from keras_mtl.data.samplers.static import Fixed, RoundRobin, Uniform
 from keras_mtl.data.samplers.ua4c import UA4C
+
+if TYPE_CHECKING:
+    from keras_mtl.data.samplers.base import Sampler
 
 BY_NAME = {
     "uniform": Uniform,
@@ -19,7 +27,7 @@ BY_NAME = {
 WITH_ARGUMENTS = {"annealed": Annealed, "fixed": Fixed, "a5c": A5C, "ua4c": UA4C, "ea4c": EA4C}
 
 
-def get_sampler(identifier):
+def get_sampler(identifier: str | Mapping[str, float] | Sampler) -> Sampler:
     """A sampler from its name, a dict of probabilities, or itself.
 
     Args:
@@ -46,4 +54,4 @@ def get_sampler(identifier):
             "`sampler` should be a name, a dict from task to probability, or an object with a method "
             f"`probabilities(step, stats)`. Received: sampler={identifier!r}"
         )
-    return identifier
+    return identifier  # type: ignore[return-value]

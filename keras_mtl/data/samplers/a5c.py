@@ -1,8 +1,16 @@
 """A5C: a softmax of how far tasks are from their targets."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from keras_mtl.data.samplers._active import TargetSampler, uniform
+
+if TYPE_CHECKING:
+    from keras_mtl.data.task_stats import TaskStats
 
 
 class A5C(TargetSampler):
@@ -46,13 +54,20 @@ class A5C(TargetSampler):
     uniform beginning ends by itself. `minimum` is ours.
     """
 
-    def __init__(self, targets, monitor="{task}_accuracy", window=10, temperature=0.05, minimum=0.0):
+    def __init__(
+        self,
+        targets: Mapping[str, float],
+        monitor: str = "{task}_accuracy",
+        window: int = 10,
+        temperature: float = 0.05,
+        minimum: float = 0.0,
+    ) -> None:
         super().__init__(targets, monitor, window, minimum)
         if not temperature > 0:
             raise ValueError(f"`temperature` should be above 0. Received: temperature={temperature}")
         self.temperature = temperature
 
-    def probabilities(self, step, stats):
+    def probabilities(self, step: int, stats: TaskStats) -> np.ndarray:
         del step
         distance = 1.0 - self.performance(stats)
         if np.isnan(distance).any() or np.any(stats.trained < self._needed()):
@@ -60,6 +75,6 @@ class A5C(TargetSampler):
         scaled = np.exp((distance - distance.max()) / self.temperature)
         return self.with_minimum(scaled / scaled.sum())
 
-    def _needed(self):
+    def _needed(self) -> int:
         # Logs of validation come once an epoch: one value is enough to begin with.
         return 0 if self.monitor.startswith("val_") else self.window

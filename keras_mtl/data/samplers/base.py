@@ -1,5 +1,15 @@
 """The base class of samplers."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from keras_mtl.data.task_stats import TaskStats
+
 
 class Sampler:
     """Says how likely each task comes next.
@@ -28,14 +38,14 @@ class Sampler:
 
     reads = "stats"
 
-    def prepare(self, stats):
+    def prepare(self, stats: TaskStats) -> None:
         """Is told the tasks, once, when the mixture is made; the place for checks.
 
         Args:
             stats: `TaskStats` of the mixture.
         """
 
-    def probabilities(self, step, stats):
+    def probabilities(self, step: int, stats: TaskStats) -> npt.ArrayLike | Mapping[str, float]:
         """How likely each task comes next.
 
         Args:
@@ -48,7 +58,7 @@ class Sampler:
         """
         raise NotImplementedError
 
-    def rates(self, stats):
+    def rates(self, stats: TaskStats) -> npt.ArrayLike | Mapping[str, float] | None:
         """Probabilities in the long run, by which an epoch is measured.
 
         Args:
@@ -60,7 +70,7 @@ class Sampler:
         """
         return self.probabilities(0, stats) if self.reads == "nothing" else None
 
-    def observe(self, task, stats):
+    def observe(self, task: int, stats: TaskStats) -> None:
         """Is told that the results of a step are in `stats`.
 
         Args:
@@ -68,14 +78,14 @@ class Sampler:
             stats: `TaskStats`.
         """
 
-    def monitors(self, tasks):
+    def monitors(self, tasks: Sequence[str]) -> tuple[str, ...]:
         """Names of the logs that the sampler reads, for an early error where one is not there."""
         del tasks
         return ()
 
-    def get_state(self):
+    def get_state(self) -> dict[str, Any]:
         """State as a dict fit for JSON, for a mixture's position."""
         return {}
 
-    def set_state(self, state):
+    def set_state(self, state: Mapping[str, Any]) -> None:
         """Goes back to an earlier state."""

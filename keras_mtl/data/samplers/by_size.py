@@ -1,9 +1,16 @@
 """Samplers that go by the sizes of the data sets: proportional, tempered, annealed."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from keras_mtl._checks import is_integer
 from keras_mtl.data.samplers.base import Sampler
+
+if TYPE_CHECKING:
+    from keras_mtl.data.task_stats import TaskStats
 
 
 class Temperature(Sampler):
@@ -36,7 +43,7 @@ class Temperature(Sampler):
 
     reads = "nothing"
 
-    def __init__(self, temperature=2.0, cap=None):
+    def __init__(self, temperature: float = 2.0, cap: float | None = None) -> None:
         if not temperature >= 1:
             raise ValueError(f"`temperature` should be at least 1. Received: temperature={temperature}")
         if cap is not None and not cap > 0:
@@ -44,7 +51,7 @@ class Temperature(Sampler):
         self.temperature = temperature
         self.cap = cap
 
-    def prepare(self, stats):
+    def prepare(self, stats: TaskStats) -> None:
         for task, size in zip(stats.tasks, stats.sizes, strict=True):
             if not np.isfinite(size):
                 raise ValueError(
@@ -53,10 +60,10 @@ class Temperature(Sampler):
                     f"Received: {'an endless one' if np.isinf(size) else 'one of unknown size'}"
                 )
 
-    def probabilities(self, step, stats):
+    def probabilities(self, step: int, stats: TaskStats) -> np.ndarray:
         return self.by_power(stats, 1 / self.temperature)
 
-    def by_power(self, stats, power):
+    def by_power(self, stats: TaskStats, power: float) -> np.ndarray:
         """`min(n, cap)^power`, 1 in sum."""
         sizes = stats.sizes if self.cap is None else np.minimum(stats.sizes, self.cap)
         rates = (sizes / sizes.max()) ** power
@@ -76,7 +83,7 @@ class Proportional(Temperature):
     array([0.9, 0.1])
     """
 
-    def __init__(self, cap=None):
+    def __init__(self, cap: float | None = None) -> None:
         super().__init__(temperature=1.0, cap=cap)
 
 
@@ -108,12 +115,12 @@ class Annealed(Temperature):
 
     reads = "step"
 
-    def __init__(self, epochs, cap=None):
+    def __init__(self, epochs: int, cap: float | None = None) -> None:
         super().__init__(cap=cap)
         if not is_integer(epochs) or epochs < 1:
             raise ValueError(f"`epochs` should be an integer of at least 1. Received: epochs={epochs!r}")
         self.epochs = epochs
 
-    def probabilities(self, step, stats):
-        epoch = min(step // stats.steps_per_epoch, self.epochs - 1)
+    def probabilities(self, step: int, stats: TaskStats) -> np.ndarray:
+        epoch = min(step // stats.steps_per_epoch, self.epochs - 1)  # type: ignore[operator]
         return self.by_power(stats, 1 - 0.8 * epoch / max(self.epochs - 1, 1))

@@ -1,8 +1,16 @@
 """Dynamic task prioritization: hard tasks first."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from keras_mtl.data.samplers._active import ActiveSampler, uniform
+
+if TYPE_CHECKING:
+    from keras_mtl.data.task_stats import TaskStats
 
 
 class DynamicTaskPrioritization(ActiveSampler):
@@ -46,7 +54,9 @@ class DynamicTaskPrioritization(ActiveSampler):
     kept within [0.01, 1]. `minimum` is ours.
     """
 
-    def __init__(self, monitor="{task}_accuracy", gamma=1.0, ema=0.1, minimum=0.0):
+    def __init__(
+        self, monitor: str = "{task}_accuracy", gamma: float = 1.0, ema: float = 0.1, minimum: float = 0.0
+    ) -> None:
         super().__init__(monitor, 1, minimum)
         if not gamma >= 0:
             raise ValueError(f"`gamma` should be at least 0. Received: gamma={gamma}")
@@ -55,16 +65,16 @@ class DynamicTaskPrioritization(ActiveSampler):
         self.gamma = gamma
         self.ema = ema
 
-    def prepare(self, stats):
+    def prepare(self, stats: TaskStats) -> None:
         super().prepare(stats)
         self._average = np.full(len(stats.tasks), np.nan)
 
-    def observe(self, task, stats):
+    def observe(self, task: int, stats: TaskStats) -> None:
         newest = stats.recent(self.monitor.format(task=stats.tasks[task]))
         before = self._average[task]
         self._average[task] = newest if np.isnan(before) else self.ema * newest + (1 - self.ema) * before
 
-    def probabilities(self, step, stats):
+    def probabilities(self, step: int, stats: TaskStats) -> np.ndarray:
         del step
         average = np.clip(self._average, 0.01, 1.0)
         focal = -((1.0 - average) ** self.gamma) * np.log(average)
@@ -72,8 +82,8 @@ class DynamicTaskPrioritization(ActiveSampler):
             return uniform(len(focal))
         return self.with_minimum(focal / focal.sum())
 
-    def get_state(self):
+    def get_state(self) -> dict[str, Any]:
         return {"average": [None if np.isnan(value) else float(value) for value in self._average]}
 
-    def set_state(self, state):
+    def set_state(self, state: Mapping[str, Any]) -> None:
         self._average = np.array([np.nan if value is None else value for value in state["average"]])

@@ -1,9 +1,17 @@
 """EA4C: a policy that learns which task to train."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from keras_mtl.data.samplers._active import TargetSampler, one_hot, uniform
 from keras_mtl.data.samplers._meta_policy import MetaPolicy
+
+if TYPE_CHECKING:
+    from keras_mtl.data.task_stats import TaskStats
 
 
 class EA4C(TargetSampler):
@@ -59,17 +67,17 @@ class EA4C(TargetSampler):
 
     def __init__(
         self,
-        targets,
-        monitor="{task}_accuracy",
-        window=10,
-        weight=0.5,
-        worst=None,
-        units=32,
-        learning_rate=3e-3,
-        horizon=20,
-        seed=0,
-        minimum=0.0,
-    ):
+        targets: Mapping[str, float],
+        monitor: str = "{task}_accuracy",
+        window: int = 10,
+        weight: float = 0.5,
+        worst: int | None = None,
+        units: int = 32,
+        learning_rate: float = 3e-3,
+        horizon: int = 20,
+        seed: int = 0,
+        minimum: float = 0.0,
+    ) -> None:
         super().__init__(targets, monitor, window, minimum)
         if not 0 <= weight <= 1:
             raise ValueError(f"`weight` should be from 0 to 1. Received: weight={weight}")
@@ -83,35 +91,35 @@ class EA4C(TargetSampler):
         self.seed = seed
         self._last = None
 
-    def prepare(self, stats):
+    def prepare(self, stats: TaskStats) -> None:
         super().prepare(stats)
         tasks = len(stats.tasks)
         self.policy = MetaPolicy(3 * tasks, tasks, self.units, self.learning_rate, self.horizon, self.seed)
         self._current, self._open, self._last = uniform(tasks), False, 0
 
-    def reward(self, task, stats):
+    def reward(self, task: int, stats: TaskStats) -> float:
         """What training a task has paid, given the results so far."""
         reached = self.performance(stats)
         lowest = np.sort(np.clip(reached, 0.0, 1.0))[: self.worst]
         return self.weight * (1.0 - reached[task]) + (1.0 - self.weight) * lowest.mean()
 
-    def observe(self, task, stats):
+    def observe(self, task: int, stats: TaskStats) -> None:
         if self._open:
             self.policy.learn(task, self.reward(task, stats))
             self._open, self._last = False, int(task)
 
-    def probabilities(self, step, stats):
+    def probabilities(self, step: int, stats: TaskStats) -> np.ndarray:
         del step
         tasks = len(stats.tasks)
         if np.isnan(self.performance(stats)).any():
             return uniform(tasks)
         if not self._open:
             share = stats.trained / max(stats.trained.sum(), 1)
-            self._current = self.policy.act(np.concatenate([share, self._current, one_hot(self._last, tasks)]))
+            self._current = self.policy.act(np.concatenate([share, self._current, one_hot(self._last, tasks)]))  # type: ignore[arg-type]
             self._open = True
         return self.with_minimum(self._current)
 
-    def get_state(self):
+    def get_state(self) -> dict[str, Any]:
         return {
             "policy": self.policy.get_state(),
             "current": self._current.tolist(),
@@ -119,7 +127,7 @@ class EA4C(TargetSampler):
             "last": self._last,
         }
 
-    def set_state(self, state):
+    def set_state(self, state: Mapping[str, Any]) -> None:
         self.policy.set_state(state["policy"])
         self._current = np.array(state["current"])
         self._open, self._last = state["open"], state["last"]

@@ -1,8 +1,15 @@
 """Sampling by the ratio of the loss to its first value."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from keras_mtl.data.samplers._active import ActiveSampler, uniform
+
+if TYPE_CHECKING:
+    from keras_mtl.data.task_stats import TaskStats
 
 
 class LossRatio(ActiveSampler):
@@ -39,13 +46,15 @@ class LossRatio(ActiveSampler):
       gradient norms; to draw tasks by it is ours.
     """
 
-    def __init__(self, power=1.0, monitor="{task}_loss", window=10, minimum=0.0):
+    def __init__(
+        self, power: float = 1.0, monitor: str = "{task}_loss", window: int = 10, minimum: float = 0.0
+    ) -> None:
         super().__init__(monitor, window, minimum)
         if not power >= 0:
             raise ValueError(f"`power` should be at least 0. Received: power={power}")
         self.power = power
 
-    def probabilities(self, step, stats):
+    def probabilities(self, step: int, stats: TaskStats) -> np.ndarray:
         del step
         now = stats.of_tasks(self.monitor, self.window)
         start = np.array([stats.first(self.monitor.format(task=task)) for task in stats.tasks])

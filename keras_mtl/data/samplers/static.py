@@ -1,9 +1,17 @@
 """Samplers that look at nothing: uniform, by hand, one task after the other."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from keras_mtl.data._chooser import checked
 from keras_mtl.data.samplers.base import Sampler
+
+if TYPE_CHECKING:
+    from keras_mtl.data.task_stats import TaskStats
 
 
 class Uniform(Sampler):
@@ -17,7 +25,7 @@ class Uniform(Sampler):
 
     reads = "nothing"
 
-    def probabilities(self, step, stats):
+    def probabilities(self, step: int, stats: TaskStats) -> np.ndarray:
         del step
         return np.full(len(stats.tasks), 1 / len(stats.tasks))
 
@@ -40,13 +48,13 @@ class Fixed(Sampler):
 
     reads = "nothing"
 
-    def __init__(self, probabilities):
+    def __init__(self, probabilities: Mapping[str, float]) -> None:
         self.given = dict(probabilities)
 
-    def prepare(self, stats):
+    def prepare(self, stats: TaskStats) -> None:
         checked(self.given, stats.tasks, self)
 
-    def probabilities(self, step, stats):
+    def probabilities(self, step: int, stats: TaskStats) -> np.ndarray:
         return checked(self.given, stats.tasks, self)
 
 
@@ -62,8 +70,8 @@ class RoundRobin(Sampler):
 
     reads = "step"
 
-    def probabilities(self, step, stats):
+    def probabilities(self, step: int, stats: TaskStats) -> np.ndarray:
         return np.eye(len(stats.tasks))[step % len(stats.tasks)]
 
-    def rates(self, stats):
+    def rates(self, stats: TaskStats) -> np.ndarray:
         return np.full(len(stats.tasks), 1 / len(stats.tasks))

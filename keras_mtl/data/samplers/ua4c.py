@@ -1,8 +1,16 @@
 """UA4C: the tasks as the arms of a bandit."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from keras_mtl.data.samplers._active import TargetSampler, one_hot
+
+if TYPE_CHECKING:
+    from keras_mtl.data.task_stats import TaskStats
 
 
 class UA4C(TargetSampler):
@@ -50,7 +58,14 @@ class UA4C(TargetSampler):
     `minimum` is ours.
     """
 
-    def __init__(self, targets, monitor="{task}_accuracy", discount=0.99, exploration=1.0, minimum=0.0):
+    def __init__(
+        self,
+        targets: Mapping[str, float],
+        monitor: str = "{task}_accuracy",
+        discount: float = 0.99,
+        exploration: float = 1.0,
+        minimum: float = 0.0,
+    ) -> None:
         super().__init__(targets, monitor, 1, minimum)
         if not 0 < discount <= 1:
             raise ValueError(f"`discount` should be in (0, 1]. Received: discount={discount}")
@@ -60,11 +75,11 @@ class UA4C(TargetSampler):
         self.exploration = exploration
         self._paid = self._count = np.zeros(0)  # until `prepare` knows the tasks
 
-    def prepare(self, stats):
+    def prepare(self, stats: TaskStats) -> None:
         super().prepare(stats)
         self._paid, self._count = np.zeros((2, len(stats.tasks)))
 
-    def observe(self, task, stats):
+    def observe(self, task: int, stats: TaskStats) -> None:
         reward = max(0.0, 1.0 - self.performance(stats)[task])
         if np.isnan(reward):
             return
@@ -73,7 +88,7 @@ class UA4C(TargetSampler):
         self._paid[task] += reward
         self._count[task] += 1.0
 
-    def bounds(self):
+    def bounds(self) -> np.ndarray:
         """The upper confidence bounds, of shape `(K,)`."""
         with np.errstate(divide="ignore", invalid="ignore"):
             mean = self._paid / self._count
@@ -81,15 +96,15 @@ class UA4C(TargetSampler):
             total = max(self._count.sum(), 1.0)
             return mean + self.exploration * np.sqrt(spread * np.log(total) / self._count)
 
-    def probabilities(self, step, stats):
+    def probabilities(self, step: int, stats: TaskStats) -> np.ndarray:
         del step
         # Drawn, not trained: results may lag behind.
         unseen = np.where(self._count == 0, stats.counts, np.iinfo("int64").max)
         index = int(np.argmin(unseen)) if np.any(self._count == 0) else int(np.argmax(self.bounds()))
         return self.with_minimum(one_hot(index, len(stats.tasks)))
 
-    def get_state(self):
+    def get_state(self) -> dict[str, Any]:
         return {"paid": self._paid.tolist(), "count": self._count.tolist()}
 
-    def set_state(self, state):
+    def set_state(self, state: Mapping[str, Any]) -> None:
         self._paid, self._count = np.array(state["paid"]), np.array(state["count"])

@@ -1,11 +1,18 @@
 """Task gradients of a dense kernel on TensorFlow, kept as their factors: inner products cost less from these."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
 import tensorflow as tf
+
+from keras_mtl._types import Tensor
 
 _SMALLEST = 128  # examples: below this the products are too small to be worth a branch
 
 
-def factored(gradients, target):
+def factored(gradients: Sequence[Tensor | None], target: Tensor) -> DenseKernelRows | None:
     """The task gradients of a dense layer's kernel as their factors.
 
     A graph tells how a tensor comes about. What a product would cost is not
@@ -51,7 +58,7 @@ class DenseKernelRows:
         target: The kernel, of shape `(n, m)`.
     """
 
-    def __init__(self, inputs, deltas, target):
+    def __init__(self, inputs: Tensor, deltas: Sequence[Tensor], target: keras.Variable) -> None:
         self.inputs = inputs
         self.deltas = deltas
         self.target = target
@@ -67,24 +74,24 @@ class DenseKernelRows:
         else:
             self.narrow = rows < self.limit
 
-    def matrix(self):
+    def matrix(self) -> Tensor:
         """Tensor of shape `(K, P)`."""
         products = [tf.matmul(self.inputs, delta, transpose_a=True) for delta in self.deltas]
         return tf.stack([tf.reshape(product, [-1]) for product in products])
 
-    def magnitudes(self):
+    def magnitudes(self) -> Tensor:
         """About how large the K gradients are, float32 of shape `(K,)`."""
         of_inputs, of_deltas = self._sizes()
         return of_inputs * of_deltas
 
-    def gramian(self, units):
+    def gramian(self, units: Tensor) -> Tensor:
         """Inner products of the K gradients, each divided by its unit, float32 of shape `(K, K)`."""
         units = tf.cast(units, tf.float32)
         if self.narrow is True:
             return self._through_examples(units)
         return tf.cond(self.narrow, lambda: self._through_examples(units), lambda: self._through_products(units))
 
-    def _through_examples(self, units):
+    def _through_examples(self, units: Tensor) -> Tensor:
         of_inputs, of_deltas = self._sizes()
         inputs = self.inputs / of_inputs
         examples = tf.matmul(inputs, inputs, transpose_b=True)
@@ -93,23 +100,23 @@ class DenseKernelRows:
         deltas = tf.reshape(flat, [len(self.deltas), -1, self.target.shape[1]])
         return tf.matmul(tf.reshape(tf.matmul(examples[None], deltas), tf.shape(flat)), flat, transpose_b=True)
 
-    def _through_products(self, units):
+    def _through_products(self, units: Tensor) -> Tensor:
         matrix = self.matrix() / units[:, None]
         return tf.matmul(matrix, matrix, transpose_b=True)
 
-    def _sizes(self):
+    def _sizes(self) -> tuple[Tensor, Tensor]:
         return _or_one(_largest(tf.reshape(self.inputs, [1, -1]))[0]), _or_one(_largest(self._stacked))
 
-    def combine(self, weights):
+    def combine(self, weights: Tensor) -> Tensor:
         """Weighted sum of the K gradients, in the shape of the target."""
         delta = tf.linalg.matvec(self._stacked, tf.cast(weights, self._stacked.dtype), transpose_a=True)
         return tf.matmul(self.inputs, tf.reshape(delta, tf.shape(self.deltas[0])), transpose_a=True)
 
 
-def _largest(rows):
+def _largest(rows: Tensor) -> Tensor:
     """The largest absolute value of each row. Both ends, since `abs` would write a tensor of that size."""
     return tf.maximum(tf.reduce_max(rows, axis=1), -tf.reduce_min(rows, axis=1))
 
 
-def _or_one(size):
+def _or_one(size: Tensor) -> Tensor:
     return tf.where(size > 0, size, tf.ones_like(size))

@@ -1,6 +1,11 @@
 """What the training step needs of JAX."""
 
+from __future__ import annotations
+
 import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +16,11 @@ from jax.extend import core as jaxprs
 from jax.interpreters.partial_eval import dce_jaxpr
 
 from keras_mtl._keras_private import current_scope, trained_by
+from keras_mtl._types import Data, Structure, Tensor
 from keras_mtl.training.backends._blockwise import factored
+
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
 __all__ = [
     "LOSSES_STAY",
@@ -52,7 +61,7 @@ READS_VARIABLES = False
 LOSSES_STAY = False
 
 
-def run(step, model, state, data):
+def run(step: Callable[..., Any], model: MultiTaskModel, state: tuple[Any, ...], data: Data) -> tuple[Any, ...]:
     """Runs a step as Keras' trainer calls it.
 
     Args:
@@ -74,7 +83,7 @@ def run(step, model, state, data):
     return logs, tuple([within.get_current_value(variable) for variable in group] for group in groups)
 
 
-def scope(state_mapping, collect_losses=False):
+def scope(state_mapping: Structure, collect_losses: bool = False) -> AbstractContextManager[Any]:
     """A `keras.StatelessScope` within the present one: other variables have the values that they have in that."""
     within, outer = keras.StatelessScope(state_mapping, collect_losses), current_scope()
     if outer is not None:
@@ -82,28 +91,28 @@ def scope(state_mapping, collect_losses=False):
     return within
 
 
-def _apart(function, state_mapping=()):
+def _apart(function: Callable[..., Any], state_mapping: Structure = ()) -> tuple[list[Tensor], float]:
     """Calls a function. Returns what it gives, and a dict of what it assigns, by the variables' ids."""
     with scope(state_mapping, collect_losses=True) as within:
         before = dict(within.state_mapping)
         result = function()
-    return result, {name: value for name, value in within.state_mapping.items() if value is not before.get(name)}
+    return result, {name: value for name, value in within.state_mapping.items() if value is not before.get(name)}  # type: ignore[return-value]
 
 
-def _assign(values):
+def _assign(values: Tensor) -> None:
     current_scope().state_mapping.update(values)
 
 
-def cond(condition, true, false):
+def cond(condition: Tensor, true: Callable[[], Any], false: Callable[[], Any]) -> Structure:
     """`keras.ops.cond` of functions that may assign variables."""
     changed = set()
     for function in (true, false):
-        jax.eval_shape(lambda function=function: changed.update(_apart(function)[1]))
+        jax.eval_shape(lambda function=function: changed.update(_apart(function)[1]))  # type: ignore[arg-type]
 
-    def whole(function):
+    def whole(function: Callable[..., Any]) -> tuple[Any, dict[Any, Any]]:
         before = {name: current_scope().state_mapping[name] for name in changed}
         result, after = _apart(function)
-        return result, {**before, **after}
+        return result, {**before, **after}  # type: ignore[dict-item]
 
     result, values = jax.lax.cond(condition, lambda: whole(true), lambda: whole(false))
     if values:
@@ -111,7 +120,7 @@ def cond(condition, true, false):
     return result
 
 
-def synchronize(model):
+def synchronize(model: MultiTaskModel) -> None:
     """Gives the variables the values that they have in the middle of `fit`, and has `fit` go on from their values."""
     model.jax_state_sync()
 
@@ -130,10 +139,12 @@ class Pullback:
         aux: What the function has given besides.
     """
 
-    def __init__(self, function, variables, tensors=()):
+    def __init__(
+        self, function: Callable[..., Any], variables: Sequence[keras.Variable], tensors: Sequence[Tensor] = ()
+    ) -> None:
         self._variables, static = list(variables), []
 
-        def pure(values, tensors):
+        def pure(values: Tensor, tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
             (outputs, aux), changed = _apart(lambda: function(*tensors), zip(self._variables, values, strict=True))
             # What is no array, such as names, goes its own way.
             leaves, tree = jax.tree.flatten((aux, changed))
@@ -148,14 +159,16 @@ class Pullback:
         self._inputs = [*values, *tensors]
         self._linear = jax.make_jaxpr(linear)(values, list(tensors))
 
-    def of(self, k):
+    def of(self, k: int) -> tuple[list[Tensor | None], list[Tensor | None]]:
         """Gradients of the k-th output alone: by variable and by tensor, `None` where it does not reach one."""
         # Not as zeros times the others' slopes, which would make NaN of the infinities of one task for all.
         wanted = [i == k % len(self.outputs) for i in range(len(self.outputs))]
         found = self._pulled(wanted, [jnp.ones_like(self.outputs[k])])
         return found[: len(self._variables)], found[len(self._variables) :]
 
-    def back(self, cotangents, variables=None):
+    def back(
+        self, cotangents: Sequence[Tensor], variables: Sequence[keras.Variable] | None = None
+    ) -> list[Tensor | None]:
         """Gradients by variable, from those of the outputs.
 
         Args:
@@ -173,7 +186,7 @@ class Pullback:
         places = {id(variable): place for place, variable in enumerate(self._variables)}
         return [found[places[id(variable)]] for variable in variables]
 
-    def _pulled(self, wanted, cotangents):
+    def _pulled(self, wanted: Sequence[bool], cotangents: Sequence[Tensor]) -> list[Tensor | None]:
         """Gradients of some outputs by input, `None` where none of them reaches it."""
         jaxpr, reached = dce_jaxpr(self._linear.jaxpr, wanted)
         inputs = [value for value, used in zip(self._inputs, reached, strict=True) if used]
@@ -183,13 +196,13 @@ class Pullback:
         found = iter(jax.linear_transpose(lambda *inputs: function(*inputs), *inputs)(list(cotangents)))
         return [next(found) if used else None for used in reached]
 
-    def _pulled_to_outputs(self, wanted, cotangents):
+    def _pulled_to_outputs(self, wanted: Sequence[bool], cotangents: Sequence[Tensor]) -> list[Tensor]:
         """Gradients by output where later outputs are computed with earlier ones."""
         jaxpr = self._linear.jaxpr
         outputs = [out for out, used in zip(jaxpr.outvars, wanted, strict=True) if used]
         zeros = [jnp.zeros_like(value) for value in self._inputs]
 
-        def moved(*shifts):
+        def moved(*shifts: Any) -> list[Tensor]:
             by_output = {out: move for out, move in zip(outputs, shifts, strict=True) if _is_variable(out)}
             found = _evaluate(jaxpr, [*self._linear.consts, *zeros], by_output)
             found = [value for value, used in zip(found, wanted, strict=True) if used]
@@ -200,15 +213,15 @@ class Pullback:
         return list(jax.linear_transpose(moved, *cotangents)(list(cotangents)))
 
 
-def _is_variable(atom):
+def _is_variable(atom: object) -> bool:
     return not isinstance(atom, jaxprs.Literal)
 
 
-def _evaluate(jaxpr, values, moves):
+def _evaluate(jaxpr: Structure, values: Tensor, moves: Structure) -> list[Tensor]:
     """Evaluates a program, and adds to some of its variables as soon as they are there."""
     known = dict(zip([*jaxpr.constvars, *jaxpr.invars], values, strict=True))
 
-    def read(atom):
+    def read(atom: Structure) -> Tensor:
         return known[atom] if _is_variable(atom) else atom.val
 
     for equation in jaxpr.eqns:
@@ -219,41 +232,41 @@ def _evaluate(jaxpr, values, moves):
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _is_array(leaf):
+def _is_array(leaf: object) -> bool:
     return isinstance(leaf, jax.Array)
 
 
 # Gradients, all of which are dense
 
 
-def scale(gradient, factor):
+def scale(gradient: Tensor, factor: Tensor) -> Tensor:
     """A gradient times a scalar."""
     if gradient.dtype in (jnp.float16, jnp.bfloat16):  # which do not hold every factor
         return (gradient.astype("float32") * jnp.asarray(factor, "float32")).astype(gradient.dtype)
     return gradient * jnp.asarray(factor, gradient.dtype)
 
 
-def add(first, second):
+def add(first: Tensor | None, second: Tensor) -> Tensor:
     """Sum of two gradients. The first may be `None`: there is none so far."""
     return second if first is None else first + second
 
 
-def choose(condition, gradient, otherwise=0.0):
+def choose(condition: Tensor, gradient: Tensor, otherwise: Structure = 0.0) -> Tensor:
     """A gradient, or a number in all of its places where a condition does not hold."""
     return jnp.where(condition, gradient, jnp.asarray(otherwise, gradient.dtype))
 
 
-def dense(gradient):
+def dense(gradient: Tensor) -> Tensor:
     """A gradient as a tensor."""
     return gradient
 
 
-def entries(gradient):
+def entries(gradient: Tensor) -> Tensor:
     """The entries of a gradient that are not 0 by nature, as a tensor."""
     return gradient
 
 
-def without_logits(tensor):
+def without_logits(tensor: Tensor) -> Tensor:
     """A tensor behind which a loss does not go: a pullback's own, which have no logits beside them."""
     return tensor
 
@@ -261,18 +274,20 @@ def without_logits(tensor):
 # The optimizer's step
 
 
-def branches_are_free(model):
+def branches_are_free(model: MultiTaskModel) -> bool:
     """Whether a choice of values costs no wait: XLA makes it on the device."""
     del model
     return True
 
 
-def build_optimizer(model):
+def build_optimizer(model: MultiTaskModel) -> None:
     """Makes the optimizer's variables."""
     model.build_optimizer()
 
 
-def apply_if(condition, optimizer, pairs):
+def apply_if(
+    condition: Tensor | None, optimizer: keras.optimizers.Optimizer, pairs: Sequence[tuple[Tensor, keras.Variable]]
+) -> None:
     """Has the optimizer take a step.
 
     Args:
@@ -302,29 +317,29 @@ def apply_if(condition, optimizer, pairs):
 # Devices that train in sync: a batch that is spread over them is one batch
 
 
-def replicas():
+def replicas() -> int:
     """Number of replicas."""
     return 1
 
 
-def all_reduce(tensors):
+def all_reduce(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
     """Sums a list of tensors over the replicas: there is one."""
     return tensors
 
 
-def as_logs(model, logs):
+def as_logs(model: MultiTaskModel, logs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Logs as Keras wants them."""
     del model
     return logs
 
 
-def several_workers(model):
+def several_workers(model: MultiTaskModel) -> bool:
     """Whether other processes take the same steps."""
     del model
     return jax.process_count() > 1
 
 
-def strategy_scope(model):
+def strategy_scope(model: MultiTaskModel) -> AbstractContextManager[Any]:
     """A context in which variables are made: where they are, `keras.distribution` says."""
     del model
     return contextlib.nullcontext()
@@ -333,22 +348,22 @@ def strategy_scope(model):
 # Batches
 
 
-def number_of_rows(x):
+def number_of_rows(x: Structure) -> Tensor:
     """Number of examples in a batch."""
     return keras.tree.flatten(x)[0].shape[0]
 
 
-def size_of_part(x, fraction):
+def size_of_part(x: Structure, fraction: float) -> Tensor:
     """Number of examples in a part of a batch. An integer, as shapes are known here."""
     return int(np.ceil(np.float32(fraction) * np.float32(number_of_rows(x))))
 
 
-def place_in(x, index):
+def place_in(x: Structure, index: int) -> Tensor:
     """The place of an example in a batch; in one that is not as large, another's."""
     return index % max(number_of_rows(x), 1)
 
 
-def first_rows(data, size):
+def first_rows(data: Structure, size: int) -> Structure:
     """The first examples of a batch.
 
     Args:
@@ -361,7 +376,7 @@ def first_rows(data, size):
     return keras.tree.map_structure(lambda t: None if t is None else t[:size], data)
 
 
-def rows_apart(data, first, distance):
+def rows_apart(data: Structure, first: int, distance: int) -> Structure:
     """Examples of a batch at equal distances.
 
     Args:
@@ -375,7 +390,7 @@ def rows_apart(data, first, distance):
     return keras.tree.map_structure(lambda t: None if t is None else t[first::distance], data)
 
 
-def floats_in(x):
+def floats_in(x: Structure) -> list[Tensor]:
     """List of the dense tensors of floats within a structure."""
     parts = [part.data if isinstance(part, BCOO) else part for part in keras.tree.flatten(x) if part is not None]
     return [jnp.asarray(part) for part in parts if jnp.issubdtype(part.dtype, jnp.floating)]
@@ -384,24 +399,24 @@ def floats_in(x):
 # Programs
 
 
-def traced(function, model):
+def traced(function: Callable[..., Any], model: MultiTaskModel) -> Callable[..., Any]:
     """A function of a model's variables that runs as one program. Its results are numbers."""
 
     @jax.jit
-    def run(values, args):
+    def run(values: Tensor, args: tuple[Any, ...]) -> tuple[Any, ...]:
         with scope(zip(_variables(model), values, strict=True), collect_losses=True):
             return function(*args)
 
-    def call(*args):
+    def call(*args: Any) -> Structure:
         return jax.tree.map(np.asarray, run([variable.value for variable in _variables(model)], args))
 
     return call
 
 
-def _variables(model):
+def _variables(model: MultiTaskModel) -> list[keras.Variable]:
     return [*model.variables, *model.optimizer.variables]
 
 
-def outside_of_traces():
+def outside_of_traces() -> AbstractContextManager[None]:
     """A context in which operations give numbers, also while a program is traced."""
     return jax.ensure_compile_time_eval()

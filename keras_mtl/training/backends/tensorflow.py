@@ -1,11 +1,22 @@
 """What the training step needs of TensorFlow."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_mtl._keras_private import logits_beside
 from keras_mtl._tensorflow_private import replicas_meet_in_branches
+from keras_mtl._types import Data, Structure, Tensor
 from keras_mtl.training.backends._dense_kernels import factored
+
+if TYPE_CHECKING:
+    from keras_mtl.models.multi_task_model import MultiTaskModel
 
 __all__ = [
     "LOSSES_STAY",
@@ -45,7 +56,7 @@ READS_VARIABLES = True
 LOSSES_STAY = True
 
 
-def run(step, model, data):
+def run(step: Callable[..., Any], model: MultiTaskModel, data: Data) -> Structure:
     """Runs a step as Keras' trainer calls it, on what the data set yields. Returns the logs."""
     return step(model, data)
 
@@ -54,7 +65,7 @@ scope = keras.StatelessScope
 cond = keras.ops.cond
 
 
-def synchronize(model):
+def synchronize(model: MultiTaskModel) -> None:
     """Gives the variables the values that they have in the middle of `fit`: they have them."""
 
 
@@ -72,19 +83,23 @@ class Pullback:
         aux: What the function has given besides.
     """
 
-    def __init__(self, function, variables, tensors=()):
+    def __init__(
+        self, function: Callable[..., Any], variables: Sequence[keras.Variable], tensors: Sequence[Tensor] = ()
+    ) -> None:
         self._variables = list(variables)
         self._tensors = list(tensors)
         with tf.GradientTape(persistent=True) as self._tape:
             self._tape.watch(self._tensors)
             self.outputs, self.aux = function(*self._tensors)
 
-    def of(self, k):
+    def of(self, k: int) -> tuple[list[Tensor | None], list[Tensor]]:
         """Gradients of the k-th output alone: by variable and by tensor, `None` where it does not reach one."""
         found = self._tape.gradient(self.outputs[k], [*self._variables, *self._tensors])
         return found[: len(self._variables)], found[len(self._variables) :]
 
-    def back(self, cotangents, variables=None):
+    def back(
+        self, cotangents: Sequence[Tensor], variables: Sequence[keras.Variable] | None = None
+    ) -> list[Tensor | None]:
         """Gradients by variable, from those of the outputs.
 
         Args:
@@ -101,7 +116,7 @@ class Pullback:
 # Gradients, which may be sparse, as those of embeddings are, and stay so where they can
 
 
-def scale(gradient, factor):
+def scale(gradient: Tensor, factor: Structure) -> Tensor:
     """A gradient times a scalar."""
     if isinstance(gradient, tf.IndexedSlices):
         return _with_values(gradient, scale(gradient.values, factor))
@@ -111,7 +126,7 @@ def scale(gradient, factor):
     return gradient * tf.cast(factor, dtype)
 
 
-def add(first, second):
+def add(first: Tensor, second: Tensor) -> Tensor:
     """Sum of two gradients, sparse where both are. The first may be `None`: there is none so far."""
     if first is None:
         return second
@@ -124,47 +139,49 @@ def add(first, second):
     return dense(first) + dense(second)
 
 
-def choose(condition, gradient, otherwise=0.0):
+def choose(condition: Tensor, gradient: Tensor, otherwise: float = 0.0) -> Tensor:
     """A gradient, or a number in all of its places where a condition does not hold."""
     if isinstance(gradient, tf.IndexedSlices):
         return _with_values(gradient, choose(condition, gradient.values, otherwise))
     return tf.where(condition, gradient, tf.cast(otherwise, gradient.dtype))
 
 
-def dense(gradient):
+def dense(gradient: Tensor) -> Tensor:
     """A gradient as a tensor."""
     return tf.convert_to_tensor(gradient)
 
 
-def entries(gradient):
+def entries(gradient: Tensor) -> Tensor:
     """The entries of a gradient that are not 0 by nature, as a tensor."""
     return gradient.values if isinstance(gradient, tf.IndexedSlices) else tf.convert_to_tensor(gradient)
 
 
-def without_logits(tensor):
+def without_logits(tensor: Tensor) -> Tensor:
     """A tensor behind which a loss does not go, to the logits that Keras keeps beside a sigmoid."""
     return tensor if logits_beside(tensor) is None else tf.identity(tensor)
 
 
-def _with_values(gradient, values):
+def _with_values(gradient: Tensor, values: Tensor) -> Tensor:
     return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
 
 
 # The optimizer's step
 
 
-def branches_are_free(model):
+def branches_are_free(model: MultiTaskModel) -> bool:
     """Whether a branch in the graph costs no wait: XLA takes it on the device, and a CPU is the host itself."""
     return bool(model.jit_compile or model.run_eagerly or not tf.config.list_logical_devices("GPU"))
 
 
-def build_optimizer(model):
+def build_optimizer(model: MultiTaskModel) -> None:
     """Makes the optimizer's variables outside of the graph that is being traced."""
     with tf.init_scope():
         model.build_optimizer()
 
 
-def apply_if(condition, optimizer, pairs):
+def apply_if(
+    condition: Tensor, optimizer: keras.optimizers.Optimizer, pairs: Sequence[tuple[Tensor, keras.Variable]]
+) -> None:
     """Has the optimizer take a step.
 
     Args:
@@ -173,7 +190,7 @@ def apply_if(condition, optimizer, pairs):
         pairs: List of pairs of gradient and variable.
     """
 
-    def apply(pairs):
+    def apply(pairs: Sequence[tuple[Tensor, keras.Variable]]) -> None:
         if tf.distribute.has_strategy() or isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
             optimizer.apply_gradients(pairs)
             return
@@ -182,8 +199,8 @@ def apply_if(condition, optimizer, pairs):
         # called from elsewhere.
         tf.distribute.get_replica_context().merge_call(lambda strategy: optimizer.apply_gradients(pairs))
 
-    def conditionally(pairs):
-        tf.cond(condition, lambda: (apply(pairs), tf.constant(True))[1], lambda: tf.constant(False))
+    def conditionally(pairs: Sequence[tuple[Tensor, keras.Variable]]) -> None:
+        tf.cond(condition, lambda: (apply(pairs), tf.constant(True))[1], lambda: tf.constant(False))  # type: ignore[func-returns-value]
 
     if condition is None:
         apply(pairs)
@@ -195,8 +212,8 @@ def apply_if(condition, optimizer, pairs):
     # Replicas meet to add their gradients up, which they cannot do inside a branch of their own.
     gradients, variables = zip(*pairs, strict=True)
 
-    def of_all(strategy, gradients, condition):
-        def step():
+    def of_all(strategy: tf.distribute.Strategy, gradients: Sequence[Tensor], condition: Tensor) -> None:
+        def step() -> Tensor:
             strategy.extended.call_for_each_replica(
                 lambda gradients: apply(list(zip(gradients, variables, strict=True))), args=(gradients,)
             )
@@ -210,19 +227,19 @@ def apply_if(condition, optimizer, pairs):
 # Replicas that train in sync
 
 
-def replicas():
+def replicas() -> int:
     """Number of replicas."""
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
-def all_reduce(tensors):
+def all_reduce(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
     """Sums a list of tensors, which may be empty, over the replicas."""
     if replicas() == 1 or not tensors:
         return tensors
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tensors)
 
 
-def as_logs(model, logs):
+def as_logs(model: MultiTaskModel, logs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Logs as Keras reduces them over replicas."""
     if not several_workers(model):
         return logs
@@ -230,12 +247,12 @@ def as_logs(model, logs):
     return {name: tf.reshape(value, [1]) for name, value in logs.items()}
 
 
-def several_workers(model):
+def several_workers(model: MultiTaskModel) -> bool:
     """Whether other processes take the same steps."""
     return getattr(model.distribute_strategy, "cluster_resolver", None) is not None
 
 
-def strategy_scope(model):
+def strategy_scope(model: MultiTaskModel) -> AbstractContextManager[Any]:
     """The context in which variables are made."""
     return model.distribute_strategy.scope()
 
@@ -243,22 +260,22 @@ def strategy_scope(model):
 # Batches of dense, ragged and sparse tensors
 
 
-def number_of_rows(x):
+def number_of_rows(x: Structure) -> Tensor:
     """Number of examples in a batch, as an integer tensor."""
     return tf.shape(keras.tree.flatten(x)[0])[0]
 
 
-def size_of_part(x, fraction):
+def size_of_part(x: Structure, fraction: float) -> Tensor:
     """Number of examples in a part of a batch, as an integer tensor."""
     return tf.cast(tf.math.ceil(fraction * tf.cast(number_of_rows(x), tf.float32)), tf.int32)
 
 
-def place_in(x, index):
+def place_in(x: Structure, index: int) -> Tensor:
     """The place of an example in a batch; in one that is not as large, another's."""
     return index % tf.maximum(number_of_rows(x), 1)
 
 
-def first_rows(data, size):
+def first_rows(data: Structure, size: Tensor) -> Structure:
     """The first examples of a batch.
 
     Args:
@@ -269,7 +286,7 @@ def first_rows(data, size):
         The same structure.
     """
 
-    def take(t):
+    def take(t: Tensor | None) -> Tensor | None:
         if isinstance(t, tf.SparseTensor):
             shape = tf.concat([[tf.cast(size, tf.int64)], t.dense_shape[1:]], axis=0)
             return _like(t, tf.sparse.slice(t, tf.zeros_like(t.dense_shape), shape))
@@ -278,7 +295,7 @@ def first_rows(data, size):
     return keras.tree.map_structure(take, data)
 
 
-def rows_apart(data, first, distance):
+def rows_apart(data: Structure, first: Tensor, distance: int) -> Structure:
     """Examples of a batch at equal distances.
 
     Args:
@@ -290,7 +307,7 @@ def rows_apart(data, first, distance):
         The same structure.
     """
 
-    def take(t):
+    def take(t: np.ndarray | None) -> np.ndarray | None:
         if isinstance(t, tf.SparseTensor):
             start = tf.cast(first, tf.int64)
             kept = tf.sparse.retain(t, (t.indices[:, 0] - start) % distance == 0)
@@ -305,13 +322,13 @@ def rows_apart(data, first, distance):
     return keras.tree.map_structure(take, data)
 
 
-def _like(whole, part):
+def _like(whole: Tensor, part: Tensor) -> Tensor:
     """A part that knows its static shape but for the number of rows."""
     part.set_shape([None, *whole.shape[1:]])
     return part
 
 
-def floats_in(x):
+def floats_in(x: Structure) -> list[Tensor]:
     """List of the dense tensors of floats within a structure."""
     parts = [tf.convert_to_tensor(part) for part in tf.nest.flatten(x, expand_composites=True) if part is not None]
     return [part for part in parts if part.dtype.is_floating]
@@ -320,13 +337,13 @@ def floats_in(x):
 # Graphs
 
 
-def traced(function, model):
+def traced(function: Callable[..., Any], model: MultiTaskModel) -> Callable[..., Any]:
     """A function of a model's variables that runs as one graph. Its results are numbers."""
     del model  # a graph reads variables as they are
     run = tf.function(function, autograph=False, reduce_retracing=True)
     return lambda *args: tf.nest.map_structure(lambda t: t.numpy(), run(*args))
 
 
-def outside_of_traces():
+def outside_of_traces() -> AbstractContextManager[None]:
     """A context in which operations give numbers, also while a graph is traced."""
     return tf.init_scope()
