@@ -137,7 +137,7 @@ def test_a_config_names_the_options_that_the_class_takes_and_no_other():
         def get_config(self):
             return {**super().get_config(), "extra": self.extra}
 
-    assert set(Plain().get_config()) == {"name", "reduction", "normalize", "every"}
+    assert set(Plain().get_config()) == {"name", "reduction", "normalize", "every", "smoothing"}
     own = {"alpha", "learning_rate", "relative", "initial_losses"}
     assert set(W.GradNorm().get_config()) == {"name", "reduction", "every"} | own
     again = HandedOn.from_config(HandedOn(extra=1, strength=3.0, every=4).get_config())
