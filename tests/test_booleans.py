@@ -66,13 +66,15 @@ BUILDERS = [name for name, one in public().items() if "copy_weights" in inspect.
 def test_copy_weights_is_none_or_a_boolean(name):
     one = public()[name]
     needed = {
-        "branched_sharing": {"branches": [[["a", "b"]]]},
+        "branched_sharing": {"branches": [[["a", "b"]]] * 2},
         "branch_by_affinity": {"train": print, "validation_data": (np.ones(2), {"a": np.ones(2), "b": np.ones(2)})},
         "SharingHyperModel": {"compile": {"loss": "mse"}},
+        "pepnet": {"prior": layers.Dense(2)},
     }
+    stages = [layers.Dense(4), layers.Dense(4)]
     heads = {"a": layers.Dense(2, name="a"), "b": layers.Dense(2, name="b")}
     with pytest.raises(ValueError, match=r"`copy_weights` should be `None`, True or False. Received: .*'False'"):
-        one(keras.Input((4,)), [layers.Dense(4)], heads, copy_weights="False", **needed.get(name, {}))
+        one(keras.Input((4,)), stages, heads, copy_weights="False", **needed.get(name, {}))
 
 
 def test_at_least_the_builders_with_columns_are_in_the_table():
