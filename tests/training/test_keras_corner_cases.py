@@ -116,7 +116,7 @@ def test_k7_metrics_leave_out_unlabelled_examples():
 def test_k8_weights_change_without_a_recompile_and_leave_the_task_logs_alone():
     model = linear_model(loss_weights={"a": 1.0})
     before = model.evaluate(X, {"a": YA, "b": YB}, verbose=0, return_dict=True)
-    model.compiled_tasks.static_weights.assign([10.0, 1.0])
+    model.compiled_tasks.static_weights.assign([10.0, 1.0], model)
     after = model.evaluate(X, {"a": YA, "b": YB}, verbose=0, return_dict=True)
     assert after["a_loss"] == before["a_loss"] == close(SQUARES.mean())
     assert after["loss"] == close(10 * SQUARES.mean() + ENTROPIES.mean())
@@ -124,11 +124,11 @@ def test_k8_weights_change_without_a_recompile_and_leave_the_task_logs_alone():
 
 def test_k9_changed_weights_survive_saving(tmp_path):
     model = linear_model(loss_weights={"a": 1.0})
-    model.compiled_tasks.static_weights.assign([3.0, 0.5])
+    model.compiled_tasks.static_weights.assign([3.0, 0.5], model)
     model.save(tmp_path / "m.keras")
     loaded = keras.models.load_model(tmp_path / "m.keras")
     assert loaded.compiled_tasks.static_weights.numpy().tolist() == [3.0, 0.5]
-    loaded.compiled_tasks.static_weights.assign([1.0, 2.0])  # not a constant
+    loaded.compiled_tasks.static_weights.assign([1.0, 2.0], loaded)  # not a constant
     logs = loaded.evaluate(X, {"a": YA, "b": YB}, verbose=0, return_dict=True)
     assert logs["loss"] == close(SQUARES.mean() + 2 * ENTROPIES.mean())
 
@@ -226,7 +226,7 @@ def test_k16_task_sampling_that_changes_while_fit_runs():
 
 def test_static_weights_have_an_effect_after_compile():
     model = linear_model(optimizer=keras.optimizers.SGD(0.1))
-    model.compiled_tasks.static_weights.assign([0.0, 1.0])
+    model.compiled_tasks.static_weights.assign([0.0, 1.0], model)
     before = model.get_weights()
     model.fit(X, {"a": YA, "b": YB}, batch_size=8, verbose=0)
     np.testing.assert_array_equal(model.get_weights()[1], before[1])
