@@ -243,7 +243,7 @@ def test_bad_layouts_are_told(layouts, message):
 
 
 def test_bad_modules_and_examples_are_told():
-    with pytest.raises(ValueError, match=r"Module 'find' should be a `NeuralModule`"):
+    with pytest.raises(ValueError, match=r"Module 'find' should be a `keras_mtl.modular.NeuralModule`"):
         neural_module_network(keras.Input((3, 3, 6), name="image"), [], {"find": keras.layers.Dense(1)}, ["(is red)"])
     model = build(QUERIES[1:])
     with pytest.raises(ValueError, match=r"signatures of layouts should be tasks.*Received: find.find.and.answer of"):
