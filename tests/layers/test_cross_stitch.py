@@ -8,13 +8,13 @@ import tensorflow as tf
 from keras_mtl.layers import CrossStitch
 
 
-@pytest.mark.parametrize("units", ["channel", "layer"])
+@pytest.mark.parametrize("per", ["channel", "layer"])
 @pytest.mark.parametrize("shape", [(5,), (3, 5), (3, 4, 5)], ids=str)
-def test_values_and_gradients(shape, units):
+def test_values_and_gradients(shape, per):
     rng = np.random.default_rng(0)
     features = [rng.normal(size=(2, *shape)).astype("float32") for _ in range(3)]
     slope = rng.normal(size=(2, *shape)).astype("float32")
-    unit = CrossStitch(index=1, units=units)
+    unit = CrossStitch(index=1, per=per)
     unit.build([(None, *shape)] * 3)
     alpha = rng.normal(size=unit.alpha.shape).astype("float32")
     unit.alpha.assign(alpha)
@@ -26,7 +26,7 @@ def test_values_and_gradients(shape, units):
     np.testing.assert_allclose(outputs, sum(a * x for a, x in zip(alpha, features, strict=True)), rtol=1e-5, atol=1e-6)
     for j in range(3):
         products = (slope * features[j]).reshape(-1, shape[-1]).sum(axis=0)
-        expected = products if units == "channel" else products.sum(keepdims=True)
+        expected = products if per == "channel" else products.sum(keepdims=True)
         np.testing.assert_allclose(of_alpha[j], expected, rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(of_inputs[j], alpha[j] * slope, rtol=1e-6)
 
