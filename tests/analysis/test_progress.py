@@ -10,8 +10,10 @@ RETRACING = "5 out of the last 5 calls to <function f at 0x1> triggered tf.funct
 
 
 @pytest.mark.parametrize("show", [False, True])
-def test_retracing_is_silent_within_a_study_alone(show, capsys):
+def test_retracing_is_silent_within_a_study_alone(show, capsys, monkeypatch):
     logger, heard = logging.getLogger("tensorflow"), []
+    monkeypatch.setattr(logger, "level", logging.WARNING)  # recipes raise it
+    logger.manager._clear_cache()
     handler = logging.Handler()
     handler.emit = lambda record: heard.append(record.getMessage())
     logger.addHandler(handler)

@@ -36,8 +36,23 @@ def compile_id(options):
     return "-".join(options.values())
 
 
-@pytest.mark.parametrize("options", COMPILE, ids=compile_id)
-@pytest.mark.parametrize("name", EVERY)
+# Where gradients are one weighted sum, a second weighting is the same step: a few builders show that.
+WITH_UNCERTAINTY = ("hard_sharing", "soft_sharing", "cross_stitch", "mmoe", "own_inputs", "distral", "adapter_sharing")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        pytest.param(
+            name,
+            options,
+            id=f"{name}-{compile_id(options)}",
+            marks=pytest.mark.slow if options["weighting"] == "uncertainty" and name not in WITH_UNCERTAINTY else (),
+        )
+        for name in EVERY
+        for options in COMPILE
+    ],
+)
 def test_one_step_and_back_from_a_file(name, options, tmp_path):
     model, tasks = build(name), tasks_of(name)
     # Tracing is what takes the time: one graph of the quick ones.
