@@ -183,7 +183,7 @@ def several(weighting, place):
             yield x, {task: y[task] for task in TASKS if task != "c" or step % 2 == 0}
 
     model = network()
-    optimizer = keras_mtl.discriminative_rates(model, keras.optimizers.SGD(0.05, momentum=0.5))
+    optimizer = keras_mtl.models.discriminative_rates(model, keras.optimizers.SGD(0.05, momentum=0.5))
     return train(weighting, place, model=model, optimizer=optimizer, data=data)
 
 
