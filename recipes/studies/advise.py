@@ -187,7 +187,7 @@ def is_right(kind, advice):
         return "starved" in kinds and kinds["starved"].tasks == ("b",)
     if kind == "noise":  # nothing is shared with "c", whatever the other two do
         return not shares or (advice.tree is not None and ["c"] in advice.tree[0])
-    return shares and (kind != "few labels" or "few labels" in kinds)
+    return shares
 
 
 def planted_study(kind, seeds, quick):
