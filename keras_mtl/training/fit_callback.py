@@ -71,6 +71,9 @@ class FitCallback(keras.callbacks.Callback):
         self._trained = model  # on JAX `self.model` hands all state back, which is not for each step
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        from keras_mtl.training.backends import core  # with the first training: the import of a backend takes its time
+
+        self._alone = not core.several_workers(self.model)
         self._freezing = Freezing(self.model)
         self._told_of_weights = self._told_of_validation = False
         self._looked = time.monotonic()
@@ -83,9 +86,7 @@ class FitCallback(keras.callbacks.Callback):
         self._trained.compiled_tasks.static_weights.follow(self._trained)
         # Steps that are not finite change nothing, so there is no hurry: a look now and then does not slow training.
         # Several workers read a count together, so they wait for the end of the epoch, not for a clock of their own.
-        from keras_mtl.training.backends import core
-
-        if not core.several_workers(self._trained) and time.monotonic() - self._looked > _SECONDS:
+        if self._alone and time.monotonic() - self._looked > _SECONDS:
             raise_faulty_inputs(self.model, "a training step")
             raise_nonfinite(self.model)
             self._looked = time.monotonic()

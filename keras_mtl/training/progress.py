@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
-from absl import logging
 
 from keras_mtl._types import Callbacks, Structure
 from keras_mtl.metrics._trackers import split_log
@@ -153,4 +153,4 @@ def _show(line: str) -> None:
     if keras.config.is_interactive_logging_enabled():
         print(line, flush=True)
     else:
-        logging.info(line)
+        logging.getLogger("absl").info(line)

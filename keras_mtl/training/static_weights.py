@@ -32,8 +32,8 @@ class StaticWeights:
 
     @property
     def state(self) -> list[keras.Variable]:
-        """The variables that a step reads and that are no other state of the model's."""
-        return [self._numbers]
+        """The variables that a step has to be handed, where it does not read any variable as it is."""
+        return [] if core().READS_VARIABLES else [self._numbers]
 
     @property
     def value(self) -> Tensor:

@@ -129,7 +129,9 @@ class TaskTrainer(ModelBuiltBefore):
             on_nonfinite: `"raise"`, `"skip_task"` or `"skip_step"`. What to do
                 when a loss or gradient is NaN or infinite. `"raise"`: stop with
                 a `FloatingPointError` that names the tasks, the model being as
-                it was before that step. `"skip_step"`: leave such steps out, as
+                it was before that step; on a GPU without XLA, where that would
+                make each step wait, training goes on until the host looks,
+                which the error says. `"skip_step"`: leave such steps out, as
                 if their batch had not come. `"skip_task"`: leave the task out
                 of such steps and train the others, whose gradients are taken
                 apart for it; a step is left out where nothing finite remains.
@@ -255,8 +257,8 @@ class TaskTrainer(ModelBuiltBefore):
     @property
     def metrics_variables(self) -> list[keras.Variable]:
         # On JAX a step sees the values of these and of the model's and the optimizer's variables, and of no others.
-        further = keras.config.backend() == "jax" and self._compiled_tasks is not None
-        return [*super().metrics_variables, *(self._compiled_tasks.static_weights.state if further else ())]  # type: ignore[attr-defined]
+        compiled = self._compiled_tasks
+        return [*super().metrics_variables, *(() if compiled is None else compiled.static_weights.state)]
 
     @property
     def metrics_names(self) -> list[str]:

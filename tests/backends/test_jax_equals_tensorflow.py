@@ -1,13 +1,16 @@
 """Trainings on JAX, in one process of their own, lead where they lead on TensorFlow, in this one."""
 
+import ast
 import importlib.util
 import os
+import pathlib
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+from keras_mtl.training import backends
 from tests.backends import cells, checks
 
 QUICK = [
@@ -57,6 +60,20 @@ def on_jax(request, folder):
     assert done.returncode == 0, done.stderr
     with np.load(folder / "found.npz") as found:
         return {name.replace("|", "/"): found[name] for name in found.files}
+
+
+def test_both_cores_have_the_same_names():
+    """What a step asks of one, the other has: each says it in `__all__`."""
+    said = {}
+    for backend in ("jax", "tensorflow"):
+        tree = ast.parse((pathlib.Path(backends.__file__).parent / f"{backend}.py").read_text("utf-8"))
+        said[backend] = next(
+            ast.literal_eval(node.value)
+            for node in tree.body
+            if isinstance(node, ast.Assign) and node.targets[0].id == "__all__"
+        )
+    assert said["jax"] == said["tensorflow"]
+    assert not [name for name in said["jax"] if not hasattr(backends.core, name)]
 
 
 def found_on_jax(on_jax, name):
