@@ -265,7 +265,7 @@ def summarize(results, options, scores, *, groups=None, title="Test", **how):
         }
     for words, part in parts.items():
         report(part, options, scores, title=f"{words}: {title}" if words else title, **how)
-    dots(parts, scores, options.folder / "results.png", how.get("reference"))
+    dots(parts, scores, options.folder / "results.png", how.get("reference"), title)
     console.print(f"Pictures: {options.folder}", soft_wrap=True)
     if (options.folder / "logs").exists():
         console.print(f"Curves:   tensorboard --logdir {options.folder / 'logs'}", soft_wrap=True)
@@ -454,13 +454,15 @@ def new_figure(width, height):
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def dots(parts, scores, path, reference=None):
+def dots(parts, scores, path, reference=None, title=None):
     """A panel for each score, a row of them for each group: a dot for each seed, a line at the mean."""
     scores = scores if isinstance(scores, dict) else {score: score for score in scores}
     wide = min(len(scores), 5)
     high = -(-len(scores) // wide)
     models = max(map(len, parts.values()))
-    figure = new_figure(2 + 2.6 * wide, (1.2 + 0.3 * models) * high * len(parts))
+    figure = new_figure(2 + 2.6 * wide, (1.2 + 0.3 * models) * high * len(parts) + 0.4)
+    legend = "dot: a seed, line: their mean" + (f", dotted: {reference}" if reference else "")
+    figure.suptitle(f"{title}\n{legend}" if title else legend, fontsize="medium")
     axes = figure.subplots(high * len(parts), wide, sharey=False, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
