@@ -15,6 +15,7 @@ from keras import layers
 import keras_mtl
 from keras_mtl.analysis import Affinity, GroupedModel, Grouping, build_groups, compare, measure_affinity, transfer_map
 from keras_mtl.analysis import _store as store
+from tests.rows import by_default
 
 
 def build(units=3, rate=0.1, **options):
@@ -144,8 +145,9 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("content", DAMAGE.values(), ids=DAMAGE)
-def test_damaged_runs_are_made_anew(tmp_path, content):
+@pytest.mark.parametrize("name", by_default(["truncated", "no fields"], DAMAGE))
+def test_damaged_runs_are_made_anew(tmp_path, name):
+    content = DAMAGE[name]
     first, _ = run(tmp_path)
     (file,) = tmp_path.glob("small-seed0-*.json")
     file.write_bytes(file.read_bytes()[:50] if content is None else content)
@@ -235,8 +237,13 @@ def test_networks_of_a_grouping_come_back_with_their_weights(tmp_path):
         np.testing.assert_array_equal(kept, made)
 
 
-@pytest.mark.parametrize("which", ["*.json", "*.weights.h5"])
-@pytest.mark.parametrize("damage", ["truncated", "garbage", "gone"])
+@pytest.mark.parametrize(
+    ("which", "damage"),
+    by_default(
+        [("*.json", "truncated"), ("*.weights.h5", "garbage")],
+        [(which, damage) for which in ("*.json", "*.weights.h5") for damage in ("truncated", "garbage", "gone")],
+    ),
+)
 def test_networks_whose_files_are_damaged_are_trained_anew(tmp_path, which, damage):
     weights, *_ = fit_groups(tmp_path)
     file = sorted(tmp_path.glob(which))[0]
@@ -309,7 +316,11 @@ def test_a_full_disk_leaves_no_weights_without_their_record(tmp_path, monkeypatc
     assert fit_groups(tmp_path)[2] == 2
 
 
-@pytest.mark.parametrize("history", [{}, {"loss": 1.0}, {"loss": [1.0], "a_loss": []}, {"loss": ["x"]}], ids=str)
+@pytest.mark.parametrize(
+    "history",
+    by_default([{"loss": [1.0], "a_loss": []}], [{}, {"loss": 1.0}, {"loss": [1.0], "a_loss": []}, {"loss": ["x"]}]),
+    ids=str,
+)
 def test_networks_whose_history_is_damaged_are_trained_anew(tmp_path, history):
     fit_groups(tmp_path)
     file = sorted(tmp_path.glob("network0*.json"))[0]

@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 
 from tests.models.examples import EVERY, build, draw_inputs, tasks_of
+from tests.rows import by_default
 
-BY_DEFAULT = ("hard_sharing", "mmoe", "mtan")
-ALL = [name if name in BY_DEFAULT else pytest.param(name, marks=pytest.mark.slow) for name in EVERY]
+ALL = by_default(["mtan"], EVERY)
 ROWS = 3
 
 

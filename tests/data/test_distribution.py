@@ -10,6 +10,7 @@ import tensorflow as tf
 import keras_mtl
 from keras_mtl import data
 from keras_mtl.data import mix
+from tests.rows import by_default
 
 
 def datasets():
@@ -34,9 +35,15 @@ def run(strategy, own, **options):
     return np.concatenate([np.ravel(w) for w in model.get_weights()]), logs
 
 
-@pytest.mark.parametrize("own", [True, False])
-@pytest.mark.parametrize("options", [{}, {"sampler": "uniform"}], ids=str)
-def test_two_replicas_train_as_one(options, own, mirrored_strategy):
+@pytest.mark.parametrize(
+    ("own", "options"),
+    by_default(
+        [(True, {}), (False, {"sampler": "uniform"})],
+        [(own, options) for own in (True, False) for options in ({}, {"sampler": "uniform"})],
+    ),
+    ids=str,
+)
+def test_two_replicas_train_as_one(own, options, mirrored_strategy):
     alone, logs = run(None, own, **options)
     together, logs_together = run(mirrored_strategy, own, **options)
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)

@@ -17,6 +17,7 @@ import tensorflow as tf
 import keras_mtl
 from keras_mtl import data
 from keras_mtl.data import mix
+from tests.rows import by_default
 
 
 def make(sampler=None, **options):
@@ -172,7 +173,7 @@ quiet = pytest.mark.filterwarnings("ignore:Task '.' was never drawn:UserWarning"
 
 
 @quiet
-@pytest.mark.parametrize("order", ["alone", "first"])
+@pytest.mark.parametrize("order", by_default(["first"], ["alone", "first"]))
 @pytest.mark.parametrize("sampler", [None, "loss_ratio", data.UA4C({"a": 1.0, "b": 1.0}, monitor="{task}_loss")])
 def test_killed_training_ends_as_if_it_had_not_been(sampler, order, tmp_path):
     whole = build(run_eagerly=True)
@@ -248,8 +249,8 @@ class Watch(keras.callbacks.Callback):
 
 
 @quiet
-@pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("order", ["alone", "first", "last"])
+@pytest.mark.parametrize("every", by_default([6], [6, 1]))
+@pytest.mark.parametrize("order", by_default(["last"], ["alone", "first", "last"]))
 def test_a_kill_at_any_moment_changes_nothing(order, every, tmp_path, monkeypatch):
     """At the end of the second epoch, and of the training; between callbacks and between their files."""
     folder = tmp_path / "backup"

@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 
 import keras_mtl
+from tests.rows import by_default
 
 RNG = np.random.default_rng(0)
 
@@ -185,8 +186,9 @@ class Join(layers.Layer):
         return keras.ops.concatenate([left, 2 * right], axis=-1)
 
 
-@pytest.mark.parametrize("structure", ["dict", "list"])
-@pytest.mark.parametrize("depth", [2, 0])
+@pytest.mark.parametrize(
+    ("structure", "depth"), by_default([("dict", 0), ("list", 2)], [("dict", 2), ("dict", 0), ("list", 2), ("list", 0)])
+)
 def test_several_inputs(structure, depth, tmp_path):
     inputs = {"left": keras.Input((3,), name="left"), "right": keras.Input((2,), name="right")}
     x = {"left": RNG.normal(size=(8, 3)).astype("float32"), "right": RNG.normal(size=(8, 2)).astype("float32")}

@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 
 import keras_mtl
+from tests.rows import by_default
 
 X = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
 
@@ -100,7 +101,7 @@ TEXT = {
 }
 
 
-@pytest.mark.parametrize("depth", [0, 1, 2])
+@pytest.mark.parametrize("depth", by_default([1], [0, 1, 2]))
 def test_encoders_share_some_of_their_depth_and_masks_go_along(depth, tmp_path):
     given = encoder()
     stages = keras_mtl.stages_of(given, cuts=["low"])

@@ -8,6 +8,7 @@ from keras import layers
 import keras_mtl
 from keras_mtl.callbacks import GradualUnfreezing
 from keras_mtl.models._layer_order import levels_of
+from tests.rows import by_default
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(12, 4)).astype("float32")
@@ -144,7 +145,7 @@ def test_a_weighting_on_gradients_may_go_with_a_level_released_at_once():
     assert "mid" in moves.moved[0] and "low" not in moves.moved[0] and "low" in moves.moved[1]
 
 
-@pytest.mark.parametrize("kind", [keras.optimizers.Adam, keras.optimizers.AdamW])
+@pytest.mark.parametrize("kind", by_default([keras.optimizers.Adam], [keras.optimizers.Adam, keras.optimizers.AdamW]))
 def test_release_goes_with_rates_of_their_own(kind):
     """Frozen levels stay bit for bit, whatever weight decay would make of them."""
     model, moves = build(norm=True), Moves()

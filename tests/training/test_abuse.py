@@ -7,6 +7,7 @@ from keras import layers
 
 import keras_mtl
 from keras_mtl import weighting as W
+from tests.rows import by_default
 
 # Options that make a method repeatable.
 SEEDED = {"graddrop": {"seed": 0}, "gradvac": {"seed": 0}, "pcgrad": {"seed": 0}, "random": {"seed": 0}}
@@ -15,8 +16,7 @@ HOMOGENEOUS = (
     "equal", "mgda", "pcgrad", "gradvac", "cagrad", "imtl_g", "nash", "aligned", "fairgrad", "upgrad", "dualproj",
     "config", "graddrop",
 )  # fmt: skip
-BY_DEFAULT = ("uncertainty", "nash", "graddrop")
-ALL = [name if name in BY_DEFAULT else pytest.param(name, marks=pytest.mark.slow) for name in W.names()]
+ALL = by_default(("uncertainty", "nash", "graddrop"), W.names())
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(6, 4)).astype("float32")
 Y = {task: RNG.normal(size=(6, 1)).astype("float32") for task in ("a", "b")}

@@ -9,6 +9,7 @@ import pytest
 from tensorflow.python.framework.func_graph import FuncGraph
 
 from tests.models.examples import HEADS, build, draw_inputs, draw_labels
+from tests.rows import by_default
 
 CASES = [
     ("hard_sharing", "equal", "parameters"),
@@ -58,7 +59,7 @@ QUICK = (CASES[0], CASES[2], CASES[6])
 
 @pytest.mark.parametrize(
     ("builder", "weighting", "place"),
-    [pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow) for case in CASES],
+    by_default(QUICK, CASES),
 )
 def test_nothing_outlives_a_model(builder, weighting, place):
     parts, traced = trained(lambda: build(builder), "adam", weighting=weighting, gradients=place)
@@ -94,7 +95,8 @@ def test_one_step_is_that_of_plain_keras():
             model = build("hard_sharing")
             if not own:
                 model = keras.Model(model.inputs, model.output)
-            model.compile(keras.optimizers.Adam(0.01, **options), loss=dict.fromkeys(("left", "right"), "mse"))
+            optimizer = keras.optimizers.Adam(0.01, **options)
+            model.compile(optimizer, loss=dict.fromkeys(("left", "right"), "mse"), run_eagerly=True)
             model.fit(*data(model), batch_size=4, epochs=2, verbose=0, shuffle=False)
             found.append(model.get_weights())
         for ours, plain in zip(*found, strict=True):

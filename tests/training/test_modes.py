@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras import layers
 
 import keras_mtl
+from tests.rows import by_default
 
 WEIGHTINGS = ["equal", "uncertainty", "mgda"]
 RNG = np.random.default_rng(0)
@@ -148,8 +149,11 @@ def distributed_model(weighting, **options):
 
 @pytest.mark.parametrize(
     ("weighting", "gradients"),
-    [("equal", "parameters"), ("uncertainty", "parameters")]
-    + [("mgda", place) for place in ("parameters", "last_shared", "features")],
+    by_default(
+        [("uncertainty", "parameters"), ("mgda", "features")],
+        [("equal", "parameters"), ("uncertainty", "parameters")]
+        + [("mgda", place) for place in ("parameters", "last_shared", "features")],
+    ),
 )
 def test_two_replicas_equal_one_device(weighting, gradients, mirrored_strategy):
     data = distributed_data()

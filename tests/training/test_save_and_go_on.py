@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 
 import keras_mtl
+from tests.rows import by_default
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(20, 4)).astype("float32")
@@ -52,7 +53,7 @@ def assert_same_state(a, b):
         np.testing.assert_array_equal(v, w, err_msg=v.path)
 
 
-@pytest.mark.parametrize("weighting", WEIGHTINGS)
+@pytest.mark.parametrize("weighting", by_default(["mgda"], WEIGHTINGS))
 def test_save_load_and_fit_equal_an_uninterrupted_fit(weighting, tmp_path):
     model = compiled(weighting)
     model.fit(X, Y, epochs=2, **FIT)
@@ -88,7 +89,7 @@ def test_variables_are_named_after_their_owner_before_and_after_loading(tmp_path
     assert [v.path for v in loaded.weights] == [v.path for v in model.weights]
 
 
-@pytest.mark.parametrize("weighting", ["uncertainty", "mgda"])
+@pytest.mark.parametrize("weighting", by_default(["uncertainty"], ["uncertainty", "mgda"]))
 def test_backup_and_restore_after_a_kill(weighting, tmp_path):
     class Kill(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):

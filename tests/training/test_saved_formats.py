@@ -11,6 +11,7 @@ import keras_mtl
 from keras_mtl import weighting as W
 from tests.fixtures.make_saved_models import ARCHIVE, names_in
 from tests.models.examples import EVERY, refusal
+from tests.rows import by_default
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ NAMES = sorted(names_in(ARCHIVE))
 CHOSEN = {[n for n in NAMES if n.split("-")[0] == b][i % 10] for i, b in enumerate(EVERY)}
 
 
-@pytest.mark.parametrize("name", [n if n in CHOSEN else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
+@pytest.mark.parametrize("name", by_default(CHOSEN, NAMES))
 def test_loads_and_predicts_what_it_did(name, folder):
     model = keras.models.load_model(folder / f"{name}.keras", safe_mode=True)
     _, weighting = name.split("-")
@@ -47,7 +48,7 @@ def test_loads_and_predicts_what_it_did(name, folder):
         np.testing.assert_array_equal(variable, value, err_msg=variable.path)
 
 
-@pytest.mark.parametrize("name", ["hard_sharing-nash", pytest.param("mmoe-uncertainty", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", by_default(["hard_sharing-nash"], ["hard_sharing-nash", "mmoe-uncertainty"]))
 def test_trains_on(name, folder):
     model = keras.models.load_model(folder / f"{name}.keras")
     model.run_eagerly = True
