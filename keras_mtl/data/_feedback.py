@@ -100,7 +100,7 @@ class Feedback(keras.callbacks.Callback):
 
     def _since_last(self, name: str, total: Tensor, count: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Means and counts of what a tracker has seen since the last step."""
-        total, count = (keras.ops.convert_to_numpy(variable.value) for variable in (total, count))
+        total, count = (keras.ops.convert_to_numpy(sums) for sums in (total, count))
         old_total, old_count = self._before.get(name, (0.0, 0.0))
         self._before[name] = total, count
         seen = count - old_count

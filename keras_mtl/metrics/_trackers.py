@@ -59,18 +59,27 @@ class TaskMeans(Tracker):
         super().__init__(name=f"task_{suffix}")
         self.log_names = tuple(f"{task}_{suffix}" for task in tasks)
         self._empty = empty
-        self.totals = self.add_weight(shape=(len(tasks),), initializer="zeros", name="totals")
-        self.counts = self.add_weight(shape=(len(tasks),), initializer="zeros", name="counts")
+        # Totals and counts: one variable, since every step adds to it and every `fit` resets it.
+        self.sums = self.add_weight(shape=(2, len(tasks)), initializer="zeros", name="sums")
+
+    @property
+    def totals(self) -> Tensor:
+        """Sums of what was counted, of shape `(K,)`."""
+        return self.sums.value[0]
+
+    @property
+    def counts(self) -> Tensor:
+        """Tensor of shape `(K,)`."""
+        return self.sums.value[1]
 
     def update_state(self, values: Tensor, counts: Tensor) -> None:
         """Adds the values of one batch, of shape `(K,)`, each with its count."""
         values = ops.where(counts > 0, values, ops.zeros_like(values))
-        self.totals.assign_add(values * counts)
-        self.counts.assign_add(counts)
+        self.sums.assign_add(ops.stack([values * counts, counts]))
 
     def means(self) -> Tensor:
         """The means so far, of shape `(K,)`; `empty` where nothing was counted."""
-        totals, counts = self.totals.value, self.counts.value
+        totals, counts = ops.unstack(self.sums.value)
         return ops.divide_no_nan(totals, counts) if self._empty == 0 else ops.divide(totals, counts)  # 0 / 0 is NaN
 
     def result(self) -> dict[str, Tensor]:
@@ -139,7 +148,7 @@ class TotalLoss(Tracker):
 
         # A closure: attributes would be tracked, and their variables reset, twice.
         def tasks_total() -> Tensor:
-            totals, counts = task_losses.totals.value, task_losses.counts.value
+            totals, counts = ops.unstack(task_losses.sums.value)
             total = ops.sum(ops.multiply(ops.divide_no_nan(totals, counts), static_weights.value))
             return ops.where(ops.any(counts > 0), total, np.nan) if empty_is_nan() else total
 

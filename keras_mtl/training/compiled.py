@@ -250,7 +250,7 @@ class Compiled:
 
     def _has_labels(self, task: str) -> Tensor:
         """Whether a task has had a labelled example."""
-        return self.loss_tracker.counts.value[self.tasks.index(task)] > 0
+        return self.loss_tracker.counts[self.tasks.index(task)] > 0
 
     def _sources(self) -> dict[str, Callable[[], Any]]:
         """Dict from the name of a log to a function that gives its value."""

@@ -108,7 +108,7 @@ def labelled(model: MultiTaskModel, step: str) -> dict[str, float]:
         that tells the trackers nothing.
     """
     compiled = model.compiled_tasks
-    counts = dict(zip(compiled.tasks, ops.convert_to_numpy(compiled.loss_tracker.counts.value), strict=True))
+    counts = dict(zip(compiled.tasks, ops.convert_to_numpy(compiled.loss_tracker.counts), strict=True))
     return {} if model.overrides(step) and not any(counts.values()) else counts
 
 

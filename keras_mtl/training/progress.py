@@ -19,16 +19,17 @@ _BAR = 52  # of them, what Keras' bar and times take
 _TASKS = 12  # with a line each
 
 
-def with_progress(callbacks: Callbacks | None) -> Callbacks:
+def with_progress(callbacks: Callbacks | None, verbose: int | str) -> Callbacks:
     """Adds `TaskProgress` to callbacks, unless they bring what prints already.
 
     Args:
         callbacks: `None`, a callback, a list, or a `CallbackList`, which has it already.
+        verbose: As `fit` takes it. With 0 nothing is added.
 
     Returns:
         What `fit` takes.
     """
-    if isinstance(callbacks, keras.callbacks.CallbackList):
+    if verbose == 0 or isinstance(callbacks, keras.callbacks.CallbackList):
         return callbacks
     given = keras.tree.flatten(callbacks)
     given = [callback for callback in given if callback is not None]

@@ -47,7 +47,9 @@ class StaticWeights:
 
     def numpy(self) -> np.ndarray:
         """The weights as they are now, as an array of shape `(K,)`."""
-        return _as_floats([self._given.get(k, number) for k, number in enumerate(self._on_host)])
+        values = self._on_host.copy()
+        values[list(self._given)] = _as_floats(self._given.values())
+        return values
 
     def follow(self, model: MultiTaskModel) -> None:
         """Has the next step see what variables of the user's are now, where it does not read them itself."""

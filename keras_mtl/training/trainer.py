@@ -437,7 +437,7 @@ class TaskTrainer(ModelBuiltBefore):
         y, sample_weight = self._arrays(x, y, sample_weight)
         validation_data, val_steps, _ = self._prepared(validation_data, training=False)
         validation_data = self._validation_arrays(validation_data)
-        callbacks = with_progress(with_callbacks([*self.own_callbacks(), *brought], callbacks))
+        callbacks = with_progress(with_callbacks([*self.own_callbacks(), *brought], callbacks), verbose)
         return super().fit(
             x,
             y,
@@ -496,7 +496,7 @@ class TaskTrainer(ModelBuiltBefore):
             x, prepared_steps, _ = self._prepared(x, training=False)
             steps = steps or prepared_steps
             y, sample_weight = self._arrays(x, y, sample_weight)
-            callbacks = with_progress(callbacks)
+            callbacks = with_progress(callbacks, verbose)
         with self._evaluation():
             logs = super().evaluate(
                 x, y, batch_size, verbose, sample_weight, steps, callbacks, return_dict=True, **kwargs
