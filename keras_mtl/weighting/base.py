@@ -68,6 +68,8 @@ class Weighting(layers.Layer):
       themselves).
     - `sees_gradients`: whether it sees task gradients.
     - `weighs`: False where the task weights are always 1.
+    - `weights_may_vanish`: True where the method means it when a task is next to
+      without weight, so that `fit` does not warn of it.
     - `second_forward`: True where `after_step` wants the losses of the same
       batch once the optimizer has stepped. Of weightings on losses alone.
 
@@ -79,6 +81,7 @@ class Weighting(layers.Layer):
     requires = "losses"
     sees_gradients = False
     weighs = True
+    weights_may_vanish = False
     second_forward = False
 
     def __init__(self, name: str | None = None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras import ops
@@ -57,7 +57,7 @@ class COSMOS(Preference):
     def __init__(
         self,
         lam: float = 1.0,
-        preference: Mapping[str, float] | None = None,
+        preference: Mapping[str, float] | Sequence[float] | None = None,
         floor: float = 1e-8,
         name: str | None = None,
     ) -> None:

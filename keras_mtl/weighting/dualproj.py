@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from keras import ops
@@ -59,7 +59,7 @@ class DualProj(Preference, GramianWeighting):
 
     def __init__(
         self,
-        preference: Mapping[str, float] | None = None,
+        preference: Mapping[str, float] | Sequence[float] | None = None,
         reduction: Literal["sum", "mean"] | None = None,
         normalize: Literal["norm", "loss", "loss+"] | None = None,
         every: int = 1,

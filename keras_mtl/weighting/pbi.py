@@ -59,7 +59,7 @@ class PBI(Preference):
     def __init__(
         self,
         theta: float = 5.0,
-        preference: Mapping[str, float] | None = None,
+        preference: Mapping[str, float] | Sequence[float] | None = None,
         reference: float | Sequence[float] = 0.0,
         name: str | None = None,
     ) -> None:

@@ -71,6 +71,9 @@ class PCD(GramianWeighting):
     direction as the authors' enumeration.
     """
 
+    # An auxiliary task that the primary one does not hurt needs no weight.
+    weights_may_vanish = True
+
     def __init__(
         self,
         primary: str | None = None,

@@ -74,6 +74,7 @@ class Sequential(Weighting):
                 f"Received: {last}, which requires {what}"
             )
         self.requires, self.sees_gradients = last.requires, last.sees_gradients
+        self.weights_may_vanish = any(stage.weights_may_vanish for stage in self.weightings)
         self.second_forward = any(stage.second_forward for stage in self.weightings)
         if self.second_forward and self.sees_gradients:
             raise ValueError(

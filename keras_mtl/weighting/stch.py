@@ -70,7 +70,7 @@ class STCH(Preference):
         self,
         mu: float = 1.0,
         form: Literal["log", "plain"] = "log",
-        preference: Sequence[float] | None = None,
+        preference: Mapping[str, float] | Sequence[float] | None = None,
         warmup_epochs: int = 4,
         reference: float | Sequence[float] = 0.0,
         floor: float = 1e-8,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from keras import ops
@@ -61,7 +61,7 @@ class UPGrad(Preference, GramianWeighting):
 
     def __init__(
         self,
-        preference: Mapping[str, float] | None = None,
+        preference: Mapping[str, float] | Sequence[float] | None = None,
         reduction: Literal["sum", "mean"] | None = None,
         normalize: Literal["norm", "loss", "loss+"] | None = None,
         every: int = 1,

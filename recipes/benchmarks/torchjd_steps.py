@@ -7,10 +7,13 @@ import time
 
 import numpy as np
 
-CHOICES = ("plain sum", "UPGrad", "UPGrad, one task at a time", "MGDA", "PCGrad", "FairGrad", "CAGrad", "NashMTL")
+SCALARIZERS = ("UW", "DWA", "FAMO", "STCH", "PBI", "COSMOS")
+AGGREGATORS = ("UPGrad", "UPGrad, one task at a time", "UPGrad, smoothed", "MGDA", "PCGrad", "FairGrad", "CAGrad")
+CHOICES = ("plain sum", *SCALARIZERS, *AGGREGATORS, "NashMTL", "PCD")
 NEEDS = {
     "UPGrad": ("qpsolvers", "quadprog"),
     "UPGrad, one task at a time": ("qpsolvers", "quadprog"),
+    "UPGrad, smoothed": ("qpsolvers", "quadprog"),
     "CAGrad": ("cvxpy",),
     "NashMTL": ("cvxpy", "ecos"),
 }
@@ -65,10 +68,41 @@ def make_steps(network, num_tasks, batch_size):
         sum(losses()[1]).backward()
         optimizer.step()
 
-    steps = {
-        name: _jacobian_step(name, losses, trunk, optimizer, num_tasks) for name in choices() if name != "plain sum"
-    }
-    return {"plain sum": plain, **steps}
+    steps = {"plain sum": plain}
+    for name in choices():
+        if name in SCALARIZERS:
+            steps[name] = _scalarized_step(name, losses, parameters, num_tasks)
+        elif name != "plain sum":
+            steps[name] = _jacobian_step(name, losses, trunk, optimizer, num_tasks)
+    return steps
+
+
+def _scalarized_step(name, losses, parameters, num_tasks):
+    import torch
+    from torchjd import scalarization
+
+    even = torch.full((num_tasks,), 1 / num_tasks)
+    scalarizer = {
+        "UW": lambda: scalarization.UW(num_tasks),
+        "DWA": scalarization.DWA,
+        "FAMO": lambda: scalarization.FAMO(num_tasks),
+        "STCH": lambda: scalarization.STCH(0.1, even),
+        "PBI": lambda: scalarization.PBI(5.0, even),
+        "COSMOS": lambda: scalarization.COSMOS(1.0, even),
+    }[name]()
+    own = [] if name == "FAMO" else list(scalarizer.parameters())  # FAMO steps its own
+    optimizer = torch.optim.SGD([*parameters, *own], lr=0.01)
+
+    def step():
+        optimizer.zero_grad()
+        scalarizer(torch.stack(losses()[1])).backward()
+        optimizer.step()
+        if name == "FAMO":
+            with torch.no_grad():
+                after = torch.stack(losses()[1])
+            scalarizer.update(after)
+
+    return step
 
 
 def _jacobian_step(name, losses, trunk, optimizer, num_tasks):
@@ -76,7 +110,11 @@ def _jacobian_step(name, losses, trunk, optimizer, num_tasks):
     from torchjd.autojac import jac_to_grad, mtl_backward
 
     arguments = {"CAGrad": {"c": 0.5}, "NashMTL": {"n_tasks": num_tasks}, "FairGrad": {"alpha": 1.0}}
-    aggregator = getattr(torchjd.aggregation, name.split(",")[0])(**arguments.get(name, {}))
+    if name == "UPGrad, smoothed":
+        weighting = torchjd.aggregation.CRMOGMWeighting(torchjd.aggregation.UPGradWeighting())
+        aggregator = torchjd.aggregation.GramianWeightedAggregator(weighting)
+    else:
+        aggregator = getattr(torchjd.aggregation, name.split(",")[0])(**arguments.get(name, {}))
     options = {"parallel_chunk_size": 1} if "one task" in name else {}
 
     def step():

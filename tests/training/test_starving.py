@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 
 import keras_mtl
-from keras_mtl.weighting import MGDA
+from keras_mtl.weighting import MGDA, PCD, Sequential
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(16, 5)).astype("float32")
@@ -45,6 +45,13 @@ def test_weights_that_make_up_for_sizes_are_no_news(weighting):
     said, logs = warnings_of(weighting, epochs=1)
     weights = [abs(logs[f"{task}_weight"][0]) for task in "ab"]
     assert min(weights) < 0.02 * sum(weights) and said == []
+
+
+@pytest.mark.parametrize("weighting", [PCD(), Sequential(["uncertainty", PCD()])], ids=["pcd", "sequential"])
+def test_a_method_that_means_it_is_no_news(weighting):
+    """Tasks that want the same: the primary one does for both."""
+    said, logs = warnings_of(weighting, {"a": Y["a"], "b": Y["a"]}, epochs=1)
+    assert logs["b_weight"][0] < 0.01 * logs["a_weight"][0] and said == []
 
 
 @pytest.mark.filterwarnings("ignore:Task 'b' had no labelled example")
