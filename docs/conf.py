@@ -64,7 +64,6 @@ else:
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_output_stderr = "remove"  # what TensorFlow says of the machine
-nb_merge_streams = True
 
 autosummary_ignore_module_all = False
 autosummary_context = {
