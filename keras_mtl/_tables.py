@@ -26,7 +26,8 @@ def table_text(header: Sequence[str], rows: Sequence[Sequence[str]], left: Seque
     for row in rows:
         table.add_row(*row)
     stream = io.StringIO()
-    console = Console(file=stream, width=100_000, markup=False, emoji=False, highlight=False)
+    # In a notebook rich would show the table at once and leave the text empty.
+    console = Console(file=stream, width=100_000, markup=False, emoji=False, highlight=False, force_jupyter=False)
     console.print(table)
     return stream.getvalue()
 

@@ -143,7 +143,7 @@ class MissingReport:
             shares = (f"{100 * rates[task]:.1f}" for rates in (self.rates, self.entry_rates))
             table.add_row(str(place + 1), task, f"{self.counts[task]:,}", *shares, f"{size:,}")
         stream = io.StringIO()
-        console = Console(file=stream, width=120, markup=False, emoji=False)
+        console = Console(file=stream, width=120, markup=False, emoji=False, force_jupyter=False)
         console.print(f"Labels of {self.examples:,} examples", table, highlight=False)
         if 1 < len(self.tasks) <= 12:
             overlap = Table()

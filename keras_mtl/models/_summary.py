@@ -46,5 +46,5 @@ def sharing_table(model: MultiTaskModel) -> str:
             distance = layer.distance if isinstance(layer.distance, str) else layer.distance.__name__
             table.add_row(f"{', '.join(layer.partners)} tied by {layer.strength:g} × {distance}")
     stream = io.StringIO()
-    Console(file=stream, width=200, markup=False, emoji=False).print(table)
+    Console(file=stream, width=200, markup=False, emoji=False, force_jupyter=False).print(table)
     return stream.getvalue()

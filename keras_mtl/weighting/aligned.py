@@ -17,11 +17,16 @@ SCALE_MODES = ("min", "median", "rmse")
 
 @register("aligned")
 class AlignedMTL(GramianWeighting):
-    """Mean of the task gradients after their principal components are made orthogonal and equal.
+    r"""Mean of the task gradients after their principal components are made orthogonal and equal.
 
-    With `G = V L V^T` restricted to the eigenvalues that are not zero, the weights are
-    `w = sqrt(s) V L^(-1/2) V^T u`, `u_k = 1 / K`. The scale s is the smallest (`"min"`, the paper's),
-    the median (the lower one, for an even number) or the mean (`"rmse"`) of those eigenvalues.
+    With the Gramian's eigenvalues that are not zero, `G = V L V^T`, the weights are
+
+    ```math
+    w = \sqrt{s}\, V \Lambda^{-1/2} V^\top u, \quad u_k = 1 / K
+    ```
+
+    The scale s is the smallest (`"min"`, the paper's), the median (the lower one, for an even
+    number) or the mean (`"rmse"`) of those eigenvalues.
 
     How many eigenvalues are not zero is judged on the matrix of cosines, so that a small loss is
     not taken for a missing one.

@@ -20,11 +20,16 @@ RIDGE = 1e-9
 
 @register("cagrad")
 class CAGrad(GramianWeighting):
-    """The direction within a ball around the mean gradient that helps the worst task most.
+    r"""The direction within a ball around the mean gradient that helps the worst task most.
 
-    With `g_0 = sum_k g_k / K`, the equation is `d = argmax min_k d . g_k` over
-    `||d - g_0|| <= c ||g_0||`. The solution is `d = g_0 + c ||g_0|| g_w / ||g_w||` with `g_w` the
-    convex combination that minimises `g_w . g_0 + c ||g_0|| ||g_w||`.
+    With the mean gradient `g_0`, the direction is
+
+    ```math
+    d = \arg\max_{\|d - g_0\| \le c \|g_0\|} \; \min_k \; d \cdot g_k
+    ```
+
+    The solution is `d = g_0 + c ||g_0|| g_w / ||g_w||` with `g_w` the convex combination that
+    minimises `g_w . g_0 + c ||g_0|| ||g_w||`.
 
     `c = 0` is the mean gradient; for `c >= 1` the direction conflicts with no task; for large c it
     turns to MGDA's.

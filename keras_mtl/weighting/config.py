@@ -12,11 +12,16 @@ from keras_mtl.weighting.registry import register
 
 @register("config")
 class ConFIG(GramianWeighting):
-    """The direction with the same angle to every task gradient, as long as their projections on it.
+    r"""The direction with the same angle to every task gradient, as long as their projections on it.
 
     With U the task gradients divided by their norms, the equation is
-    `u = normalize(U^+ 1)`, `d = (sum_k g_k . u) u`. As `U^+ = U^T (U U^T)^+` it is a combination of
-    the task gradients, and its weights are a function of the Gramian alone.
+
+    ```math
+    u = \frac{U^+ \mathbf{1}}{\|U^+ \mathbf{1}\|}, \quad d = \Big( \sum_k g_k \cdot u \Big) u
+    ```
+
+    As `U^+ = U^T (U U^T)^+` it is a combination of the task gradients, and its weights are a
+    function of the Gramian alone.
 
     Scale: sum-like; for identical gradients the direction is their sum. Linear under row scaling.
 

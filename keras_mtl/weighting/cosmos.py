@@ -16,12 +16,18 @@ from keras_mtl.weighting.registry import register
 
 @register("cosmos")
 class COSMOS(Preference):
-    """Minimizes a weighted sum of the losses, less `lam` times the cosine between losses and preference.
+    r"""Minimizes a weighted sum of the losses, less `lam` times the cosine between losses and preference.
 
-    With the preference `p`, which sums to 1, the objective is `sum_k p_k L_k - lam * cos(p, L)`, so that the
-    weights are its derivative, `p - lam * (p / ||p|| - cos(p, L) * L / ||L||) / ||L||`. Of points of the same
-    weighted sum it takes the one whose losses are nearest to the ratios of the preference, which spreads the
-    trade-offs of several preferences. A large `lam` finds concave parts of the Pareto front too.
+    With the preference `p`, which sums to 1, the objective is
+
+    ```math
+    \sum_k p_k L_k - \lambda \, \frac{p \cdot L}{\|p\| \, \|L\|}
+    ```
+
+    The weights are its derivative, `p - lam * (p / ||p|| - cos(p, L) * L / ||L||) / ||L||`. Of
+    points of the same weighted sum it takes the one whose losses are nearest to the ratios of the
+    preference, which spreads the trade-offs of several preferences. A large `lam` finds concave
+    parts of the Pareto front too.
 
     A weight is negative where a loss is so far below its ratio that it should rise.
 

@@ -15,15 +15,18 @@ from keras_mtl.weighting.registry import register
 
 @register("dbmtl")
 class DBMTL(JacobianWeighting):
-    """Balances losses by their logarithm and gradients by their norm.
+    r"""Balances losses by their logarithm and gradients by their norm.
 
     With `h_k = g_k / L_k`, the gradient of `log L_k`, and `t` the task's step,
     a running mean `m_k <- h_k + beta / t^beta_sigma * (m_k - h_k)` is kept; the
-    direction is `sum_k a_k * m_k`, `a_k = max_j ||m_j|| / ||m_k||`.
+    direction is
 
-    The running mean starts at 0, so that with `beta_sigma=0` the first
-    direction is `1 - beta` times what it will be: official behaviour, of no
-    effect with Adam. `debias=True` divides it out.
+    ```math
+    d = \sum_k \frac{\max_j \|m_j\|}{\|m_k\|} \, m_k
+    ```
+
+    The running mean starts at 0, so that with `beta_sigma=0` the first direction is `1 - beta`
+    times what it will be: official behaviour, of no effect with Adam. `debias=True` divides it out.
 
     Scale: every task contributes a vector of the largest norm. The logged
     weight is `a_k / L_k`, which multiplies `g_k` where `beta=0`.

@@ -16,11 +16,16 @@ from keras_mtl.weighting.registry import register
 
 @register("dtp")
 class DTP(Weighting):
-    """Puts hard tasks first, as told by a metric in (0, 1).
+    r"""Puts hard tasks first, as told by a metric in (0, 1).
 
-    With `c_k` the moving average of task `k`'s metric over epochs, the weight
-    is `-(1 - c_k)^gamma * log(c_k)`: 0 for a task that is solved, and growing
-    as the metric falls. Before the first epoch ends all weights are 1.
+    With `c_k` the moving average of task `k`'s metric over epochs, the weight is
+
+    ```math
+    w_k = -(1 - c_k)^\gamma \log c_k
+    ```
+
+    0 for a task that is solved, and growing as the metric falls. Before the first epoch ends all
+    weights are 1.
 
     Scale: free; 0.35 for a metric of 0.5 and `gamma=1`. When all tasks do
     well all weights are small, and the learning rate in effect with them.

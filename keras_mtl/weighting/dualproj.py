@@ -17,11 +17,16 @@ from keras_mtl.weighting.registry import register
 
 @register("dualproj")
 class DualProj(Preference, GramianWeighting):
-    """The mean of the task gradients, projected so that it conflicts with no task.
+    r"""The mean of the task gradients, projected so that it conflicts with no task.
 
-    The equation is `d = argmin ||d - sum_k g_k / K||^2` over `d . g_j >= 0` for all j. Its weights
-    are `w = argmin w^T G w` over `w >= 1 / K`: one quadratic program. The projection of gradient
-    episodic memory, with all tasks as constraints.
+    The direction is
+
+    ```math
+    d = \arg\min_d \Big\| d - \frac{1}{K} \sum_k g_k \Big\|^2 \quad \text{with} \quad d \cdot g_j \ge 0
+    ```
+
+    Its weights are `w = argmin w^T G w` over `w >= 1 / K`: one quadratic program. The projection of
+    gradient episodic memory, with all tasks as constraints.
 
     With a preference p, which sums to 1, it is the mean `sum_k p_k g_k` that is projected.
 

@@ -17,11 +17,16 @@ _FLOOR = 1e-8
 
 @register("dwa")
 class DWA(EpochMeans):
-    """Gives more weight to the tasks whose loss falls slowly.
+    r"""Gives more weight to the tasks whose loss falls slowly.
 
-    With `L_k(t)` the mean loss of task `k` in epoch `t`, the weights of epoch
-    `t` are `K * softmax(r / temperature)_k`, `r_k = L_k(t-1) / L_k(t-2)`, and 1
-    in the first two epochs. They stay the same within an epoch.
+    With `L_k(t)` the mean loss of task `k` in epoch `t` and the temperature `T`, the
+    weights of epoch `t` are
+
+    ```math
+    w_k = K \, \mathrm{softmax}(r / T)_k, \quad r_k = \frac{L_k(t-1)}{L_k(t-2)}
+    ```
+
+    and 1 in the first two epochs. They stay the same within an epoch.
 
     Only rates count, never the losses' own scale: tasks whose losses differ
     by a factor of 100 and fall alike get equal weights.

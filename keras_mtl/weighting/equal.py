@@ -9,10 +9,13 @@ from keras_mtl.weighting.registry import register
 
 @register("equal")
 class Equal(Weighting):
-    """Weights 1 for every present task: the sum of the task losses.
+    r"""Weights 1 for every present task: the sum of the task losses.
 
-    The equation is `L = sum_k L_k`. With it a multi-task model trains exactly
-    as plain Keras does.
+    ```math
+    L = \sum_k L_k
+    ```
+
+    With it a multi-task model trains exactly as plain Keras does.
 
     Example:
 

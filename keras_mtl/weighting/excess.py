@@ -15,14 +15,18 @@ from keras_mtl.weighting.registry import register
 
 @register("excess")
 class ExcessMTL(JacobianWeighting):
-    """Favours the tasks that are far from the best they can reach.
+    r"""Favours the tasks that are far from the best they can reach.
 
     Excess risk, unlike the loss, does not stay high for a task whose labels
     are noisy. With `S_k` the running sum of squared task gradients, it is
-    estimated by `e_k = sum_p g_kp^2 / sqrt(S_kp + 1e-7)`, divided by its first
-    value, and the weights take a multiplicative step,
-    `w_k <- w_k * exp(learning_rate * e_k)`, rescaled to their former sum.
-    The direction is `sum_k w_k * g_k`.
+    estimated by
+
+    ```math
+    e_k = \sum_p \frac{g_{kp}^2}{\sqrt{S_{kp} + 10^{-7}}}
+    ```
+
+    divided by its first value, and the weights take a multiplicative step, `w_k <- w_k *
+    exp(learning_rate * e_k)`, rescaled to their former sum. The direction is `sum_k w_k * g_k`.
 
     Scale: the weights sum to the number of present tasks.
 

@@ -17,12 +17,17 @@ from keras_mtl.weighting.registry import register
 
 @register("fairgrad")
 class FairGrad(GramianWeighting):
-    """Weights under which the tasks' gains are alpha-fair.
+    r"""Weights under which the tasks' gains are alpha-fair.
 
-    The equation is `G w = w^(-1 / alpha)` elementwise, `w > 0`: the direction maximises
-    `sum_k (d . g_k)^(1 - alpha) / (1 - alpha)` over directions of one length, and conflicts with no
-    task. `alpha = 0` is the mean gradient, 1 the solution of Nash-MTL, and large values approach
-    the max-min fair one.
+    The equation is, elementwise,
+
+    ```math
+    G w = w^{-1/\alpha}, \quad w > 0
+    ```
+
+    The direction maximises `sum_k (d . g_k)^(1 - alpha) / (1 - alpha)` over directions of one
+    length, and conflicts with no task. `alpha = 0` is the mean gradient, 1 the solution of
+    Nash-MTL, and large values approach the max-min fair one.
 
     Scale: free. Gradients times c give weights times `c^(-2 alpha / (1 + alpha))`.
 

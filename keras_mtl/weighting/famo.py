@@ -21,12 +21,16 @@ _EPSILON = 1e-8
 
 @register("famo")
 class FAMO(Weighting):
-    """Makes the log losses of all tasks fall at the same rate.
+    r"""Makes the log losses of all tasks fall at the same rate.
 
-    With `D_k = L_k - b_k` and `z = softmax(w)`, the weights are
-    `(z_k / D_k) / sum_j(z_j / D_j)`: descent on `sum_k z_k log D_k`, rescaled.
-    After the optimizer's step the logits `w` take an Adam step down the
-    gradient `z * (d - sum(z * d))`, `d_k = log D_k(before) - log D_k(after)`:
+    With `D_k = L_k - b_k` and `z = softmax(w)` of learned logits `w`, the weights are
+
+    ```math
+    \omega_k = \frac{z_k / D_k}{\sum_j z_j / D_j}
+    ```
+
+    This is descent on `sum_k z_k log D_k`, rescaled. After the optimizer's step the logits `w` take
+    an Adam step down the gradient `z * (d - sum(z * d))`, `d_k = log D_k(before) - log D_k(after)`:
     the tasks that gained more lose weight.
 
     `form="same_batch"` measures `D(after)` by a second forward pass on the

@@ -15,12 +15,16 @@ from keras_mtl.weighting.registry import register
 
 @register("geometric")
 class Geometric(Weighting):
-    """Minimizes the geometric mean of the task losses.
+    r"""Minimizes the geometric mean of the task losses.
 
-    The objective is `(L_1 * ... * L_n)^(1/n)` over the `n` present tasks, so
-    that the weight of task `k` is its derivative, `mean / (n * L_k)`: every
-    task's weighted loss is the same, and the weighted losses sum to the
-    geometric mean.
+    The objective, over the `n` present tasks, is
+
+    ```math
+    L = \Big( \prod_k L_k \Big)^{1/n}
+    ```
+
+    The weight of task `k` is its derivative, `L / (n * L_k)`: every task's weighted loss is the
+    same, and the weighted losses sum to the geometric mean.
 
     Scale: weights sum to about 1 where the losses are alike; multiplying one
     task's loss by `c` multiplies the whole objective by `c^(1/n)` and leaves

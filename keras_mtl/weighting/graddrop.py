@@ -18,12 +18,16 @@ from keras_mtl.weighting.registry import register
 
 @register("graddrop")
 class GradDrop(JacobianWeighting):
-    """Keeps one sign per coordinate, drawn by how much the tasks agree on it.
+    r"""Keeps one sign per coordinate, drawn by how much the tasks agree on it.
 
-    With `P = (1 + sum_k g_k / sum_k |g_k|) / 2` and `U` uniform in [0, 1], both
-    per coordinate, the positive entries are kept where `P > U` and the
-    negative ones where `P < U`; the direction is the sum over the tasks of
-    `(leak_k + (1 - leak_k) * mask_k) * g_k`.
+    With `U` uniform in [0, 1] and
+
+    ```math
+    P = \frac{1}{2} \Big( 1 + \frac{\sum_k g_k}{\sum_k |g_k|} \Big)
+    ```
+
+    both per coordinate, the positive entries are kept where `P > U` and the negative ones where `P
+    < U`; the direction is the sum over the tasks of `(leak_k + (1 - leak_k) * mask_k) * g_k`.
 
     Scale: a sum over tasks. The logged weight of a task is the share of its
     own gradient that is kept, `<kept_k, g_k> / ||g_k||^2`, within [0, 1].

@@ -18,15 +18,20 @@ SMALLEST_WEIGHT = 1e-4
 
 @register("gradnorm")
 class GradNorm(GramianWeighting):
-    """Weights learned so that tasks that train slowly get larger gradients.
+    r"""Weights learned so that tasks that train slowly get larger gradients.
 
     With `n_k` the norm of task k's gradient, `N_k = w_k n_k`, `N` their mean and `r_k` the ratio
-    `L_k / L_k(0)` divided by its mean over tasks, the equation is one step per batch on
-    `sum_k |N_k - N r_k^alpha|` with the target `N r_k^alpha` held constant:
-    `w_k <- w_k - learning_rate * sign(N_k - N r_k^alpha) n_k`, then the weights are divided so that
-    they sum to K. No second-order derivative is needed: `n_k` is the root of the Gramian's diagonal.
-    A batch is weighed by the weights from before its own update. Means are over the tasks of the
-    batch whose first loss is known; losses and gradients are those times `loss_weights`.
+    `L_k / L_k(0)` divided by its mean over tasks, every batch makes one step on
+
+    ```math
+    \sum_k \big| N_k - N r_k^\alpha \big|
+    ```
+
+    with the target held constant: `w_k <- w_k - learning_rate * sign(N_k - N r_k^alpha) n_k`. Then
+    the weights are divided so that they sum to K. No second-order derivative is needed: `n_k` is
+    the root of the Gramian's diagonal. A batch is weighed by the weights from before its own
+    update. Means are over the tasks of the batch whose first loss is known; losses and gradients
+    are those times `loss_weights`.
 
     The paper takes the norms at the last shared layer; compile with `gradients="last_shared"` for
     that, and for its speed. With the default they are those of all shared parameters.

@@ -19,13 +19,17 @@ LARGEST_TARGET = 1.0 - 1e-6
 
 @register("gradvac")
 class GradVac(GramianWeighting):
-    """Sum of the task gradients after each is turned to have at least its usual cosine with others.
+    r"""Sum of the task gradients after each is turned to have at least its usual cosine with others.
 
-    The equation is, for every task i and every other task j in random order, with c the cosine of
-    the changed `g_i` with `g_j` and t its target: where `c < t`,
-    `g_i <- g_i + ||g_i|| (t sqrt(1 - c^2) - c sqrt(1 - t^2)) / (||g_j|| sqrt(1 - t^2)) g_j`. Then
-    `t <- (1 - beta) t + beta c`. The direction is `sum_i g_i`. Targets start at 0, which makes the
-    first step PCGrad's.
+    For every task i and every other task j in random order, with c the cosine of the changed `g_i`
+    with `g_j` and t its target, where `c < t`:
+
+    ```math
+    g_i \leftarrow g_i + \frac{\|g_i\| \big( t \sqrt{1 - c^2} - c \sqrt{1 - t^2} \big)}{\|g_j\| \sqrt{1 - t^2}} \, g_j
+    ```
+
+    Then `t <- (1 - beta) t + beta c`. The direction is `sum_i g_i`. Targets start at 0, which makes
+    the first step PCGrad's.
 
     Targets are the state `targets`, of shape `(K, K)`. Every call of `solve` updates those of the
     pairs of tasks that are present with a gradient.

@@ -17,13 +17,19 @@ from keras_mtl.weighting.registry import register
 
 @register("great")
 class GREAT(FeatureWeighting):
-    """Gradient adversarial training: scales that hide which task a gradient comes from.
+    r"""Gradient adversarial training: scales that hide which task a gradient comes from.
 
     Where the tasks part, with features h, each task has a gradient alignment layer: what goes
     forward is h, what comes back is `g_k * dL_k/dh`, elementwise. A small network, the adversary, guesses
     the task k from the scaled gradient of one example, by a softmax crossentropy `L_A`. It minimizes
     `L_A`, the scales `g` maximize it (their gradient of `L_A` is reversed, times `strength`), and the
-    trunk gets `sum_k g_k * dL_k/dh`. Heads get their own task's plain gradient.
+    trunk gets
+
+    ```math
+    \sum_k g_k \odot \frac{\partial L_k}{\partial h}
+    ```
+
+    Heads get their own task's plain gradient.
 
     The adversary sees gradients divided by the root mean square over all tasks, examples and
     features, so that scaling all alike gains nothing. Examples without a gradient for a task, such

@@ -12,12 +12,18 @@ from keras_mtl.weighting.registry import register
 
 @register("imtl_g")
 class IMTLG(GramianWeighting):
-    """Weights for which the direction makes the same angle with every task gradient.
+    r"""Weights for which the direction makes the same angle with every task gradient.
 
-    The equation is `d . g_j / ||g_j|| = d . g_k / ||g_k||` for all j, k with `sum_k w_k = 1`. With `C`
-    the matrix of cosines, the solution is `w = v / sum(v)`, `v_k = u_k / ||g_k||`, `u = C^+ 1`: of all
-    u that minimise `||C u - 1||`, the shortest. The pseudo-inverse is that of the cosines and not of
-    the Gramian, so that its rank, and what is minimised, do not depend on the losses' scales.
+    The equation is, with weights that sum to 1,
+
+    ```math
+    d \cdot \frac{g_j}{\|g_j\|} = d \cdot \frac{g_k}{\|g_k\|} \quad \text{for all } j, k
+    ```
+
+    With `C` the matrix of cosines, the solution is `w = v / sum(v)`, `v_k = u_k / ||g_k||`, `u =
+    C^+ 1`: of all u that minimise `||C u - 1||`, the shortest. The pseudo-inverse is that of the
+    cosines and not of the Gramian, so that its rank, and what is minimised, do not depend on the
+    losses' scales.
 
     Linearly independent gradients have `C u = 1`: the direction makes the same angle with each. Where
     they are dependent there is in general no such direction among their combinations, and the angles

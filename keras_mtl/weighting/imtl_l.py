@@ -21,11 +21,15 @@ def _clip(value: Tensor) -> Tensor:
 
 @register("imtl_l")
 class IMTLL(Weighting):
-    """Learns one scale per task that brings all losses to the same size.
+    r"""Learns one scale per task that brings all losses to the same size.
 
-    With `s_k` the learned log scale of task `k`, the objective is the sum
-    over the present tasks of `exp(s_k) * L_k - s_k`. It is twice the
-    `Uncertainty` objective for regression at `-s`.
+    With `s_k` the learned log scale of task `k`, the objective is, over the present tasks,
+
+    ```math
+    \sum_k \big( e^{s_k} L_k - s_k \big)
+    ```
+
+    It is twice the `Uncertainty` objective for regression at `-s`.
 
     The `s_k` are one trainable variable named `log_scale`, which the model's
     optimizer moves. Keep it out of weight decay:

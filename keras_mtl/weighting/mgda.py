@@ -13,11 +13,14 @@ from keras_mtl.weighting.registry import register
 
 @register("mgda")
 class MGDA(GramianWeighting):
-    """Weights of the minimum-norm point of the convex hull of the task gradients.
+    r"""Weights of the minimum-norm point of the convex hull of the task gradients.
 
-    The equation is `w = argmin ||sum_k w_k g_k||^2` over `w_k >= 0`, `sum_k w_k = 1`. The direction
-    `d` satisfies `d . g_k >= ||d||^2` for every task, so no task loss goes up in first order; `d = 0`
-    means that the shared parameters are Pareto stationary.
+    ```math
+    w = \arg\min_w \Big\| \sum_k w_k g_k \Big\|^2 \quad \text{with} \quad w_k \ge 0, \; \sum_k w_k = 1
+    ```
+
+    The direction `d` satisfies `d . g_k >= ||d||^2` for every task, so no task loss goes up in
+    first order; `d = 0` means that the shared parameters are Pareto stationary.
 
     Scale: mean-like, the weights sum to 1. Gradients of very different norms make `d` follow the
     shortest one; `normalize="norm"` or `"loss+"` counters this, as in the paper.

@@ -16,15 +16,19 @@ from keras_mtl.weighting.registry import register
 
 @register("moco")
 class MoCo(JacobianWeighting):
-    """Tracks the task gradients, and on them the common descent direction.
+    r"""Tracks the task gradients, and on them the common descent direction.
 
     At step `t`, with `b_t = beta / t^beta_sigma` and
     `c_t = learning_rate / t^learning_rate_sigma`, running task gradients and
-    weights follow `y_k <- y_k - b_t * (y_k - g_k)` and
-    `w <- P(w - c_t * (y y^T + rho * I) w)`; the direction is `sum_k w_k * y_k`.
-    `P` is the projection onto the simplex, or with `projection="softmax"` a
-    softmax. The running gradients take out the bias that weights worked out
-    from one mini-batch have.
+    weights follow
+
+    ```math
+    y_k \leftarrow y_k - b_t (y_k - g_k), \quad w \leftarrow P\big( w - c_t (y y^\top + \rho I) w \big)
+    ```
+
+    The direction is `sum_k w_k * y_k`. `P` is the projection onto the simplex, or with
+    `projection="softmax"` a softmax. The running gradients take out the bias that weights worked
+    out from one mini-batch have.
 
     Scale: the weights of the present tasks sum to 1. With `match_losses=True`
     each `g_k` is first given the norm `L_k`. The `y_k` start at 0, and the

@@ -15,13 +15,18 @@ from keras_mtl.weighting.registry import register
 
 @register("modo")
 class MoDo(JacobianWeighting):
-    """Finds the common descent direction without the bias of one mini-batch.
+    r"""Finds the common descent direction without the bias of one mini-batch.
 
     The batch is split into independent parts with task gradients `J_1`,
-    `J_2`, `J_3`. The weights follow
-    `w <- P(w - learning_rate * (J_1 J_2^T w + rho * w))`, `P` the projection onto the
-    simplex: `J_1 J_2^T` estimates the Gramian without bias, which `J_1 J_1^T`
-    does not. The direction is `J_3^T w`.
+    `J_2`, `J_3`. With the learning rate `a` and `P` the projection onto the simplex, the
+    weights follow
+
+    ```math
+    w \leftarrow P\big( w - a (J_1 J_2^\top w + \rho w) \big)
+    ```
+
+    `J_1 J_2^T` estimates the Gramian without bias, which `J_1 J_1^T` does not. The direction is
+    `J_3^T w`.
 
     Batch normalization passes next to nothing back from a part of one or two
     examples, so models that have it need larger batches.

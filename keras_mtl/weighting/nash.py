@@ -16,11 +16,17 @@ from keras_mtl.weighting.registry import register
 
 @register("nash")
 class NashMTL(GramianWeighting):
-    """Weights of the Nash bargaining solution: every task gains the inverse of its own weight.
+    r"""Weights of the Nash bargaining solution: every task gains the inverse of its own weight.
 
-    The equation is `G w = 1 / w` elementwise, `w > 0`: the direction `d = sum_k w_k g_k` maximises
-    `sum_k log(d . g_k)` over directions of one length, and conflicts with no task. It does not
-    depend on the losses' scales at all: a loss times c gets its weight divided by c.
+    The equation is, elementwise,
+
+    ```math
+    G w = 1 / w, \quad w > 0
+    ```
+
+    The direction `d = sum_k w_k g_k` maximises `sum_k log(d . g_k)` over directions of one length,
+    and conflicts with no task. It does not depend on the losses' scales at all: a loss times c gets
+    its weight divided by c.
 
     Scale: free. `||d|| = sqrt(K)` whatever the gradients; `max_norm` then shortens it, so that with
     the default every step has length 1.

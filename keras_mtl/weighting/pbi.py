@@ -20,11 +20,16 @@ _NEAR = 1e-6
 
 @register("pbi")
 class PBI(Preference):
-    """Minimizes how far the losses are along a ray, with a penalty on how far they are from it.
+    r"""Minimizes how far the losses are along a ray, with a penalty on how far they are from it.
 
-    With the unit vector `r` of the preference and `f = L - reference`, the objective is `d1 + theta * d2`,
-    `d1 = f . r`, `d2 = ||f - d1 r||`, so that the weights are its derivative, `r + theta * (f - d1 r) / d2`.
-    It ends where the ray meets the Pareto front, on its concave parts too where `theta` is large enough.
+    With the unit vector `r` of the preference and `f = L - reference`, the objective is
+
+    ```math
+    d_1 + \theta \, d_2, \quad d_1 = f \cdot r, \quad d_2 = \| f - d_1 r \|
+    ```
+
+    The weights are its derivative, `r + theta * (f - d1 r) / d2`. It ends where the ray meets the
+    Pareto front, on its concave parts too where `theta` is large enough.
 
     A weight is negative where a loss is so far below the ray that it should rise.
 

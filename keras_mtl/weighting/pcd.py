@@ -20,16 +20,19 @@ _SLACK = 1e-7
 
 @register("pcd")
 class PCD(GramianWeighting):
-    """The direction nearest to the primary task's gradient along which every other task gains.
+    r"""The direction nearest to the primary task's gradient along which every other task gains.
 
     With `h_k = g_k / sqrt(v_k)`, `v_k` the bias-corrected moving average of `||g_k||^2`, and the primary task
     p, the equation is
 
-    `d = argmin ||d - h_p||^2` over `d . h_k >= tau * ||h_k||^2` for all tasks `k` but `p`,
+    ```math
+    d = \arg\min_d \|d - h_p\|^2 \quad \text{with} \quad d \cdot h_k \ge \tau \|h_k\|^2 \;\text{ for all tasks } k \ne p
+    ```
 
-    and the direction is `d`, as long as `g_p`. Every other task so gets at least the fraction `tau` of what a
-    step along its own gradient would give it, whatever the losses' scales. It is one quadratic program: the
-    primary gradient enters with weight 1, the others only as far as they have to.
+    and the direction is `d`, as long as `g_p`. Every other task so gets at least the fraction `tau`
+    of what a step along its own gradient would give it, whatever the losses' scales. It is one
+    quadratic program: the primary gradient enters with weight 1, the others only as far as they
+    have to.
 
     State: the moving averages, and each task's number of steps.
 

@@ -16,11 +16,15 @@ from keras_mtl.weighting.registry import register
 
 @register("pcgrad")
 class PCGrad(GramianWeighting):
-    """Sum of the task gradients after each is projected off those it conflicts with.
+    r"""Sum of the task gradients after each is projected off those it conflicts with.
 
-    The equation is, for every task i and every other task j in random order,
-    `g_i <- g_i - (g_i . g_j / ||g_j||^2) g_j` where `g_i . g_j < 0`, with the original `g_j`; the
-    direction is `sum_i g_i`. Each task draws its own order at every call. All tasks advance
+    For every task i and every other task j in random order, with the original `g_j`:
+
+    ```math
+    g_i \leftarrow g_i - \frac{g_i \cdot g_j}{\|g_j\|^2} \, g_j \quad \text{where} \quad g_i \cdot g_j < 0
+    ```
+
+    The direction is `sum_i g_i`. Each task draws its own order at every call. All tasks advance
     together, so a call takes K steps rather than K^2.
 
     For two tasks the direction conflicts with neither and is twice UPGrad's; for more it may

@@ -15,13 +15,16 @@ from keras_mtl.weighting.registry import register
 
 @register("random")
 class RandomWeighting(Weighting):
-    """Draws new weights at every step: the baseline for all the others.
+    r"""Draws new weights at every step: the baseline for all the others.
 
-    The weights are `softmax(z)` over the present tasks, `z` standard normal.
+    The weights are, over the present tasks,
 
-    Scale: the weights sum to 1, as in the paper; with `reduction="sum"` to
-    the number of present tasks, so that their mean is that of equal
-    weighting.
+    ```math
+    w = \mathrm{softmax}(z), \quad z_k \sim N(0, 1)
+    ```
+
+    Scale: the weights sum to 1, as in the paper; with `reduction="sum"` to the number of present
+    tasks, so that their mean is that of equal weighting.
 
     Args:
         seed: Integer. Seed of the draws. Defaults to `None`, a random seed.

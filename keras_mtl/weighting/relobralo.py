@@ -19,16 +19,18 @@ _LARGEST_RATIO = 1e30
 
 @register("relobralo")
 class ReLoBRaLo(Weighting):
-    """Gives more weight to the tasks whose loss fell little, since the last step or since the first.
+    r"""Gives more weight to the tasks whose loss fell little, since the last step or since the first.
 
     With `b_k(t, s) = K * softmax(L(t) / (temperature * L(s)))_k` the balance of step `t` with respect to
     step `s`, and a draw `r(t)` that is 1 with probability `rho` and 0 otherwise, the weights are
 
-    `w(t) = alpha * (r(t) * w(t-1) + (1 - r(t)) * b(t, 0)) + (1 - alpha) * b(t, t-1)`.
+    ```math
+    w(t) = \alpha \big( r(t) \, w(t-1) + (1 - r(t)) \, b(t, 0) \big) + (1 - \alpha) \, b(t, t-1)
+    ```
 
-    They are 1 in a task's first step and `b(t, t-1)` in its second. The exponential average takes out the
-    noise of single batches; the draw now and then replaces what it has gathered by the progress since
-    training began.
+    They are 1 in a task's first step and `b(t, t-1)` in its second. The exponential average takes
+    out the noise of single batches; the draw now and then replaces what it has gathered by the
+    progress since training began.
 
     Only rates count, never the losses' own scale.
 

@@ -13,10 +13,13 @@ from keras_mtl.weighting.registry import register
 
 @register("scale_invariant")
 class ScaleInvariant(Weighting):
-    """Minimizes the sum of the logarithms of the task losses.
+    r"""Minimizes the sum of the logarithms of the task losses.
 
-    The objective is `sum_k log L_k`, so that the weight of task `k` is
-    `1 / L_k`: no task's unit matters.
+    ```math
+    L = \sum_k \log L_k
+    ```
+
+    The weight of task `k` is `1 / L_k`: no task's unit matters.
 
     Scale: every present task's weighted loss is 1. The weights grow as the
     losses fall.

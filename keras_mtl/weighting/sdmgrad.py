@@ -16,13 +16,18 @@ from keras_mtl.weighting.registry import register
 
 @register("sdmgrad")
 class SDMGrad(JacobianWeighting):
-    """Common descent direction kept close to the mean gradient.
+    r"""Common descent direction kept close to the mean gradient.
 
     The batch is split into three independent parts with task gradients `J_1`,
     `J_2`, `J_3`. With `H = J_1 J_2^T / scale^2` and `u = 1 / n` for the `n`
-    present tasks, the weights descend `w^T H w / 2 + lam * w^T H u` by
-    `iterations` projected steps with momentum, from where the last step left
-    them; the direction is `J_3^T (w + lam * u) / (1 + lam)`.
+    present tasks, the weights descend
+
+    ```math
+    \frac{1}{2} w^\top H w + \lambda \, w^\top H u
+    ```
+
+    by `iterations` projected steps with momentum, from where the last step left them; the direction
+    is `J_3^T (w + lam * u) / (1 + lam)`.
 
     Batch normalization passes next to nothing back from a part of one or two
     examples, so models that have it need larger batches.

@@ -17,11 +17,16 @@ from keras_mtl.weighting.registry import register
 
 @register("stch")
 class STCH(Preference):
-    """Minimizes a smooth maximum of the task losses.
+    r"""Minimizes a smooth maximum of the task losses.
 
     `form="plain"` is the paper's scalarization, with preference `p` and ideal
-    point `z`: `mu * log(sum_k exp(p_k * (L_k - z_k) / mu))`, so that the weight
-    of task `k` is `p_k * softmax(p * (L - z) / mu)_k`.
+    point `z`:
+
+    ```math
+    L = \mu \log \sum_k \exp\big( p_k (L_k - z_k) / \mu \big)
+    ```
+
+    The weight of task `k` is `p_k * softmax(p * (L - z) / mu)_k`.
 
     `form="log"` is what the paper trains multi-task models with. For
     `warmup_epochs` epochs and the one after them it minimizes

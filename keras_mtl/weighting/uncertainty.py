@@ -25,17 +25,20 @@ def _clip(value: Tensor) -> Tensor:
 
 @register("uncertainty")
 class Uncertainty(Weighting):
-    """Learns one noise level per task and weighs by its inverse.
+    r"""Learns one noise level per task and weighs by its inverse.
 
-    With `s_k` the learned log variance of task `k`, the objective is the sum
-    over the present tasks of
+    With `s_k` the learned log variance of task `k`, the objective is, over the
+    present tasks,
 
-    - `exp(-s_k) / 2 * L_k + s_k / 2` for `"regression"` (Gaussian noise,
-      `L_k` a mean squared error),
-    - `exp(-s_k) * L_k + s_k / 2` for `"classification"` (softmax with a
-      temperature),
-    - `exp(-s_k) * L_k + s_k` for `"laplace"` (`L_k` a mean absolute error,
-      `s_k` the log of the Laplace scale `b_k`).
+    ```math
+    \sum_k \big( a_k e^{-s_k} L_k + c_k s_k \big)
+    ```
+
+    - `a = 1/2, c = 1/2` for `"regression"` (Gaussian noise, `L_k` a mean
+      squared error),
+    - `a = 1, c = 1/2` for `"classification"` (softmax with a temperature),
+    - `a = 1, c = 1` for `"laplace"` (`L_k` a mean absolute error, `s_k` the
+      log of the Laplace scale `b_k`).
 
     The `s_k` are one trainable variable named `log_var`, which the model's
     optimizer moves. Keep it out of weight decay:

@@ -17,11 +17,15 @@ from keras_mtl.weighting.registry import register
 
 @register("upgrad")
 class UPGrad(Preference, GramianWeighting):
-    """Mean of the task gradients after each is projected so that it conflicts with none.
+    r"""Mean of the task gradients after each is projected so that it conflicts with none.
 
-    The equation is `d = sum_k P(g_k) / K`, where `P(g)` is the point nearest to g of the cone
-    `{d : d . g_j >= 0 for all j}`. Its weights are `w = sum_k v_k` with `v_k = argmin v^T G v`
-    over `v >= e_k / K`: K quadratic programs, solved together.
+    ```math
+    d = \frac{1}{K} \sum_k P(g_k)
+    ```
+
+    Here `P(g)` is the point nearest to g of the cone `{d : d . g_j >= 0 for all j}`. Its weights
+    are `w = sum_k v_k` with `v_k = argmin v^T G v` over `v >= e_k / K`: K quadratic programs,
+    solved together.
 
     The direction conflicts with no task and is linear under row scaling: multiplying a loss by a
     constant multiplies its term of the sum and nothing else. For two tasks it is half of PCGrad's.

@@ -13,11 +13,16 @@ from keras_mtl.weighting.registry import register
 
 @register("uw_so")
 class UWSO(Weighting):
-    """Softmax of the inverse losses, with a temperature.
+    r"""Softmax of the inverse losses, with a temperature.
 
-    The weights are `softmax(1 / (temperature * L))_k` over the present tasks, with `L` the losses of this
-    step. `1 / L_k` is where the learned weight of `Uncertainty(kinds="laplace")` ends, so nothing has to be
-    learned or to catch up; the softmax keeps the weights from growing as the losses fall.
+    With `L` the losses of this step and the temperature `T`, the weights are, over the present tasks,
+
+    ```math
+    w_k = \mathrm{softmax}\Big( \frac{1}{T L} \Big)_k
+    ```
+
+    `1 / L_k` is where the learned weight of `Uncertainty(kinds="laplace")` ends, so nothing has to
+    be learned or to catch up; the softmax keeps the weights from growing as the losses fall.
 
     A lower temperature gives more weight to the tasks with low losses, a higher one makes the weights equal.
     It meets losses in their own units: halving all losses is halving the temperature. Search it for each

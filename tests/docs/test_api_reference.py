@@ -1,7 +1,8 @@
-"""Every public package has its page in the API reference."""
+"""Every public package has its page in the API reference, and every public object its own."""
 
 import importlib
 import pkgutil
+import re
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,11 @@ PACKAGES = sorted(module.name for module in pkgutil.iter_modules(keras_mtl.__pat
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_package_has_a_page(package):
-    public = hasattr(importlib.import_module(f"keras_mtl.{package}"), "__all__")
+    public = getattr(importlib.import_module(f"keras_mtl.{package}"), "__all__", None)
     page = API / f"{package}.md"
-    assert page.exists() == public
-    assert not public or f"automodule:: keras_mtl.{package}\n" in page.read_text()
+    assert page.exists() == (public is not None)
+    if public is not None:
+        text = page.read_text()
+        assert f".. currentmodule:: keras_mtl.{package}\n" in text
+        assert re.findall(r"^   (\w+)$", text, re.MULTILINE) == list(public)
+        assert re.search(rf"^{package}$", (API / "index.md").read_text(), re.MULTILINE)

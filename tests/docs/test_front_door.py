@@ -2,6 +2,7 @@
 
 import configparser
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import re
@@ -65,3 +66,39 @@ def test_every_recipe_has_a_card():
     scripts = [*(ROOT / "recipes").glob("*.py"), *(ROOT / "recipes" / "studies").glob("*.py")]
     names = {str(path.relative_to(ROOT / "recipes")) for path in scripts} - {"common.py", "studies/parent.py"}
     assert names == set(re.findall(r"`((?:studies/)?\w+\.py)", gallery))
+
+
+def test_links_of_the_readme_can_be_made_absolute():
+    spec = importlib.util.spec_from_file_location("setup_script", ROOT / "setup.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    text = script.absolute(README, "https://example.org/mtl")
+    links = re.findall(r"(!?)\[[^\]]*\]\(([^)]+)\)", text)
+    assert len(links) > 10 and all(link.startswith("https://") for _, link in links)
+    assert ("!", "https://example.org/mtl/raw/main/docs/guide/images/front.png") in links
+    assert ("", "https://example.org/mtl/blob/main/CITATION.cff") in links
+    assert script.absolute("[a](#b) [c](https://d.org/e)", "https://x.org") == "[a](#b) [c](https://d.org/e)"
+
+
+def test_six_questions_are_a_click_away():
+    cards = re.findall(r"^:link: (\S+)$", (ROOT / "docs" / "index.md").read_text(), re.MULTILINE)
+    pages = {
+        "guide/choosing": "Which weighting? Which architecture?",
+        "guide/worse": "One task got worse",
+        "guide/transfer": "Pretrained backbones",
+        "guide/labels": "Missing labels",
+        "guide/mixing": "data set",
+        "guide/serving": "Serving one task",
+    }
+    assert set(pages) <= set(cards)
+    for page, words in pages.items():
+        assert words in (ROOT / "docs" / f"{page}.md").read_text(), page
+
+
+def test_cards_have_the_picture_of_their_recipe():
+    gallery = (ROOT / "docs" / "guide" / "gallery.md").read_text()
+    cards = re.findall(r"^:link: recipes\.html#(\S+)\n:img-top: (\S+)$", gallery, re.MULTILINE)
+    assert len(cards) > 30
+    for anchor, picture in cards:
+        assert (ROOT / "docs" / "guide" / picture).exists(), picture
+        assert Path(picture).stem in (anchor, "omninet-places")
