@@ -25,21 +25,22 @@ class DenseKernelRows:
     It has the methods of `task_gradients.Rows`.
 
     Args:
-        inputs: float32 tensor of shape `(rows, n)`.
-        deltas: List of K tensors of shape `(rows, m)`.
+        inputs: float32 tensor of shape `(..., n)`: what stands before n are
+            the rows.
+        deltas: List of K float32 tensors of shape `(..., m)`.
         target: The kernel, of shape `(n, m)`.
     """
 
     def __init__(self, inputs: Tensor, deltas: Sequence[Tensor], target: keras.Variable) -> None:
-        self.inputs = inputs
-        self.deltas = deltas
-        self.target = target
-        self._stacked = ops.reshape(ops.stack(deltas), (len(deltas), -1))
         n, m = target.shape
+        self.target = target
+        self.inputs = ops.reshape(inputs, (-1, n))
+        self.deltas = [ops.reshape(delta, (-1, m)) for delta in deltas]
+        self._stacked = ops.reshape(ops.stack(deltas), (len(deltas), -1))
         # Multiplications: rows rows (n + K m) and rows n m for the sum in the one way, K rows n m in the other.
         self.limit = (len(deltas) - 1) * n * m // (n + len(deltas) * m)
         # A boolean, or a tensor where the number of rows is not known yet.
-        self.narrow = self.limit >= _SMALLEST and ops.shape(inputs)[0] < self.limit
+        self.narrow = self.limit >= _SMALLEST and ops.shape(self.inputs)[0] < self.limit
 
     @classmethod
     def where_worth_it(
@@ -48,9 +49,9 @@ class DenseKernelRows:
         """The rows of K pairs of factors, or `None` where the factors are not worth it.
 
         Args:
-            inputs: List of K tensors of shape `(rows, n)`. Others than the very
+            inputs: List of K tensors of shape `(..., n)`. Others than the very
                 same one are not worth it.
-            deltas: List of K tensors of shape `(rows, m)`.
+            deltas: List of K tensors of shape `(..., m)`.
             target: The kernel.
         """
         if any(one is not inputs[0] for one in inputs):

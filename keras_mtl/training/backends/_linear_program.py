@@ -8,10 +8,17 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend import core as jaxprs
-from jax.extend.core import primitives
 
-from keras_mtl._jax_private import needed_for, values_of, with_parts
+from keras_mtl._jax_private import (
+    Equation,
+    Program,
+    as_function,
+    is_product,
+    is_variable,
+    needed_for,
+    values_of,
+    with_parts,
+)
 from keras_mtl._types import Structure, Tensor
 
 
@@ -19,8 +26,8 @@ class KernelGradient(NamedTuple):
     """The gradient of a dense kernel, `inputs^T delta`, which nobody has multiplied out.
 
     Attributes:
-        inputs: float32 array of shape `(rows, n)`.
-        delta: float32 array of shape `(rows, m)`.
+        inputs: float32 array of shape `(..., n)`.
+        delta: float32 array of shape `(..., m)`.
     """
 
     inputs: Tensor
@@ -28,7 +35,8 @@ class KernelGradient(NamedTuple):
 
     def product(self) -> Tensor:
         """Array of shape `(n, m)`."""
-        return jnp.matmul(self.inputs.T, self.delta)
+        inputs, delta = (factor.reshape(-1, factor.shape[-1]) for factor in self)
+        return jnp.matmul(inputs.T, delta)
 
 
 class LinearProgram:
@@ -61,19 +69,15 @@ class LinearProgram:
         products = _products_of_kernels(program, constants)
         # Such a product is an input in place of its kernel.
         inputs = [products[kernel].outvars[0] if kernel in products else kernel for kernel in program.invars]
-        outside = {id(equation) for equation in products.values()}
-        rest = with_parts(program, inputs, [equation for equation in program.eqns if id(equation) not in outside])
-        function = jaxprs.jaxpr_as_fun(jaxprs.ClosedJaxpr(rest, self._program.consts))
+        taken_out = {id(equation) for equation in products.values()}
+        rest = with_parts(program, inputs, [equation for equation in program.eqns if id(equation) not in taken_out])
         shapes = [jax.ShapeDtypeStruct(each.aval.shape, each.aval.dtype) for each in inputs]
-        found = jax.linear_transpose(lambda *inputs: function(*inputs), *shapes)(list(cotangents))
-        gradients = []
-        for kernel, gradient in zip(program.invars, found, strict=True):
-            if kernel in products:
-                factors = constants[products[kernel].invars[0]], gradient
-                gradient = KernelGradient(*(factor.reshape(-1, factor.shape[-1]) for factor in factors))
-            gradients.append(gradient)
-        rows = iter(gradients)
-        return [next(rows) if used else None for used in reached]
+        pulled = jax.linear_transpose(as_function(rest, self._program.consts), *shapes)(list(cotangents))
+        found = iter(
+            KernelGradient(constants[products[each].invars[0]], gradient) if each in products else gradient
+            for each, gradient in zip(program.invars, pulled, strict=True)
+        )
+        return [next(found) if used else None for used in reached]
 
     def to_outputs(self, wanted: Sequence[bool], cotangents: Sequence[Tensor]) -> list[Tensor]:
         """Pulls gradients of outputs back to these very outputs, where later ones are computed with earlier ones."""
@@ -82,7 +86,7 @@ class LinearProgram:
         zeros = [jnp.zeros_like(value) for value in self._inputs]
 
         def moved(*shifts: Any) -> list[Tensor]:
-            by_output = {out: move for out, move in zip(outputs, shifts, strict=True) if _is_variable(out)}
+            by_output = {out: move for out, move in zip(outputs, shifts, strict=True) if is_variable(out)}
             found = _evaluate(program, [*self._program.consts, *zeros], by_output)
             found = [value for value, used in zip(found, wanted, strict=True) if used]
             # What no variable reaches, such as inputs, is a constant of the program.
@@ -92,31 +96,28 @@ class LinearProgram:
         return list(jax.linear_transpose(moved, *cotangents)(list(cotangents)))
 
 
-def _products_of_kernels(
-    program: jaxprs.Jaxpr, constants: Mapping[jaxprs.Var, Tensor]
-) -> dict[jaxprs.Var, jaxprs.JaxprEqn]:
+def _products_of_kernels(program: Program, constants: Mapping[Any, Tensor]) -> dict[Any, Equation]:
     """The equations `A W` with an input W that nothing else uses, by W: those of dense layers, in float32."""
-    atoms = [atom for equation in program.eqns for atom in equation.invars] + list(program.outvars)
-    uses = collections.Counter(atom for atom in atoms if _is_variable(atom))
+    atoms = [*program.outvars, *(atom for equation in program.eqns for atom in equation.invars)]
+    uses = collections.Counter(filter(is_variable, atoms))
     kernels, found = {one for one in program.invars if one.aval.ndim == 2 and uses[one] == 1}, {}
     for equation in program.eqns:
-        if equation.primitive is not primitives.dot_general_p or not all(map(_is_variable, equation.invars)):
+        if not is_product(equation) or not all(map(is_variable, equation.invars)):
             continue
-        left, right = equation.invars
-        over_features = equation.params["dimension_numbers"] == (((left.aval.ndim - 1,), (0,)), ((), ()))
-        if not (right in kernels and left in constants and over_features) or equation.params["precision"] is not None:
-            continue
-        if all(atom.aval.dtype == jnp.float32 for atom in (left, right, *equation.outvars)):
+        (left, right), options = equation.invars, equation.params
+        of_features = options["dimension_numbers"] == (((left.aval.ndim - 1,), (0,)), ((), ()))
+        of_floats = all(atom.aval.dtype == jnp.float32 for atom in (left, right, *equation.outvars))
+        if left in constants and right in kernels and of_features and of_floats and options["precision"] is None:
             found[right] = equation
     return found
 
 
-def _evaluate(program: jaxprs.Jaxpr, values: Sequence[Tensor], moves: Structure) -> list[Tensor]:
+def _evaluate(program: Program, values: Sequence[Tensor], moves: Structure) -> list[Tensor]:
     """Evaluates a program, and adds to some of its variables as soon as they are there."""
     known = dict(zip([*program.constvars, *program.invars], values, strict=True))
 
     def read(atom: Structure) -> Tensor:
-        return known[atom] if _is_variable(atom) else atom.val
+        return known[atom] if is_variable(atom) else atom.val
 
     for equation in program.eqns:
         for variable, value in zip(
@@ -124,7 +125,3 @@ def _evaluate(program: jaxprs.Jaxpr, values: Sequence[Tensor], moves: Structure)
         ):
             known[variable] = value + moves[variable] if variable in moves else value
     return [read(atom) for atom in program.outvars]
-
-
-def _is_variable(atom: object) -> bool:
-    return not isinstance(atom, jaxprs.Literal)
