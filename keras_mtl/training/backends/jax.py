@@ -238,7 +238,7 @@ def factored(gradients: Sequence[Tensor | None], target: Tensor) -> DenseKernelR
     """
     rows = None
     if all(isinstance(gradient, KernelGradient) for gradient in gradients):
-        rows = DenseKernelRows.where_worth_it(*zip(*gradients, strict=True), target)
+        rows = DenseKernelRows.where_worth_it([g.inputs for g in gradients], [g.delta for g in gradients], target)
     return rows or BlockwiseRows.where_worth_it(list(map(dense, gradients)), target)
 
 

@@ -177,7 +177,8 @@ def factored(gradients: Sequence[Tensor | None], target: Tensor) -> DenseKernelR
         return None
     if any(g.dtype != tf.float32 or g.op.get_attr("transpose_b") for g in gradients):
         return None
-    return DenseKernelRows.where_worth_it(*zip(*(g.op.inputs for g in gradients), strict=True), target)
+    inputs, deltas = zip(*(g.op.inputs for g in gradients), strict=True)
+    return DenseKernelRows.where_worth_it(inputs, deltas, target)
 
 
 def without_logits(tensor: Tensor) -> Tensor:
