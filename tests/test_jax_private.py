@@ -20,11 +20,12 @@ def program_of(function, *shapes):
 
 @rests_on("jax.interpreters.partial_eval.dce_jaxpr", "needed_for")
 def test_needed_for():
-    nested = jax.jit(lambda x, y: (x * 2.0, y * 3.0))
-    whole = program_of(lambda x, y, z: [*nested(x, y), z], (2,), (3,), (4,))
+    nested, constant = jax.jit(lambda x, y: (x * 2.0, y * 3.0)), np.ones(4, "float32")
+    whole = program_of(lambda x, y, z: [*nested(x, y), z * constant], (2,), (3,), (4,))
     program, reached = private.needed_for(whole.jaxpr, [True, False, False])
     assert list(reached) == [True, False, False]  # though the nested program takes both
     assert [v.aval.shape for v in program.invars] == [(2,)] and len(program.outvars) == 1
+    assert len(program.constvars) == len(whole.consts)  # which stay, each at its place
     (found,) = private.as_function(program, whole.consts)(np.array([1.0, 2.0], "float32"))
     np.testing.assert_array_equal(found, [2.0, 4.0])
 
