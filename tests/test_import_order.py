@@ -25,13 +25,18 @@ FILES = [path.relative_to(SOURCE) for path in sorted(SOURCE.rglob("*.py")) if pa
 TENSORFLOW = {  # where it may be imported at all
     "_tensorflow_private.py",
     "training/backends/tensorflow.py",
-    "training/backends/_dense_kernels.py",
     "callbacks/_board_graph.py",
     "callbacks/_board_writer.py",
     "tuning/_trial_board.py",
     "analysis/_checksums.py",
 }
-JAX = {"training/backends/jax.py", "training/backends/_blockwise.py", "_float64.py"}
+JAX = {
+    "_jax_private.py",
+    "_float64.py",
+    "training/backends/jax.py",
+    "training/backends/_blockwise.py",
+    "training/backends/_linear_program.py",
+}
 # Imported only where it is needed, so that `import keras_mtl` does without.
 HEAVY = {"scipy", "matplotlib", "rich", "tensorboard", "gymnasium", "pandas", "PIL"}
 

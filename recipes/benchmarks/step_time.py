@@ -44,6 +44,7 @@ VARIANTS = {
     "upgrad, features": {"weighting": "upgrad", "gradients": "features"},
     "upgrad, every=4": {"weighting": keras_mtl.weighting.serialize(keras_mtl.weighting.UPGrad(every=4))},
     "upgrad, gramian_fraction=1/8": {"weighting": "upgrad", "gramian_fraction": 0.125},
+    "mgda, features": {"weighting": "mgda", "gradients": "features"},
 }
 GROWTH = ("equal", "upgrad", "upgrad, features", "upgrad, gramian_fraction=1/8")
 

@@ -10,6 +10,7 @@ from keras import layers, ops
 
 import keras_mtl
 from keras_mtl import weighting as W
+from keras_mtl.training.backends import _dense_kernels
 
 STEPS, BATCH = 5, 6
 TASKS = ("a", "b", "c")
@@ -252,6 +253,17 @@ def places(weighting):
     return PLACES if W.get(weighting).requires == "gramian" else PLACES[:1]
 
 
+@mode
+def factored(weighting, place):
+    """Dense kernels that are wide beside the batch, however small: their factors do, where the backend keeps them."""
+    smallest, _dense_kernels._SMALLEST = _dense_kernels._SMALLEST, 1
+    try:
+        stages = [layers.Dense(24, activation="tanh"), layers.Dense(24, activation="relu")]
+        return train(weighting, place, model=network(stages=stages), optimizer=keras.optimizers.SGD(0.003))
+    finally:
+        _dense_kernels._SMALLEST = smallest
+
+
 def name(weighting, place="parameters", of="plain"):
     return f"{weighting}/{place}/{of}"
 
@@ -268,6 +280,8 @@ EVERY_MODE = [
     *[name("upgrad", "last_shared", of) for of in ("nested", "part", "every")],
     *[name("upgrad", of=of) for of in ("part", "every", "diagnosed", "masked")],
     name("upgrad", of="several"),
+    *[name(weighting, of="factored") for weighting in ("mgda", "upgrad", "nash", "dbmtl")],
+    name("mgda", "last_shared", "factored"),
     *[name("great", of=of) for of in ("missing", "absent", "float16")],
     *[name("famo", of=of) for of in ("absent", "accumulated")],
     *[name("gradnorm", of=of) for of in ("missing", "every")],

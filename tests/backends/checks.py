@@ -13,6 +13,7 @@ from keras import layers, ops
 
 import keras_mtl
 from keras_mtl import weighting as W
+from keras_mtl.training.backends import core
 from tests.backends import cells
 
 TENSORFLOW_CAME = "tensorflow" in sys.modules
@@ -271,7 +272,123 @@ def large_gradients_are_summed_in_blocks(folder):
     weights = np.array([0.5, 1e-25, 1e25], "float32")
     combined = np.asarray(gradients.combine(ops.convert_to_tensor(weights))[0])
     np.testing.assert_allclose(combined.ravel(), weights.astype("float64") @ flat, atol=1e-5)
-    assert _blockwise.factored([None, rows[0]], target) is None
+    assert _blockwise.BlockwiseRows.where_worth_it([None, rows[0]], target) is None
+
+
+SCALES = (1.0, 1e18, 1e-18)  # of the tasks' losses
+
+
+def kernel_gradients(layer, x, of_losses):
+    """How the task gradients of a layer's kernel are kept, after comparing with NumPy's of the gradients one by one."""
+    import jax
+
+    from keras_mtl.training.task_gradients import TaskGradients
+
+    layer(x)
+    kernel, weights = layer.trainable_variables[0], np.array([0.5, 1e-18, 1e18], "float32")
+    forms = []
+
+    def losses(value):
+        with keras.StatelessScope([(kernel, value)]):
+            return of_losses(layer(x))
+
+    @jax.jit
+    def found(value):
+        with keras.StatelessScope([(kernel, value)]):
+            pullback = core.Pullback(lambda: (of_losses(layer(x)), ()), [kernel])
+            gradients = TaskGradients([pullback.of(k)[0] for k in range(3)], [kernel])
+            forms.append(type(gradients.of_targets[0]).__name__)
+            return gradients.gramian(), gradients.combine(ops.convert_to_tensor(weights))[0], gradients.jacobian()
+
+    gramian, combined, jacobian = map(np.asarray, found(kernel.value))
+    rows = [jax.grad(lambda value, k=k: losses(value)[k])(kernel.value) for k in range(3)]
+    flat = np.array([np.asarray(row).ravel() for row in rows], "float64")
+    norms = np.linalg.norm(flat, axis=1)
+    norms[norms == 0] = 1.0
+    atol = 0.02 if "float16" in layer.compute_dtype else 2e-6
+    np.testing.assert_allclose(gramian / np.outer(norms, norms), flat @ flat.T / np.outer(norms, norms), atol=atol)
+    np.testing.assert_allclose(jacobian / norms[:, None], flat / norms[:, None], atol=atol)
+    scale = np.abs(weights) @ norms
+    np.testing.assert_allclose(combined.ravel() / scale, weights.astype("float64") @ flat / scale, atol=atol)
+    return forms[0]
+
+
+def squares(y):
+    y = ops.cast(y, "float32")
+    factors = np.random.default_rng(1).normal(size=(3, y.shape[-1])).astype("float32")
+    return [ops.sum(ops.square(y) * (row * scale)) for row, scale in zip(factors, SCALES, strict=True)]
+
+
+@check
+def dense_kernels_keep_their_factors(folder):
+    """Where a product with the very inputs is all that a kernel is used for, and the batch is narrow."""
+    from keras_mtl.training.backends import _dense_kernels
+
+    def draw(*shape):
+        return np.random.default_rng(0).normal(size=shape).astype("float32")
+
+    dense = layers.Dense(16, "tanh")
+
+    class Twice(layers.Layer):
+        def call(self, x):
+            return dense(dense(x))
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    class Turned(layers.Layer):
+        def build(self, shape):
+            self.kernel = self.add_weight(shape=(16, 16))
+
+        def call(self, x):
+            return ops.transpose(ops.matmul(self.kernel, ops.transpose(x)))
+
+    dense.build((None, 16))
+    twice = Twice()
+    twice.dense = dense
+    cases = {
+        "narrow": (layers.Dense(16, "relu"), draw(4, 16), squares, True),
+        "one example": (layers.Dense(16), draw(1, 16), squares, True),
+        "wide": (layers.Dense(16), draw(64, 16), squares, False),
+        "sequence": (layers.Dense(16, "tanh"), draw(2, 2, 16), squares, True),
+        "long sequence": (layers.Dense(16), draw(2, 32, 16), squares, False),
+        "regularized": (layers.Dense(16), draw(4, 16), lambda y: [*squares(y), ops.sum(y)], True),
+        "used twice": (twice, draw(4, 16), squares, False),
+        "another product": (Turned(), draw(4, 16), squares, False),
+        "einsum": (layers.EinsumDense("abc,cde->abde", (1, 4, 4)), draw(4, 1, 16), squares, False),
+        "half precision": (layers.Dense(16, dtype="mixed_bfloat16"), draw(4, 16), squares, False),
+        "an absent task": (layers.Dense(16), draw(4, 16), lambda y: [*squares(y)[:2], ops.zeros(())], False),
+    }
+    smallest, _dense_kernels._SMALLEST = _dense_kernels._SMALLEST, 1
+    try:
+        for name, (layer, x, losses, kept) in cases.items():
+            assert (kernel_gradients(layer, x, losses) == "DenseKernelRows") == kept, name
+    finally:
+        _dense_kernels._SMALLEST = smallest
+    assert kernel_gradients(layers.Dense(16), draw(4, 16), squares) == "Rows"  # too small to be worth it
+
+
+@check
+def kernels_of_a_model_keep_their_factors(folder):
+    """Regularizers, which use kernels too, are another output of the step."""
+    from keras_mtl.training.backends import _dense_kernels
+
+    made, smallest = [], _dense_kernels._SMALLEST
+
+    class Watched(_dense_kernels.DenseKernelRows):
+        def gramian(self, units):
+            made.append(tuple(self.target.shape))
+            return super().gramian(units)
+
+    stages = [layers.Dense(32, kernel_regularizer="l2"), layers.Dense(32, "relu", kernel_regularizer="l2")]
+    _dense_kernels._SMALLEST, core.DenseKernelRows = 1, Watched
+    try:
+        for place in ("parameters", "last_shared"):
+            made.clear()
+            make("upgrad", stages, gradients=place).train_on_batch(X[:8], {task: y[:8] for task, y in Y.items()})
+            assert made == [(32, 32)], place
+    finally:
+        _dense_kernels._SMALLEST, core.DenseKernelRows = smallest, _dense_kernels.DenseKernelRows
 
 
 # What stands on top of training
@@ -376,6 +493,7 @@ def solvers_work_in_float64_at_every_scale(folder):
 
 
 QUICK = [
+    "dense_kernels_keep_their_factors",
     "large_gradients_are_summed_in_blocks",
     "tensorflow_is_not_imported_before_keras_does",
     "a_model_saved_on_tensorflow_goes_on",

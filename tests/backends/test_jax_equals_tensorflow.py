@@ -16,6 +16,7 @@ from tests.backends import cells, checks
 QUICK = [
     "uncertainty/parameters/absent",
     "upgrad/parameters/plain",
+    "upgrad/parameters/factored",
     "nash/features/added",
     "dbmtl/parameters/accumulated",
     "mgda/features/every",

@@ -15,31 +15,12 @@ _BLOCK = 4096  # entries of each gradient: those of a block stay in the cache
 _SMALLEST = 16 * _BLOCK
 
 
-def factored(gradients: Sequence[Tensor], target: Tensor) -> BlockwiseRows | None:
-    """The task gradients of a large target, not stacked.
-
-    XLA writes a stack of them, and one that is divided by their units, and its
-    product of a few long rows reads these slowly. Accelerators do better.
-
-    Args:
-        gradients: List of K gradients, `None` where a task does not reach the
-            target.
-        target: The variable or tensor.
-
-    Returns:
-        `BlockwiseRows`, or `None` where that is not worth it.
-    """
-    if jax.default_backend() != "cpu" or math.prod(target.shape) < _SMALLEST:
-        return None
-    if any(gradient is None or gradient.dtype != jnp.float32 for gradient in gradients):
-        return None
-    return BlockwiseRows(gradients, target)
-
-
 class BlockwiseRows:
     """K task gradients of one target, each as it is.
 
-    It has the methods of `task_gradients.Rows`.
+    XLA writes a stack of them, and one that is divided by their units, and its
+    product of a few long rows reads these slowly. Accelerators do better. It
+    has the methods of `task_gradients.Rows`.
 
     Args:
         gradients: List of K float32 arrays in the shape of the target.
@@ -49,6 +30,15 @@ class BlockwiseRows:
     def __init__(self, gradients: Sequence[Tensor], target: keras.Variable) -> None:
         self._gradients = list(gradients)
         self.target = target
+
+    @classmethod
+    def where_worth_it(cls, gradients: Sequence[Tensor | None], target: Tensor) -> BlockwiseRows | None:
+        """The rows of K gradients, or `None` where it is not worth it or a task does not reach the target."""
+        if jax.default_backend() != "cpu" or math.prod(target.shape) < _SMALLEST:
+            return None
+        if any(gradient is None or gradient.dtype != jnp.float32 for gradient in gradients):
+            return None
+        return cls(gradients, target)
 
     def matrix(self) -> Tensor:
         """Array of shape `(K, P)`."""

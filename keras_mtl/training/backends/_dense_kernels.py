@@ -1,43 +1,15 @@
-"""Task gradients of a dense kernel on TensorFlow, kept as their factors: inner products cost less from these."""
+"""Task gradients of a dense kernel, kept as their factors: inner products cost less from these."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import keras
-import tensorflow as tf
+from keras import ops
 
 from keras_mtl._types import Tensor
 
 _SMALLEST = 128  # examples: below this the products are too small to be worth a branch
-
-
-def factored(gradients: Sequence[Tensor | None], target: Tensor) -> DenseKernelRows | None:
-    """The task gradients of a dense layer's kernel as their factors.
-
-    A graph tells how a tensor comes about. What a product would cost is not
-    spent when nothing takes it: the graph leaves it out.
-
-    Args:
-        gradients: List of K gradients, `None` where a task does not reach the
-            target.
-        target: The variable or tensor.
-
-    Returns:
-        `DenseKernelRows` where each gradient is a product `A^T D_k` and the
-        factors are worth it; else `None`.
-    """
-    if tf.executing_eagerly() or not all(isinstance(g, tf.Tensor) for g in gradients):
-        return None
-    if not all(g.op.type == "MatMul" and g.op.get_attr("transpose_a") for g in gradients):
-        return None
-    if any(g.dtype != tf.float32 or g.op.get_attr("transpose_b") for g in gradients):
-        return None
-    inputs, deltas = zip(*(g.op.inputs for g in gradients), strict=True)
-    if any(a is not inputs[0] for a in inputs):
-        return None
-    rows = DenseKernelRows(inputs[0], list(deltas), target)
-    return None if rows.narrow is False else rows
 
 
 class DenseKernelRows:
@@ -53,31 +25,43 @@ class DenseKernelRows:
     It has the methods of `task_gradients.Rows`.
 
     Args:
-        inputs: Tensor of shape `(rows, n)`.
-        deltas: List of K tensors of shape `(rows, m)`.
+        inputs: float32 tensor of shape `(..., n)`: what stands before n are
+            the rows.
+        deltas: List of K float32 tensors of shape `(..., m)`.
         target: The kernel, of shape `(n, m)`.
     """
 
     def __init__(self, inputs: Tensor, deltas: Sequence[Tensor], target: keras.Variable) -> None:
-        self.inputs = inputs
-        self.deltas = deltas
-        self.target = target
-        self._stacked = tf.reshape(tf.stack(deltas), [len(deltas), -1])
         n, m = target.shape
+        self.target = target
+        self.inputs = ops.reshape(inputs, (-1, n))
+        self.deltas = [ops.reshape(delta, (-1, m)) for delta in deltas]
+        self._stacked = ops.reshape(ops.stack(deltas), (len(deltas), -1))
         # Multiplications: rows rows (n + K m) and rows n m for the sum in the one way, K rows n m in the other.
         self.limit = (len(deltas) - 1) * n * m // (n + len(deltas) * m)
-        rows = inputs.shape[0]
-        if self.limit < _SMALLEST:
-            self.narrow = False
-        elif rows is None:
-            self.narrow = tf.shape(inputs)[0] < self.limit
-        else:
-            self.narrow = rows < self.limit
+        # A boolean, or a tensor where the number of rows is not known yet.
+        self.narrow = self.limit >= _SMALLEST and ops.shape(self.inputs)[0] < self.limit
+
+    @classmethod
+    def where_worth_it(
+        cls, inputs: Sequence[Tensor], deltas: Sequence[Tensor], target: keras.Variable
+    ) -> DenseKernelRows | None:
+        """The rows of K pairs of factors, or `None` where the factors are not worth it.
+
+        Args:
+            inputs: List of K tensors of shape `(..., n)`. Others than the very
+                same one are not worth it.
+            deltas: List of K tensors of shape `(..., m)`.
+            target: The kernel.
+        """
+        if any(one is not inputs[0] for one in inputs):
+            return None
+        rows = cls(inputs[0], list(deltas), target)
+        return None if rows.narrow is False else rows
 
     def matrix(self) -> Tensor:
         """Tensor of shape `(K, P)`."""
-        products = [tf.matmul(self.inputs, delta, transpose_a=True) for delta in self.deltas]
-        return tf.stack([tf.reshape(product, [-1]) for product in products])
+        return ops.stack([ops.reshape(ops.matmul(ops.transpose(self.inputs), d), (-1,)) for d in self.deltas])
 
     def magnitudes(self) -> Tensor:
         """About how large the K gradients are, float32 of shape `(K,)`."""
@@ -86,37 +70,37 @@ class DenseKernelRows:
 
     def gramian(self, units: Tensor) -> Tensor:
         """Inner products of the K gradients, each divided by its unit, float32 of shape `(K, K)`."""
-        units = tf.cast(units, tf.float32)
+        units = ops.cast(units, "float32")
         if self.narrow is True:
             return self._through_examples(units)
-        return tf.cond(self.narrow, lambda: self._through_examples(units), lambda: self._through_products(units))
+        return ops.cond(self.narrow, lambda: self._through_examples(units), lambda: self._through_products(units))
 
     def _through_examples(self, units: Tensor) -> Tensor:
         of_inputs, of_deltas = self._sizes()
         inputs = self.inputs / of_inputs
-        examples = tf.matmul(inputs, inputs, transpose_b=True)
+        examples = ops.matmul(inputs, ops.transpose(inputs))
         # First the one ratio, then the other: each is of numbers of about the same size.
         flat = self._stacked * (1.0 / of_deltas * (of_inputs * of_deltas / units))[:, None]
-        deltas = tf.reshape(flat, [len(self.deltas), -1, self.target.shape[1]])
-        return tf.matmul(tf.reshape(tf.matmul(examples[None], deltas), tf.shape(flat)), flat, transpose_b=True)
+        deltas = ops.reshape(flat, (len(self.deltas), -1, self.target.shape[1]))
+        return ops.matmul(ops.reshape(ops.matmul(examples[None], deltas), ops.shape(flat)), ops.transpose(flat))
 
     def _through_products(self, units: Tensor) -> Tensor:
         matrix = self.matrix() / units[:, None]
-        return tf.matmul(matrix, matrix, transpose_b=True)
+        return ops.matmul(matrix, ops.transpose(matrix))
 
     def _sizes(self) -> tuple[Tensor, Tensor]:
-        return _or_one(_largest(tf.reshape(self.inputs, [1, -1]))[0]), _or_one(_largest(self._stacked))
+        return _or_one(_largest(ops.reshape(self.inputs, (1, -1)))[0]), _or_one(_largest(self._stacked))
 
     def combine(self, weights: Tensor) -> Tensor:
         """Weighted sum of the K gradients, in the shape of the target."""
-        delta = tf.linalg.matvec(self._stacked, tf.cast(weights, self._stacked.dtype), transpose_a=True)
-        return tf.matmul(self.inputs, tf.reshape(delta, tf.shape(self.deltas[0])), transpose_a=True)
+        delta = ops.matmul(ops.cast(weights, self._stacked.dtype)[None, :], self._stacked)
+        return ops.matmul(ops.transpose(self.inputs), ops.reshape(delta, ops.shape(self.deltas[0])))
 
 
 def _largest(rows: Tensor) -> Tensor:
     """The largest absolute value of each row. Both ends, since `abs` would write a tensor of that size."""
-    return tf.maximum(tf.reduce_max(rows, axis=1), -tf.reduce_min(rows, axis=1))
+    return ops.maximum(ops.max(rows, axis=1), -ops.min(rows, axis=1))
 
 
 def _or_one(size: Tensor) -> Tensor:
-    return tf.where(size > 0, size, tf.ones_like(size))
+    return ops.where(size > 0, size, ops.ones_like(size))

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 from jax.experimental.sparse import BCOO
-from jax.extend import core as jaxprs
-from jax.interpreters.partial_eval import dce_jaxpr
 
 from keras_mtl._keras_private import current_scope, trained_by
 from keras_mtl._types import Data, Structure, Tensor
-from keras_mtl.training.backends._blockwise import factored
+from keras_mtl.training.backends._blockwise import BlockwiseRows
+from keras_mtl.training.backends._dense_kernels import DenseKernelRows
+from keras_mtl.training.backends._linear_program import KernelGradient, LinearProgram
 
 if TYPE_CHECKING:
     from keras_mtl.models.multi_task_model import MultiTaskModel
@@ -144,26 +144,26 @@ class Pullback:
     ) -> None:
         self._variables, static = list(variables), []
 
-        def pure(values: Tensor, tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        def pure(*inputs: Any) -> tuple[list[Tensor], list[Tensor]]:
+            values, tensors = inputs[: len(self._variables)], inputs[len(self._variables) :]
             (outputs, aux), changed = _apart(lambda: function(*tensors), zip(self._variables, values, strict=True))
             # What is no array, such as names, goes its own way.
             leaves, tree = jax.tree.flatten((aux, changed))
             static.append((tree, [None if _is_array(leaf) else leaf for leaf in leaves]))
             return list(outputs), [leaf for leaf in leaves if _is_array(leaf)]
 
-        values = [variable.value for variable in self._variables]
-        self.outputs, linear, arrays = jax.linearize(pure, values, list(tensors), has_aux=True)
+        inputs = [*(variable.value for variable in self._variables), *tensors]
+        self.outputs, linear, arrays = jax.linearize(pure, *inputs, has_aux=True)
         (tree, leaves), arrays = static[-1], iter(arrays)
         self.aux, changed = jax.tree.unflatten(tree, [next(arrays) if leaf is None else leaf for leaf in leaves])
         _assign(changed)
-        self._inputs = [*values, *tensors]
-        self._linear = jax.make_jaxpr(linear)(values, list(tensors))
+        self._program = LinearProgram(linear, inputs)
 
     def of(self, k: int) -> tuple[list[Tensor | None], list[Tensor | None]]:
         """Gradients of the k-th output alone: by variable and by tensor, `None` where it does not reach one."""
         # Not as zeros times the others' slopes, which would make NaN of the infinities of one task for all.
         wanted = [i == k % len(self.outputs) for i in range(len(self.outputs))]
-        found = self._pulled(wanted, [jnp.ones_like(self.outputs[k])])
+        found = self._program.to_inputs(wanted, [jnp.ones_like(self.outputs[k])])
         return found[: len(self._variables)], found[len(self._variables) :]
 
     def back(
@@ -179,68 +179,24 @@ class Pullback:
         wanted = [i < len(cotangents) for i in range(len(self.outputs))]
         cotangents = [c.astype(out.dtype) for c, out in zip(cotangents, self.outputs, strict=False)]
         if variables and any(variables[0] is output for output in self.outputs):
-            return self._pulled_to_outputs(wanted, cotangents)
-        found = self._pulled(wanted, cotangents)[: len(self._variables)]
+            return self._program.to_outputs(wanted, cotangents)
+        found = self._program.to_inputs(wanted, cotangents)[: len(self._variables)]
         if variables is None:
             return found
         places = {id(variable): place for place, variable in enumerate(self._variables)}
         return [found[places[id(variable)]] for variable in variables]
-
-    def _pulled(self, wanted: Sequence[bool], cotangents: Sequence[Tensor]) -> list[Tensor | None]:
-        """Gradients of some outputs by input, `None` where none of them reaches it."""
-        jaxpr, reached = dce_jaxpr(self._linear.jaxpr, wanted)
-        inputs = [value for value, used in zip(self._inputs, reached, strict=True) if used]
-        if not inputs:
-            return [None] * len(reached)
-        function = jaxprs.jaxpr_as_fun(jaxprs.ClosedJaxpr(jaxpr, self._linear.consts))
-        found = iter(jax.linear_transpose(lambda *inputs: function(*inputs), *inputs)(list(cotangents)))
-        return [next(found) if used else None for used in reached]
-
-    def _pulled_to_outputs(self, wanted: Sequence[bool], cotangents: Sequence[Tensor]) -> list[Tensor]:
-        """Gradients by output where later outputs are computed with earlier ones."""
-        jaxpr = self._linear.jaxpr
-        outputs = [out for out, used in zip(jaxpr.outvars, wanted, strict=True) if used]
-        zeros = [jnp.zeros_like(value) for value in self._inputs]
-
-        def moved(*shifts: Any) -> list[Tensor]:
-            by_output = {out: move for out, move in zip(outputs, shifts, strict=True) if _is_variable(out)}
-            found = _evaluate(jaxpr, [*self._linear.consts, *zeros], by_output)
-            found = [value for value, used in zip(found, wanted, strict=True) if used]
-            # What no variable reaches, such as inputs, is a constant of the program.
-            pairs = zip(outputs, found, shifts, strict=True)
-            return [value if out in by_output else value + shift for out, value, shift in pairs]
-
-        return list(jax.linear_transpose(moved, *cotangents)(list(cotangents)))
-
-
-def _is_variable(atom: object) -> bool:
-    return not isinstance(atom, jaxprs.Literal)
-
-
-def _evaluate(jaxpr: Structure, values: Tensor, moves: Structure) -> list[Tensor]:
-    """Evaluates a program, and adds to some of its variables as soon as they are there."""
-    known = dict(zip([*jaxpr.constvars, *jaxpr.invars], values, strict=True))
-
-    def read(atom: Structure) -> Tensor:
-        return known[atom] if _is_variable(atom) else atom.val
-
-    for equation in jaxpr.eqns:
-        primitive = equation.primitive
-        found = primitive.bind(*map(read, equation.invars), **primitive.get_bind_params(equation.params))
-        for variable, value in zip(equation.outvars, found if primitive.multiple_results else [found], strict=True):
-            known[variable] = value + moves[variable] if variable in moves else value
-    return [read(atom) for atom in jaxpr.outvars]
 
 
 def _is_array(leaf: object) -> bool:
     return isinstance(leaf, jax.Array)
 
 
-# Gradients, all of which are dense
+# Gradients, which may be products that nobody has multiplied out: XLA leaves out those that nothing takes
 
 
 def scale(gradient: Tensor, factor: Tensor) -> Tensor:
     """A gradient times a scalar."""
+    gradient = dense(gradient)
     if gradient.dtype in (jnp.float16, jnp.bfloat16):  # which do not hold every factor
         return (gradient.astype("float32") * jnp.asarray(factor, "float32")).astype(gradient.dtype)
     return gradient * jnp.asarray(factor, gradient.dtype)
@@ -248,22 +204,42 @@ def scale(gradient: Tensor, factor: Tensor) -> Tensor:
 
 def add(first: Tensor | None, second: Tensor) -> Tensor:
     """Sum of two gradients. The first may be `None`: there is none so far."""
-    return second if first is None else first + second
+    return second if first is None else dense(first) + dense(second)
 
 
 def choose(condition: Tensor, gradient: Tensor, otherwise: Structure = 0.0) -> Tensor:
     """A gradient, or a number in all of its places where a condition does not hold."""
+    gradient = dense(gradient)
     return jnp.where(condition, gradient, jnp.asarray(otherwise, gradient.dtype))
 
 
 def dense(gradient: Tensor) -> Tensor:
     """A gradient as a tensor."""
-    return gradient
+    return gradient.product() if isinstance(gradient, KernelGradient) else gradient
 
 
 def entries(gradient: Tensor) -> Tensor:
     """The entries of a gradient that are not 0 by nature, as a tensor."""
-    return gradient
+    return dense(gradient)
+
+
+def factored(gradients: Sequence[Tensor | None], target: Tensor) -> DenseKernelRows | BlockwiseRows | None:
+    """Task gradients of one target in a cheaper form.
+
+    Args:
+        gradients: List of K gradients, `None` where a task does not reach the
+            target.
+        target: The variable or tensor.
+
+    Returns:
+        `DenseKernelRows` where each gradient is a product of the same inputs
+        and the factors are worth it; `BlockwiseRows` of other large ones on a
+        CPU; else `None`.
+    """
+    rows = None
+    if all(isinstance(gradient, KernelGradient) for gradient in gradients):
+        rows = DenseKernelRows.where_worth_it([g.inputs for g in gradients], [g.delta for g in gradients], target)
+    return rows or BlockwiseRows.where_worth_it(list(map(dense, gradients)), target)
 
 
 def without_logits(tensor: Tensor) -> Tensor:
@@ -295,6 +271,7 @@ def apply_if(
         optimizer: Keras optimizer.
         pairs: List of pairs of gradient and variable.
     """
+    pairs = [(dense(gradient), variable) for gradient, variable in pairs]
     gradients, variables = zip(*pairs, strict=True)
     before = [(variable, variable.value) for variable in (*variables, *optimizer.variables)]
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):

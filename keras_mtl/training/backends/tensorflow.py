@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras_mtl._keras_private import logits_beside
 from keras_mtl._tensorflow_private import replicas_meet_in_branches
 from keras_mtl._types import Data, Structure, Tensor
-from keras_mtl.training.backends._dense_kernels import factored
+from keras_mtl.training.backends._dense_kernels import DenseKernelRows
 
 if TYPE_CHECKING:
     from keras_mtl.models.multi_task_model import MultiTaskModel
@@ -154,6 +154,31 @@ def dense(gradient: Tensor) -> Tensor:
 def entries(gradient: Tensor) -> Tensor:
     """The entries of a gradient that are not 0 by nature, as a tensor."""
     return gradient.values if isinstance(gradient, tf.IndexedSlices) else tf.convert_to_tensor(gradient)
+
+
+def factored(gradients: Sequence[Tensor | None], target: Tensor) -> DenseKernelRows | None:
+    """The task gradients of a dense layer's kernel as their factors.
+
+    A graph tells how a tensor comes about. What a product would cost is not
+    spent when nothing takes it: the graph leaves it out.
+
+    Args:
+        gradients: List of K gradients, `None` where a task does not reach the
+            target.
+        target: The variable or tensor.
+
+    Returns:
+        `DenseKernelRows` where each gradient is a product `A^T D_k` and the
+        factors are worth it; else `None`.
+    """
+    if tf.executing_eagerly() or not all(isinstance(g, tf.Tensor) for g in gradients):
+        return None
+    if not all(g.op.type == "MatMul" and g.op.get_attr("transpose_a") for g in gradients):
+        return None
+    if any(g.dtype != tf.float32 or g.op.get_attr("transpose_b") for g in gradients):
+        return None
+    inputs, deltas = zip(*(g.op.inputs for g in gradients), strict=True)
+    return DenseKernelRows.where_worth_it(inputs, deltas, target)
 
 
 def without_logits(tensor: Tensor) -> Tensor:
