@@ -42,9 +42,9 @@ MODELS = {
     "MMoE": (keras_mtl.mmoe, {"experts": 8, "shared_depth": 1}, [16]),
     "CGC": (keras_mtl.cgc, {"shared_experts": 4, "task_experts": 2, "shared_depth": 1}, [16]),
     "PLE": (keras_mtl.ple, {"shared_experts": 4, "task_experts": 2, "shared_depth": 1}, [15, 12]),
-    "AdaTT": (keras_mtl.adatt, {"shared_experts": 4, "task_experts": 2, "shared_depth": 1}, [14, 12]),
-    "STEM": (keras_mtl.stem, {"shared_experts": 4, "task_experts": 2}, [12]),
-    "AITM": (keras_mtl.aitm, {}, [50]),
+    "AdaTT": (keras_mtl.recommenders.adatt, {"shared_experts": 4, "task_experts": 2, "shared_depth": 1}, [14, 12]),
+    "STEM": (keras_mtl.recommenders.stem, {"shared_experts": 4, "task_experts": 2}, [12]),
+    "AITM": (keras_mtl.recommenders.aitm, {}, [50]),
 }
 
 

@@ -40,10 +40,10 @@ ESMM = "ESMM"
 BUILDERS = {
     "MMoE": (keras_mtl.mmoe, {"experts": 4, "shared_depth": 1}, 12),
     "PLE": (keras_mtl.ple, {"shared_experts": 1, "task_experts": 1, "shared_depth": 1}, 14),
-    "AdaTT": (keras_mtl.adatt, {"task_experts": 2, "shared_depth": 1}, 12),
-    "AITM": (keras_mtl.aitm, {}, 11),
-    "STEM": (keras_mtl.stem, {}, 6),
-    "PEPNet": (keras_mtl.pepnet, {}, 8),
+    "AdaTT": (keras_mtl.recommenders.adatt, {"task_experts": 2, "shared_depth": 1}, 12),
+    "AITM": (keras_mtl.recommenders.aitm, {}, 11),
+    "STEM": (keras_mtl.recommenders.stem, {}, 6),
+    "PEPNet": (keras_mtl.recommenders.pepnet, {}, 8),
 }
 MODELS = (SINGLE, "sample space", ESMM, "fed by output", *BUILDERS)
 SCORES = {"watched": "watched", "liked": "liked", "liked_given_watched": "liked | watched"}

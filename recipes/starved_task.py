@@ -98,7 +98,7 @@ def write_boards(folder, data, epochs, baselines):
                 callbacks=[
                     monitor,
                     keras.callbacks.TensorBoard(logs, write_graph=False),
-                    keras_mtl.callbacks.TaskBoard(logs, monitor=monitor),
+                    keras_mtl.callbacks.TaskBoard(logs, conflict_monitor=monitor),
                 ],
                 verbose=0,
             )

@@ -16,7 +16,7 @@ ORDER = [
     ["metrics", "penalties", "weighting"],
     ["fairness", "training"],
     ["models"],
-    ["callbacks", "data", "distillation", "learned", "modular", "multimodal", "retrieval"],
+    ["callbacks", "data", "distillation", "learned", "modular", "multimodal", "recommenders", "retrieval"],
     ["analysis", "rl"],
     ["tuning"],
 ]

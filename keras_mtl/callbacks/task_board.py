@@ -47,7 +47,7 @@ class TaskBoard(CopiedCallback):
 
     Args:
         log_dir: Path of the log directory, the same as the stock callback's.
-        monitor: A `ConflictMonitor` of the same `fit`, for the heat maps of
+        conflict_monitor: A `ConflictMonitor` of the same `fit`, for the heat maps of
             the gradients. Defaults to `None`.
         x: Inputs for gates and masks that depend on the example; they are left
             out of the heat maps without it. Defaults to `None`.
@@ -68,26 +68,27 @@ class TaskBoard(CopiedCallback):
     def __init__(
         self,
         log_dir: str | os.PathLike,
-        monitor: ConflictMonitor | None = None,
+        conflict_monitor: ConflictMonitor | None = None,
         x: Structure | None = None,
         images_every: int = 1,
     ) -> None:
         super().__init__()
-        if monitor is not None and not isinstance(monitor, ConflictMonitor):
-            raise ValueError(f"`monitor` should be a `ConflictMonitor`. Received: monitor={monitor!r}")
+        if conflict_monitor is not None and not isinstance(conflict_monitor, ConflictMonitor):
+            raise ValueError(f"`conflict_monitor` should be a `ConflictMonitor`. Received: {conflict_monitor!r}")
         if not is_integer(images_every) or images_every < 0:
             raise ValueError(f"`images_every` should be an integer of at least 0. Received: {images_every!r}")
         self.log_dir = str(log_dir)
-        self.monitor = monitor
+        self.conflict_monitor = conflict_monitor
         self.x = x
         self.images_every = images_every
         writable_folder(self.log_dir, "log_dir")
         self._files_before = self._stock_files()
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        if self.monitor is not None and not self.monitor.layers:
+        if self.conflict_monitor is not None and not self.conflict_monitor.layers:
             raise ValueError(
-                "`monitor` should come before `TaskBoard` in the callbacks. Received: one that has not begun yet"
+                "`conflict_monitor` should come before `TaskBoard` in the callbacks. "
+                "Received: one that has not begun yet"
             )
         tasks = self.model.compiled_tasks.tasks
         self._owners = (*tasks, "shared")
@@ -152,8 +153,8 @@ class TaskBoard(CopiedCallback):
     def _tables(self, logs: Mapping[str, Any]) -> dict[str, tuple[list[str], list[str], np.ndarray]]:
         """Heat maps by title: rows, columns and values."""
         tables = {}
-        if self.monitor is not None and len(self.monitor.tasks) > 1:
-            tables.update(_gradient_tables(self.monitor, logs))
+        if self.conflict_monitor is not None and len(self.conflict_monitor.tasks) > 1:
+            tables.update(_gradient_tables(self.conflict_monitor, logs))
         for title, table in self._stages.tables(self._stages.read(self.x)).items():
             tables[f"sharing/{title}"] = table
         return tables

@@ -6,13 +6,11 @@ from keras_mtl.layers.cross_stitch import CrossStitch
 from keras_mtl.layers.dselect_k_gate import DSelectKGate
 from keras_mtl.layers.gate import ExpertMixture, Gate
 from keras_mtl.layers.gradient_reversal import GradientReversal
-from keras_mtl.layers.information_transfer import FunnelOrder, InformationTransfer
 from keras_mtl.layers.join import Join
 from keras_mtl.layers.lora import LoRAKernels, LoRAStage
 from keras_mtl.layers.native_experts import NativeExperts
 from keras_mtl.layers.nddr import NDDR
 from keras_mtl.layers.orthogonal_stage import OrthogonalStage
-from keras_mtl.layers.personal_gate import PersonalGate
 from keras_mtl.layers.safe_batch_normalization import SafeBatchNormalization
 from keras_mtl.layers.stage import Stage
 from keras_mtl.layers.subspace_stitch import LayerStitch, SubspaceStitch
@@ -25,17 +23,14 @@ __all__ = [
     "CrossStitch",
     "DSelectKGate",
     "ExpertMixture",
-    "FunnelOrder",
     "Gate",
     "GradientReversal",
-    "InformationTransfer",
     "Join",
     "LayerStitch",
     "LoRAKernels",
     "LoRAStage",
     "NativeExperts",
     "OrthogonalStage",
-    "PersonalGate",
     "SafeBatchNormalization",
     "Stage",
     "SubspaceStitch",

@@ -1,8 +1,6 @@
 """The multi-task model and its builders."""
 
 from keras_mtl.models.adapter_sharing import adapter_sharing
-from keras_mtl.models.adatt import adatt
-from keras_mtl.models.aitm import aitm
 from keras_mtl.models.branched_sharing import branched_sharing
 from keras_mtl.models.cgc import cgc
 from keras_mtl.models.cross_stitch import cross_stitch
@@ -19,21 +17,17 @@ from keras_mtl.models.multi_task_model import MultiTaskModel
 from keras_mtl.models.nddr import nddr
 from keras_mtl.models.omoe import omoe
 from keras_mtl.models.own_inputs import own_inputs
-from keras_mtl.models.pepnet import pepnet
 from keras_mtl.models.ple import ple
 from keras_mtl.models.plot_sharing import plot_sharing
 from keras_mtl.models.sluice import sluice
 from keras_mtl.models.soft_sharing import soft_sharing
 from keras_mtl.models.stages_of import stages_of
-from keras_mtl.models.stem import stem
 from keras_mtl.models.thin_stages import thin_stages
 
 __all__ = [
     "Dependency",
     "MultiTaskModel",
     "adapter_sharing",
-    "adatt",
-    "aitm",
     "branched_sharing",
     "cgc",
     "cross_stitch",
@@ -49,12 +43,10 @@ __all__ = [
     "nddr",
     "omoe",
     "own_inputs",
-    "pepnet",
     "ple",
     "plot_sharing",
     "sluice",
     "soft_sharing",
     "stages_of",
-    "stem",
     "thin_stages",
 ]

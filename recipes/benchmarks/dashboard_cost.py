@@ -52,7 +52,7 @@ def measure(builder, options, network, tasks, batch_size, examples, epochs, ever
         watched["SharingMonitor"] = SharingMonitor(x[:256])
     with tempfile.TemporaryDirectory() as folder:
         watched["TensorBoard"] = keras.callbacks.TensorBoard(folder, write_graph=False)
-        watched["TaskBoard"] = TaskBoard(folder, monitor=monitor, x=x[:256])
+        watched["TaskBoard"] = TaskBoard(folder, conflict_monitor=monitor, x=x[:256])
         clocks = [Clock() for _ in range(len(watched) + 1)]
         row = [clocks[0]]
         for callback, clock in zip(watched.values(), clocks[1:], strict=True):

@@ -59,7 +59,7 @@ def fit(model, data, folder, beside=True, epochs=3):
     x, y = data
     monitor, gates = ConflictMonitor(x, y, every=2), SharingMonitor(x)
     stock = [keras.callbacks.TensorBoard(folder)] if beside else []
-    callbacks = [monitor, gates, *stock, TaskBoard(folder, monitor=monitor, x=x)]
+    callbacks = [monitor, gates, *stock, TaskBoard(folder, conflict_monitor=monitor, x=x)]
     return model.fit(x, y, epochs=epochs, batch_size=8, validation_data=(x, y), verbose=0, callbacks=callbacks).history
 
 
@@ -293,7 +293,7 @@ def test_the_monitor_comes_first(data, tmp_path):
     x, y = data
     monitor = ConflictMonitor(x, y)
     with pytest.raises(ValueError, match="should come before"):
-        build().fit(x, y, verbose=0, callbacks=[TaskBoard(tmp_path, monitor=monitor), monitor])
+        build().fit(x, y, verbose=0, callbacks=[TaskBoard(tmp_path, conflict_monitor=monitor), monitor])
 
 
 def test_refuses_bad_arguments(tmp_path):
@@ -303,8 +303,8 @@ def test_refuses_bad_arguments(tmp_path):
     if os.path.isdir("/proc/self/fd"):  # a folder that is there, and that not even root may write to
         with pytest.raises(ValueError, match=r"`log_dir` should be writable.*/proc/self/fd"):
             TaskBoard("/proc/self/fd")
-    with pytest.raises(ValueError, match="`monitor`"):
-        TaskBoard(tmp_path, monitor="conflicts")
+    with pytest.raises(ValueError, match="`conflict_monitor`"):
+        TaskBoard(tmp_path, conflict_monitor="conflicts")
     with pytest.raises(ValueError, match="`images_every`"):
         TaskBoard(tmp_path, images_every=-1)
 
@@ -365,10 +365,10 @@ def test_used_callbacks_are_copied_with_their_results_and_without_their_model(da
     x, y = data
     monitor = ConflictMonitor(x, y, every=1)
     used = [monitor, SharingMonitor(x), TaskAffinity(x, y, batch_size=16, every=1), TaskEarlyStopping(monitor="loss")]
-    used += [TaskBoard(tmp_path, monitor=monitor, images_every=0)]
+    used += [TaskBoard(tmp_path, conflict_monitor=monitor, images_every=0)]
     build(run_eagerly=True).fit(x, y, epochs=1, batch_size=32, verbose=0, callbacks=used)
     copies = copy.deepcopy(used)
-    assert copies[-1].monitor is copies[0] is not monitor and copies[0].model is None
+    assert copies[-1].conflict_monitor is copies[0] is not monitor and copies[0].model is None
     for one, other in zip(copies[:3], used[:3], strict=True):
         assert len(one.history) == len(other.history) > 0 and one.history is not other.history
     build(run_eagerly=True).fit(x, y, epochs=1, batch_size=32, verbose=0, callbacks=copies)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import keras_mtl
-from keras_mtl import learned, modular, multimodal, retrieval, rl
+from keras_mtl import learned, modular, multimodal, recommenders, retrieval, rl
 
-ROOMS = {room.__name__.split(".")[-1]: room for room in (learned, modular, multimodal, retrieval, rl)}
+ROOMS = {room.__name__.split(".")[-1]: room for room in (learned, modular, multimodal, recommenders, retrieval, rl)}
 # What a room may take: the core, and itself.
 CORE = {"layers", "models", "weighting", "losses", "metrics", "penalties", "training", "data"}
 SOURCE = pathlib.Path(keras_mtl.__file__).parent
@@ -61,6 +61,9 @@ LAYERS = {
     "TemporalDecoder": (lambda: multimodal.TemporalDecoder(2), [TOKENS, normal(2, 1, 8), CACHE]),
     "TemporalEncoder": (lambda: multimodal.TemporalEncoder(1, 2, 6), normal(2, 5, 9, 8)),
     "CosineScores": (lambda: retrieval.CosineScores(gamma=3.0), [normal(2, 4), normal(2, 5, 4)]),
+    "FunnelOrder": (lambda: recommenders.FunnelOrder(2.0), [chance(2, 1), chance(2, 1)]),
+    "InformationTransfer": (recommenders.InformationTransfer, [normal(2, 4), normal(2, 4)]),
+    "PersonalGate": (recommenders.PersonalGate, [normal(2, 3), normal(2, 4), normal(2, 5)]),
     "DistilledPolicy": (lambda: rl.DistilledPolicy(0.3), [normal(2, 2), normal(2, 3)]),
 }
 WITHOUT_A_CALL = {"NeuralModule"}  # what others subclass

@@ -38,9 +38,9 @@ BUILDERS = {
     "adashare": (keras_mtl.learned.adashare, {}),
     "hierarchical_sharing": (keras_mtl.hierarchical_sharing, {"depths": {"left": 1}}),
     "esmm": (keras_mtl.esmm, {"shared_depth": 1}),
-    "aitm": (keras_mtl.aitm, {}),
-    "adatt": (keras_mtl.adatt, {"shared_experts": 1}),
-    "stem": (keras_mtl.stem, {}),
+    "aitm": (keras_mtl.recommenders.aitm, {}),
+    "adatt": (keras_mtl.recommenders.adatt, {"shared_experts": 1}),
+    "stem": (keras_mtl.recommenders.stem, {}),
     "adapters": (keras_mtl.adapter_sharing, {"rank": 2, "shared": 1}),
     "adapters_bottleneck": (keras_mtl.adapter_sharing, {"kind": "bottleneck", "rank": 2, "shared": 2}),
     "depends_on_output": (keras_mtl.hard_sharing, {"depends_on": {"right": "left"}}),
@@ -83,7 +83,7 @@ def omninet():
 
 def pepnet():
     known = {"prior": keras.layers.Dense(3, name="prior"), "domain": keras.layers.Dense(2, name="domain")}
-    return keras_mtl.pepnet(keras.Input((5,)), dense_stages(), heads(), **known)
+    return keras_mtl.recommenders.pepnet(keras.Input((5,)), dense_stages(), heads(), **known)
 
 
 def own_inputs():

@@ -6,12 +6,12 @@ import keras
 
 from keras_mtl._checks import check_integer
 from keras_mtl._types import DependsOn, Heads, Inputs, Stages
-from keras_mtl.layers import PersonalGate
 from keras_mtl.models._arguments import as_stack, check_heads, check_inputs, check_stages
 from keras_mtl.models._copies import check_copy_weights, keep_state
 from keras_mtl.models._stages import add_shared, add_unit, call_stage, copy_stage
 from keras_mtl.models.dependency import add_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
+from keras_mtl.recommenders.personal_gate import PersonalGate
 
 
 def pepnet(
@@ -60,7 +60,7 @@ def pepnet(
 
     Example:
 
-    >>> model = keras_mtl.pepnet(
+    >>> model = keras_mtl.recommenders.pepnet(
     ...     inputs=keras.Input((20,)),
     ...     stages=[keras.layers.Dense(16), keras.layers.Dense(8, activation="relu")],
     ...     heads={"a": keras.layers.Dense(1), "b": keras.layers.Dense(1)},

@@ -33,7 +33,7 @@ class PersonalGate(layers.Layer):
 
     Example:
 
-    >>> keras_mtl.layers.PersonalGate()([np.ones((2, 3)), np.ones((2, 4)), np.ones((2, 5))]).shape
+    >>> keras_mtl.recommenders.PersonalGate()([np.ones((2, 3)), np.ones((2, 4)), np.ones((2, 5))]).shape
     TensorShape([2, 5])
 
     Reference:

@@ -64,7 +64,7 @@ def stem(
 
     Example:
 
-    >>> model = keras_mtl.stem(
+    >>> model = keras_mtl.recommenders.stem(
     ...     inputs=keras.Input((3,), dtype="int32"),
     ...     stages=[[keras.layers.Embedding(50, 4), keras.layers.Flatten()], keras.layers.Dense(8, activation="relu")],
     ...     heads={"a": keras.layers.Dense(1), "b": keras.layers.Dense(1)},

@@ -6,12 +6,12 @@ import keras
 
 from keras_mtl._checks import check_integer, check_number
 from keras_mtl._types import Heads, Inputs, Stages
-from keras_mtl.layers import FunnelOrder, InformationTransfer
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
 from keras_mtl.models._copies import check_copy_weights
 from keras_mtl.models._stages import add_column, add_shared, add_unit
 from keras_mtl.models.dependency import add_heads
 from keras_mtl.models.multi_task_model import MultiTaskModel
+from keras_mtl.recommenders.information_transfer import FunnelOrder, InformationTransfer
 
 
 def aitm(
@@ -52,7 +52,7 @@ def aitm(
 
     Example:
 
-    >>> model = keras_mtl.aitm(
+    >>> model = keras_mtl.recommenders.aitm(
     ...     inputs=keras.Input((20,)),
     ...     stages=[keras.layers.Dense(16, activation="relu"), keras.layers.Dense(8, activation="relu")],
     ...     heads={task: keras.layers.Dense(1, activation="sigmoid") for task in ("click", "buy")},

@@ -31,7 +31,7 @@ class InformationTransfer(layers.Layer):
 
     Example:
 
-    >>> keras_mtl.layers.InformationTransfer()([np.ones((2, 4)), np.zeros((2, 4))]).shape
+    >>> keras_mtl.recommenders.InformationTransfer()([np.ones((2, 4)), np.zeros((2, 4))]).shape
     TensorShape([2, 4])
 
     Reference:
@@ -74,7 +74,7 @@ class FunnelOrder(layers.Layer):
 
     Example:
 
-    >>> layer = keras_mtl.layers.FunnelOrder(2.0)
+    >>> layer = keras_mtl.recommenders.FunnelOrder(2.0)
     >>> _ = layer([np.array([[0.5], [0.5]]), np.array([[0.8], [0.1]])])
     >>> round(float(layer.losses[0]), 3)
     0.3

@@ -59,7 +59,7 @@ def adatt(
 
     Example:
 
-    >>> model = keras_mtl.adatt(
+    >>> model = keras_mtl.recommenders.adatt(
     ...     inputs=keras.Input((20,)),
     ...     stages=[keras.layers.Dense(16, activation="relu"), keras.layers.Dense(8, activation="relu")],
     ...     heads={"a": keras.layers.Dense(1), "b": keras.layers.Dense(1)},

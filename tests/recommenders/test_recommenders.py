@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-import keras_mtl
+from keras_mtl import recommenders
 
 X = np.random.default_rng(0).standard_normal((6, 5)).astype("float32")
 TASKS = ("a", "b", "c")
@@ -53,7 +53,7 @@ def relu(x):
 
 @pytest.mark.oracle
 def test_aitm():
-    model = build(keras_mtl.aitm)
+    model = build(recommenders.aitm)
     w = Weights(model)
     shared = w.dense("shared/low", X)
     before = None
@@ -71,7 +71,7 @@ def test_aitm():
 
 @pytest.mark.oracle
 def test_aitm_adds_what_is_out_of_order():
-    model = build(keras_mtl.aitm, heads=heads(activation="sigmoid"), order_strength=0.6)
+    model = build(recommenders.aitm, heads=heads(activation="sigmoid"), order_strength=0.6)
     Weights(model)
     model.get_layer("a").stack[0].bias.assign([-3.0])  # so that the others are above it
     p = {task: output.numpy() for task, output in model(X).items()}
@@ -86,7 +86,7 @@ def test_aitm_adds_what_is_out_of_order():
 @pytest.mark.oracle
 @pytest.mark.parametrize(("own", "shared"), [(2, 0), (1, 0), (2, 1)])
 def test_adatt(own, shared):
-    model = build(keras_mtl.adatt, task_experts=own, shared_experts=shared)
+    model = build(recommenders.adatt, task_experts=own, shared_experts=shared)
     w = Weights(model)
     units = [*TASKS, *(["shared"] if shared else [])]
     paths = dict.fromkeys(units, X.astype("float64"))
@@ -116,7 +116,7 @@ def priors():
 
 @pytest.mark.oracle
 def test_pepnet():
-    model = build(keras_mtl.pepnet, **priors(), hidden=5, gamma=3.0)
+    model = build(recommenders.pepnet, **priors(), hidden=5, gamma=3.0)
     w = Weights(model)
 
     def scaled(path, prior, context, features):
@@ -132,7 +132,7 @@ def test_pepnet():
 
 
 def test_gates_of_pepnet_move_no_embedding():
-    gate = keras_mtl.layers.PersonalGate()
+    gate = recommenders.PersonalGate()
     prior, context, features = (tf.constant(X) for _ in range(3))
     with tf.GradientTape() as tape:
         tape.watch([prior, context, features])
@@ -143,7 +143,7 @@ def test_gates_of_pepnet_move_no_embedding():
 
 @pytest.mark.oracle
 def test_stem():
-    model = build(keras_mtl.stem, task_experts=2)
+    model = build(recommenders.stem, task_experts=2)
     w = Weights(model)
     common = w.dense("shared/low", X)
     own = {task: w.dense(f"{task}/low", X) for task in TASKS}
@@ -156,7 +156,7 @@ def test_stem():
 
 
 def test_tasks_of_stem_leave_others_embeddings_and_experts_alone():
-    model = build(keras_mtl.stem)
+    model = build(recommenders.stem)
     Weights(model)
     with tf.GradientTape() as tape:
         total = tf.reduce_sum(model(X)["a"] ** 2)
@@ -168,20 +168,44 @@ def test_tasks_of_stem_leave_others_embeddings_and_experts_alone():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: build(keras_mtl.aitm, heads=heads("a")), "`heads` should have the two tasks of a funnel or more"),
-        (lambda: build(keras_mtl.aitm, shared_depth=2), "`shared_depth` should be an integer from 0 to 1"),
-        (lambda: build(keras_mtl.aitm, order_strength=-1), "`order_strength` should be a finite number, at least 0"),
         (
-            lambda: build(keras_mtl.aitm, stages=[layers.Dense(2), layers.Reshape((2, 1))]),
+            lambda: build(recommenders.aitm, heads=heads("a")),
+            "`heads` should have the two tasks of a funnel or more",
+        ),
+        (lambda: build(recommenders.aitm, shared_depth=2), "`shared_depth` should be an integer from 0 to 1"),
+        (
+            lambda: build(recommenders.aitm, order_strength=-1),
+            "`order_strength` should be a finite number, at least 0",
+        ),
+        (
+            lambda: build(recommenders.aitm, stages=[layers.Dense(2), layers.Reshape((2, 1))]),
             "`stages` should give a vector for each example",
         ),
-        (lambda: build(keras_mtl.adatt, task_experts=0), "`task_experts` should be an integer of at least 1"),
-        (lambda: build(keras_mtl.pepnet, **priors(), shared_depth=0), "`shared_depth` should be an integer from 1"),
-        (lambda: build(keras_mtl.pepnet, **priors(), stages=[layers.Dense(2)]), "`stages` should have one or more for"),
-        (lambda: build(keras_mtl.pepnet, prior=layers.Reshape((5, 1))), "A gate takes a vector of prior"),
-        (lambda: build(keras_mtl.pepnet, **priors(), gamma=0), "`gamma` should be a finite number, above 0"),
-        (lambda: build(keras_mtl.stem, embedding_depth=0), "`embedding_depth` should be an integer from 1"),
-        (lambda: build(keras_mtl.stem, stages=[layers.Dense(2)]), "`stages` should have one or more for the experts"),
+        (
+            lambda: build(recommenders.adatt, task_experts=0),
+            "`task_experts` should be an integer of at least 1",
+        ),
+        (
+            lambda: build(recommenders.pepnet, **priors(), shared_depth=0),
+            "`shared_depth` should be an integer from 1",
+        ),
+        (
+            lambda: build(recommenders.pepnet, **priors(), stages=[layers.Dense(2)]),
+            "`stages` should have one or more for",
+        ),
+        (lambda: build(recommenders.pepnet, prior=layers.Reshape((5, 1))), "A gate takes a vector of prior"),
+        (
+            lambda: build(recommenders.pepnet, **priors(), gamma=0),
+            "`gamma` should be a finite number, above 0",
+        ),
+        (
+            lambda: build(recommenders.stem, embedding_depth=0),
+            "`embedding_depth` should be an integer from 1",
+        ),
+        (
+            lambda: build(recommenders.stem, stages=[layers.Dense(2)]),
+            "`stages` should have one or more for the experts",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(call, message):
