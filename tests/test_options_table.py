@@ -17,12 +17,13 @@ KINDS = {
 # Defaults of one name that differ within a package: papers and official codes have them so, or the use does.
 DEFAULTS = {
     "analysis": {"baselines", "batch_size", "epochs", "method", "seeds"},
-    "callbacks": {"every", "monitor"},
+    "callbacks": {"every"},
     "data": {"batch_size", "monitor", "sampler", "seed", "temperature"},
     "distillation": {"from_logits"},
-    "layers": {"batch_normalization", "gamma", "strength"},
+    "layers": {"batch_normalization", "strength"},
     "learned": {"decay", "min_temperature", "temperature"},
-    "models": {"batch_normalization", "gamma", "shared_depth", "shared_experts", "task_experts"},
+    "models": {"batch_normalization", "shared_depth"},
+    "recommenders": {"shared_depth", "shared_experts", "task_experts"},
     "rl": {"alpha", "beta", "discount", "episodes", "max_steps"},
     "tuning": {"dropout", "l1", "l2", "learning_rate", "parts"},
     "weighting": {
@@ -79,6 +80,7 @@ def test_defaults_differ_where_a_method_says_so(package):
 def test_what_builders_and_weightings_share_stands_at_the_end():
     ends = {
         "models": ["copy_weights", "depends_on", "name"],
+        "recommenders": ["copy_weights", "depends_on", "name"],
         "weighting": ["reduction", "normalize", "every", "smoothing", "name"],
     }
     for package, end in ends.items():
