@@ -380,13 +380,23 @@ def kernels_of_a_model_keep_their_factors(folder):
             made.append(tuple(self.target.shape))
             return super().gramian(units)
 
-    stages = [layers.Dense(32, kernel_regularizer="l2"), layers.Dense(32, "relu", kernel_regularizer="l2")]
+    def step(place, distribution=None):
+        stages = [layers.Dense(32, kernel_regularizer="l2"), layers.Dense(32, "relu", kernel_regularizer="l2")]
+        made.clear()
+        keras.distribution.set_distribution(distribution)
+        try:
+            model = make("upgrad", stages, optimizer="sgd", gradients=place)
+            model.fit(X[:8], {task: y[:8] for task, y in Y.items()}, batch_size=8, shuffle=False, verbose=0)
+        finally:
+            keras.distribution.set_distribution(None)
+        assert set(made) == {(32, 32)}, place
+        return values(model)
+
     _dense_kernels._SMALLEST, core.DenseKernelRows = 1, Watched
     try:
-        for place in ("parameters", "last_shared"):
-            made.clear()
-            make("upgrad", stages, gradients=place).train_on_batch(X[:8], {task: y[:8] for task, y in Y.items()})
-            assert made == [(32, 32)], place
+        step("last_shared")
+        devices = keras.distribution.DataParallel(devices=keras.distribution.list_devices())
+        assert_same(step("parameters"), step("parameters", devices), atol=1e-5)
     finally:
         _dense_kernels._SMALLEST, core.DenseKernelRows = smallest, _dense_kernels.DenseKernelRows
 
