@@ -102,3 +102,15 @@ def test_cards_have_the_picture_of_their_recipe():
     for anchor, picture in cards:
         assert (ROOT / "docs" / "guide" / picture).exists(), picture
         assert Path(picture).stem in (anchor, "omninet-places")
+
+
+def test_notebooks_are_listed_and_read_the_recipes_data():
+    folder = ROOT / "docs" / "notebooks"
+    listed = set(re.findall(r"\]\((\S+)\.md\)", (folder / "index.md").read_text()))
+    assert listed == {path.stem for path in folder.glob("*.md")} - {"index"} and len(listed) == 6
+    pins = [
+        dict(re.findall(r"^(\S+)==(\S+)", path.read_text(), re.MULTILINE))
+        for path in (folder / "requirements.txt", ROOT / "recipes" / "requirements-data.txt")
+    ]
+    both = pins[0].keys() & pins[1].keys()
+    assert both and all(pins[0][package] == pins[1][package] for package in both)
