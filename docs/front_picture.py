@@ -75,7 +75,7 @@ def all_studies():
     for i, (_, _, mean, low, high) in enumerate(rows):
         color = "#d55e00" if high < 0 else "#009e73" if low > 0 else "#555555"
         axis.plot([low, high], [i, i], color=color, linewidth=3)
-        axis.plot(mean, i, "D", color=color, markeredgecolor="white", markersize=8)
+        axis.plot(mean, i, "D", color=color, markersize=7)
         axis.text(1.01, i, f"{mean:+g}", transform=axis.get_yaxis_transform(), va="center", fontsize=9)
     axis.axvline(0, color="black", linewidth=1)
     axis.set_xscale("symlog", linthresh=10)  # small gains and large losses on one axis
@@ -94,26 +94,27 @@ def all_studies():
 def main():
     """Writes the pictures."""
     all_studies()
-    left, found = sharing(), gains()
-    figure = Figure(figsize=(15, 4), layout="constrained")
+    above, found = sharing(), gains()
+    # One above the other: pages are half as wide as both side by side, and text has to stay readable.
+    figure = Figure(figsize=(8, 5.5), layout="constrained")
     FigureCanvasAgg(figure)
-    picture, forest = figure.subplots(1, 2, width_ratios=[1.9, 1])
-    picture.imshow(left)
+    picture, forest = (part.add_subplot() for part in figure.subfigures(2, 1, height_ratios=[1.25, 1]))
+    picture.imshow(above, interpolation="lanczos")
     picture.set_axis_off()
     for i, name in enumerate(ROWS):
         mean, spread = found[name]
         low, high = interval(mean, spread, found["single-task"][1])
         color = "#d55e00" if high < 0 else "#009e73" if low > 0 else "#555555"
         forest.plot([low, high], [i, i], color=color, linewidth=3)
-        forest.plot(mean, i, "D", color=color, markeredgecolor="white", markersize=8)
+        forest.plot(mean, i, "D", color=color, markersize=7)
     forest.axvline(0, color="black", linewidth=1)
     forest.set_yticks(range(len(ROWS)), ROWS, fontsize=10)
     forest.set_ylim(len(ROWS) - 0.5, -0.5)
-    forest.set_xlabel("gain over single-task models, %\n(delta_m, 95 % interval, 3 seeds)", fontsize=10)
+    forest.set_xlabel("gain over single-task models, % (delta_m, 95 % interval, 3 seeds)", fontsize=10)
     forest.grid(axis="x", alpha=0.3)
     for side in ("top", "right"):
         forest.spines[side].set_visible(False)
-    figure.savefig(HERE / "guide" / "images" / "front.png", dpi=100)
+    figure.savefig(HERE / "guide" / "images" / "front.png", dpi=150)
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def draw(found, title, path):
     for i, (_, mean, spread) in enumerate(found):
         color = "#0072b2" if i else "#777777"
         axis.plot([mean - spread, mean + spread], [i, i], color=color, linewidth=3)
-        axis.plot(mean, i, "o", color=color, markeredgecolor="white", markersize=7)
+        axis.plot(mean, i, "o", color=color, markersize=7)
     short = [label if len(label) < 33 else label[:31].rstrip(" ,") + " …" for label, *_ in found]
     axis.set_yticks(range(len(found)), short, fontsize=8)
     axis.set_ylim(len(found) - 0.5, -0.5)
