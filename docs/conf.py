@@ -8,9 +8,11 @@ from importlib.metadata import version as installed_version
 from importlib.util import find_spec
 from pathlib import Path
 
+from numpy.typing import ArrayLike
 from sphinx.ext.autosummary import autosummary_toc
+from sphinx.util.inspect import TypeAliasForwardRef, stringify_signature
 from sphinx.util.inspect import signature as signature_of
-from sphinx.util.inspect import stringify_signature
+from sphinx.util.typing import stringify_annotation
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # The notebooks' models are small: more threads would cost more than they give.
@@ -83,11 +85,13 @@ autosummary_context = {
 autodoc_inherit_docstrings = False  # a method is described where it is defined
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True  # `1 / 2.6`, `print` and the like as they are written
 # The names of `keras_mtl/_types.py`, not what they stand for.
 TYPES = (
     "Callbacks Data DependsOn Heads Inputs Layers Logs LossLike MetricLike Place Shape Stages Structure Tasks Tensor"
 )
-autodoc_type_aliases = {name: name for name in TYPES.split()}
+autodoc_type_aliases = {name: name for name in TYPES.split()} | {"npt.ArrayLike": "ArrayLike"}
+TypeAliasForwardRef.__repr__ = lambda self: self.name  # what Sphinx writes within a union or a list
 autodoc_default_options = {"members": True, "show-inheritance": True}
 napoleon_custom_sections = [
     ("Call arguments", "params_style"),
@@ -96,19 +100,27 @@ napoleon_custom_sections = [
     "Equation",
 ]
 
-ALIAS = re.compile(r"TypeAliasForwardRef\('(\w+)'\)")  # how Sphinx writes an alias within a union
 ARXIV = re.compile(r"\barXiv:(\d{4}\.\d{4,5})\b")
 FENCE = re.compile(r"^( *)```(\w*)$")
 INITIAL = re.compile(r"^( *- )([A-Z]\. )")
+HEADING = re.compile(r"^(Examples?|References?):$")
+ARRAYS = stringify_annotation(ArrayLike, "smart")  # its parts, where annotations are not kept as text
+COLON = "\ue000"  # stands for a colon while napoleon reads what comes before one as a type
 
 
 def _markdown_to_rst(app, what, name, obj, options, lines):
     """Turns code fences into code blocks or equations, and links papers.
 
-    It also keeps "- R. Caruana" from being read as a list numbered R.
+    It also keeps "- R. Caruana" from being read as a list numbered R, and sentences of results from being cut in two.
     """
-    out, inside = [], False
-    for line in lines:
+    out, inside, first = [], False, what == "property"
+    for number, line in enumerate(lines):
+        below = next((further for further in lines[number + 1 :] if further), " ")
+        if HEADING.match(line) and not below.startswith(" "):
+            line = HEADING.sub(r".. rubric:: \1", line)
+        if first and line:
+            line, first = line.replace(":", COLON), False
+        first = first or line.strip() == "Returns:"
         fence = FENCE.match(line)
         line = INITIAL.sub(r"\1\\\2", line)
         line = ARXIV.sub(r"`arXiv:\1 <https://arxiv.org/abs/\1>`__", line)
@@ -123,13 +135,23 @@ def _markdown_to_rst(app, what, name, obj, options, lines):
     lines[:] = out
 
 
-def _signature_of_init(app, what, name, obj, options, signature, return_annotation):
-    """Shows the arguments of `__init__`, which the `__new__` of Keras objects hides."""
-    if what != "class":
-        return tuple(text and ALIAS.sub(r"\1", text) for text in (signature, return_annotation))
-    found = signature_of(obj.__init__, type_aliases=app.config.autodoc_type_aliases)
-    found = found.replace(parameters=list(found.parameters.values())[1:], return_annotation=inspect.Signature.empty)
-    return ALIAS.sub(r"\1", stringify_signature(found, unqualified_typehints=True)), return_annotation
+def _with_colons(app, what, name, obj, options, lines):
+    """Gives sentences their colons back."""
+    lines[:] = [line.replace(COLON, ":") for line in lines]
+
+
+def _without_aliases(app, what, name, obj, skip, options):
+    """Leaves out fields of named tuples, of which Python says no more than their number."""
+    return True if (getattr(obj, "__doc__", None) or "").startswith("Alias for field number") else None
+
+
+def _readable_signature(app, what, name, obj, options, signature, return_annotation):
+    """Shows the arguments of `__init__`, which the `__new__` of Keras objects hides, and `ArrayLike` by its name."""
+    if what == "class":
+        found = signature_of(obj.__init__, type_aliases=app.config.autodoc_type_aliases)
+        found = found.replace(parameters=list(found.parameters.values())[1:], return_annotation=inspect.Signature.empty)
+        signature = stringify_signature(found, unqualified_typehints=True)
+    return signature and signature.replace(ARRAYS, "ArrayLike"), return_annotation
 
 
 def _out_of_the_sidebar(app, doctree):
@@ -141,4 +163,6 @@ def _out_of_the_sidebar(app, doctree):
 def setup(app):
     app.connect("doctree-read", _out_of_the_sidebar, priority=100)  # before toctrees are collected
     app.connect("autodoc-process-docstring", _markdown_to_rst, priority=100)  # before napoleon
-    app.connect("autodoc-process-signature", _signature_of_init)
+    app.connect("autodoc-process-docstring", _with_colons, priority=900)  # after it
+    app.connect("autodoc-skip-member", _without_aliases)
+    app.connect("autodoc-process-signature", _readable_signature)

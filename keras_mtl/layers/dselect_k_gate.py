@@ -15,14 +15,25 @@ from keras_mtl._types import Shape, Tensor
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class DSelectKGate(layers.Layer):
-    """Weights of n experts, of which at most k end up above 0.
+    r"""Weights of n experts, of which at most k end up above 0.
 
     Each of k selectors writes an expert's number in `m = ceil(log2 n)` binary
     digits, each digit a smooth step `S(z)` of a free number:
 
-        S(z) = 0 if z <= -c/2,  1 if z >= c/2,  3 z / (2 c) - 2 z^3 / c^3 + 1/2 else
-        r_s[i] = prod_b (S(z_sb) if bit b of i is 1 else 1 - S(z_sb))
-        g[i] = sum_s softmax(w)_s r_s[i]
+    ```math
+    S(z) = \begin{cases}
+    0 & z \le -c / 2 \\
+    1 & z \ge c / 2 \\
+    \frac{3 z}{2 c} - \frac{2 z^3}{c^3} + \frac{1}{2} & \text{else}
+    \end{cases}
+    ```
+
+    ```math
+    r_s[i] = \prod_{b \in i} S(z_{sb}) \prod_{b \notin i} (1 - S(z_{sb})), \quad
+    g[i] = \sum_s \mathrm{softmax}(w)_s \, r_s[i]
+    ```
+
+    where the bits b of i that are 1 are those in i.
 
     Once every digit is 0 or 1, each selector has chosen one expert. Where n is
     no power of 2, `1 / sum_i r_s[i] - 1`, summed over the selectors, joins the

@@ -32,7 +32,7 @@ def adashare(
     sharing: float = 0.05,
     form: Literal["code", "paper"] = "code",
     temperature: float = 5.0,
-    decay: float = 0.965 ** (1 / 100),
+    decay: float = 0.965**0.01,
     min_temperature: float = 0.1,
     warmup_steps: int = 0,
     curriculum_steps: int = 0,
@@ -77,7 +77,7 @@ def adashare(
         temperature: Float. Temperature of the Gumbel-softmax at the first step.
             Defaults to 5.
         decay: Float. The temperature is multiplied by it at each step.
-            Defaults to `0.965 ** (1 / 100)`, 0.965 over 100 steps.
+            Defaults to `0.965**0.01`, 0.965 over 100 steps.
         min_temperature: Float. The temperature falls no further. Defaults to
             0.1.
         warmup_steps: Integer. Training steps in which all tasks run all

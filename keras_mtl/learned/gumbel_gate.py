@@ -17,14 +17,18 @@ MOST_STEPS = 2**31 - 1  # that a counter of 32 bits can count, which some backen
 
 @keras.saving.register_keras_serializable(package="keras_mtl")
 class GumbelGate(layers.Layer):
-    """One of n options for the whole batch, drawn in training by a Gumbel-softmax.
+    r"""One of n options for the whole batch, drawn in training by a Gumbel-softmax.
 
     With logits `a` and independent Gumbel noise `G`, a training step takes
 
-        v = softmax((a + G) / T),   T = max(min_temperature, temperature decay^t)
+    ```math
+    v = \mathrm{softmax}\!\left(\frac{a + G}{T}\right), \quad
+    T = \max(T_{\min}, T_0 \, \gamma^t)
+    ```
 
-    or, with `hard`, the one-hot vector of its largest entry with the gradient
-    of `v`. Outside training it is the one-hot vector of the largest logit. For
+    with `temperature` as T_0, `decay` as γ and `min_temperature` as T_min, or,
+    with `hard`, the one-hot vector of its largest entry with the gradient of
+    `v`. Outside training it is the one-hot vector of the largest logit. For
     the first `warmup_steps` training steps there is no choice: all options
     have `warmup`'s weight, and the logits are not trained. In a `MultiTaskModel` a
     training step is a step of the optimizer, which may accumulate several batches.

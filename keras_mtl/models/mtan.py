@@ -34,13 +34,18 @@ def mtan(
     depends_on: DependsOn | None = None,
     name: str | None = None,
 ) -> MultiTaskModel:
-    """Builds a multi-task attention network on a shared trunk.
+    r"""Builds a multi-task attention network on a shared trunk.
 
     Stage j of the trunk gives a first feature `u_j`, before its last layer,
     and a second one `p_j`, after it. Task k goes along with
 
-        a_kj = sigmoid(BN(W_2 relu(BN(W_1 [u_j; r(e_k,j-1)]))))
-        e_kj = relu(BN(C a_kj * p_j))
+    ```math
+    a_{kj} = \sigma(\mathrm{BN}(W_2 \, \mathrm{relu}(\mathrm{BN}(W_1 [u_j; r(e_{k,j-1})]))))
+    ```
+
+    ```math
+    e_{kj} = \mathrm{relu}(\mathrm{BN}(C \, (a_{kj} * p_j)))
+    ```
 
     with 1×1 convolutions `W` and a 3×3 convolution `C` of the task's own;
     `r` pools or repeats the task's feature to the size of `u_j`, and `e_k0` is
