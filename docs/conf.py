@@ -148,8 +148,12 @@ def _without_aliases(app, what, name, obj, skip, options):
 def _readable_signature(app, what, name, obj, options, signature, return_annotation):
     """Shows the arguments of `__init__`, which the `__new__` of Keras objects hides, and `ArrayLike` by its name."""
     if what == "class":
-        found = signature_of(obj.__init__, type_aliases=app.config.autodoc_type_aliases)
-        found = found.replace(parameters=list(found.parameters.values())[1:], return_annotation=inspect.Signature.empty)
+        if obj.__init__ is object.__init__:  # as named tuples have it, and classes without arguments
+            found = inspect.signature(obj)
+        else:
+            found = signature_of(obj.__init__, type_aliases=app.config.autodoc_type_aliases)
+            found = found.replace(parameters=list(found.parameters.values())[1:])
+        found = found.replace(return_annotation=inspect.Signature.empty)
         signature = stringify_signature(found, unqualified_typehints=True)
     return signature and signature.replace(ARRAYS, "ArrayLike"), return_annotation
 
