@@ -8,6 +8,7 @@ from importlib.metadata import version as installed_version
 from importlib.util import find_spec
 from pathlib import Path
 
+from docutils import nodes
 from numpy.typing import ArrayLike
 from sphinx.ext.autosummary import autosummary_toc
 from sphinx.util.inspect import TypeAliasForwardRef, stringify_signature
@@ -105,6 +106,7 @@ FENCE = re.compile(r"^( *)```(\w*)$")
 INITIAL = re.compile(r"^( *- )([A-Z]\. )")
 HEADING = re.compile(r"^(Examples?|References?):$")
 ARRAYS = stringify_annotation(ArrayLike, "smart")  # its parts, where annotations are not kept as text
+UNIT = re.compile(r" (?=± )|(?<=±) |(?<=\d) (?=%)")
 COLON = "\ue000"  # stands for a colon while napoleon reads what comes before one as a type
 
 
@@ -164,7 +166,17 @@ def _out_of_the_sidebar(app, doctree):
         node.parent.remove(node)
 
 
+def _whole_numbers(app, doctree):
+    """Keeps "0.81 ± 0.02" and "30 %" on one line."""
+    for text in list(doctree.findall(nodes.Text)):
+        if not isinstance(text.parent, (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block)):
+            whole = UNIT.sub("\N{NO-BREAK SPACE}", text)
+            if whole != text:
+                text.parent.replace(text, nodes.Text(whole))
+
+
 def setup(app):
+    app.connect("doctree-read", _whole_numbers)
     app.connect("doctree-read", _out_of_the_sidebar, priority=100)  # before toctrees are collected
     app.connect("autodoc-process-docstring", _markdown_to_rst, priority=100)  # before napoleon
     app.connect("autodoc-process-docstring", _with_colons, priority=900)  # after it
