@@ -69,7 +69,7 @@ def all_studies():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if len(cells) == 5 and re.match(r"[-+]?\d", cells[2]):
             rows.append((re.sub(r"\[(.*?)\]\(.*?\)", r"\1", cells[0]), cells[1], *map(float, cells[2:])))
-    figure = Figure(figsize=(9, 0.8 + 0.36 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(6.8, 0.8 + 0.42 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.add_subplot()
     for i, (_, _, mean, low, high) in enumerate(rows):
@@ -80,7 +80,9 @@ def all_studies():
     axis.axvline(0, color="black", linewidth=1)
     axis.set_xscale("symlog", linthresh=10)  # small gains and large losses on one axis
     axis.set_xticks([-100, -30, -10, -5, 0, 5, 10, 30], ["-100", "-30", "-10", "-5", "0", "5", "10", "30"])
-    axis.set_yticks(range(len(rows)), [f"{study}: {shared.replace('`', '')}" for study, shared, *_ in rows], fontsize=9)
+    axis.set_yticks(
+        range(len(rows)), [f"{study}:\n{shared.replace('`', '')}" for study, shared, *_ in rows], fontsize=9
+    )
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.set_xlabel(
         "gain over single-task models, % (delta_m, 95 % interval)\nlinear within ±10, logarithmic beyond", fontsize=9
@@ -88,7 +90,7 @@ def all_studies():
     axis.grid(axis="x", alpha=0.3)
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
-    figure.savefig(HERE / "guide" / "images" / "forest.png", dpi=100)
+    figure.savefig(HERE / "guide" / "images" / "forest.png", dpi=130)
 
 
 def main():
