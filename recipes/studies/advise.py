@@ -190,29 +190,28 @@ def is_right(kind, advice):
     return shares
 
 
-def planted_study(kind, seeds, quick):
-    """Asks about a planted problem with several seeds. Returns a list of JSON-compatible dicts."""
-    found = []
-    for seed in seeds:
-        train, test = planted(kind, seed=100 + seed)
-        advice = keras_mtl.advise(
-            keras.Input((20,)),
-            [layers.Dense(WIDTHS[kind], activation="tanh", name="low")],
-            {task: layers.Dense(1) for task in train[1]},
-            train=train,
-            test=test,
-            compile={"optimizer": keras.optimizers.Adam(1e-2), "loss": "mse", "missing": "nan"},
-            metrics=dict.fromkeys(train[1], "loss"),
-            minutes=10,
-            epochs=2 if quick else 30,
-            seeds=1 if quick else 3,
-            batch_size=60,
-            seed=seed,
-            directory=FOLDER / "planted" / f"{kind}_{seed}",
-        )
-        found.append({"seed": seed, "name": advice.name, "right": is_right(kind, advice), "verdict": advice.verdict})
-        console.print(f"{kind}, seed {seed}: {advice.name} ({'right' if found[-1]['right'] else 'wrong'})")
-    return found
+def planted_study(kind, seed, quick):
+    """Asks about a planted problem. Returns a JSON-compatible dict."""
+    train, test = planted(kind, seed=200 + seed)
+    advice = keras_mtl.advise(
+        keras.Input((20,)),
+        [layers.Dense(WIDTHS[kind], activation="tanh", name="low")],
+        {task: layers.Dense(1) for task in train[1]},
+        train=train,
+        test=test,
+        compile={"optimizer": keras.optimizers.Adam(2e-2), "loss": "mse", "missing": "nan"},
+        metrics=dict.fromkeys(train[1], "loss"),
+        minutes=10,
+        epochs=2 if quick else 60,
+        seeds=1 if quick else 3,
+        batch_size=60,
+        seed=seed,
+        directory=FOLDER / "planted" / f"{kind.replace(' ', '_')}_{seed}",
+    )
+    right = is_right(kind, advice)
+    console.print(f"{kind}, seed {seed}: {advice.name} ({'right' if right else 'wrong'}), {advice.seconds:.0f} s")
+    found = {"seed": seed, "name": advice.name, "right": right, "verdict": advice.verdict, "seconds": advice.seconds}
+    return found | {"candidates": advice.candidates}
 
 
 def main():
@@ -225,14 +224,22 @@ def main():
     names = list(KINDS if options.planted else DATA) if options.data == "all" else options.data.split(",")
     kept = FOLDER / ("planted.json" if options.planted else "sweep.json")
     results = json.loads(kept.read_text()) if kept.exists() and not options.quick else {}
+
+    def keep():
+        if not options.quick:
+            kept.write_text(json.dumps(results, indent=1))
+
     for name in names:
         if options.planted:
-            results[name] = planted_study(name, options.seeds, options.quick)
+            of_kind = results.setdefault(name, [])
+            for seed in options.seeds:
+                if seed not in [each["seed"] for each in of_kind]:
+                    of_kind.append(planted_study(name, seed, options.quick))
+                    keep()
         else:
             results[name] = study(name, options.quick)
             print_results({name: results[name]})
-        if not options.quick:
-            kept.write_text(json.dumps(results, indent=1))
+            keep()
     if options.planted:
         for kind, found in results.items():
             console.print(f"{kind}: right in {sum(each['right'] for each in found)} of {len(found)} seeds")

@@ -118,13 +118,21 @@ def example_variance(scores: Sequence[float], others: Sequence[float]) -> float:
     return float(np.var(np.subtract(scores, others), ddof=1))
 
 
+def standard_error(standings: Sequence[Standing]) -> float:
+    """That of the difference of two means over seeds.
+
+    It is of the median of the candidates' variances, so that none gains by
+    being unsteady.
+    """
+    seeds = min(len(each.delta_m) for each in standings)
+    return math.sqrt(2 * np.median([mean_and_spread(each.delta_m)[1] ** 2 for each in standings]) / seeds)
+
+
 def decide(standings: Sequence[Standing]) -> tuple[Standing, Standing, dict[str, float]]:
     """The simplest candidate within one standard error of the best.
 
-    The standard error is that of the difference of two means over seeds, from
-    the median of the candidates' variances, so that no candidate gains by
-    being unsteady; and where the validation examples are few, of what their
-    choice makes of the difference.
+    The standard error is that of the difference of two means over seeds, and
+    where the validation examples are few, of what their choice makes of it.
 
     Args:
         standings: List of `Standing` that came to the end.
@@ -135,11 +143,9 @@ def decide(standings: Sequence[Standing]) -> tuple[Standing, Standing, dict[str,
     """
     standings = [each for each in standings if each.delta_m]
     best = max(standings, key=lambda each: each.mean)
-    seeds = min(len(each.delta_m) for each in standings)
-    spread = np.median([mean_and_spread(each.delta_m)[1] ** 2 for each in standings])
-    errors = {}
+    errors, of_seeds = {}, standard_error(standings)
     for each in standings:
-        variance = 2 * spread / seeds + example_variance(best.resampled, each.resampled)
+        variance = of_seeds**2 + example_variance(best.resampled, each.resampled)
         errors[each.candidate.name] = 0.0 if each is best else math.sqrt(variance)
     close = [each for each in standings if best.mean - each.mean <= errors[each.candidate.name]]
     fewest = min(each.parameters for each in close)

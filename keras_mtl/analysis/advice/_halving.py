@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_mtl.analysis.advice._candidates import ALL, ALONE
-from keras_mtl.analysis.advice._decide import standing
+from keras_mtl.analysis.advice._decide import standard_error, standing
 from keras_mtl.analysis.advice._trials import OutOfTimeError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _OVERHEAD = 0.7  # seconds of a training besides its epochs
 _LAST = 4  # candidates that are trained to the end, at most
+_NEXT = 5  # those that go on from the first part of the epochs, at least, since it says little of how they end
 
 
 @dataclasses.dataclass
@@ -117,7 +118,7 @@ def _plan(points: Sequence[int], early: int, late: int, final: int, size: int, t
     for place, epochs in enumerate(points):
         last = place == len(points) - 1
         seeds = max(late, 1) if last else min(early, late)
-        candidates = size if place == 0 else min(_LAST, size) if last else min(size, max(_LAST, math.ceil(size / 2)))
+        candidates = size if place == 0 else min(_LAST, size) if last else min(size, max(_NEXT, math.ceil(size / 2)))
         rungs.append(Rung(epochs, seeds, candidates))
     trained = {}
     for rung in rungs:  # going on costs what is added
@@ -154,7 +155,10 @@ def halve(
     """Trains candidates, of which fewer and fewer go on.
 
     Single-task columns always go on, since gains are relative to them, and so
-    does the fully shared model, which is the simplest.
+    does the fully shared model, which is the simplest. Of the others, those go
+    on first that no candidate of as few parameters is ahead of by more than a
+    standard error: the decision takes the simplest that is good enough, and
+    small models learn slower.
 
     Args:
         problem: `Problem`.
@@ -212,7 +216,12 @@ def _kept(alive: Sequence[Candidate], places: Mapping[str, Standing], count: int
         return [c for c in alive if c.name in (ALONE, ALL)] + [c for c in alive if c.name not in (ALONE, ALL)][
             : count - 2
         ]
-    ranked = sorted(alive, key=lambda c: (c.name not in (ALONE, ALL), -places[c.name].mean))
+    error = standard_error([each for each in places.values() if each.delta_m])
+
+    def is_beaten(own: Standing) -> bool:
+        return any(each.parameters <= own.parameters and each.mean > own.mean + error for each in places.values())
+
+    ranked = sorted(alive, key=lambda c: (c.name not in (ALONE, ALL), is_beaten(places[c.name]), -places[c.name].mean))
     kept = [c for c in ranked[:count] if c.name in (ALONE, ALL) or places[c.name].delta_m]
     return [c for c in alive if c in kept]
 

@@ -15,6 +15,8 @@ from keras_mtl import models
 from keras_mtl import weighting as weightings
 from keras_mtl._checks import as_list
 from keras_mtl._types import Data, Heads, Stages, Structure
+from keras_mtl.analysis.advice._arrays import arrays_of
+from keras_mtl.losses.arrays import by_task, check_lengths
 from keras_mtl.metrics.delta_m import delta_m
 from keras_mtl.metrics.directions import higher_is_better
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
@@ -101,13 +103,19 @@ class Problem:
         self.batch_size, self.directions, self.seed = batch_size, directions, seed
         self.compile_options = _check_compile(compile)
         self.metrics = self._check_metrics(metrics)
-        self.all_training = self._check_data(train, "train")
-        self.test = self._check_data(test, "test")
+
+        def arrays(data: Data, argument: str) -> tuple[Any, ...]:
+            return arrays_of(data, argument, self.tasks, self.inputs)
+
+        self.all_training, self.test = arrays(train, "train"), arrays(test, "test")
         self.held_out = validation is None
         if self.held_out:
             self.train, self.validation = _split(self.all_training, seed)
         else:
-            self.train, self.validation = self.all_training, self._check_data(validation, "validation")
+            self.train, self.validation = (
+                self.all_training,
+                arrays_of(validation, "validation", self.tasks, self.inputs),
+            )
         self._check_labels()
         self.scales = {}
         if standardize:
@@ -144,6 +152,15 @@ class Problem:
         else:
             found = labels != missing
         return found.reshape(len(labels), -1).any(axis=1)
+
+    def arrays(self, data: Data) -> tuple[Structure, dict[str, Any], dict[str, Any] | None]:
+        """Inputs, labels and weights as `fit` makes them of what it is given."""
+        compiled = self._base.compiled_tasks
+        x, y, weight = (*data, None)[:3]
+        y, weight = by_task(y, "y", compiled), by_task(weight, "sample_weight", compiled)
+        check_lengths(x, y, weight)
+        compiled.check_columns(y)
+        return x, y, {key: weight.get(key) for key in y} if isinstance(weight, dict) else weight
 
     def build(self, candidate: Candidate) -> MultiTaskModel:
         """A compiled model of a candidate, of fresh layers.
@@ -236,25 +253,6 @@ class Problem:
                 compiled[task].append(metric)
         self.compile_options["metrics"] = {task: of_task for task, of_task in compiled.items() if of_task}
         return named  # type: ignore[return-value]
-
-    def _check_data(self, data: Data, argument: str) -> tuple[Any, ...]:
-        if not isinstance(data, tuple) or len(data) not in (2, 3) or not isinstance(data[1], dict):
-            raise ValueError(
-                f"`{argument}` should be a tuple `(x, y)` or `(x, y, sample_weight)` of arrays, with `y` a dict from "
-                f"task to labels. Received: {type(data).__name__}"
-            )
-        x, y, weight = (*data, None)[:3]
-        absent = [task for task in self.tasks if task not in y]
-        if absent:
-            raise ValueError(f"`{argument}` should have labels of every task. Received: none of {absent}")
-        arrays = {f"x[{place}]": part for place, part in enumerate(keras.tree.flatten(x))}
-        arrays.update({f"y['{task}']": labels for task, labels in y.items()})
-        sizes = {name: len(np.asarray(array)) for name, array in arrays.items()}
-        if len(set(sizes.values())) != 1 or not min(sizes.values()):
-            raise ValueError(f"`{argument}` should hold as many labels as inputs. Received: lengths {sizes}")
-        x = keras.tree.map_structure(np.asarray, x)
-        y = {task: np.asarray(labels) for task, labels in y.items()}
-        return (x, y) if weight is None else (x, y, keras.tree.map_structure(np.asarray, weight))
 
     def _check_labels(self) -> None:
         for task in self.metrics:
@@ -355,7 +353,7 @@ def fit_width(problem: Problem, candidate: Candidate, budget: int) -> Candidate:
 
 def take(data: Data, rows: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Some examples of `(x, y)` or `(x, y, sample_weight)`."""
-    return tuple(keras.tree.map_structure(lambda array: array[rows], part) for part in data)
+    return tuple(keras.tree.map_structure(lambda array: None if array is None else array[rows], part) for part in data)
 
 
 def size_of(data: Data) -> int:

@@ -11,7 +11,7 @@ from keras_mtl.analysis._statistics import confidence_interval
 from keras_mtl.analysis._store import RunStore
 from keras_mtl.analysis.advice import _trials as trials
 from keras_mtl.analysis.advice._decide import Standing, decide, example_variance, outcome_of, verdict
-from keras_mtl.analysis.advice._halving import make_plan, rungs_of
+from keras_mtl.analysis.advice._halving import _kept, make_plan, rungs_of
 from keras_mtl.analysis.advice._problem import Candidate
 from keras_mtl.analysis.advice._trials import Trial, Trials
 
@@ -178,6 +178,25 @@ def test_a_plan_fits_its_time():
         sizes.append(plan.trainings)
     assert sizes == sorted(sizes)
     rich = make_plan(8, 20, 3, 1e6, costs)
-    assert [(r.epochs, r.seeds, r.candidates) for r in rich.rungs] == [(5, 2, 8), (10, 2, 4), (20, 3, 4)]
+    assert [(r.epochs, r.seeds, r.candidates) for r in rich.rungs] == [(5, 2, 8), (10, 2, 5), (20, 3, 4)]
     assert rich.final_seconds == pytest.approx(2 * (3 * (20 * 0.5 + 0.7) + 0.5 * 4.5))
     assert make_plan(8, 20, 3, 1.0, costs).rungs == []
+
+
+def test_small_candidates_that_nothing_smaller_beats_go_on():
+    """Halving takes the front of parameters and gain before what is ahead with more parameters."""
+    standings = {
+        each.candidate.name: each
+        for each in (
+            at("nothing shared", [0.0], 400),
+            at("all shared", [-30.0], 100),
+            at("groups", [-5.0], 200),  # behind "nothing shared", which is twice as large
+            at("large", [9.0], 500),
+            at("larger", [5.0], 600),
+            at("as small", [-40.0], 100),
+        )
+    }
+    alive = [each.candidate for each in standings.values()]
+    kept = [candidate.name for candidate in _kept(alive, standings, 4)]
+    assert kept == ["nothing shared", "all shared", "groups", "large"]
+    assert [candidate.name for candidate in _kept(alive, standings, 5)][-1] == "larger"

@@ -1,0 +1,77 @@
+"""Arrays as streams of batches, whose iterators outlive an epoch."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_mtl._types import Data, Structure
+
+
+class InMemory:
+    """Arrays from which many short trainings and evaluations read.
+
+    Over arrays, Keras makes two iterators for each epoch and optimizes their
+    graph anew; where data are small, that takes more time than the steps.
+    These streams have no end, so that `fit` makes one iterator for all epochs,
+    as it is told how many steps they have.
+
+    Args:
+        data: Tuple `(x, y)` or `(x, y, sample_weight)` of arrays, with `None`
+            where a task has no weights.
+        batch_size: Integer. The last batch of an epoch may be smaller.
+        steps_at_once: Integer. The model's `steps_per_execution`. Where it
+            does not divide the steps of an epoch, streams end with an epoch,
+            or Keras would go on into the next one. Defaults to `1`.
+
+    Attributes:
+        steps: Integer, of an epoch, or `None` where streams end with it.
+    """
+
+    def __init__(self, data: Data, batch_size: int, steps_at_once: int = 1) -> None:
+        with tf.device("cpu"):
+            self._tensors = keras.tree.map_structure(_tensor, tuple(data))
+        self._size = next(len(a) for a in keras.tree.flatten(self._tensors) if a is not None)
+        self._batch_size = min(batch_size, self._size)
+        steps = -(-self._size // self._batch_size)
+        self.steps = None if steps % steps_at_once else steps
+
+    def shuffled(self, seed: int) -> tf.data.Dataset:
+        """Epoch after epoch, each in an order of its own.
+
+        Args:
+            seed: Integer. It alone decides about the orders.
+
+        Returns:
+            `tf.data.Dataset`, endless if there are `steps`.
+        """
+        return self._batches(tf.data.Dataset.range(self._size).shuffle(self._size, seed=seed))
+
+    def in_order(self) -> tf.data.Dataset:
+        """Epoch after epoch, as the arrays are. Returns a `tf.data.Dataset`, endless if there are `steps`."""
+        return self._batches(tf.data.Dataset.range(self._size))
+
+    def _batches(self, places: tf.data.Dataset) -> tf.data.Dataset:
+        def gathered(rows: tf.Tensor) -> Structure:
+            return keras.tree.map_structure(lambda a: None if a is None else tf.gather(a, rows), self._tensors)
+
+        batches = places.batch(self._batch_size)
+        batches = batches if self.steps is None else batches.repeat()
+        return batches.map(gathered).with_options(_options())
+
+
+def _tensor(array: np.ndarray | None) -> tf.Tensor | None:
+    """As Keras takes arrays: numbers with a point in its own precision."""
+    if array is None:
+        return None
+    array = np.asarray(array)
+    return tf.convert_to_tensor(array.astype(keras.config.floatx()) if array.dtype.kind == "f" else array)
+
+
+def _options() -> tf.data.Options:
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = False
+    options.threading.private_threadpool_size = 1
+    return options
