@@ -37,16 +37,14 @@ class InMemory:
         steps = -(-self._size // self._batch_size)
         self.steps = None if steps % steps_at_once else steps
 
-    def shuffled(self, seed: int) -> tf.data.Dataset:
+    def shuffled(self) -> tf.data.Dataset:
         """Epoch after epoch, each in an order of its own.
 
-        Args:
-            seed: Integer. It alone decides about the orders.
-
         Returns:
-            `tf.data.Dataset`, endless if there are `steps`.
+            `tf.data.Dataset`, endless if there are `steps`. Keras' global seed,
+            as it is now, decides about the orders.
         """
-        return self._batches(tf.data.Dataset.range(self._size).shuffle(self._size, seed=seed))
+        return self._batches(tf.data.Dataset.range(self._size).shuffle(self._size))
 
     def in_order(self) -> tf.data.Dataset:
         """Epoch after epoch, as the arrays are. Returns a `tf.data.Dataset`, endless if there are `steps`."""

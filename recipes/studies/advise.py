@@ -199,12 +199,17 @@ def planted_study(kind, seed, quick):
         {task: layers.Dense(1) for task in train[1]},
         train=train,
         test=test,
-        compile={"optimizer": keras.optimizers.Adam(2e-2), "loss": "mse", "missing": "nan"},
+        compile={
+            "optimizer": keras.optimizers.Adam(3e-2),
+            "loss": "mse",
+            "missing": "nan",
+            "steps_per_execution": 4,  # the same numbers in less time
+        },
         metrics=dict.fromkeys(train[1], "loss"),
         minutes=10,
-        epochs=2 if quick else 60,
+        epochs=2 if quick else 30,
         seeds=1 if quick else 3,
-        batch_size=60,
+        batch_size=30,
         seed=seed,
         directory=FOLDER / "planted" / f"{kind.replace(' ', '_')}_{seed}",
     )

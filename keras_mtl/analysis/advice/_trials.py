@@ -29,6 +29,7 @@ RESAMPLES = 12
 FINAL_SEED = 100_003  # the first of the seeds of the last trainings, which chose nothing
 _CHANCE_SEEDS = (0, FINAL_SEED)  # what the choice of examples makes of a difference is told from one seed
 _EVALUATED_AT_ONCE = 1024
+_CURVE = 10  # points
 _TIMED = 5  # steps by which the time of an epoch is told
 _FIELDS = {
     "values": list,
@@ -55,7 +56,7 @@ class Trial:
         seed: Integer.
         epochs: Integer. How many were trained.
         values: List of dicts from log to number, one for each epoch, on the
-            examples that it was evaluated on.
+            examples that it was evaluated on; empty where it was not.
         curves: Dict from log of the training to a list by epoch.
         resampled: List of dicts from log to number, on examples drawn with
             replacement, the same ones for all candidates.
@@ -115,7 +116,7 @@ class Trials:
         watch: Watch | WatchColumns | None = None,
         check: Callable[..., None] | None = None,
     ) -> Trial:
-        """Trains a candidate up to a number of epochs, and validates it after each.
+        """Trains a candidate up to a number of epochs, and validates it after some.
 
         Args:
             candidate: `Candidate`.
@@ -211,6 +212,12 @@ class Trials:
             del self._states[place]
 
     @functools.cached_property
+    def _validated(self) -> list[int]:
+        """After which epochs there is a validation: where candidates are compared, and for a curve of ten points."""
+        last = self._points[-1]
+        return sorted({*self._points, *range(last, 0, -math.ceil(last / _CURVE))})
+
+    @functools.cached_property
     def _streams(self) -> dict[str, InMemory]:
         problem = self._problem
         sizes = {"train": problem.batch_size, "all_training": problem.batch_size}
@@ -290,17 +297,18 @@ class Trials:
         first = 0 if before is None else before.epochs
         # The order of a part's data is its own, so that what goes on after a kill is what would have been.
         seed_of_part = self._problem.global_seed(seed) + 1_000_003 * first
+        keras.utils.set_random_seed(seed_of_part)
         if final and seed == FINAL_SEED:  # as the code that the advice gives trains
             arguments = dict(zip(("x", "y", "sample_weight"), self._problem.all_training, strict=False))
             arguments["batch_size"] = self._problem.batch_size
         else:
             batches = self._streams["all_training" if final else "train"]
-            arguments = {"x": batches.shuffled(seed_of_part), "steps_per_epoch": batches.steps, "shuffle": False}
+            arguments = {"x": batches.shuffled(), "steps_per_epoch": batches.steps, "shuffle": False}
         if not final:
             validation = self._streams["validation"]
             arguments |= {"validation_data": validation.in_order(), "validation_steps": validation.steps}
+            arguments |= {"validation_freq": self._validated}
         failed, history = "", {}
-        keras.utils.set_random_seed(seed_of_part)
         try:
             history = model.fit(
                 **arguments,
@@ -314,11 +322,18 @@ class Trials:
         if clock.late:
             raise OutOfTimeError
         curves = {name: [float(v) for v in of] for name, of in history.items() if np.ndim(of) == 1}
+        # Curves by epoch have gaps where there was no validation.
+        places = {epoch: i for i, epoch in enumerate(e for e in self._validated if first < e <= epochs)}
         values = [
-            {name[4:]: of[i] for name, of in curves.items() if name.startswith("val_")} for i in range(epochs - first)
+            {name[4:]: of[places[epoch]] for name, of in curves.items() if name.startswith("val_") and epoch in places}
+            for epoch in range(first + 1, epochs + 1)
         ]
         counted = [f"{task}_{metric}" for task, metric in self._problem.metrics.items()]
-        unknown = any(not math.isfinite(each.get(log, math.nan)) for each in values for log in counted)
+        unknown = any(
+            not math.isfinite(each.get(log, math.nan))
+            for each in (*filter(None, values), values[-1])
+            for log in counted
+        )
         if not final and unknown:
             failed = failed or "a loss or metric that counts is no number"
         whole = not final and epochs == self._points[-1] and not failed and seed in _CHANCE_SEEDS
