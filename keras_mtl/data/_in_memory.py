@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -32,10 +34,29 @@ class InMemory:
     def __init__(self, data: Data, batch_size: int, steps_at_once: int = 1) -> None:
         with tf.device("cpu"):
             self._tensors = keras.tree.map_structure(_tensor, tuple(data))
-        self._size = next(len(a) for a in keras.tree.flatten(self._tensors) if a is not None)
-        self._batch_size = min(batch_size, self._size)
-        steps = -(-self._size // self._batch_size)
+        size = next(len(a) for a in keras.tree.flatten(self._tensors) if a is not None)
+        self._settings = (batch_size, steps_at_once)
+        self._take(np.arange(size))
+
+    def _take(self, rows: np.ndarray) -> None:
+        batch_size, steps_at_once = self._settings
+        self._rows = rows
+        self._batch_size = min(batch_size, len(rows))
+        steps = -(-len(rows) // self._batch_size)
         self.steps = None if steps % steps_at_once else steps
+
+    def part(self, rows: np.ndarray) -> InMemory:
+        """Some of the examples, of which no copy is made.
+
+        Args:
+            rows: Array of integers.
+
+        Returns:
+            `InMemory`.
+        """
+        found = copy.copy(self)
+        found._take(self._rows[rows])
+        return found
 
     def shuffled(self) -> tf.data.Dataset:
         """Epoch after epoch, each in an order of its own.
@@ -44,19 +65,26 @@ class InMemory:
             `tf.data.Dataset`, endless if there are `steps`. Keras' global seed,
             as it is now, decides about the orders.
         """
-        return self._batches(tf.data.Dataset.range(self._size).shuffle(self._size))
+        return self._batches(self._places().shuffle(len(self._rows)))
 
     def in_order(self) -> tf.data.Dataset:
         """Epoch after epoch, as the arrays are. Returns a `tf.data.Dataset`, endless if there are `steps`."""
-        return self._batches(tf.data.Dataset.range(self._size))
+        if any(a is None or len(a) > len(self._rows) for a in keras.tree.flatten(self._tensors)):
+            return self._batches(self._places())
+        batches = tf.data.Dataset.from_tensor_slices(self._tensors).batch(self._batch_size)  # nothing to be traced
+        return self._ended(batches).with_options(_options())
+
+    def _places(self) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensor_slices(self._rows)
 
     def _batches(self, places: tf.data.Dataset) -> tf.data.Dataset:
         def gathered(rows: tf.Tensor) -> Structure:
             return keras.tree.map_structure(lambda a: None if a is None else tf.gather(a, rows), self._tensors)
 
-        batches = places.batch(self._batch_size)
-        batches = batches if self.steps is None else batches.repeat()
-        return batches.map(gathered).with_options(_options())
+        return self._ended(places.batch(self._batch_size)).map(gathered).with_options(_options())
+
+    def _ended(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        return batches if self.steps is None else batches.repeat()
 
 
 def _tensor(array: np.ndarray | None) -> tf.Tensor | None:

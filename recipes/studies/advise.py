@@ -33,7 +33,7 @@ from common import command_line, console, delta_m, mean_and_spread, print_table,
 import keras
 import numpy as np
 from data.eight import DATA, some
-from data.planted import KINDS, WIDTHS, planted
+from data.planted import BATCHES, KINDS, WIDTHS, planted
 from keras import layers
 
 import keras_mtl
@@ -209,7 +209,7 @@ def planted_study(kind, seed, quick):
         minutes=10,
         epochs=2 if quick else 30,
         seeds=1 if quick else 3,
-        batch_size=30,
+        batch_size=BATCHES[kind],
         seed=seed,
         directory=FOLDER / "planted" / f"{kind.replace(' ', '_')}_{seed}",
     )

@@ -118,24 +118,38 @@ def example_variance(scores: Sequence[float], others: Sequence[float]) -> float:
     return float(np.var(np.subtract(scores, others), ddof=1))
 
 
-def standard_error(standings: Sequence[Standing]) -> float:
-    """That of the difference of two means over seeds.
+def standard_error(standings: Sequence[Standing], held_out: bool) -> float:
+    """That of the difference of a candidate to the best over seeds; 0 with one seed.
 
-    It is of the median of the candidates' variances, so that none gains by
+    Where each seed has validation examples of its own, differences are paired
+    by seed. It is of the median of the variances, so that no candidate gains by
     being unsteady.
+
+    Args:
+        standings: List of `Standing` with gains.
+        held_out: Boolean. Whether each seed has validation examples of its own.
     """
+    best = max(standings, key=lambda each: each.mean)
     seeds = min(len(each.delta_m) for each in standings)
-    return math.sqrt(2 * np.median([mean_and_spread(each.delta_m)[1] ** 2 for each in standings]) / seeds)
+    if held_out and len(standings) > 1:
+        gains = [np.subtract(each.delta_m[:seeds], best.delta_m[:seeds]) for each in standings if each is not best]
+        variances = [mean_and_spread(gain)[1] ** 2 for gain in gains]
+    else:
+        variances = [2 * mean_and_spread(each.delta_m)[1] ** 2 for each in standings]
+    return math.sqrt(np.median(variances) / seeds)
 
 
-def decide(standings: Sequence[Standing]) -> tuple[Standing, Standing, dict[str, float]]:
+def decide(standings: Sequence[Standing], held_out: bool = False) -> tuple[Standing, Standing, dict[str, float]]:
     """The simplest candidate within one standard error of the best.
 
-    The standard error is that of the difference of two means over seeds, and
-    where the validation examples are few, of what their choice makes of it.
+    The standard error is that of the difference over seeds, and where all of
+    them have the same validation examples and these are few, of what their
+    choice makes of it.
 
     Args:
         standings: List of `Standing` that came to the end.
+        held_out: Boolean. Whether each seed has validation examples of its own.
+            Defaults to `False`.
 
     Returns:
         Tuple of the chosen `Standing`, the best one, and a dict from name to
@@ -143,9 +157,10 @@ def decide(standings: Sequence[Standing]) -> tuple[Standing, Standing, dict[str,
     """
     standings = [each for each in standings if each.delta_m]
     best = max(standings, key=lambda each: each.mean)
-    errors, of_seeds = {}, standard_error(standings)
+    errors, of_seeds = {}, standard_error(standings, held_out)
     for each in standings:
-        variance = of_seeds**2 + example_variance(best.resampled, each.resampled)
+        seen = held_out and len(each.delta_m) > 1  # what the choice of examples makes of it is in that over seeds
+        variance = of_seeds**2 + (0.0 if seen else example_variance(best.resampled, each.resampled))
         errors[each.candidate.name] = 0.0 if each is best else math.sqrt(variance)
     close = [each for each in standings if best.mean - each.mean <= errors[each.candidate.name]]
     fewest = min(each.parameters for each in close)

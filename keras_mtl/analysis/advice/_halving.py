@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 _OVERHEAD = 0.7  # seconds of a training besides its epochs
 _LAST = 4  # candidates that are trained to the end, at most
-_NEXT = 5  # those that go on from the first part of the epochs, at least, since it says little of how they end
 
 
 @dataclasses.dataclass
@@ -69,10 +68,8 @@ class Plan:
 
 
 def rungs_of(epochs: int) -> list[int]:
-    """At how many epochs candidates are compared."""
-    if epochs < 4:
-        return [epochs]
-    return [math.ceil(epochs / 2), epochs] if epochs < 8 else [math.ceil(epochs / 4), math.ceil(epochs / 2), epochs]
+    """At how many epochs candidates are compared: earlier than halfway says little of how they end."""
+    return [epochs] if epochs < 4 else [math.ceil(epochs / 2), epochs]
 
 
 def make_plan(count: int, epochs: int, seeds: int, seconds: float, trial: Trial) -> Plan:
@@ -118,7 +115,7 @@ def _plan(points: Sequence[int], early: int, late: int, final: int, size: int, t
     for place, epochs in enumerate(points):
         last = place == len(points) - 1
         seeds = max(late, 1) if last else min(early, late)
-        candidates = size if place == 0 else min(_LAST, size) if last else min(size, max(_NEXT, math.ceil(size / 2)))
+        candidates = min(_LAST, size) if place else size
         rungs.append(Rung(epochs, seeds, candidates))
     trained = {}
     for rung in rungs:  # going on costs what is added
@@ -174,7 +171,7 @@ def halve(
     alive = list(candidates)
     try:
         for place, rung in enumerate(plan.rungs):
-            alive = _kept(alive, places, rung.candidates)
+            alive = _kept(alive, places, rung.candidates, problem.held_out)
             for seed in range(rung.seeds):
                 if seed and _expected(alive, runs, rung.epochs, seed) + trials.spent > seconds:
                     break
@@ -211,12 +208,12 @@ def _standing(problem: Problem, candidate: Candidate, runs: Mapping[str, Mapping
     return dataclasses.replace(standing(problem, own, alone, epochs), candidate=candidate)
 
 
-def _kept(alive: Sequence[Candidate], places: Mapping[str, Standing], count: int) -> list[Candidate]:
+def _kept(alive: Sequence[Candidate], places: Mapping[str, Standing], count: int, held_out: bool) -> list[Candidate]:
     if not places or count >= len(alive):
         return [c for c in alive if c.name in (ALONE, ALL)] + [c for c in alive if c.name not in (ALONE, ALL)][
             : count - 2
         ]
-    error = standard_error([each for each in places.values() if each.delta_m])
+    error = standard_error([each for each in places.values() if each.delta_m], held_out)
 
     def is_beaten(own: Standing) -> bool:
         return any(each.parameters <= own.parameters and each.mean > own.mean + error for each in places.values())

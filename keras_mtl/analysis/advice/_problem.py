@@ -25,6 +25,7 @@ from keras_mtl.models._fresh import fresh_inputs, fresh_layer, fresh_metrics
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 _HELD_OUT = 0.2  # the part of the training examples that validates, where no others are given
+_DRAWS = 20  # of such a part, in which each task should have labels
 _SEEDS = 200_003  # global seeds of a call lie within so many: those of the search and of the last trainings
 _WIDTHS = ("units", "filters")
 
@@ -110,7 +111,8 @@ class Problem:
         self.all_training, self.test = arrays(train, "train"), arrays(test, "test")
         self.held_out = validation is None
         if self.held_out:
-            self.train, self.validation = _split(self.all_training, seed)
+            rows = self.split(0)
+            self.train, self.validation = (take(self.all_training, part) for part in rows)
         else:
             self.train, self.validation = (
                 self.all_training,
@@ -142,6 +144,30 @@ class Problem:
         missing = self.compile_options.get("missing")
         return missing.get(task) if isinstance(missing, dict) else missing
 
+    def split(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Which examples train and which validate, where these are split off.
+
+        Each seed holds out others, in both of which every task that counts has
+        labels if that can be had: what the choice of a few examples makes of a
+        difference is seen between seeds, and their mean rests on more of them.
+
+        Args:
+            seed: Integer, counted from 0.
+
+        Returns:
+            Tuple of two arrays of rows.
+        """
+        size = size_of(self.all_training)
+        count = max(1, round(_HELD_OUT * size))
+        known = [self.known(self.all_training[1], task) for task in self.metrics]
+        rng = np.random.default_rng([self.seed, seed])
+        for _ in range(_DRAWS):
+            order = rng.permutation(size)
+            rows = np.sort(order[count:]), np.sort(order[:count])
+            if all(labelled[part].any() for part in rows for labelled in known):
+                break
+        return rows
+
     def known(self, y: Mapping[str, np.ndarray], task: str) -> Structure:
         """Which examples have a label of a task, as a boolean array of shape `(N,)`."""
         labels, missing = np.asarray(y[task]), self.missing_of(task)
@@ -153,13 +179,15 @@ class Problem:
             found = labels != missing
         return found.reshape(len(labels), -1).any(axis=1)
 
-    def arrays(self, data: Data) -> tuple[Structure, dict[str, Any], dict[str, Any] | None]:
+    def arrays(self, data: Data) -> tuple[Any, ...]:
         """Inputs, labels and weights as `fit` makes them of what it is given."""
         compiled = self._base.compiled_tasks
         x, y, weight = (*data, None)[:3]
         y, weight = by_task(y, "y", compiled), by_task(weight, "sample_weight", compiled)
         check_lengths(x, y, weight)
         compiled.check_columns(y)
+        if weight is None:
+            return x, y
         return x, y, {key: weight.get(key) for key in y} if isinstance(weight, dict) else weight
 
     def build(self, candidate: Candidate) -> MultiTaskModel:
@@ -359,12 +387,6 @@ def take(data: Data, rows: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray
 def size_of(data: Data) -> int:
     """Number of examples."""
     return len(next(iter(data[1].values())))
-
-
-def _split(data: Data, seed: int) -> Structure:
-    order = np.random.default_rng(seed).permutation(size_of(data))
-    count = max(1, round(_HELD_OUT * len(order)))
-    return take(data, np.sort(order[count:])), take(data, np.sort(order[:count]))
 
 
 def _as_list(value: object) -> list[Any]:

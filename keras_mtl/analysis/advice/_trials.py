@@ -105,7 +105,7 @@ class Trials:
     def __init__(self, problem: Problem, store: RunStore, points: Sequence[int], deadline: float) -> None:
         self._problem, self._store, self._points, self.deadline = problem, store, points, deadline
         self._traced = TracedModels(64)
-        self._trials, self._states, self._last = {}, {}, {}
+        self._trials, self._states, self._last, self._of_seeds = {}, {}, {}, {}
         self.spent = 0.0
 
     def run(
@@ -156,7 +156,9 @@ class Trials:
         self._trials[candidate.name, seed] = trial
         return trial
 
-    def finish(self, candidate: Candidate, seed: int, epochs: int, callbacks: Callbacks = ()) -> Trial:
+    def finish(
+        self, candidate: Candidate, seed: int, epochs: int, callbacks: Callbacks = (), as_code: bool = False
+    ) -> Trial:
         """Trains a candidate from scratch on all training data, and tests it once.
 
         Args:
@@ -164,6 +166,9 @@ class Trials:
             seed: Integer.
             epochs: Integer.
             callbacks: List of callbacks. Defaults to none.
+            as_code: Boolean. Whether it is trained as the code that an advice
+                gives does, which takes longer: on the arrays. Defaults to
+                `False`.
 
         Returns:
             `Trial`, with the test's values.
@@ -173,9 +178,9 @@ class Trials:
         if trial is None:
             start = time.perf_counter()
             model, _ = self._model(candidate, seed, None)
-            trial = self._train(model, candidate, seed, epochs, None, callbacks, start, None, final=True)
+            trial = self._train(model, candidate, seed, epochs, None, callbacks, start, None, True, as_code)
             if not trial.failed:
-                trial.values = [self._evaluated(model, self._streams["test"])]
+                trial.values = [self._evaluated(model, self._test)]
                 trial.resampled = self._resampled(model, self._problem.test) if seed in _CHANCE_SEEDS else []
                 trial.seconds = time.perf_counter() - start
             self._keep(key, trial, model)
@@ -218,11 +223,25 @@ class Trials:
         return sorted({*self._points, *range(last, 0, -math.ceil(last / _CURVE))})
 
     @functools.cached_property
-    def _streams(self) -> dict[str, InMemory]:
+    def _all(self) -> InMemory:
+        return self._stream(self._problem.all_training, self._problem.batch_size)
+
+    @functools.cached_property
+    def _test(self) -> InMemory:
+        return self._stream(self._problem.test, _EVALUATED_AT_ONCE)
+
+    def _parts(self, seed: int) -> tuple[InMemory, InMemory, Data]:
+        """Training batches, validation batches and validation data of a seed."""
         problem = self._problem
-        sizes = {"train": problem.batch_size, "all_training": problem.batch_size}
-        names = (*sizes, "validation", "test")
-        return {name: self._stream(getattr(problem, name), sizes.get(name, _EVALUATED_AT_ONCE)) for name in names}
+        place = seed if problem.held_out else 0
+        if place not in self._of_seeds:
+            if problem.held_out:
+                train, rows = problem.split(seed)
+                batches, validation = self._all.part(train), take(problem.all_training, rows)
+            else:
+                batches, validation = self._all, problem.validation
+            self._of_seeds[place] = (batches, self._stream(validation, _EVALUATED_AT_ONCE), validation)
+        return self._of_seeds[place]
 
     def _stream(self, data: Data, batch_size: int) -> InMemory:
         at_once = self._problem.compile_options.get("steps_per_execution", 1)
@@ -292,20 +311,21 @@ class Trials:
         start: float,
         check: Callable[..., None] | None,
         final: bool = False,
+        as_code: bool = False,
     ) -> Trial:
         steps, clock = StepClock(), _Clock(start, self.deadline, check)
         first = 0 if before is None else before.epochs
         # The order of a part's data is its own, so that what goes on after a kill is what would have been.
         seed_of_part = self._problem.global_seed(seed) + 1_000_003 * first
         keras.utils.set_random_seed(seed_of_part)
-        if final and seed == FINAL_SEED:  # as the code that the advice gives trains
+        if as_code:
             arguments = dict(zip(("x", "y", "sample_weight"), self._problem.all_training, strict=False))
             arguments["batch_size"] = self._problem.batch_size
         else:
-            batches = self._streams["all_training" if final else "train"]
+            batches = self._all if final else self._parts(seed)[0]
             arguments = {"x": batches.shuffled(), "steps_per_epoch": batches.steps, "shuffle": False}
         if not final:
-            validation = self._streams["validation"]
+            validation = self._parts(seed)[1]
             arguments |= {"validation_data": validation.in_order(), "validation_steps": validation.steps}
             arguments |= {"validation_freq": self._validated}
         failed, history = "", {}
@@ -337,7 +357,7 @@ class Trials:
         if not final and unknown:
             failed = failed or "a loss or metric that counts is no number"
         whole = not final and epochs == self._points[-1] and not failed and seed in _CHANCE_SEEDS
-        resampled = self._resampled(model, self._problem.validation) if whole else []
+        resampled = self._resampled(model, self._parts(seed)[2]) if whole else []
         return Trial(
             candidate,
             seed,

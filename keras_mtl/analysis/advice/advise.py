@@ -89,7 +89,8 @@ def advise(
             `keras.metrics.Metric`; `"loss"` is one too. Tasks that are left
             out, such as auxiliary ones, do not count.
         validation: Validation data, as `train`. Defaults to `None`: a fifth of
-            the training examples, which the last trainings have back.
+            the training examples, others for each seed, which the last
+            trainings have back.
         minutes: Float. The time there is; a tenth more is the most that it
             takes. Defaults to `10`.
         epochs: Integer. Epochs of a whole training. Defaults to `20`.
@@ -234,7 +235,7 @@ def _advise(
         halve(problem, candidates, runs, plan, trials, seconds - plan.final_seconds, step)
         standings = standings_of(problem, candidates, runs)
         whole = [each for each in standings if each.epochs == epochs and each.delta_m]
-        chosen, _, _ = decide(whole)
+        chosen, _, _ = decide(whole, problem.held_out)
         _say_outcomes(standings, whole)
         trials.deadline = begun + _TESTED * seconds
         against = alone if chosen.candidate.name != ALONE else together
@@ -306,8 +307,9 @@ def _finish(
             of_seed = []
             for candidate in (chosen, against):
                 step(f"{candidate.name} anew, seed {seed}")
-                boards = [] if logs is None or seed != FINAL_SEED else [_board(logs, candidate)]
-                of_seed.append(trials.finish(candidate, seed, epochs, boards))
+                first = seed == FINAL_SEED
+                boards = [_board(logs, candidate)] if first and logs is not None else []
+                of_seed.append(trials.finish(candidate, seed, epochs, boards, as_code=first and candidate is chosen))
             if not any(trial.failed for trial in of_seed):
                 pairs.append(of_seed)
     except OutOfTimeError:
