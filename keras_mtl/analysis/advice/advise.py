@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from keras_mtl.analysis.advice._decide import Standing
     from keras_mtl.analysis.advice._trials import Trial
 
+_SPENT = 0.9  # the part of the given time that trainings may take: there is more to do
 _SEARCHED, _TESTED = 1.0, 1.08  # parts of the given time after which no search and no test goes on
 
 
@@ -239,7 +240,8 @@ def _advise(
         _say_outcomes(standings, whole)
         trials.deadline = begun + _TESTED * seconds
         against = alone if chosen.candidate.name != ALONE else together
-        finals = _finish(trials, chosen.candidate, against, plan.final_seeds, epochs, logs, step)
+        wanted = (plan.final_seeds, max(seeds, 2))
+        finals = _finish(trials, chosen.candidate, against, wanted, seconds, epochs, logs, step)
         begin()
     result = outcome_of(problem, *finals) if finals[0] else None
     said = verdict(problem, chosen, standings, result, against.name)
@@ -295,21 +297,27 @@ def _finish(
     trials: Trials,
     chosen: Candidate,
     against: Candidate,
-    seeds: int,
+    seeds: tuple[int, int],
+    seconds: float,
     epochs: int,
     logs: Path | None,
     step: Callable[[str], None],
 ) -> tuple[list[Trial], list[Trial]]:
-    """The last trainings of two candidates, paired by seed."""
-    pairs = []
+    """The last trainings of two candidates, paired by seed: as planned, and more where that took less time."""
+    pairs, longest, planned, most = [], 0.0, *seeds
     try:
-        for seed in range(FINAL_SEED, FINAL_SEED + seeds):
+        for seed in range(FINAL_SEED, FINAL_SEED + most):
+            # By what trainings took, so that a call that goes on after a kill comes to the same.
+            before = trials.spent
+            if seed - FINAL_SEED >= planned and trials.spent + longest > _SPENT * seconds:
+                break
             of_seed = []
             for candidate in (chosen, against):
                 step(f"{candidate.name} anew, seed {seed}")
                 first = seed == FINAL_SEED
                 boards = [_board(logs, candidate)] if first and logs is not None else []
                 of_seed.append(trials.finish(candidate, seed, epochs, boards, as_code=first and candidate is chosen))
+            longest = max(longest, trials.spent - before)
             if not any(trial.failed for trial in of_seed):
                 pairs.append(of_seed)
     except OutOfTimeError:

@@ -14,6 +14,7 @@ from keras_mtl.analysis.advice._decide import Standing, decide, example_variance
 from keras_mtl.analysis.advice._halving import _kept, make_plan, rungs_of
 from keras_mtl.analysis.advice._problem import Candidate
 from keras_mtl.analysis.advice._trials import Trial, Trials
+from keras_mtl.analysis.advice.advise import _finish
 
 
 class TwoTasks:
@@ -216,3 +217,18 @@ def test_small_candidates_that_nothing_smaller_beats_go_on():
     kept = [candidate.name for candidate in _kept(alive, standings, 4, True)]
     assert kept == ["nothing shared", "all shared", "groups", "large"]
     assert [candidate.name for candidate in _kept(alive, standings, 5, True)][-1] == "larger"
+
+
+@pytest.mark.parametrize(("seconds", "pairs"), [(5, 1), (10, 2), (100, 3)])
+def test_time_that_is_left_goes_to_more_seeds_of_the_test(seconds, pairs):
+    """A pair takes 2 s, 4 s are spent: 4 + 2 + 2 of 10 may be, another 2 may not."""
+
+    def finish(candidate, seed, epochs, callbacks, as_code):
+        run.spent += 1.0
+        codes.append((candidate.name, seed)) if as_code else None
+        return types.SimpleNamespace(failed="")
+
+    run, codes = types.SimpleNamespace(spent=4.0, finish=finish), []
+    both = Candidate("all shared", ""), Candidate("nothing shared", "")
+    ours, theirs = _finish(run, *both, (1, 3), seconds, 20, None, lambda what: None)
+    assert len(ours) == len(theirs) == pairs and codes == [("all shared", trials.FINAL_SEED)]
