@@ -14,12 +14,12 @@ import pytest
 from keras import layers
 
 import keras_mtl
-from recipes.data.planted import WIDTHS, planted
+from recipes.data.planted import BATCHES, WIDTHS, planted
 
 
 def ask(kind, **options):
     train, test = planted(kind)
-    arguments = {"minutes": 30, "epochs": 30, "seeds": 3, "batch_size": 30, "progress": False}
+    arguments = {"minutes": 30, "epochs": 30, "seeds": 3, "batch_size": BATCHES[kind], "progress": False}
     return keras_mtl.advise(
         keras.Input((20,)),
         [layers.Dense(WIDTHS[kind], activation="tanh", name="low")],
