@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,7 +76,7 @@ def standing(problem: Problem, trials: Sequence[Trial], baselines: Sequence[Tria
     else:
         single = mean_values([trial.values[epochs - 1] for trial in baselines])
         scores = [problem.score(trial.values[epochs - 1], single) for trial in trials]
-        delta = [float(np.mean([*score.values()])) for score in scores]
+        delta = [problem.gain(score) for score in scores]
         gains = {task: float(np.mean([score[task] for score in scores])) for task in problem.metrics}
         if all(trial.epochs == epochs for trial in trials):
             resampled = resampled_scores(problem, trials, single)
@@ -102,8 +102,8 @@ def resampled_scores(
     for trial in trials:
         scores = [problem.score(values, single) for values in trial.resampled]
         if scores:
-            rows.append([score[task] if task else np.mean([*score.values()]) for score in scores])
-    return [float(value) for value in np.mean(rows, axis=0)] if rows else []  # type: ignore[arg-type]
+            rows.append([score[task] if task else problem.gain(score) for score in scores])
+    return [float(value) for value in np.mean(rows, axis=0)] if rows else []
 
 
 def mean_values(dicts: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -236,7 +236,7 @@ def outcome_of(problem: Problem, trials: Sequence[Trial], others: Sequence[Trial
         mean = float(np.mean(a) - np.mean(b))
         return mean, confidence_interval(a, b, level, chance), a, b, chance
 
-    mean, interval, a, b, chance = compared(lambda score: np.mean([*score.values()]), 0.95)
+    mean, interval, a, b, chance = compared(problem.gain, 0.95)
     gains = {}
     for task in problem.metrics:
         gain, ends, *_ = compared(lambda score, task=task: score[task], 1 - 0.05 / len(problem.metrics), task)
@@ -293,14 +293,14 @@ def verdict(
     if result is None:
         said.append("There was no time to train it anew and test it: this rests on validation examples alone.")
         return said
-    said += _test_said(result, against, candidate.name)
+    said += _test_said(result, against, problem.unlearned)
     alike = [s.candidate.name for s in standings if s is not chosen and "significantly different" in s.outcome]
     if alike:
         said.append(f"Validation did not tell it apart from: {', '.join(alike)}.")
     return said
 
 
-def _test_said(result: Outcome, against: str, name: str) -> Iterator[str]:
+def _test_said(result: Outcome, against: str, unlearned: Collection[str]) -> Iterator[str]:
     other = "single-task columns" if against == ALONE else f"'{against}'"
     seeds = f"{result.seeds} fresh seed{'s' * (result.seeds > 1)}"
     if result.interval is None:
@@ -314,8 +314,9 @@ def _test_said(result: Outcome, against: str, name: str) -> Iterator[str]:
         yield f"On the test it is worse than {other}, by {signed(result.delta_m)} % ({ends}): validation misled."
     else:
         yield f"On the test no difference to {other} was seen: {signed(result.delta_m)} % ({ends}). {_needed(result)}"
-    lost = [task for task, (_, _, top) in result.gains.items() if top is not None and top < 0]
-    won = [task for task, (_, bottom, _) in result.gains.items() if bottom is not None and bottom > 0]
+    gains = {task: gain for task, gain in result.gains.items() if task not in unlearned}
+    lost = [task for task, (_, _, top) in gains.items() if top is not None and top < 0]
+    won = [task for task, (_, bottom, _) in gains.items() if bottom is not None and bottom > 0]
     if won:
         yield f"Tasks that win: {', '.join(f'{t} ({result.gains[t][0]:+.1f} %)' for t in won)}."
     if lost:

@@ -67,6 +67,8 @@ class Problem:
         metrics: Dict from task to the name of the metric that counts.
         scales: Dict from task to mean and standard deviation of its labels,
             where they are standardized.
+        unlearned: Set of the tasks of which nothing is learned, once that is
+            known. They do not count.
         held_out: Boolean. Whether the validation examples were split off.
 
     Args:
@@ -101,6 +103,7 @@ class Problem:
             )
         if not self.stages:
             raise ValueError("`stages` should have at least one stage, or there is nothing to share. Received: none")
+        self.unlearned = set()
         self.batch_size, self.directions, self.seed = batch_size, directions, seed
         self.compile_options = _check_compile(compile)
         self.metrics = self._check_metrics(metrics)
@@ -236,6 +239,14 @@ class Problem:
             options.update(weighting="equal", gradients="parameters")  # no gradient is shared that could be weighed
             options = {n: v for n, v in options.items() if n not in ("gramian_fraction", "diagnostics")}
         return options
+
+    def gain(self, score: Mapping[str, float]) -> float:
+        """delta_m: the mean over the tasks that count, without those of which nothing is learned.
+
+        Args:
+            score: Dict from task to its gain, as `score` returns it.
+        """
+        return float(np.mean([score[task] for task in self.metrics if task not in self.unlearned]))
 
     def score(self, values: Mapping[str, float], baselines: Mapping[str, float]) -> dict[str, float]:
         """delta_m, in percent, of values in the logs over those of a baseline.

@@ -220,6 +220,8 @@ def _advise(
         raise ValueError(f"The fully shared model should be able to train. Received: {watched_trial.failed}")
     watched = Watched(watched_trial.watched, first.watched)
     findings += watched.findings()
+    if len(watched.unlearned) < len(problem.metrics):
+        problem.unlearned = set(watched.unlearned)
     candidates, left_out = _fitted(choose_candidates(problem, watched), {ALONE: alone, ALL: together}, fitted)
     plan = make_plan(len(candidates), epochs, seeds, 0.97 * seconds - trials.spent, first)
     if not plan.rungs:

@@ -23,6 +23,10 @@ class TwoTasks:
     tasks = ("a", "b")
     metrics = {"a": "loss", "b": "loss"}  # noqa: RUF012
     stages = [[], []]  # noqa: RUF012
+    unlearned = frozenset()
+
+    def gain(self, score):
+        return np.mean([score[task] for task in self.tasks if task not in self.unlearned])
 
     def score(self, values, single):
         return {t: 100 * (single[f"{t}_loss"] - values[f"{t}_loss"]) / single[f"{t}_loss"] for t in self.tasks}
@@ -149,6 +153,17 @@ def test_a_claim_that_the_test_does_not_carry_is_not_made():
     assert "Tasks that win: a" in text and "Tasks that lose: b" in text
     text = said(chosen, standings, outcome_of(TwoTasks(), [trial(2.0, 2.0), trial(2.0, 2.01)], theirs))
     assert "worse than single-task columns" in text and "misled" in text
+
+
+def test_a_task_of_which_nothing_is_learned_does_not_count():
+    problem = TwoTasks()
+    problem.unlearned = {"b"}
+    ours, theirs = [trial(a, 0.5) for a in (0.90, 0.91, 0.905)], [trial(1.0, 1.0)] * 3
+    result = outcome_of(problem, ours, theirs)
+    assert result.delta_m == pytest.approx(9.5) and result.gains["b"][0] == pytest.approx(50)
+    standings = [at("nothing shared", [0, 0], 300, options=ALONE), at("all shared", [9, 10], 100)]
+    text = " ".join(verdict(problem, standings[1], standings, result, "nothing shared"))
+    assert "Tasks that win: a (+9.5 %)." in text and "b (" not in text
 
 
 def test_do_not_share_is_a_verdict():
