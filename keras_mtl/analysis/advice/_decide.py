@@ -331,5 +331,5 @@ def _needed(result: Outcome) -> str:
         return "What was seen is next to nothing, which no reasonable number of seeds would tell from 0."
     factor = (half / size) ** 2
     if result.example_variance > result.seed_variance:
-        return f"If it is real, about {factor:.0f} times as many test examples would show it."
+        return f"If it is real, about {factor:.2g} times as many test examples would show it."
     return f"If it is real, about {math.ceil(result.seeds * factor):,} seeds would show it."
