@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -70,17 +70,28 @@ class Watched:
             means.append(float(chosen[:, rows, columns].mean()) if len(chosen) else None)
         return means
 
-    def findings(self) -> list[Finding]:
-        """List of `Finding`."""
-        found = [
-            Finding(
-                "nothing learned",
-                f"Nothing is learned of '{task}', alone or shared: from the inputs of other examples it is predicted "
-                "as well. It does not count, since all that it can gain is to learn less of its noise.",
-                (task,),
+    def findings(self, counted: Collection[str] | None = None) -> list[Finding]:
+        """What was seen, in sentences.
+
+        Args:
+            counted: The tasks that count. Defaults to all.
+
+        Returns:
+            List of `Finding`.
+        """
+        found = []
+        if len(self.unlearned) == len(counted or self.tasks):
+            text = (
+                "Nothing is learned of any task, alone or shared: from the inputs of other examples they are predicted "
+                "as well. More epochs or examples, another learning rate or other stages may change that."
             )
-            for task in self.unlearned
-        ]
+            found.append(Finding("nothing learned", text))
+        for task in self.unlearned if not found else ():
+            text = (
+                f"Nothing is learned of '{task}', alone or shared: from the inputs of other examples it is predicted "
+                "as well. It does not count, since all that it can gain is to learn less of its noise."
+            )
+            found.append(Finding("nothing learned", text, (task,)))
         starved = min(self.shares, key=lambda task: self.shares[task])
         fed = max(self.shares, key=lambda task: self.shares[task])
         low, high = self.shares[starved], self.shares[fed]

@@ -219,7 +219,7 @@ def _advise(
     if watched_trial.watched is None:
         raise ValueError(f"The fully shared model should be able to train. Received: {watched_trial.failed}")
     watched = Watched(watched_trial.watched, first.watched)
-    findings += watched.findings()
+    findings += watched.findings(problem.metrics)
     if len(watched.unlearned) < len(problem.metrics):
         problem.unlearned = set(watched.unlearned)
     candidates, left_out = _fitted(choose_candidates(problem, watched), {ALONE: alone, ALL: together}, fitted)

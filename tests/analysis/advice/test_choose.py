@@ -174,6 +174,8 @@ def test_tasks_of_which_nothing_is_learned():
     assert not Watched(content, {"learned": ["b"]}).unlearned
     noise = Watched(content, {"learned": ["a"]})
     assert noise.unlearned == ["b"] and noise.findings()[0].tasks == ("b",)
+    nothing = noise.findings(["b"])[0]  # of all that counts: then all of it does
+    assert nothing.kind == "nothing learned" and not nothing.tasks and "More epochs" in nothing.text
 
 
 @pytest.mark.parametrize(("cosine", "kind"), [(0.5, "agreement"), (0.02, "orthogonal")])
