@@ -9,7 +9,7 @@ of them is is asked. What tells the left digit says nothing of the right one, an
 What it can show: what `advise` says, how long it takes, and that it says not to share too. What it cannot: that it is
 right on other data (recipes/studies/advise.py counts that).
 
-    python recipes/ask.py [--quick] [--minutes 0.7]
+    python recipes/ask.py [--quick] [--minutes 0.6]
 
 For each, a page and TensorBoard's logs of the last trainings go to runs/ask/: tensorboard --logdir runs/ask
 """
@@ -55,7 +55,7 @@ def two_digits(images, digits):
 
 
 def main():
-    options = command_line(__file__, __doc__, minutes=(0.7, "for each"))
+    options = command_line(__file__, __doc__, minutes=(0.6, "for each"))
     images, digits = load_digits()
     order = np.random.default_rng(0).permutation(len(images))
     for name, make in (("readers", readers), ("two digits", two_digits)):
