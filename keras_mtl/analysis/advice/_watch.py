@@ -28,6 +28,7 @@ _MEASUREMENTS = 30  # of a whole training
 _JUDGED = (0.1, 0.6)
 _PROBE = 256  # examples
 _ORDERS, _AT_ONCE = 10, 1024
+_FEWEST = 100  # validation examples: from fewer a task that is learned a little cannot be told from one that is not
 _COMPARED = 300  # examples, whose number enters squared
 
 
@@ -129,7 +130,8 @@ def learned_tasks(problem: Problem, model: MultiTaskModel) -> list[str]:
     """Tasks that a model predicts better from their own inputs than from those of other examples.
 
     Validation examples are given inputs in other orders; better is by two
-    standard deviations over the orders. Tasks that do not count are among them.
+    standard deviations over the orders. Tasks that do not count are among them,
+    and all tasks where there are too few examples to tell.
 
     Args:
         problem: `Problem`.
@@ -138,6 +140,8 @@ def learned_tasks(problem: Problem, model: MultiTaskModel) -> list[str]:
     Returns:
         List of tasks.
     """
+    if size_of(problem.validation) < _FEWEST:
+        return list(model.tasks)
     x, *labels = problem.arrays(problem.validation)
     logs = {task: f"{task}_{metric}" for task, metric in problem.metrics.items()}
     rng = np.random.default_rng(2)

@@ -161,12 +161,14 @@ class Model:
 def test_tasks_of_which_nothing_is_learned():
     """Other examples' inputs serve them as well; what does not count is not asked about."""
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(40, 3))
-    data = (x, {"a": x[:, :1], "b": rng.integers(0, 2, (40, 1)), "extra": np.zeros(40)})
+    x = rng.normal(size=(120, 3))
+    data = (x, {"a": x[:, :1], "b": rng.integers(0, 2, (120, 1)), "extra": np.zeros(120)})
     problem = types.SimpleNamespace(
         validation=data, arrays=lambda given: given, metrics={"a": "loss", "b": "accuracy"}, directions=None
     )
     assert learned_tasks(problem, Model()) == ["extra", "a"]
+    problem.validation = (x[:99], {task: labels[:99] for task, labels in data[1].items()})
+    assert learned_tasks(problem, Model()) == ["a", "b", "extra"]  # too few to tell
     watched = make_watched("ab")
     assert not watched.unlearned
     # Alone it is learned of "a", shared of "b": both count.
