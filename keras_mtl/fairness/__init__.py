@@ -1,4 +1,4 @@
-"""Fairness: what groups get from each task, and how training evens it out."""
+"""Fairness: what groups get from each task, and ways to even it out in training."""
 
 from keras_mtl.fairness.adversary import Adversary
 from keras_mtl.fairness.covariance_penalty import CovariancePenalty

@@ -1,4 +1,4 @@
-"""Modular networks: questions answered by modules that their layouts assemble.
+"""Neural module networks: each question has a layout, which says how modules are put together to answer it.
 
 `neural_module_network` builds one network for every signature of layouts out of shared modules, `query_layout` writes
 layouts, `group_by_layout` and `predict_by_layout` sort questions by theirs; the layers are the modules.

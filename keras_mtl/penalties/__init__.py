@@ -1,4 +1,4 @@
-"""Penalties: what is made of a task's predictions and a column beside the labels, and kept small.
+"""Penalties: numbers computed from a task's predictions and a column beside the labels, which are added to the loss.
 
 `keras_mtl.fairness` has those of groups; a penalty of one's own subclasses `Penalty`.
 """

@@ -1,4 +1,4 @@
-"""Models of recommender systems: funnels of events, embeddings of tasks, gates that know whom and what it is about.
+"""Models of recommender systems: funnels of events, embeddings of tasks, gates that see person and item.
 
 `aitm` hands on what a task of a funnel knows to the next, `adatt` mixes the experts of all tasks at every level, `stem`
 gives tasks embeddings of their own, and `pepnet` scales embeddings and towers for each example. ESMM, CGC, PLE and

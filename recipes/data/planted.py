@@ -10,8 +10,11 @@ KINDS = {  # the group of hidden features that each task reads; "n" is noise alo
     "few labels": "aa",
     "noise": "aan",
 }
-# Widths at which it matters: a trunk that holds all features of one group, but not those of two.
-WIDTHS = {"related": 16, "unrelated": 4, "groups": 4, "starved": 8, "few labels": 16, "noise": 4}
+# Widths at which it matters: a trunk that holds all features of one group, but not well those of two.
+WIDTHS = {"related": 8, "unrelated": 4, "groups": 6, "starved": 8, "few labels": 8, "noise": 6}
+
+# With 60, sharing would not pay for "few labels" in these epochs: its few labels would make fewer steps.
+BATCHES = {kind: 30 if kind == "few labels" else 60 for kind in KINDS}
 
 
 def planted(kind, seed=0, train=600, test=1000):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,7 +76,7 @@ def standing(problem: Problem, trials: Sequence[Trial], baselines: Sequence[Tria
     else:
         single = mean_values([trial.values[epochs - 1] for trial in baselines])
         scores = [problem.score(trial.values[epochs - 1], single) for trial in trials]
-        delta = [float(np.mean([*score.values()])) for score in scores]
+        delta = [problem.gain(score) for score in scores]
         gains = {task: float(np.mean([score[task] for score in scores])) for task in problem.metrics}
         if all(trial.epochs == epochs for trial in trials):
             resampled = resampled_scores(problem, trials, single)
@@ -102,8 +102,8 @@ def resampled_scores(
     for trial in trials:
         scores = [problem.score(values, single) for values in trial.resampled]
         if scores:
-            rows.append([score[task] if task else np.mean([*score.values()]) for score in scores])
-    return [float(value) for value in np.mean(rows, axis=0)] if rows else []  # type: ignore[arg-type]
+            rows.append([score[task] if task else problem.gain(score) for score in scores])
+    return [float(value) for value in np.mean(rows, axis=0)] if rows else []
 
 
 def mean_values(dicts: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -118,16 +118,38 @@ def example_variance(scores: Sequence[float], others: Sequence[float]) -> float:
     return float(np.var(np.subtract(scores, others), ddof=1))
 
 
-def decide(standings: Sequence[Standing]) -> tuple[Standing, Standing, dict[str, float]]:
+def standard_error(standings: Sequence[Standing], held_out: bool) -> float:
+    """That of the difference of a candidate to the best over seeds; 0 with one seed.
+
+    Where each seed has validation examples of its own, differences are paired
+    by seed. It is of the median of the variances, so that no candidate gains by
+    being unsteady.
+
+    Args:
+        standings: List of `Standing` with gains.
+        held_out: Boolean. Whether each seed has validation examples of its own.
+    """
+    best = max(standings, key=lambda each: each.mean)
+    seeds = min(len(each.delta_m) for each in standings)
+    if held_out and len(standings) > 1:
+        gains = [np.subtract(each.delta_m[:seeds], best.delta_m[:seeds]) for each in standings if each is not best]
+        variances = [mean_and_spread(gain)[1] ** 2 for gain in gains]
+    else:
+        variances = [2 * mean_and_spread(each.delta_m)[1] ** 2 for each in standings]
+    return math.sqrt(np.median(variances) / seeds)
+
+
+def decide(standings: Sequence[Standing], held_out: bool = False) -> tuple[Standing, Standing, dict[str, float]]:
     """The simplest candidate within one standard error of the best.
 
-    The standard error is that of the difference of two means over seeds, from
-    the median of the candidates' variances, so that no candidate gains by
-    being unsteady; and where the validation examples are few, of what their
-    choice makes of the difference.
+    The standard error is that of the difference over seeds, and where all of
+    them have the same validation examples and these are few, of what their
+    choice makes of it.
 
     Args:
         standings: List of `Standing` that came to the end.
+        held_out: Boolean. Whether each seed has validation examples of its own.
+            Defaults to `False`.
 
     Returns:
         Tuple of the chosen `Standing`, the best one, and a dict from name to
@@ -135,11 +157,10 @@ def decide(standings: Sequence[Standing]) -> tuple[Standing, Standing, dict[str,
     """
     standings = [each for each in standings if each.delta_m]
     best = max(standings, key=lambda each: each.mean)
-    seeds = min(len(each.delta_m) for each in standings)
-    spread = np.median([mean_and_spread(each.delta_m)[1] ** 2 for each in standings])
-    errors = {}
+    errors, of_seeds = {}, standard_error(standings, held_out)
     for each in standings:
-        variance = 2 * spread / seeds + example_variance(best.resampled, each.resampled)
+        seen = held_out and len(each.delta_m) > 1  # what the choice of examples makes of it is in that over seeds
+        variance = of_seeds**2 + (0.0 if seen else example_variance(best.resampled, each.resampled))
         errors[each.candidate.name] = 0.0 if each is best else math.sqrt(variance)
     close = [each for each in standings if best.mean - each.mean <= errors[each.candidate.name]]
     fewest = min(each.parameters for each in close)
@@ -215,7 +236,7 @@ def outcome_of(problem: Problem, trials: Sequence[Trial], others: Sequence[Trial
         mean = float(np.mean(a) - np.mean(b))
         return mean, confidence_interval(a, b, level, chance), a, b, chance
 
-    mean, interval, a, b, chance = compared(lambda score: np.mean([*score.values()]), 0.95)
+    mean, interval, a, b, chance = compared(problem.gain, 0.95)
     gains = {}
     for task in problem.metrics:
         gain, ends, *_ = compared(lambda score, task=task: score[task], 1 - 0.05 / len(problem.metrics), task)
@@ -272,14 +293,14 @@ def verdict(
     if result is None:
         said.append("There was no time to train it anew and test it: this rests on validation examples alone.")
         return said
-    said += _test_said(result, against, candidate.name)
+    said += _test_said(result, against, problem.unlearned)
     alike = [s.candidate.name for s in standings if s is not chosen and "significantly different" in s.outcome]
     if alike:
         said.append(f"Validation did not tell it apart from: {', '.join(alike)}.")
     return said
 
 
-def _test_said(result: Outcome, against: str, name: str) -> Iterator[str]:
+def _test_said(result: Outcome, against: str, unlearned: Collection[str]) -> Iterator[str]:
     other = "single-task columns" if against == ALONE else f"'{against}'"
     seeds = f"{result.seeds} fresh seed{'s' * (result.seeds > 1)}"
     if result.interval is None:
@@ -293,8 +314,9 @@ def _test_said(result: Outcome, against: str, name: str) -> Iterator[str]:
         yield f"On the test it is worse than {other}, by {signed(result.delta_m)} % ({ends}): validation misled."
     else:
         yield f"On the test no difference to {other} was seen: {signed(result.delta_m)} % ({ends}). {_needed(result)}"
-    lost = [task for task, (_, _, top) in result.gains.items() if top is not None and top < 0]
-    won = [task for task, (_, bottom, _) in result.gains.items() if bottom is not None and bottom > 0]
+    gains = {task: gain for task, gain in result.gains.items() if task not in unlearned}
+    lost = [task for task, (_, _, top) in gains.items() if top is not None and top < 0]
+    won = [task for task, (_, bottom, _) in gains.items() if bottom is not None and bottom > 0]
     if won:
         yield f"Tasks that win: {', '.join(f'{t} ({result.gains[t][0]:+.1f} %)' for t in won)}."
     if lost:
@@ -309,5 +331,5 @@ def _needed(result: Outcome) -> str:
         return "What was seen is next to nothing, which no reasonable number of seeds would tell from 0."
     factor = (half / size) ** 2
     if result.example_variance > result.seed_variance:
-        return f"If it is real, about {factor:.0f} times as many test examples would show it."
+        return f"If it is real, about {factor:.2g} times as many test examples would show it."
     return f"If it is real, about {math.ceil(result.seeds * factor):,} seeds would show it."

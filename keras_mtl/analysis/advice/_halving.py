@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_mtl.analysis.advice._candidates import ALL, ALONE
-from keras_mtl.analysis.advice._decide import standing
+from keras_mtl.analysis.advice._decide import standard_error, standing
 from keras_mtl.analysis.advice._trials import OutOfTimeError
 
 if TYPE_CHECKING:
@@ -68,10 +68,8 @@ class Plan:
 
 
 def rungs_of(epochs: int) -> list[int]:
-    """At how many epochs candidates are compared."""
-    if epochs < 4:
-        return [epochs]
-    return [math.ceil(epochs / 2), epochs] if epochs < 8 else [math.ceil(epochs / 4), math.ceil(epochs / 2), epochs]
+    """At how many epochs candidates are compared: earlier than halfway says little of how they end."""
+    return [epochs] if epochs < 4 else [math.ceil(epochs / 2), epochs]
 
 
 def make_plan(count: int, epochs: int, seeds: int, seconds: float, trial: Trial) -> Plan:
@@ -117,7 +115,7 @@ def _plan(points: Sequence[int], early: int, late: int, final: int, size: int, t
     for place, epochs in enumerate(points):
         last = place == len(points) - 1
         seeds = max(late, 1) if last else min(early, late)
-        candidates = size if place == 0 else min(_LAST, size) if last else min(size, max(_LAST, math.ceil(size / 2)))
+        candidates = min(_LAST, size) if place else size
         rungs.append(Rung(epochs, seeds, candidates))
     trained = {}
     for rung in rungs:  # going on costs what is added
@@ -154,7 +152,10 @@ def halve(
     """Trains candidates, of which fewer and fewer go on.
 
     Single-task columns always go on, since gains are relative to them, and so
-    does the fully shared model, which is the simplest.
+    does the fully shared model, which is the simplest. Of the others, those go
+    on first that no candidate of as few parameters is ahead of by more than a
+    standard error: the decision takes the simplest that is good enough, and
+    small models learn slower.
 
     Args:
         problem: `Problem`.
@@ -170,7 +171,7 @@ def halve(
     alive = list(candidates)
     try:
         for place, rung in enumerate(plan.rungs):
-            alive = _kept(alive, places, rung.candidates)
+            alive = _kept(alive, places, rung.candidates, problem.held_out)
             for seed in range(rung.seeds):
                 if seed and _expected(alive, runs, rung.epochs, seed) + trials.spent > seconds:
                     break
@@ -207,12 +208,17 @@ def _standing(problem: Problem, candidate: Candidate, runs: Mapping[str, Mapping
     return dataclasses.replace(standing(problem, own, alone, epochs), candidate=candidate)
 
 
-def _kept(alive: Sequence[Candidate], places: Mapping[str, Standing], count: int) -> list[Candidate]:
+def _kept(alive: Sequence[Candidate], places: Mapping[str, Standing], count: int, held_out: bool) -> list[Candidate]:
     if not places or count >= len(alive):
         return [c for c in alive if c.name in (ALONE, ALL)] + [c for c in alive if c.name not in (ALONE, ALL)][
             : count - 2
         ]
-    ranked = sorted(alive, key=lambda c: (c.name not in (ALONE, ALL), -places[c.name].mean))
+    error = standard_error([each for each in places.values() if each.delta_m], held_out)
+
+    def is_beaten(own: Standing) -> bool:
+        return any(each.parameters <= own.parameters and each.mean > own.mean + error for each in places.values())
+
+    ranked = sorted(alive, key=lambda c: (c.name not in (ALONE, ALL), is_beaten(places[c.name]), -places[c.name].mean))
     kept = [c for c in ranked[:count] if c.name in (ALONE, ALL) or places[c.name].delta_m]
     return [c for c in alive if c in kept]
 

@@ -101,7 +101,8 @@ def _forest(advice: Advice) -> str:
 
     parts = [f'<line class="zero" x1="{place(0):.1f}" x2="{place(0):.1f}" y1="6" y2="{height - 26}"/>']
     for value in _ticks(low, high):
-        parts.append(f'<text x="{place(value):.1f}" y="{height - 8}" text-anchor="middle">{value:+g}</text>')
+        tick = f"{value:+g}" if value else "0"
+        parts.append(f'<text x="{place(value):.1f}" y="{height - 8}" text-anchor="middle">{tick}</text>')
     for i, (name, mean, bottom, top) in enumerate(rows):
         y = 18 + step * i
         color = "var(--soft)"
@@ -184,18 +185,22 @@ def _curves(advice: Advice) -> str:
     panels = []
     for task, metric in advice.metrics.items():
         log = f"{task}_{metric}"
-        lines = {name: [values[log] for values in advice.curves[name] if log in values] for name in names}
-        lines = {name: line for name, line in lines.items() if len(line) > 1 and all(map(math.isfinite, line))}
+        lines = {
+            name: {epoch: values[log] for epoch, values in enumerate(advice.curves[name], 1) if log in values}
+            for name in names
+        }
+        lines = {name: line for name, line in lines.items() if len(line) > 1 and all(map(math.isfinite, line.values()))}
         if not lines:
             continue
-        low, high = min(map(min, lines.values())), max(map(max, lines.values()))
-        longest, span = max(map(len, lines.values())), high - low or 1.0
-        parts = ['<line class="axis" x1="44" x2="300" y1="150" y2="150"/>']
-        parts += [f'<text x="40" y="{y}" text-anchor="end">{v:.3g}</text>' for v, y in ((low, 150), (high, 20))]
+        reached = [value for line in lines.values() for value in line.values()]
+        low, high = min(reached), max(reached)
+        longest, span = max(map(max, lines.values())), high - low or 1.0
+        parts = ['<line class="axis" x1="58" x2="300" y1="150" y2="150"/>']
+        parts += [f'<text x="54" y="{y}" text-anchor="end">{v:.3g}</text>' for v, y in ((low, 150), (high, 20))]
         parts.append(f'<text x="300" y="166" text-anchor="end">epoch {longest}</text>')
         for i, line in enumerate(lines.values()):
             points = " ".join(
-                f"{46 + 252 * e / (longest - 1):.1f},{148 - 130 * (v - low) / span:.1f}" for e, v in enumerate(line)
+                f"{60 + 238 * (e - 1) / (longest - 1):.1f},{148 - 130 * (v - low) / span:.1f}" for e, v in line.items()
             )
             parts.append(f'<polyline points="{points}" fill="none" stroke="{color(i)}" stroke-width="2"/>')
         better = "more" if higher_is_better(metric, advice.directions) else "less"

@@ -15,6 +15,8 @@ from keras_mtl import models
 from keras_mtl import weighting as weightings
 from keras_mtl._checks import as_list
 from keras_mtl._types import Data, Heads, Stages, Structure
+from keras_mtl.analysis.advice._arrays import arrays_of
+from keras_mtl.losses.arrays import by_task, check_lengths
 from keras_mtl.metrics.delta_m import delta_m
 from keras_mtl.metrics.directions import higher_is_better
 from keras_mtl.models._arguments import check_heads, check_inputs, check_stages
@@ -23,6 +25,7 @@ from keras_mtl.models._fresh import fresh_inputs, fresh_layer, fresh_metrics
 from keras_mtl.models.multi_task_model import MultiTaskModel
 
 _HELD_OUT = 0.2  # the part of the training examples that validates, where no others are given
+_DRAWS = 20  # of such a part, in which each task should have labels
 _SEEDS = 200_003  # global seeds of a call lie within so many: those of the search and of the last trainings
 _WIDTHS = ("units", "filters")
 
@@ -64,6 +67,8 @@ class Problem:
         metrics: Dict from task to the name of the metric that counts.
         scales: Dict from task to mean and standard deviation of its labels,
             where they are standardized.
+        unlearned: Set of the tasks of which nothing is learned, once that is
+            known. They do not count.
         held_out: Boolean. Whether the validation examples were split off.
 
     Args:
@@ -98,16 +103,24 @@ class Problem:
             )
         if not self.stages:
             raise ValueError("`stages` should have at least one stage, or there is nothing to share. Received: none")
+        self.unlearned = set()
         self.batch_size, self.directions, self.seed = batch_size, directions, seed
         self.compile_options = _check_compile(compile)
         self.metrics = self._check_metrics(metrics)
-        self.all_training = self._check_data(train, "train")
-        self.test = self._check_data(test, "test")
+
+        def arrays(data: Data, argument: str) -> tuple[Any, ...]:
+            return arrays_of(data, argument, self.tasks, self.inputs)
+
+        self.all_training, self.test = arrays(train, "train"), arrays(test, "test")
         self.held_out = validation is None
         if self.held_out:
-            self.train, self.validation = _split(self.all_training, seed)
+            rows = self.split(0)
+            self.train, self.validation = (take(self.all_training, part) for part in rows)
         else:
-            self.train, self.validation = self.all_training, self._check_data(validation, "validation")
+            self.train, self.validation = (
+                self.all_training,
+                arrays_of(validation, "validation", self.tasks, self.inputs),
+            )
         self._check_labels()
         self.scales = {}
         if standardize:
@@ -134,6 +147,30 @@ class Problem:
         missing = self.compile_options.get("missing")
         return missing.get(task) if isinstance(missing, dict) else missing
 
+    def split(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Which examples train and which validate, where these are split off.
+
+        Each seed holds out others, in both of which every task that counts has
+        labels if that can be had: what the choice of a few examples makes of a
+        difference is seen between seeds, and their mean rests on more of them.
+
+        Args:
+            seed: Integer, counted from 0.
+
+        Returns:
+            Tuple of two arrays of rows.
+        """
+        size = size_of(self.all_training)
+        count = max(1, round(_HELD_OUT * size))
+        known = [self.known(self.all_training[1], task) for task in self.metrics]
+        rng = np.random.default_rng([self.seed, seed])
+        for _ in range(_DRAWS):
+            order = rng.permutation(size)
+            rows = np.sort(order[count:]), np.sort(order[:count])
+            if all(labelled[part].any() for part in rows for labelled in known):
+                break
+        return rows
+
     def known(self, y: Mapping[str, np.ndarray], task: str) -> Structure:
         """Which examples have a label of a task, as a boolean array of shape `(N,)`."""
         labels, missing = np.asarray(y[task]), self.missing_of(task)
@@ -144,6 +181,17 @@ class Problem:
         else:
             found = labels != missing
         return found.reshape(len(labels), -1).any(axis=1)
+
+    def arrays(self, data: Data) -> tuple[Any, ...]:
+        """Inputs, labels and weights as `fit` makes them of what it is given."""
+        compiled = self._base.compiled_tasks
+        x, y, weight = (*data, None)[:3]
+        y, weight = by_task(y, "y", compiled), by_task(weight, "sample_weight", compiled)
+        check_lengths(x, y, weight)
+        compiled.check_columns(y)
+        if weight is None:
+            return x, y
+        return x, y, {key: weight.get(key) for key in y} if isinstance(weight, dict) else weight
 
     def build(self, candidate: Candidate) -> MultiTaskModel:
         """A compiled model of a candidate, of fresh layers.
@@ -192,6 +240,14 @@ class Problem:
             options = {n: v for n, v in options.items() if n not in ("gramian_fraction", "diagnostics")}
         return options
 
+    def gain(self, score: Mapping[str, float]) -> float:
+        """delta_m: the mean over the tasks that count, without those of which nothing is learned.
+
+        Args:
+            score: Dict from task to its gain, as `score` returns it.
+        """
+        return float(np.mean([score[task] for task in self.metrics if task not in self.unlearned]))
+
     def score(self, values: Mapping[str, float], baselines: Mapping[str, float]) -> dict[str, float]:
         """delta_m, in percent, of values in the logs over those of a baseline.
 
@@ -236,25 +292,6 @@ class Problem:
                 compiled[task].append(metric)
         self.compile_options["metrics"] = {task: of_task for task, of_task in compiled.items() if of_task}
         return named  # type: ignore[return-value]
-
-    def _check_data(self, data: Data, argument: str) -> tuple[Any, ...]:
-        if not isinstance(data, tuple) or len(data) not in (2, 3) or not isinstance(data[1], dict):
-            raise ValueError(
-                f"`{argument}` should be a tuple `(x, y)` or `(x, y, sample_weight)` of arrays, with `y` a dict from "
-                f"task to labels. Received: {type(data).__name__}"
-            )
-        x, y, weight = (*data, None)[:3]
-        absent = [task for task in self.tasks if task not in y]
-        if absent:
-            raise ValueError(f"`{argument}` should have labels of every task. Received: none of {absent}")
-        arrays = {f"x[{place}]": part for place, part in enumerate(keras.tree.flatten(x))}
-        arrays.update({f"y['{task}']": labels for task, labels in y.items()})
-        sizes = {name: len(np.asarray(array)) for name, array in arrays.items()}
-        if len(set(sizes.values())) != 1 or not min(sizes.values()):
-            raise ValueError(f"`{argument}` should hold as many labels as inputs. Received: lengths {sizes}")
-        x = keras.tree.map_structure(np.asarray, x)
-        y = {task: np.asarray(labels) for task, labels in y.items()}
-        return (x, y) if weight is None else (x, y, keras.tree.map_structure(np.asarray, weight))
 
     def _check_labels(self) -> None:
         for task in self.metrics:
@@ -355,18 +392,12 @@ def fit_width(problem: Problem, candidate: Candidate, budget: int) -> Candidate:
 
 def take(data: Data, rows: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Some examples of `(x, y)` or `(x, y, sample_weight)`."""
-    return tuple(keras.tree.map_structure(lambda array: array[rows], part) for part in data)
+    return tuple(keras.tree.map_structure(lambda array: None if array is None else array[rows], part) for part in data)
 
 
 def size_of(data: Data) -> int:
     """Number of examples."""
     return len(next(iter(data[1].values())))
-
-
-def _split(data: Data, seed: int) -> Structure:
-    order = np.random.default_rng(seed).permutation(size_of(data))
-    count = max(1, round(_HELD_OUT * len(order)))
-    return take(data, np.sort(order[count:])), take(data, np.sort(order[:count]))
 
 
 def _as_list(value: object) -> list[Any]:

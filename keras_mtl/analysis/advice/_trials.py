@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from keras_mtl._types import Callbacks, Data, Tensor
 from keras_mtl.analysis._runs import StepClock
 from keras_mtl.analysis._traced_models import TracedModels
 from keras_mtl.analysis.advice._problem import Candidate, parameters_of, size_of, take
+from keras_mtl.data._in_memory import InMemory
 
 if TYPE_CHECKING:
     from keras_mtl.analysis._store import RunStore
@@ -26,7 +28,8 @@ RESAMPLED = 5000  # examples up to which their own chance counts
 RESAMPLES = 12
 FINAL_SEED = 100_003  # the first of the seeds of the last trainings, which chose nothing
 _CHANCE_SEEDS = (0, FINAL_SEED)  # what the choice of examples makes of a difference is told from one seed
-_VALIDATED_AT_ONCE = 1024
+_EVALUATED_AT_ONCE = 1024
+_CURVE = 10  # points
 _TIMED = 5  # steps by which the time of an epoch is told
 _FIELDS = {
     "values": list,
@@ -53,7 +56,7 @@ class Trial:
         seed: Integer.
         epochs: Integer. How many were trained.
         values: List of dicts from log to number, one for each epoch, on the
-            examples that it was evaluated on.
+            examples that it was evaluated on; empty where it was not.
         curves: Dict from log of the training to a list by epoch.
         resampled: List of dicts from log to number, on examples drawn with
             replacement, the same ones for all candidates.
@@ -102,7 +105,7 @@ class Trials:
     def __init__(self, problem: Problem, store: RunStore, points: Sequence[int], deadline: float) -> None:
         self._problem, self._store, self._points, self.deadline = problem, store, points, deadline
         self._traced = TracedModels(64)
-        self._trials, self._states = {}, {}
+        self._trials, self._states, self._last, self._of_seeds = {}, {}, {}, {}
         self.spent = 0.0
 
     def run(
@@ -113,7 +116,7 @@ class Trials:
         watch: Watch | WatchColumns | None = None,
         check: Callable[..., None] | None = None,
     ) -> Trial:
-        """Trains a candidate up to a number of epochs, and validates it after each.
+        """Trains a candidate up to a number of epochs, and validates it after some.
 
         Args:
             candidate: `Candidate`.
@@ -136,49 +139,53 @@ class Trials:
         before = self._trials.get((candidate.name, seed))
         if before is not None and (before.epochs >= epochs or before.failed):
             return before
-        problem = self._problem
         key = self._store.key(candidate=candidate.settings(), seed=seed, epochs=epochs, part="search")
         trial = self._read(key, candidate, seed, epochs)
         if trial is None:
             start = time.perf_counter()
             model, before = self._model(candidate, seed, before)
             callbacks = [] if watch is None else watch.callbacks
-            trial = self._train(
-                model, candidate, seed, epochs, before, problem.train, problem.validation, callbacks, start, check
-            )
+            trial = self._train(model, candidate, seed, epochs, before, callbacks, start, check)
             if watch is not None and not trial.failed:
                 trial.watched = watch.content(trial.curves, model)
             self._keep(key, trial, model)
             self._states[candidate.name, seed] = _state(model)
+            self._last[candidate.name] = model
             self._traced.keep(model)
         self.spent += trial.seconds - (before.seconds if before is not None else 0.0)
         self._trials[candidate.name, seed] = trial
         return trial
 
-    def finish(self, candidate: Candidate, seed: int, epochs: int) -> Trial:
+    def finish(
+        self, candidate: Candidate, seed: int, epochs: int, callbacks: Callbacks = (), as_code: bool = False
+    ) -> Trial:
         """Trains a candidate from scratch on all training data, and tests it once.
 
         Args:
             candidate: `Candidate`.
             seed: Integer.
             epochs: Integer.
+            callbacks: List of callbacks. Defaults to none.
+            as_code: Boolean. Whether it is trained as the code that an advice
+                gives does, which takes longer: on the arrays. Defaults to
+                `False`.
 
         Returns:
             `Trial`, with the test's values.
         """
-        problem = self._problem
         key = self._store.key(candidate=candidate.settings(), seed=seed, epochs=epochs, part="final")
         trial = self._read(key, candidate, seed, epochs)
         if trial is None:
             start = time.perf_counter()
             model, _ = self._model(candidate, seed, None)
-            trial = self._train(model, candidate, seed, epochs, None, problem.all_training, None, [], start, None)
+            trial = self._train(model, candidate, seed, epochs, None, callbacks, start, None, True, as_code)
             if not trial.failed:
-                trial.values = [_evaluated(model, problem.test)]
-                trial.resampled = _resampled(model, problem.test) if seed in _CHANCE_SEEDS else []
+                trial.values = [self._evaluated(model, self._test)]
+                trial.resampled = self._resampled(model, self._problem.test) if seed in _CHANCE_SEEDS else []
                 trial.seconds = time.perf_counter() - start
             self._keep(key, trial, model)
             self._states[candidate.name, seed] = _state(model)
+            self._last[candidate.name] = model
             self._traced.keep(model)
         self.spent += trial.seconds
         return trial
@@ -205,8 +212,53 @@ class Trials:
 
     def forget(self, candidate: Candidate) -> None:
         """Lets go of the weights of a candidate that is out."""
+        self._last.pop(candidate.name, None)
         for place in [place for place in self._states if place[0] == candidate.name]:
             del self._states[place]
+
+    @functools.cached_property
+    def _validated(self) -> list[int]:
+        """After which epochs there is a validation: where candidates are compared, and for a curve of ten points."""
+        last = self._points[-1]
+        return sorted({*self._points, *range(last, 0, -math.ceil(last / _CURVE))})
+
+    @functools.cached_property
+    def _all(self) -> InMemory:
+        return self._stream(self._problem.all_training, self._problem.batch_size)
+
+    @functools.cached_property
+    def _test(self) -> InMemory:
+        return self._stream(self._problem.test, _EVALUATED_AT_ONCE)
+
+    def _parts(self, seed: int) -> tuple[InMemory, InMemory, Data]:
+        """Training batches, validation batches and validation data of a seed."""
+        problem = self._problem
+        place = seed if problem.held_out else 0
+        if place not in self._of_seeds:
+            if problem.held_out:
+                train, rows = problem.split(seed)
+                batches, validation = self._all.part(train), take(problem.all_training, rows)
+            else:
+                batches, validation = self._all, problem.validation
+            self._of_seeds[place] = (batches, self._stream(validation, _EVALUATED_AT_ONCE), validation)
+        return self._of_seeds[place]
+
+    def _stream(self, data: Data, batch_size: int) -> InMemory:
+        at_once = self._problem.compile_options.get("steps_per_execution", 1)
+        return InMemory(self._problem.arrays(data), batch_size, at_once)
+
+    def _evaluated(self, model: MultiTaskModel, data: InMemory) -> dict[str, float]:
+        values = model.evaluate(data.in_order(), steps=data.steps, return_dict=True, verbose=0)
+        return {name: float(value) for name, value in values.items() if np.ndim(value) == 0}
+
+    def _resampled(self, model: MultiTaskModel, data: Data) -> list[dict[str, float]]:
+        """Values on examples drawn with replacement: what chance among the examples makes of them."""
+        size = size_of(data)
+        if size > RESAMPLED:
+            return []
+        rng = np.random.default_rng(0)
+        drawn = [take(data, rng.integers(0, size, size)) for _ in range(RESAMPLES)]
+        return [self._evaluated(model, self._stream(each, _EVALUATED_AT_ONCE)) for each in drawn]
 
     def _read(self, key: str | None, candidate: Candidate, seed: int, epochs: int) -> Trial | None:
         run = self._store.load(key, _FIELDS, check=_check)
@@ -226,10 +278,13 @@ class Trials:
 
     def _model(self, candidate: Candidate, seed: int, before: Trial | None) -> tuple[MultiTaskModel, Trial | None]:
         """A model of a candidate as an earlier part of its training left it, and that part if there is one."""
+        state = self._states.get((candidate.name, seed))
+        if before is not None and state is not None and self._last.get(candidate.name) is not None:
+            _set_state(self._last[candidate.name], state)
+            return self._last[candidate.name], before
         model = self._seeded(seed, lambda: self._traced.exchange(self._problem.build(candidate)))
         if before is None:
             return model, None
-        state = self._states.get((candidate.name, seed))
         if state is not None:
             _set_state(model, state)
         elif self._load(model, candidate, seed, before.epochs, "search") is None:
@@ -252,24 +307,31 @@ class Trials:
         seed: int,
         epochs: int,
         before: Trial | None,
-        data: Data,
-        validation: Data,
         callbacks: Callbacks,
         start: float,
         check: Callable[..., None] | None,
+        final: bool = False,
+        as_code: bool = False,
     ) -> Trial:
         steps, clock = StepClock(), _Clock(start, self.deadline, check)
         first = 0 if before is None else before.epochs
-        arguments = dict(zip(("x", "y", "sample_weight"), data, strict=False))
-        if validation is not None:
-            arguments.update(validation_data=validation, validation_batch_size=_at_once(validation))
-        failed, history = "", {}
         # The order of a part's data is its own, so that what goes on after a kill is what would have been.
-        keras.utils.set_random_seed(self._problem.global_seed(seed) + 1_000_003 * first)
+        seed_of_part = self._problem.global_seed(seed) + 1_000_003 * first
+        keras.utils.set_random_seed(seed_of_part)
+        if as_code:
+            arguments = dict(zip(("x", "y", "sample_weight"), self._problem.all_training, strict=False))
+            arguments["batch_size"] = self._problem.batch_size
+        else:
+            batches = self._all if final else self._parts(seed)[0]
+            arguments = {"x": batches.shuffled(), "steps_per_epoch": batches.steps, "shuffle": False}
+        if not final:
+            validation = self._parts(seed)[1]
+            arguments |= {"validation_data": validation.in_order(), "validation_steps": validation.steps}
+            arguments |= {"validation_freq": self._validated}
+        failed, history = "", {}
         try:
             history = model.fit(
                 **arguments,
-                batch_size=self._problem.batch_size,
                 epochs=epochs,
                 initial_epoch=first,
                 callbacks=[steps, *callbacks, clock],
@@ -280,15 +342,22 @@ class Trials:
         if clock.late:
             raise OutOfTimeError
         curves = {name: [float(v) for v in of] for name, of in history.items() if np.ndim(of) == 1}
+        # Curves by epoch have gaps where there was no validation.
+        places = {epoch: i for i, epoch in enumerate(e for e in self._validated if first < e <= epochs)}
         values = [
-            {name[4:]: of[i] for name, of in curves.items() if name.startswith("val_")} for i in range(epochs - first)
+            {name[4:]: of[places[epoch]] for name, of in curves.items() if name.startswith("val_") and epoch in places}
+            for epoch in range(first + 1, epochs + 1)
         ]
         counted = [f"{task}_{metric}" for task, metric in self._problem.metrics.items()]
-        unknown = any(not math.isfinite(each.get(log, math.nan)) for each in values for log in counted)
-        if validation is not None and unknown:
+        unknown = any(
+            not math.isfinite(each.get(log, math.nan))
+            for each in (*filter(None, values), values[-1])
+            for log in counted
+        )
+        if not final and unknown:
             failed = failed or "a loss or metric that counts is no number"
-        whole = validation is not None and epochs == self._points[-1] and not failed and seed in _CHANCE_SEEDS
-        resampled = _resampled(model, validation) if whole else []
+        whole = not final and epochs == self._points[-1] and not failed and seed in _CHANCE_SEEDS
+        resampled = self._resampled(model, self._parts(seed)[2]) if whole else []
         return Trial(
             candidate,
             seed,
@@ -346,22 +415,3 @@ def _state(model: MultiTaskModel) -> list[Tensor]:
 def _set_state(model: MultiTaskModel, state: Mapping[str, Any]) -> None:
     for variable, value in zip((*model.variables, *model.optimizer.variables), state, strict=True):
         variable.assign(value)
-
-
-def _at_once(data: Data) -> int:
-    return min(size_of(data), _VALIDATED_AT_ONCE)
-
-
-def _evaluated(model: MultiTaskModel, data: Data) -> dict[str, float]:
-    arguments = dict(zip(("x", "y", "sample_weight"), data, strict=False))
-    values = model.evaluate(**arguments, batch_size=_at_once(data), return_dict=True, verbose=0)
-    return {name: float(value) for name, value in values.items() if np.ndim(value) == 0}
-
-
-def _resampled(model: MultiTaskModel, data: Data) -> list[dict[str, float]]:
-    """Values on examples drawn with replacement: what chance among the examples makes of them."""
-    size = size_of(data)
-    if size > RESAMPLED:
-        return []
-    rng = np.random.default_rng(0)
-    return [_evaluated(model, take(data, rng.integers(0, size, size))) for _ in range(RESAMPLES)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -15,6 +15,7 @@ from keras_mtl.analysis.representation_similarity import representation_similari
 from keras_mtl.callbacks.conflict_monitor import ConflictMonitor
 from keras_mtl.callbacks.task_affinity import TaskAffinity
 from keras_mtl.metrics._affinity import Affinity
+from keras_mtl.metrics.directions import higher_is_better
 from keras_mtl.models._stages import stage_label
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ _MEASUREMENTS = 30  # of a whole training
 # feature, after it most is learned and gradients are those of the noise.
 _JUDGED = (0.1, 0.6)
 _PROBE = 256  # examples
+_ORDERS, _AT_ONCE = 10, 1024
+_FEWEST = 100  # validation examples: from fewer a task that is learned a little cannot be told from one that is not
 _COMPARED = 300  # examples, whose number enters squared
 
 
@@ -48,6 +51,8 @@ class Watched:
         self.shares = dict(zip(self.tasks, content["grad_share"], strict=True))
         self.affinity = Affinity.from_dict(content["affinity"])
         self.losses_are_positive = content["losses_are_positive"]
+        learned = {*content.get("learned", self.tasks), *(columns or {}).get("learned", self.tasks)}
+        self.unlearned = [task for task in self.tasks if task not in learned]
         similarity = (columns or {}).get("similarity")
         self.similarity = None if similarity is None else Affinity.from_dict(similarity)
 
@@ -66,9 +71,28 @@ class Watched:
             means.append(float(chosen[:, rows, columns].mean()) if len(chosen) else None)
         return means
 
-    def findings(self) -> list[Finding]:
-        """List of `Finding`."""
+    def findings(self, counted: Collection[str] | None = None) -> list[Finding]:
+        """What was seen, in sentences.
+
+        Args:
+            counted: The tasks that count. Defaults to all.
+
+        Returns:
+            List of `Finding`.
+        """
         found = []
+        if len(self.unlearned) == len(counted or self.tasks):
+            text = (
+                "Nothing is learned of any task, alone or shared: from the inputs of other examples they are predicted "
+                "as well. More epochs or examples, another learning rate or other stages may change that."
+            )
+            found.append(Finding("nothing learned", text))
+        for task in self.unlearned if not found else ():
+            text = (
+                f"Nothing is learned of '{task}', alone or shared: from the inputs of other examples it is predicted "
+                "as well. It does not count, since all that it can gain is to learn less of its noise."
+            )
+            found.append(Finding("nothing learned", text, (task,)))
         starved = min(self.shares, key=lambda task: self.shares[task])
         fed = max(self.shares, key=lambda task: self.shares[task])
         low, high = self.shares[starved], self.shares[fed]
@@ -102,6 +126,43 @@ class Watched:
         return found
 
 
+def learned_tasks(problem: Problem, model: MultiTaskModel) -> list[str]:
+    """Tasks that a model predicts better from their own inputs than from those of other examples.
+
+    Validation examples are given inputs in other orders; better is by two
+    standard deviations over the orders. Tasks that do not count are among them,
+    and all tasks where there are too few examples to tell.
+
+    Args:
+        problem: `Problem`.
+        model: A trained model.
+
+    Returns:
+        List of tasks.
+    """
+    if size_of(problem.validation) < _FEWEST:
+        return list(model.tasks)
+    x, *labels = problem.arrays(problem.validation)
+    logs = {task: f"{task}_{metric}" for task, metric in problem.metrics.items()}
+    rng = np.random.default_rng(2)
+
+    def values(rows: np.ndarray) -> dict[str, float]:
+        inputs = keras.tree.map_structure(lambda array: array[rows], x)
+        arguments = dict(zip(("y", "sample_weight"), labels, strict=False))
+        found = model.evaluate(inputs, **arguments, batch_size=_AT_ONCE, return_dict=True, verbose=0)
+        return {log: float(found[log]) for log in logs.values()}  # type: ignore[call-overload]
+
+    size = size_of(problem.validation)
+    own, others = values(np.arange(size)), [values(rng.permutation(size)) for _ in range(_ORDERS)]
+    found = [task for task in model.tasks if task not in logs]
+    for task, log in logs.items():
+        sign = 1 if higher_is_better(problem.metrics[task], problem.directions) else -1
+        gains = [sign * (own[log] - other[log]) for other in others]
+        if not np.mean(gains) <= 2 * np.std(gains, ddof=1):  # NaN is nothing that can be told
+            found.append(task)
+    return found
+
+
 class WatchColumns:
     """What single-task columns learn: how alike the features are, tasks by tasks.
 
@@ -113,10 +174,10 @@ class WatchColumns:
 
     def __init__(self, problem: Problem) -> None:
         rows = np.random.default_rng(1).permutation(size_of(problem.train))[:_COMPARED]
-        self._x = take(problem.train[:1], np.sort(rows))[0]
+        self._problem, self._x = problem, take(problem.train[:1], np.sort(rows))[0]
 
-    def content(self, curves: object, model: MultiTaskModel) -> dict[str, dict[str, Any] | None]:
-        """The similarity, as JSON-compatible values: a mean over the stages.
+    def content(self, curves: object, model: MultiTaskModel) -> dict[str, Any]:
+        """The similarity, a mean over the stages, and what is learned, as JSON-compatible values.
 
         Args:
             curves: Not read.
@@ -125,9 +186,10 @@ class WatchColumns:
         try:
             by_stage = representation_similarity(model, self._x).values()
         except ValueError:  # features that are the same for all examples
-            return {"similarity": None}
+            return {"similarity": None, "learned": learned_tasks(self._problem, model)}
         mean = np.mean([similarity.values for similarity in by_stage], axis=0)
-        return {"similarity": Affinity(model.tasks, mean, "similarity of features, mean over stages").to_dict()}
+        similarity = Affinity(model.tasks, mean, "similarity of features, mean over stages").to_dict()
+        return {"similarity": similarity, "learned": learned_tasks(self._problem, model)}
 
 
 class Watch:
@@ -180,6 +242,7 @@ class Watch:
             "affinity": self._affinities().to_dict(),
             "losses_are_positive": bool(losses) and min(losses) > 0,
             "measurements": len(history),
+            "learned": learned_tasks(self._problem, model),
         }
 
     def _affinities(self) -> Affinity:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
 
 from keras_mtl._checks import check_boolean, check_integer, check_number
+from keras_mtl._files import writable_folder
 from keras_mtl._types import Data, Inputs, Structure
 from keras_mtl.analysis._progress import run_bar
 from keras_mtl.analysis._store import RunStore
@@ -29,11 +32,13 @@ from keras_mtl.analysis.advice._problem import Candidate, Problem, fit_width
 from keras_mtl.analysis.advice._trials import FINAL_SEED, OutOfTimeError, Trials
 from keras_mtl.analysis.advice._watch import Watch, WatchColumns, Watched
 from keras_mtl.analysis.advice.advice import Advice
+from keras_mtl.callbacks.task_board import TaskBoard
 
 if TYPE_CHECKING:
     from keras_mtl.analysis.advice._decide import Standing
     from keras_mtl.analysis.advice._trials import Trial
 
+_SPENT = 0.9  # the part of the given time that trainings may take: there is more to do
 _SEARCHED, _TESTED = 1.0, 1.08  # parts of the given time after which no search and no test goes on
 
 
@@ -42,11 +47,11 @@ def advise(
     stages: Sequence,
     heads: Mapping[str, Any],
     *,
-    train: tuple,
+    train: Data,
     test: Data,
     compile: Mapping[str, Any],
     metrics: Mapping[str, Any],
-    validation: tuple | None = None,
+    validation: Data | None = None,
     minutes: float = 10,
     epochs: int = 20,
     seeds: int = 3,
@@ -56,6 +61,7 @@ def advise(
     seed: int = 0,
     directions: Mapping[str, str] | None = None,
     directory: str | PathLike | None = None,
+    logs: str | PathLike | None = None,
     progress: bool = True,
 ) -> Advice:
     """Finds out whether tasks should share, how much and with which weighting.
@@ -74,7 +80,9 @@ def advise(
             copies.
         heads: Dict from task to a Keras layer or a list of layers.
         train: Training data, a tuple `(x, y)` or `(x, y, sample_weight)` of
-            arrays, with `y` a dict from task to labels.
+            arrays, with `y` a dict from task to labels; or a `tf.data.Dataset`
+            or `keras.utils.PyDataset` of batches of these, which is read once
+            and held in memory.
         test: Test data, as `train`. They choose nothing.
         compile: Dict of arguments of `MultiTaskModel.compile`: `loss` at least.
             Where it has a `weighting`, no other one is tried.
@@ -82,7 +90,8 @@ def advise(
             `keras.metrics.Metric`; `"loss"` is one too. Tasks that are left
             out, such as auxiliary ones, do not count.
         validation: Validation data, as `train`. Defaults to `None`: a fifth of
-            the training examples, which the last trainings have back.
+            the training examples, others for each seed, which the last
+            trainings have back.
         minutes: Float. The time there is; a tenth more is the most that it
             takes. Defaults to `10`.
         epochs: Integer. Epochs of a whole training. Defaults to `20`.
@@ -102,6 +111,9 @@ def advise(
             name does not tell.
         directory: Path of a folder that keeps every training, so that a call
             that was killed goes on where it was. Defaults to `None`.
+        logs: Path of a folder for TensorBoard, into which `TaskBoard` writes
+            the last training of the chosen model and of what it is tested
+            beside, if these are not read. Defaults to `None`.
         progress: Boolean. Whether the plan and progress are shown. Defaults
             to `True`.
 
@@ -156,10 +168,13 @@ def advise(
     }
     problem = Problem(inputs, stages, heads, **given, **options)
     kept = {"inputs": _shapes(inputs), "stages": problem.stages, "heads": problem.heads, "parameters": parameters}
+    validated = None if problem.held_out else problem.validation
+    given |= {"train": problem.all_training, "validation": validated, "test": problem.test}  # also of data sets
     settings = {"what": "advice", **given, **options, **kept, "search": [seeds, epochs]}
     with RunStore(directory, **settings) as store:
         trials = Trials(problem, store, rungs_of(epochs), deadline=begun + _TESTED * seconds)
-        advice = _advise(problem, trials, seconds, epochs, seeds, parameters, progress, begun)
+        logs = None if logs is None else writable_folder(logs, "logs")
+        advice = _advise(problem, trials, seconds, epochs, seeds, parameters, logs, progress, begun)
         advice.origin = store.said() if store.keeps else None
     return advice
 
@@ -171,6 +186,7 @@ def _advise(
     epochs: int,
     seeds: int,
     parameters: int | None,
+    logs: Path | None,
     progress: bool,
     begun: float,
 ) -> Advice:
@@ -203,7 +219,9 @@ def _advise(
     if watched_trial.watched is None:
         raise ValueError(f"The fully shared model should be able to train. Received: {watched_trial.failed}")
     watched = Watched(watched_trial.watched, first.watched)
-    findings += watched.findings()
+    findings += watched.findings(problem.metrics)
+    if len(watched.unlearned) < len(problem.metrics):
+        problem.unlearned = set(watched.unlearned)
     candidates, left_out = _fitted(choose_candidates(problem, watched), {ALONE: alone, ALL: together}, fitted)
     plan = make_plan(len(candidates), epochs, seeds, 0.97 * seconds - trials.spent, first)
     if not plan.rungs:
@@ -220,11 +238,12 @@ def _advise(
         halve(problem, candidates, runs, plan, trials, seconds - plan.final_seconds, step)
         standings = standings_of(problem, candidates, runs)
         whole = [each for each in standings if each.epochs == epochs and each.delta_m]
-        chosen, _, _ = decide(whole)
+        chosen, _, _ = decide(whole, problem.held_out)
         _say_outcomes(standings, whole)
         trials.deadline = begun + _TESTED * seconds
         against = alone if chosen.candidate.name != ALONE else together
-        finals = _finish(trials, chosen.candidate, against, plan.final_seeds, epochs, step)
+        wanted = (plan.final_seeds, max(seeds, 2))
+        finals = _finish(trials, chosen.candidate, against, wanted, seconds, epochs, logs, step)
         begin()
     result = outcome_of(problem, *finals) if finals[0] else None
     said = verdict(problem, chosen, standings, result, against.name)
@@ -277,21 +296,39 @@ def _say_outcomes(standings: Sequence[Standing], whole: Sequence[Standing]) -> N
 
 
 def _finish(
-    trials: Trials, chosen: Candidate, against: Candidate, seeds: int, epochs: int, step: Callable[[str], None]
+    trials: Trials,
+    chosen: Candidate,
+    against: Candidate,
+    seeds: tuple[int, int],
+    seconds: float,
+    epochs: int,
+    logs: Path | None,
+    step: Callable[[str], None],
 ) -> tuple[list[Trial], list[Trial]]:
-    """The last trainings of two candidates, paired by seed."""
-    pairs = []
+    """The last trainings of two candidates, paired by seed: as planned, and more where that took less time."""
+    pairs, longest, planned, most = [], 0.0, *seeds
     try:
-        for seed in range(FINAL_SEED, FINAL_SEED + seeds):
+        for seed in range(FINAL_SEED, FINAL_SEED + most):
+            # By what trainings took, so that a call that goes on after a kill comes to the same.
+            before = trials.spent
+            if seed - FINAL_SEED >= planned and trials.spent + longest > _SPENT * seconds:
+                break
             of_seed = []
             for candidate in (chosen, against):
                 step(f"{candidate.name} anew, seed {seed}")
-                of_seed.append(trials.finish(candidate, seed, epochs))
+                first = seed == FINAL_SEED
+                boards = [_board(logs, candidate)] if first and logs is not None else []
+                of_seed.append(trials.finish(candidate, seed, epochs, boards, as_code=first and candidate is chosen))
+            longest = max(longest, trials.spent - before)
             if not any(trial.failed for trial in of_seed):
                 pairs.append(of_seed)
     except OutOfTimeError:
         pass
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+
+def _board(logs: Path, candidate: Candidate) -> TaskBoard:
+    return TaskBoard(logs / re.sub(r"[^\w.]+", "_", candidate.name), images_every=0)
 
 
 def _shapes(inputs: Inputs) -> Structure:

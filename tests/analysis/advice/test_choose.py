@@ -1,5 +1,7 @@
 """Candidates by what was seen: each rule on numbers that were made up for it."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from keras import layers
 
 from keras_mtl.analysis.advice._candidates import choose_candidates
 from keras_mtl.analysis.advice._problem import Problem
-from keras_mtl.analysis.advice._watch import Watched
+from keras_mtl.analysis.advice._watch import Watched, learned_tasks
 from keras_mtl.metrics._affinity import Affinity
 
 
@@ -144,6 +146,38 @@ def test_findings_have_numbers():
     assert seen["starved"].tasks == ("b",) and "'a' 95 %" in seen["starved"].text
     assert "80 %" in seen["conflict"].text and "-0.20" in seen["conflict"].text
     assert "+2 %" in seen["affinity"].text and "-1 %" in seen["affinity"].text
+
+
+class Model:
+    """Predicts task "a" from its inputs, and "b" whatever they are."""
+
+    tasks = ("a", "b", "extra")
+
+    def evaluate(self, x, y, **options):
+        known = x[:, :1]
+        return {"a_loss": np.mean((y["a"] - known) ** 2), "b_accuracy": np.mean(y["b"] == np.round(y["b"].mean()))}
+
+
+def test_tasks_of_which_nothing_is_learned():
+    """Other examples' inputs serve them as well; what does not count is not asked about."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(120, 3))
+    data = (x, {"a": x[:, :1], "b": rng.integers(0, 2, (120, 1)), "extra": np.zeros(120)})
+    problem = types.SimpleNamespace(
+        validation=data, arrays=lambda given: given, metrics={"a": "loss", "b": "accuracy"}, directions=None
+    )
+    assert learned_tasks(problem, Model()) == ["extra", "a"]
+    problem.validation = (x[:99], {task: labels[:99] for task, labels in data[1].items()})
+    assert learned_tasks(problem, Model()) == ["a", "b", "extra"]  # too few to tell
+    watched = make_watched("ab")
+    assert not watched.unlearned
+    # Alone it is learned of "a", shared of "b": both count.
+    content = {**watched.content, "learned": ["a"]}
+    assert not Watched(content, {"learned": ["b"]}).unlearned
+    noise = Watched(content, {"learned": ["a"]})
+    assert noise.unlearned == ["b"] and noise.findings()[0].tasks == ("b",)
+    nothing = noise.findings(["b"])[0]  # of all that counts: then all of it does
+    assert nothing.kind == "nothing learned" and not nothing.tasks and "More epochs" in nothing.text
 
 
 @pytest.mark.parametrize(("cosine", "kind"), [(0.5, "agreement"), (0.02, "orthogonal")])

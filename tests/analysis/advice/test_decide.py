@@ -11,9 +11,10 @@ from keras_mtl.analysis._statistics import confidence_interval
 from keras_mtl.analysis._store import RunStore
 from keras_mtl.analysis.advice import _trials as trials
 from keras_mtl.analysis.advice._decide import Standing, decide, example_variance, outcome_of, verdict
-from keras_mtl.analysis.advice._halving import make_plan, rungs_of
+from keras_mtl.analysis.advice._halving import _kept, make_plan, rungs_of
 from keras_mtl.analysis.advice._problem import Candidate
 from keras_mtl.analysis.advice._trials import Trial, Trials
+from keras_mtl.analysis.advice.advise import _finish
 
 
 class TwoTasks:
@@ -22,6 +23,10 @@ class TwoTasks:
     tasks = ("a", "b")
     metrics = {"a": "loss", "b": "loss"}  # noqa: RUF012
     stages = [[], []]  # noqa: RUF012
+    unlearned = frozenset()
+
+    def gain(self, score):
+        return np.mean([score[task] for task in self.tasks if task not in self.unlearned])
 
     def score(self, values, single):
         return {t: 100 * (single[f"{t}_loss"] - values[f"{t}_loss"]) / single[f"{t}_loss"] for t in self.tasks}
@@ -83,6 +88,22 @@ def test_few_validation_examples_widen_the_error():
     assert example_variance([], []) == 0.0
 
 
+def test_examples_of_their_own_pair_the_seeds():
+    """Examples that are hard for all candidates say nothing of their difference, and are counted once."""
+    resampled = {"resampled": [-15, 5, -13, 3]}
+    standings = [
+        at("nothing shared", [-20, 0, 20], 300, resampled=[0, 0, 0, 0], options=ALONE),
+        at("all shared", [-25, -4, 16], 100, **resampled),
+        at("CGC", [-26, -6, 16], 400, **resampled),
+    ]
+    # Differences to the best -5, -4, -4 and -6, -6, -4, of variances 1/3 and 4/3, whose median is 5/6.
+    chosen, _, errors = decide(standings, held_out=True)
+    assert chosen.candidate.name == "nothing shared" and errors["CGC"] == pytest.approx(math.sqrt(5 / 6 / 3))
+    assert decide(standings)[0].candidate.name == "all shared"
+    one = [at(each.candidate.name, each.delta_m[1:2], each.parameters, resampled=each.resampled) for each in standings]
+    assert decide(one, held_out=True)[2]["all shared"] > 9  # with one seed, from the resamples
+
+
 def test_candidates_that_failed_are_not_chosen():
     standings = [at("nothing shared", [0, 0], 300, options=ALONE), at("all shared", [1, 1], 100), at("CGC", [], 400)]
     assert decide(standings)[0].candidate.name == "all shared"
@@ -134,13 +155,24 @@ def test_a_claim_that_the_test_does_not_carry_is_not_made():
     assert "worse than single-task columns" in text and "misled" in text
 
 
+def test_a_task_of_which_nothing_is_learned_does_not_count():
+    problem = TwoTasks()
+    problem.unlearned = {"b"}
+    ours, theirs = [trial(a, 0.5) for a in (0.90, 0.91, 0.905)], [trial(1.0, 1.0)] * 3
+    result = outcome_of(problem, ours, theirs)
+    assert result.delta_m == pytest.approx(9.5) and result.gains["b"][0] == pytest.approx(50)
+    standings = [at("nothing shared", [0, 0], 300, options=ALONE), at("all shared", [9, 10], 100)]
+    text = " ".join(verdict(problem, standings[1], standings, result, "nothing shared"))
+    assert "Tasks that win: a (+9.5 %)." in text and "b (" not in text
+
+
 def test_do_not_share_is_a_verdict():
     standings = [at("nothing shared", [-1, 0, 1], 300, options=ALONE), at("all shared", [-31, -30, -29], 100)]
     chosen, *_ = decide(standings)
     assert said(chosen, standings, None, "all shared").startswith("Do not share.")
 
 
-@pytest.mark.parametrize(("epochs", "rungs"), [(1, [1]), (3, [3]), (4, [2, 4]), (20, [5, 10, 20])])
+@pytest.mark.parametrize(("epochs", "rungs"), [(1, [1]), (3, [3]), (4, [2, 4]), (20, [10, 20])])
 def test_rungs(epochs, rungs):
     assert rungs_of(epochs) == rungs
 
@@ -178,6 +210,40 @@ def test_a_plan_fits_its_time():
         sizes.append(plan.trainings)
     assert sizes == sorted(sizes)
     rich = make_plan(8, 20, 3, 1e6, costs)
-    assert [(r.epochs, r.seeds, r.candidates) for r in rich.rungs] == [(5, 2, 8), (10, 2, 4), (20, 3, 4)]
+    assert [(r.epochs, r.seeds, r.candidates) for r in rich.rungs] == [(10, 2, 8), (20, 3, 4)]
     assert rich.final_seconds == pytest.approx(2 * (3 * (20 * 0.5 + 0.7) + 0.5 * 4.5))
     assert make_plan(8, 20, 3, 1.0, costs).rungs == []
+
+
+def test_small_candidates_that_nothing_smaller_beats_go_on():
+    """Halving takes the front of parameters and gain before what is ahead with more parameters."""
+    standings = {
+        each.candidate.name: each
+        for each in (
+            at("nothing shared", [0.0], 400),
+            at("all shared", [-30.0], 100),
+            at("groups", [-5.0], 200),  # behind "nothing shared", which is twice as large
+            at("large", [9.0], 500),
+            at("larger", [5.0], 600),
+            at("as small", [-40.0], 100),
+        )
+    }
+    alive = [each.candidate for each in standings.values()]
+    kept = [candidate.name for candidate in _kept(alive, standings, 4, True)]
+    assert kept == ["nothing shared", "all shared", "groups", "large"]
+    assert [candidate.name for candidate in _kept(alive, standings, 5, True)][-1] == "larger"
+
+
+@pytest.mark.parametrize(("seconds", "pairs"), [(5, 1), (10, 2), (100, 3)])
+def test_time_that_is_left_goes_to_more_seeds_of_the_test(seconds, pairs):
+    """A pair takes 2 s, 4 s are spent: 4 + 2 + 2 of 10 may be, another 2 may not."""
+
+    def finish(candidate, seed, epochs, callbacks, as_code):
+        run.spent += 1.0
+        codes.append((candidate.name, seed)) if as_code else None
+        return types.SimpleNamespace(failed="")
+
+    run, codes = types.SimpleNamespace(spent=4.0, finish=finish), []
+    both = Candidate("all shared", ""), Candidate("nothing shared", "")
+    ours, theirs = _finish(run, *both, (1, 3), seconds, 20, None, lambda what: None)
+    assert len(ours) == len(theirs) == pairs and codes == [("all shared", trials.FINAL_SEED)]

@@ -93,6 +93,19 @@ def test_validation_is_split_off_and_comes_back(rng):
     np.testing.assert_array_equal(np.sort(rows, axis=0), np.sort(x, axis=0))
 
 
+def test_each_seed_holds_out_others_with_labels_of_every_task(rng):
+    x, y = rng.normal(size=(50, 3)), {task: rng.normal(size=(50, 1)) for task in "ab"}
+    y["b"][4:] = np.nan  # four labels, of which a fifth at random has none four times of ten
+    problem = make_problem(x, y)
+    splits = [problem.split(seed) for seed in range(10)]
+    assert len({tuple(rows) for _, rows in splits}) == 10
+    for train, rows in splits:
+        assert sorted([*train, *rows]) == list(range(50)) and len(rows) == 10
+        assert (rows < 4).any() and (train < 4).any()
+    np.testing.assert_array_equal(problem.split(3)[1], make_problem(x, y).split(3)[1])
+    np.testing.assert_array_equal(problem.validation[0], x[splits[0][1]])
+
+
 def test_widths_are_fitted_to_a_budget(rng):
     problem = make_problem(rng.normal(size=(20, 10)), {task: rng.normal(size=(20, 1)) for task in "abc"})
     for options in ({"shared_depth": 0}, {"shared_depth": 1}, {}):

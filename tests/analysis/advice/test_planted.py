@@ -14,19 +14,19 @@ import pytest
 from keras import layers
 
 import keras_mtl
-from recipes.data.planted import WIDTHS, planted
+from recipes.data.planted import BATCHES, WIDTHS, planted
 
 
 def ask(kind, **options):
     train, test = planted(kind)
-    arguments = {"minutes": 30, "epochs": 30, "seeds": 3, "batch_size": 60, "progress": False}
+    arguments = {"minutes": 30, "epochs": 30, "seeds": 3, "batch_size": BATCHES[kind], "progress": False}
     return keras_mtl.advise(
         keras.Input((20,)),
         [layers.Dense(WIDTHS[kind], activation="tanh", name="low")],
         {task: layers.Dense(1) for task in train[1]},
         train=train,
         test=test,
-        compile={"optimizer": keras.optimizers.Adam(1e-2), "loss": "mse", "missing": "nan"},
+        compile={"optimizer": keras.optimizers.Adam(3e-2), "loss": "mse", "missing": "nan"},
         metrics=dict.fromkeys(train[1], "loss"),
         **{**arguments, **options},
     )

@@ -1,0 +1,81 @@
+"""Share or not? `keras_mtl.advise` on two sets of questions about handwritten digits: one way and the other.
+
+A minute and a half on two cores at most, since it keeps to the time that it is given; downloads nothing.
+
+"readers": three people have labelled 1,000 digits, each of whom guessed at every other one (which is made up; the
+pictures are real). What they agree in teaches all three. "two digits": two digits are seen side by side, and what each
+of them is is asked. What tells the left digit says nothing of the right one, and the trunk is narrow.
+
+What it can show: what `advise` says, how long it takes, and that it says not to share too. What it cannot: that it is
+right on other data (recipes/studies/advise.py counts that).
+
+    python recipes/ask.py [--quick] [--minutes 0.6]
+
+For each, a page and TensorBoard's logs of the last trainings go to runs/ask/: tensorboard --logdir runs/ask
+"""
+
+from common import command_line, console
+
+import keras
+import numpy as np
+from data.digits import load_digits
+
+import keras_mtl
+
+
+def smaller(images):
+    """Pictures of half the height and width, as vectors."""
+    return images.reshape(len(images), 14, 2, 14, 2).mean(axis=(2, 4)).reshape(len(images), -1)
+
+
+def classes(tasks):
+    return {task: keras.layers.Dense(10, activation="softmax") for task in tasks}
+
+
+def readers(images, digits):
+    """Inputs, units of the stage, heads, metrics, training data, and test data with the right labels."""
+    x = smaller(images)
+    rng = np.random.default_rng(0)
+    names = ("first", "second", "third")
+    guessed = {name: np.where(rng.random(len(x)) < 0.5, rng.integers(0, 10, len(x)), digits) for name in names}
+    train = x[:1000], {name: labels[:1000] for name, labels in guessed.items()}
+    return 196, 64, classes(names), train, (x[2000:], dict.fromkeys(names, digits[2000:]))
+
+
+def two_digits(images, digits):
+    """The same, for pairs of digits."""
+    rng = np.random.default_rng(0)
+    x = smaller(images)
+
+    def pairs(first, last, count):
+        left, right = rng.integers(first, last, (2, count))
+        return np.concatenate([x[left], x[right]], axis=1), {"left": digits[left], "right": digits[right]}
+
+    return 392, 12, classes(("left", "right")), pairs(0, 2000, 1500), pairs(2000, 5000, 3000)
+
+
+def main():
+    options = command_line(__file__, __doc__, minutes=(0.6, "for each"))
+    images, digits = load_digits()
+    order = np.random.default_rng(0).permutation(len(images))
+    for name, make in (("readers", readers), ("two digits", two_digits)):
+        size, units, heads, train, test = make(images[order], digits[order])
+        advice = keras_mtl.advise(
+            keras.Input((size,)),
+            stages=[keras.layers.Dense(units, activation="relu", name="hidden")],
+            heads=heads,
+            train=train,
+            test=test,
+            compile={"optimizer": keras.optimizers.Adam(3e-3), "loss": "sparse_categorical_crossentropy"},
+            metrics=dict.fromkeys(heads, "accuracy"),
+            minutes=options.minutes,
+            epochs=2 if options.quick else 12,
+            logs=options.folder / "logs" / name.replace(" ", "_"),
+        )
+        page = options.folder / f"{name.replace(' ', '_')}.html"
+        advice.to_html(page)
+        console.print(f"[bold]{name}[/]: {advice.verdict}\n{advice.seconds:.0f} s, page: {page}\n")
+
+
+if __name__ == "__main__":
+    main()
