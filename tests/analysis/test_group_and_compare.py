@@ -147,6 +147,7 @@ def test_one_call(tmp_path):
     assert again.report.delta_m("chosen groups") == report.delta_m("chosen groups")
 
 
+@pytest.mark.slow  # `test_store_kills.py` kills in quicker places
 def test_a_call_that_was_killed_goes_on(tmp_path):
     """Killed again and again: while affinities are measured, in a single-task model, and in a group."""
     begun, left = [], []

@@ -249,8 +249,9 @@ class Watch(keras.callbacks.Callback):
 
 
 @quiet
-@pytest.mark.parametrize("every", by_default([6], [6, 1]))
-@pytest.mark.parametrize("order", by_default(["last"], ["alone", "first", "last"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("every", [6, 1])
+@pytest.mark.parametrize("order", ["alone", "first", "last"])
 def test_a_kill_at_any_moment_changes_nothing(order, every, tmp_path, monkeypatch):
     """At the end of the second epoch, and of the training; between callbacks and between their files."""
     folder = tmp_path / "backup"

@@ -41,20 +41,15 @@ def paths(model):
     return [v.path for v in model.trainable_variables]
 
 
-# Where gradients are one weighted sum, a second weighting is the same step, and what reaches features has come from the
-# same passes as what reaches parameters: a few builders show that.
+# Where gradients are one weighted sum, a second weighting is the same step; and where task gradients are taken is what
+# the contract table is about: a few builders show that here.
 FEW = ("hard_sharing", "soft_sharing", "cross_stitch", "mmoe", "own_inputs", "distral", "adapter_sharing")
 
 
 @pytest.mark.parametrize(
     ("name", "options"),
     by_default(
-        [
-            (name, options)
-            for name in EVERY
-            for options in COMPILE
-            if name in FEW or options in (COMPILE[0], COMPILE[3])
-        ],
+        [(name, options) for name in EVERY for options in COMPILE if name in FEW or options is COMPILE[0]],
         [(name, options) for name in EVERY for options in COMPILE],
     ),
     ids=lambda value: value if isinstance(value, str) else "-".join(value.values()),

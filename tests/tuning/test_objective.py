@@ -93,17 +93,20 @@ def value_of(trial, log):
     return trial.metrics.get_best_value(log)
 
 
+@pytest.mark.slow
 def test_both_searches_saw_the_same_trials(found):
     weights = [[t.hyperparameters.get("static_weight/b") for t in trials] for trials in found.values()]
     assert weights[0] == weights[1] and max(weights[0]) > 1 > 0.1 > min(weights[0])
 
 
+@pytest.mark.slow
 def test_val_loss_takes_the_smallest_weight_and_does_not_learn_the_task(found):
     smallest = min(found["loss"], key=lambda t: t.hyperparameters.get("static_weight/b"))
     best = min(found["loss"], key=lambda t: t.score)
     assert best is smallest and value_of(best, "val_b_loss") > 2 * 4.5
 
 
+@pytest.mark.slow
 def test_delta_m_does_not(found):
     best = max(found["gain"], key=lambda t: t.score)
     assert best.hyperparameters.get("static_weight/b") > 0.1

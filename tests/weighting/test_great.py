@@ -114,6 +114,7 @@ def test_a_step_of_the_trunk_and_of_the_heads_by_hand():
             np.testing.assert_allclose(new, old - 0.1 * gradient.numpy(), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_adversary_learns_and_the_scales_make_it_harder():
     """Over five seeds of a larger study the probe fell by 0.01 to 0.08; that it falls is all that is asserted."""
     accuracy = {}

@@ -115,6 +115,7 @@ def test_a_step_is_that_of_the_whole_jacobian(build):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_trains_where_equal_weights_do_not_see_a_small_loss():
     scaled = {"a": 100.0 * Y["a"], "c": 0.01 * Y["a"]}
     keras.utils.set_random_seed(1)

@@ -118,6 +118,7 @@ def test_a_call_again_trains_nothing(advice, folder, monkeypatch):
         np.testing.assert_array_equal(again.model.predict(x, verbose=0)[task], predicted)
 
 
+@pytest.mark.slow
 def test_a_call_that_was_killed_goes_on(advice, folder, tmp_path):
     """With half of the files, the rest is trained, and the verdict is the same."""
     kept = sorted(folder.glob("*.json"), key=os.path.getmtime)
