@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from keras_mtl._types import Data, Structure
@@ -26,23 +25,22 @@ class InMemory:
         steps_at_once: Integer. The model's `steps_per_execution`. Where it
             does not divide the steps of an epoch, streams end with an epoch,
             or Keras would go on into the next one. Defaults to `1`.
+        rows: Array of integers: the examples that count. Defaults to all.
 
     Attributes:
         steps: Integer, of an epoch, or `None` where streams end with it.
     """
 
-    def __init__(self, data: Data, batch_size: int, steps_at_once: int = 1) -> None:
+    def __init__(
+        self, data: Data, batch_size: int, steps_at_once: int = 1, rows: npt.NDArray[np.int64] | None = None
+    ) -> None:
         with tf.device("cpu"):
             self._tensors = keras.tree.map_structure(_tensor, tuple(data))
         size = next(len(a) for a in keras.tree.flatten(self._tensors) if a is not None)
         self._settings = (batch_size, steps_at_once)
-        self._take(np.arange(size))
-
-    def _take(self, rows: np.ndarray) -> None:
-        batch_size, steps_at_once = self._settings
-        self._rows = rows
-        self._batch_size = min(batch_size, len(rows))
-        steps = -(-len(rows) // self._batch_size)
+        self._rows = np.arange(size) if rows is None else rows
+        self._batch_size = min(batch_size, len(self._rows))
+        steps = -(-len(self._rows) // self._batch_size)
         self.steps = None if steps % steps_at_once else steps
 
     def part(self, rows: np.ndarray) -> InMemory:
@@ -54,9 +52,7 @@ class InMemory:
         Returns:
             `InMemory`.
         """
-        found = copy.copy(self)
-        found._take(self._rows[rows])
-        return found
+        return InMemory(self._tensors, *self._settings, rows=self._rows[rows])
 
     def shuffled(self) -> tf.data.Dataset:
         """Epoch after epoch, each in an order of its own.
@@ -89,8 +85,8 @@ class InMemory:
 
 def _tensor(array: np.ndarray | None) -> tf.Tensor | None:
     """As Keras takes arrays: numbers with a point in its own precision."""
-    if array is None:
-        return None
+    if array is None or tf.is_tensor(array):
+        return array
     array = np.asarray(array)
     return tf.convert_to_tensor(array.astype(keras.config.floatx()) if array.dtype.kind == "f" else array)
 
