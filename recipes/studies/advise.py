@@ -3,7 +3,7 @@
 Some ten minutes on one core for each data set, 40 for `--planted`; most data come with packages (see
 requirements-data.txt).
 
-For each data set, ten or so ways to share that an expert might try are trained whole, 10 epochs with five seeds each,
+For each data set, eight or nine ways to share that an expert might try are trained whole, 10 epochs with five seeds each,
 on all training examples, and tested. Then `advise` is called three times with seeds of its own, each time for a third
 of the minutes that this sweep took, and what it picks is looked up in the sweep (or trained like it, where it is not
 there). Regret is how far the pick's mean gain on the test is behind the best of the sweep, which nobody knows
