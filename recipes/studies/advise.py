@@ -3,11 +3,12 @@
 Some ten minutes on one core for each data set, 40 for `--planted`; most data come with packages (see
 requirements-data.txt).
 
-For each data set, eight or nine ways to share that an expert might try are trained whole, 10 epochs with five seeds each,
-on all training examples, and tested. Then `advise` is called three times with seeds of its own, each time for a third
-of the minutes that this sweep took, and what it picks is looked up in the sweep (or trained like it, where it is not
-there). Regret is how far the pick's mean gain on the test is behind the best of the sweep, which nobody knows
-beforehand; the best of ten means is lucky too, so regret is overstated. Gains are delta_m over single-task columns.
+For each data set, eight or nine ways to share that an expert might try are trained whole, 10 epochs with five seeds
+each, on all training examples, and tested. Then `advise` is called three times with seeds of its own, each time for a
+third of the minutes that this sweep took (more where it says that it needs more), and what it picks is looked up in the
+sweep (or trained like it, where it is not there). Regret is how far the pick's mean gain on the test is behind the best
+of the sweep, which nobody knows beforehand; the best of nine means is lucky too, so regret is overstated. Gains are
+delta_m over single-task columns.
 
 Planted problems are regressions on hidden features, four for each group of tasks: `advise` should share where all tasks
 read the same ones or one has few labels, share nothing in a trunk that is too narrow for two groups, find two groups,
