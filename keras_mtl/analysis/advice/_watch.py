@@ -28,7 +28,7 @@ _MEASUREMENTS = 30  # of a whole training
 _JUDGED = (0.1, 0.6)
 _PROBE = 256  # examples
 _ORDERS, _AT_ONCE = 10, 1024
-_FEWEST = 100  # validation examples: from fewer a task that is learned a little cannot be told from one that is not
+_FEWEST = 100  # labels: from fewer a task that is learned a little cannot be told from one that is not
 _COMPARED = 300  # examples, whose number enters squared
 
 
@@ -131,7 +131,7 @@ def learned_tasks(problem: Problem, model: MultiTaskModel) -> list[str]:
 
     Validation examples are given inputs in other orders; better is by two
     standard deviations over the orders. Tasks that do not count are among them,
-    and all tasks where there are too few examples to tell.
+    and those that have too few labels there to tell.
 
     Args:
         problem: `Problem`.
@@ -140,10 +140,11 @@ def learned_tasks(problem: Problem, model: MultiTaskModel) -> list[str]:
     Returns:
         List of tasks.
     """
-    if size_of(problem.validation) < _FEWEST:
+    told = [task for task in problem.metrics if problem.known(problem.validation[1], task).sum() >= _FEWEST]
+    if not told:
         return list(model.tasks)
     x, *labels = problem.arrays(problem.validation)
-    logs = {task: f"{task}_{metric}" for task, metric in problem.metrics.items()}
+    logs = {task: f"{task}_{problem.metrics[task]}" for task in told}
     rng = np.random.default_rng(2)
 
     def values(rows: np.ndarray) -> dict[str, float]:

@@ -166,9 +166,13 @@ def test_tasks_of_which_nothing_is_learned():
     problem = types.SimpleNamespace(
         validation=data, arrays=lambda given: given, metrics={"a": "loss", "b": "accuracy"}, directions=None
     )
+    problem.known = lambda y, task: ~np.isnan(y[task][:, 0])
     assert learned_tasks(problem, Model()) == ["extra", "a"]
+    few = {**data[1], "b": np.where(np.arange(120)[:, None] < 99, data[1]["b"], np.nan)}
+    problem.validation = (x, few)
+    assert set(learned_tasks(problem, Model())) == {"a", "b", "extra"}  # labels of "b" are too few to tell
     problem.validation = (x[:99], {task: labels[:99] for task, labels in data[1].items()})
-    assert learned_tasks(problem, Model()) == ["a", "b", "extra"]  # too few to tell
+    assert learned_tasks(problem, Model()) == ["a", "b", "extra"]
     watched = make_watched("ab")
     assert not watched.unlearned
     # Alone it is learned of "a", shared of "b": both count.
