@@ -112,9 +112,18 @@ def output_folder(name, fresh=True):
     return folder
 
 
-def rendering(steps, total):
-    """Progress of faces that are drawn once, as `data.faces.faces` takes it."""
-    return track(steps, "rendering faces, once", total, console=console)
+def drawn_faces(tasks, quick, splits=None, halved=False):
+    """Faces as of `data.faces`, which are drawn once, under a progress bar; halved, they are 32 x 32 pixels large."""
+    from data import faces
+
+    splits = splits or ({"train": 400, "validation": 100, "test": 100} if quick else faces.SPLITS)
+    data = faces.faces(
+        tasks, splits, track=lambda of, total: track(of, "rendering faces, once", total, console=console)
+    )
+    side = faces.SIDE // 2
+    if halved:
+        data = {split: (x.reshape(len(x), side, 2, side, 2, 3).mean((2, 4)), y) for split, (x, y) in data.items()}
+    return data
 
 
 # ------------------------------------------------------------------------------------------ models, seeds, progress
@@ -234,8 +243,8 @@ def compared(candidates, options, data, metrics, scales=None, **settings):
     return results, report
 
 
-def study(function, options, scores, *, groups=None, title="Test", logs=True, **how):
-    """Trains, tests, prints a table and a verdict, and draws a picture: results.png in the recipe's folder.
+def study(function, options, scores, *, groups=None, title="Test", logs=True, along=None, axes=None, **how):
+    """Trains, tests, prints a table and a verdict, and draws pictures in the recipe's folder.
 
     Args:
         function: As of `trained`. With groups, its name is a tuple of group and model.
@@ -244,6 +253,8 @@ def study(function, options, scores, *, groups=None, title="Test", logs=True, **
         groups: Dict from what is varied beside the model to its title. Defaults to `None`.
         title: String. What the scores are.
         logs: As of `trained`.
+        along: Dict from what the function gives a list of over training to its title, for curves.png.
+        axes: Dict of further arguments of `curves`.
         **how: Further arguments of `report`.
 
     Returns:
@@ -251,18 +262,25 @@ def study(function, options, scores, *, groups=None, title="Test", logs=True, **
     """
     names = [(group, name) for group in groups for name in options.models] if groups else None
     results = trained(function, options, names, logs)
+    if along:
+        curves(by_group(results, groups), along, options.folder / "curves.png", **(axes or {}))
     summarize(results, options, scores, groups=groups, title=title, **how)
     return results
 
 
+def by_group(results, groups=None):
+    """Results of each group by its title; all of them under no title where there are no groups."""
+    if not groups:
+        return {"": results}
+    return {
+        words: {name: found for (of_group, name), found in results.items() if of_group == group}
+        for group, words in groups.items()
+    }
+
+
 def summarize(results, options, scores, *, groups=None, title="Test", **how):
     """The table, the verdict and the picture of results."""
-    parts = {"": results}
-    if groups:
-        parts = {
-            words: {name: found for (of_group, name), found in results.items() if of_group == group}
-            for group, words in groups.items()
-        }
+    parts = by_group(results, groups)
     for words, part in parts.items():
         report(part, options, scores, title=f"{words}: {title}" if words else title, **how)
     dots(parts, scores, options.folder / "results.png", how.get("reference"), title)
@@ -413,6 +431,14 @@ def delta_m(scores, baseline, lower_is_better=()):
     return np.array([keras_mtl.metrics.delta_m(values, single) for values in named])
 
 
+def start_again(model, weights):
+    """Gives a trained model these weights and an optimizer that has seen nothing: it need not be traced anew."""
+    model.set_weights(weights)
+    for part in getattr(model.optimizer, "optimizers", [model.optimizer]):
+        for variable in (v for v in part.variables if v is not part.learning_rate):
+            variable.assign(keras.ops.zeros_like(variable))
+
+
 def area_under_roc(labels, scores):
     """How likely a positive example scores higher than a negative one; ties count half."""
     positive = np.ravel(labels) > 0.5
@@ -482,25 +508,29 @@ def dots(parts, scores, path, reference=None, title=None):
     figure.savefig(path, dpi=110)
 
 
-def curves(panels, path, xlabel, x=None, middle=np.mean, **settings):
-    """Curves over training, a panel for each title: the mean and the range over seeds.
+def curves(parts, scores, path, xlabel="epoch", every=1, middle=np.mean, **settings):
+    """Curves over training: a panel for each group and score, for each model the middle and the range over seeds.
 
     Args:
-        panels: Dict from title to dict from label to an array of shape `(seeds, points)`.
+        parts: Dict from a group's title to results, as of `trained`; a seed that ended early has a shorter list.
+        scores: Dict from what there is a list of to its title.
         path: Path of the picture.
         xlabel: String.
-        x: Array of the points' places. Defaults to 1, 2, ...
+        every: Number. What lies between two points.
         middle: Function of an array and an axis. Defaults to the mean.
         **settings: Properties of all axes, such as `yscale`.
     """
+    panels = [(results, score, [words, title]) for words, results in parts.items() for score, title in scores.items()]
     figure = new_figure(1 + 4 * len(panels), 3.8)
-    for axis, (title, of_panel) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        for index, (words, values) in enumerate(of_panel.items()):
-            values = np.ma.masked_invalid(values)
-            at = np.arange(1, values.shape[1] + 1) if x is None else x
-            axis.plot(at, middle(values, axis=0), color=f"C{index}", label=words)
-            axis.fill_between(at, values.min(0), values.max(0), color=f"C{index}", alpha=0.15, linewidth=0)
-        axis.set(title=title, xlabel=f"{xlabel}; middle and range over seeds", **settings)
+    for axis, (results, score, titles) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for index, (name, found) in enumerate(results.items()):
+            longest = max(map(len, found[score]))
+            ended = [np.pad(np.float64(run), (0, longest - len(run)), constant_values=np.nan) for run in found[score]]
+            values = np.ma.masked_invalid(ended)
+            x = every * np.arange(1, longest + 1)
+            axis.plot(x, middle(values, axis=0), color=f"C{index}", label=label(name))
+            axis.fill_between(x, values.min(0), values.max(0), color=f"C{index}", alpha=0.15, linewidth=0)
+        axis.set(title=": ".join(filter(None, titles)), xlabel=f"{xlabel}; middle and range over seeds", **settings)
         axis.grid(alpha=0.3)
         axis.legend(fontsize="small")
     figure.savefig(path, dpi=110)

@@ -20,7 +20,7 @@ The picture of the results and logs for TensorBoard go to runs/active_sampling/.
 from functools import lru_cache
 
 import parent  # noqa: F401
-from common import command_line, curves, report, study
+from common import command_line, report, study
 
 import keras
 import numpy as np
@@ -119,29 +119,20 @@ def main():
             "steps to 90 %": steps_until(logs, HARD, 0.9, steps),
             "quality": quality(logs),
             "steps, hard / easy": steps_of(logs, HARD) / steps_of(logs, EASY),
-            "logs": logs,
+            "linear curve": np.mean([logs[f"val_{task}_accuracy"] for task in EASY], axis=0),
+            "hard curve": np.mean([logs[f"val_{task}_accuracy"] for task in HARD], axis=0),
+            "probability": np.sum([logs[f"{task}_probability"] for task in HARD], axis=0),
         }
 
     scores = ("linear", "exclusive or", "steps to 90 %")
     how = {"reference": "uniform", "lower": ("steps to 90 %",), "paired": True, "gain": False}
     title = "Test accuracy, %, and steps until that of exclusive or is 90 %"
-    results = study(run, options, scores, title=title, digits={"steps to 90 %": 0}, **how)
+    how |= {"axes": {"xlabel": "steps", "every": steps // EPOCHS}, "digits": {"steps to 90 %": 0}}
+    along = {"linear curve": "linear tasks: test accuracy", "hard curve": "exclusive or: test accuracy"}
+    along |= {"probability": "probability of a hard task"}
+    results = study(run, options, scores, title=title, along=along, **how)
     more = ("quality", "steps, hard / easy")
     report(results, options, more, title="Harmonic quality, and who got the steps", digits=3)
-
-    panels = (
-        ("linear tasks: test accuracy", EASY, "val_{}_accuracy", 1),
-        ("exclusive or: test accuracy", HARD, "val_{}_accuracy", 1),
-        ("probability of a hard task", HARD, "{}_probability", len(HARD)),
-    )
-    drawn = {
-        title: {
-            name: factor * np.mean([[logs[log.format(task)] for logs in found["logs"]] for task in tasks], axis=0)
-            for name, found in results.items()
-        }
-        for title, tasks, log, factor in panels
-    }
-    curves(drawn, options.folder / "curves.png", "steps", x=(1 + np.arange(EPOCHS)) * steps // EPOCHS)
 
 
 if __name__ == "__main__":

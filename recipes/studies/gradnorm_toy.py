@@ -21,7 +21,7 @@ Pictures and logs for TensorBoard go to runs/gradnorm_toy/.
 """
 
 import parent  # noqa: F401
-from common import command_line, console, curves, mean_and_spread, report, study
+from common import by_group, command_line, console, mean_and_spread, report, study
 
 import keras
 import numpy as np
@@ -115,16 +115,13 @@ def main():
     groups = {int(number): f"{number} tasks" for number in options.tasks.split(",")}
     scores = {"end": "score at the end", "best": "of the best epoch"}
     how = {"reference": "equal", "lower": True, "digits": 3, "paired": True, "gain": False}
+    how |= {"along": {"score": "test score"}}
     results = study(fit, options, scores, groups=groups, title="test score, less is better", **how)
-    panels = {}
-    for tasks, words in groups.items():
-        of_group = {name: found for (group, name), found in results.items() if group == tasks}
+    for words, of_group in by_group(results, groups).items():
         weights = {"quiet": "of the quietest task", "loud": "of the loudest"}
         report(of_group, options, weights, title=f"{words}: weight", digits={"quiet": 3, "loud": 5})
         nothing = next(iter(of_group.values()))["nothing"]
         console.print(f"Predicting 0 has a score of {mean_and_spread(nothing, 3)}.")
-        panels[f"{words}: test score"] = {name: np.array(found["score"]) for name, found in of_group.items()}
-    curves(panels, options.folder / "curves.png", "epoch")
 
 
 if __name__ == "__main__":

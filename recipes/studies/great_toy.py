@@ -22,7 +22,7 @@ Pictures go to runs/great_toy/.
 """
 
 import parent  # noqa: F401
-from common import command_line, console, curves, may_state, study
+from common import command_line, console, may_state, study
 
 import keras
 import numpy as np
@@ -123,29 +123,24 @@ def main():
             "error": sum(np.mean((said[task] - label) ** 2) / np.var(label) for task, label in test[1].items()),
             **{f"scales {task}": scale for task, scale in zip(LOSS_WEIGHTS, trace.scales[-1], strict=True)},
             "curve": trace.guessed,
-            "scales": trace.scales,
+            "scales": trace.scales[-1],
         }
 
     scores = {"guessed": "guessed, %", "at rest": "at rest, %", "error": "error"}
     scores |= {f"scales {task}": f"scales {task}, x {weight:g}" for task, weight in LOSS_WEIGHTS.items()}
     digits = {"error": 3, **{f"scales {task}": 2 for task in LOSS_WEIGHTS}}
     how = {"reference": "scales of 1", "lower": ("guessed", "at rest", "error"), "gain": False}
-    results = study(run, options, scores, title="Test", digits=digits, **how)
+    along = {"curve": "task guessed from the gradient, %"}
+    results = study(run, options, scores, title="Test", digits=digits, along=along, **how)
     if may_state(options) and len(results) == len(ARMS):
         plain, great = results["scales of 1"], results["GREAT"]
         loudest_first = np.argsort([-weight for weight in LOSS_WEIGHTS.values()])
-        ordered = sum(bool(np.all(np.diff(scales[-1][loudest_first]) > 0)) for scales in great["scales"])
+        ordered = sum(bool(np.all(np.diff(scales[loudest_first]) > 0)) for scales in great["scales"])
         console.print(
             f"Guessed with GREAT: at most {max(great['guessed']):.1f} % (expected: 85); with scales of 1: at least "
             f"{min(plain['guessed']):.1f} % (expected: 95). The louder the loss the smaller the scales: so in "
             f"{ordered} of {len(options.seeds)} seeds."
         )
-    guessed = {name: np.array(found["curve"]) for name, found in results.items()}
-    curves({"task guessed from the gradient, %": guessed}, options.folder / "guessed.png", "epoch")
-    if "GREAT" in results:
-        of_seeds = np.array(results["GREAT"]["scales"])
-        by_task = {f"{task}: loss x {w:g}": of_seeds[..., i] for i, (task, w) in enumerate(LOSS_WEIGHTS.items())}
-        curves({"mean of the task's scales": by_task}, options.folder / "scales.png", "epoch", yscale="log")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ Curves, animations of the policies with one trunk, and logs for TensorBoard go t
 """
 
 import parent  # noqa: F401
-from common import command_line, curves, new_figure, report, study
+from common import command_line, new_figure, report, study
 
 import gymnasium
 import keras
@@ -130,23 +130,23 @@ def main():
         # An epoch in which no episode ended has no return.
         learning = {task: float(np.nan_to_num(history[f"{task}_return"]).mean()) for task in NAMES}
         end = {f"{task} end": float(ends[task].mean()) for task in NAMES}
-        return {"all": np.mean(list(learning.values())), **learning, **end, "history": history}
+        curves = {f"{task} curve": history[f"{task}_return"] for task in NAMES}
+        return {"all": np.mean(list(learning.values())), **learning, **end, **curves}
 
     scores = {"all": "all, over training", **{task: task for task in NAMES}}
     scores |= {f"{task} end": f"{task}, at the end" for task in NAMES}
-    results = study(learn, options, scores, title="Mean return", digits=2)
+    # Where environments are drawn, seeds differ in how often: what is the same is the number of all steps.
+    axes = {
+        "xlabel": "steps of all environments",
+        "every": rollouts * len(NAMES) * COPIES * HORIZON,
+        "ylabel": "return",
+    }
+    along = {f"{task} curve": task for task in NAMES}
+    results = study(learn, options, scores, title="Mean return", digits=2, along=along, axes=axes)
     for arm, control in (("hard sharing", "single-task"), ("Distral", "single-task"), ("A5C", "drawn")):
         pair = {name: results[name] for name in (control, arm) if name in results}
         title, how = f"{arm} against {control}", {"digits": 2, "comparisons": 3, "gain": False}
         report(pair, options, ["all"], title=title, reference=control, **how)
-    # Where environments are drawn, seeds differ in how often: what is the same is the number of all steps.
-    first = next(iter(results.values()))["history"][0]
-    panels = {
-        task: {arm: np.array([h[f"{task}_return"] for h in found["history"]]) for arm, found in results.items()}
-        for task in NAMES
-    }
-    total = np.sum([first[f"{task}_steps"] for task in NAMES], axis=0)
-    curves(panels, options.folder / "curves.png", "steps of all environments", x=total, ylabel="return")
 
 
 if __name__ == "__main__":

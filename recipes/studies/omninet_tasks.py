@@ -19,7 +19,7 @@ Pictures and logs for TensorBoard go to runs/omninet_tasks/.
 """
 
 import parent  # noqa: F401
-from common import command_line, console, curves, study
+from common import command_line, console, study
 
 import keras
 import numpy as np
@@ -104,18 +104,16 @@ def main():
             keras_mtl.plot_sharing(model, options.folder / "sharing.png")
         right = {task: 100 * values[-1] for task, values in found.items()}
         until = steps_until(found["answer"], steps)
-        return {**right, "until": until, "curves": found, "parameters": model.count_params()}
+        curves = {f"{task} curve": 100 * np.array(values) for task, values in found.items()}
+        return {**right, "until": until, **curves, "parameters": model.count_params()}
 
-    results = study(run, options, TASKS, title=f"Right after {steps} steps, %", reference="with places", gain=False)
+    along = {f"{task} curve": task for task in TASKS}
+    how = {"reference": "with places", "gain": False, "along": along}
+    how |= {"axes": {"xlabel": "step", "every": steps / epochs, "ylabel": "right, %"}}
+    results = study(run, options, TASKS, title=f"Right after {steps} steps, %", **how)
     for name, found in results.items():
         until = f"{min(found['until']):.0f} to {max(found['until']):.0f}".replace("inf", "never")
         console.print(f"{name}: {until} steps until {ENOUGH:.0%} of the answers are right")
-    panels = {
-        task: {name: 100 * np.array([one[task] for one in found["curves"]]) for name, found in results.items()}
-        for task in TASKS
-    }
-    at = np.linspace(0, steps, epochs + 1)[1:]
-    curves(panels, options.folder / "curves.png", "step", x=at, ylabel="right, %")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ The pictures of the results and logs for TensorBoard go to runs/parity_curriculu
 from functools import lru_cache
 
 import parent  # noqa: F401
-from common import command_line, console, new_figure, study
+from common import command_line, console, study
 
 import keras
 import numpy as np
@@ -69,20 +69,6 @@ def steps_needed(logs, steps):
     return epoch * EPOCH, int(np.sum(logs[f"{HARD}_batches"][:epoch])), True
 
 
-def draw(results, path):
-    """Test accuracy of the hard task, one line for each seed."""
-    figure = new_figure(10, 2.8)
-    panels = figure.subplots(1, len(results), sharey=True, sharex=True, squeeze=False)[0]
-    for index, (axis, (order, found)) in enumerate(zip(panels, results.items(), strict=True)):
-        for accuracy in found["curve"]:
-            axis.plot((1 + np.arange(len(accuracy))) * EPOCH, accuracy, color=f"C{index}", alpha=0.8)
-        axis.axhline(ENOUGH, color="gray", linewidth=0.8, linestyle="--")
-        axis.set_title(order, fontsize="medium")
-        axis.set_xlabel("steps")
-    panels[0].set_ylabel("test accuracy, five bits")
-    figure.savefig(path, dpi=130)
-
-
 def main():
     options = command_line(
         __file__,
@@ -101,27 +87,20 @@ def main():
             sampler = Curriculum([EASY, HARD], epochs=first // EPOCH, reverse=order == "hard first")
         train, test = ({t: tf.data.Dataset.from_tensor_slices(split[t]) for t in tasks} for split in data_of(seed))
         shuffled = {task: dataset.shuffle(TRAIN, seed=seed) for task, dataset in train.items()}
+        mixture = mix(shuffled, sampler, batch_size=BATCH, stop=EPOCH, inputs="own", seed=seed)
         how = {"validation_data": mix(test, batch_size=TEST, stop="once", inputs="own"), "verbose": 0}
-        logs = (
-            build(tasks)
-            .fit(
-                mix(shuffled, sampler, batch_size=BATCH, stop=EPOCH, inputs="own", seed=seed),
-                epochs=steps // EPOCH,
-                callbacks=[*callbacks, StopWhenLearned()],
-                **how,
-            )
-            .history
-        )
+        how |= {"epochs": steps // EPOCH, "callbacks": [*callbacks, StopWhenLearned()]}
+        logs = build(tasks).fit(mixture, **how).history
         needed, own, learned = steps_needed(logs, steps)
         return {"steps": needed, "own": own, "learned": float(learned), "curve": logs[f"val_{HARD}_accuracy"]}
 
     scores = {"steps": "all steps", "own": "of the hard task", "learned": "learned"}
     title = f"Steps until five bits are right in {ENOUGH:.0%} (a run that did not learn counts with its {steps:,})"
     digits = {"steps": 0, "own": 0, "learned": 1}
-    results = study(run, options, scores, title=title, digits=digits)
+    how = {"along": {"curve": "five bits: test accuracy"}, "axes": {"xlabel": "steps", "every": EPOCH}}
+    results = study(run, options, scores, title=title, digits=digits, **how)
     for order, found in results.items():
         console.print(f"{order}: learned with {sum(found['learned']):.0f} of {len(options.seeds)} seeds")
-    draw(results, options.folder / "curves.png")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ The picture goes to runs/reward_shaping/.
 """
 
 import parent  # noqa: F401
-from common import command_line, console, curves, study
+from common import command_line, console, study
 
 import gymnasium
 import numpy as np
@@ -140,10 +140,9 @@ def main():
 
     scores = {"first": "first 10 episodes", "last": "last 10 episodes"}
     how = {"reference": ARMS[0], "lower": True, "digits": 0, "gain": False, "logs": False}
-    results = study(run, options, scores, title="Steps until the goal, by Q-learning", **how)
-    steps = {arm: np.array(found["steps"]) for arm, found in results.items()}
-    panels = {f"Q-learning: steps until the goal, at most {CAP:,}": steps}
-    curves(panels, options.folder / "steps.png", "episode", middle=np.ma.median, yscale="log")
+    how |= {"along": {"steps": f"steps until the goal, at most {CAP:,}"}}
+    how |= {"axes": {"xlabel": "episode", "middle": np.ma.median, "yscale": "log"}}
+    study(run, options, scores, title="Steps until the goal, by Q-learning", **how)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ Pictures and logs for TensorBoard go to runs/shapes_modules/.
 from functools import lru_cache
 
 import parent  # noqa: F401
-from common import command_line, console, curves, new_figure, study
+from common import command_line, console, new_figure, study
 
 import keras
 import numpy as np
@@ -214,16 +214,13 @@ def main():
         if name == MODULES and seed == options.seeds[0]:
             draw_attention(network, tests, options.folder / "attention.png")
             keras_mtl.plot_sharing(network, options.folder / "sharing.png")
-        return {**{test: 100 * values[-1] for test, values in found.items()}, "curves": found}
+        curves = {f"{test} curve": 100 * np.array(values) for test, values in found.items()}
+        return {**{test: 100 * values[-1] for test, values in found.items()}, **curves}
 
     scores = ("new pictures", "new questions")
-    results = study(run, options, scores, title="Right answers, %", reference=NETWORK, gain=False)
+    how = {"along": {f"{test} curve": test for test in scores}, "axes": {"ylabel": "right answers, %"}}
+    study(run, options, scores, title="Right answers, %", reference=NETWORK, gain=False, **how)
     console.print(f"'no' is right for {100 * (1 - new[2].mean()):.1f} % of the new questions")
-    panels = {
-        test: {name: 100 * np.array([one[test] for one in found["curves"]]) for name, found in results.items()}
-        for test in scores
-    }
-    curves(panels, options.folder / "curves.png", "epoch", ylabel="right answers, %")
 
 
 if __name__ == "__main__":

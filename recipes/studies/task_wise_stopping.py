@@ -31,7 +31,7 @@ Logs for TensorBoard and pictures of faces and results go to runs/task_wise_stop
 from functools import lru_cache
 
 import parent  # noqa: F401
-from common import command_line, curves, new_figure, report, study
+from common import command_line, report, study
 
 import keras
 import numpy as np
@@ -102,17 +102,6 @@ def error(model, data):
     return float(np.mean(np.linalg.norm(said - truth, axis=2) / eyes))
 
 
-def draw(data, path):
-    """Some faces and their landmarks."""
-    pictures, labels = data["test"]
-    for index, axis in enumerate((figure := new_figure(11, 1.5)).subplots(1, 9)):
-        points = (labels["landmarks"][index].reshape(5, 2) + 1) / 2 * SIDE - 0.5
-        axis.imshow(pictures[index, :, :, 0], cmap="gray", vmin=0, vmax=1)
-        axis.plot(*points.T, "o", color="tab:red", markersize=2.5)
-        axis.axis("off")
-    figure.savefig(path, dpi=110)
-
-
 def main():
     options = command_line(
         __file__,
@@ -160,16 +149,14 @@ def main():
         return {"error": 100 * error(model, parts["test"]), "stopped": stopped, "curve": curve}
 
     how = {"title": "Mean error on the test faces, % of the eyes' distance", "lower": True, "digits": 2}
-    results = study(run, options, ["error"], reference=ALONE, **how)
+    curve = {"along": {"curve": "validation loss of the landmarks"}, "axes": {"yscale": "log"}}
+    results = study(run, options, ["error"], reference=ALONE, **how, **curve)
     report({name: results[name] for name in results if name != ALONE}, options, ["error"], reference=ALL, **how)
     for name, found in results.items():
         epochs = [epoch for of_seed in found["stopped"] for epoch in of_seed.values()]
         never = len(options.seeds) * len(ATTRIBUTES) - len(epochs)
         if epochs:
             print(f"{name}: auxiliary tasks stop after epoch {min(epochs)} to {max(epochs)}; {never} never")
-    draw(data_of(options.seeds[0] if options.draw else 0), options.folder / "faces.png")
-    losses = {"validation loss of the landmarks": {name: np.array(found["curve"]) for name, found in results.items()}}
-    curves(losses, options.folder / "curves.png", "epoch", yscale="log")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ Pictures go to runs/uncertainty_toy/.
 """
 
 import parent  # noqa: F401
-from common import command_line, console, curves, study
+from common import command_line, console, study
 
 import keras
 import numpy as np
@@ -68,21 +68,18 @@ class Noise(keras.callbacks.Callback):
     """Keeps the learned noise of every epoch of `fit`."""
 
     def on_train_begin(self, logs=None):
-        self.curve = [self.read()]
+        self.curve = []
 
     def on_epoch_end(self, epoch, logs=None):
-        self.curve.append(self.read())
-
-    def read(self):
-        """Standard deviations that the learned log variances stand for."""
-        return np.exp(0.5 * keras.ops.convert_to_numpy(self.model.weighting.log_var))
+        log_variances = keras.ops.convert_to_numpy(self.model.weighting.log_var)
+        self.curve.append(np.exp(0.5 * log_variances))
 
 
 def run(seed, learning_rate, epochs, callbacks=()):
     """Trains one model.
 
     Returns:
-        Dict with `curve`, the learned noise of shape `(epochs / PART + 1, 2)`, and `error`, the root mean squared
+        Dict with `curve`, the learned noise of shape `(epochs / PART, 2)`, and `error`, the root mean squared
         error on the training points at the end, of shape `(2,)`.
     """
     keras.utils.set_random_seed(seed)
@@ -101,7 +98,7 @@ def main():
 
     def fit(name, seed, callbacks):
         found = run(seed, VARIANTS[name], options.epochs, callbacks)
-        scores = {"curve": found["curve"]}
+        scores = {f"{task} curve": curve for task, curve in zip(NOISE, found["curve"].T, strict=True)}
         for task, learned, error in zip(NOISE, found["curve"][-1], found["error"], strict=True):
             scores |= {f"{task} error": error, f"{task} learned": learned, f"{task} ratio": learned / error}
         return scores
@@ -111,16 +108,10 @@ def main():
         for task, noise in NOISE.items()
         for key, words in (("error", "training error"), ("learned", "learned"), ("ratio", "learned / error"))
     }
-    results = study(fit, options, scores, title="Standard deviations", digits=2, logs=False)
+    along = {f"{task} curve": f"{task} (noise {noise:g}): learned noise" for task, noise in NOISE.items()}
+    how = {"digits": 2, "logs": False, "along": along, "axes": {"every": PART, "yscale": "log"}}
+    study(fit, options, scores, title="Standard deviations", **how)
     console.print("The weight of a task is 1 / (2 * learned noise^2).")
-    panels = {
-        f"learned noise, learning rate of {name}": {
-            task: np.array(found["curve"])[..., index] for index, task in enumerate(NOISE)
-        }
-        for name, found in results.items()
-    }
-    x = PART * np.arange(options.epochs // PART + 1)
-    curves(panels, options.folder / "noise.png", "epoch", x=x, yscale="log")
 
 
 if __name__ == "__main__":
