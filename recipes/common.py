@@ -407,8 +407,10 @@ def tell_apart(scores, others, comparisons=1, paired=False):
 
 
 def mean_and_spread(values, digits=1, signed=False):
-    """Text such as `95.1 ± 0.2`: mean and standard deviation over seeds."""
+    """Text such as `95.1 ± 0.2`: mean and standard deviation over seeds; none where there are no numbers."""
     values = np.asarray(values, "float64")
+    if np.isnan(values).all():
+        return ""
     mean = f"{values.mean():{'+' if signed else ''}.{digits}f}"
     return f"{mean} ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else mean
 

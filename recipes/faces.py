@@ -18,11 +18,11 @@ the smiles, with three others 95.1, 91.3 and 85.9. So fewer than 5 seeds state n
 What was trained, logs for TensorBoard and pictures of faces and results go to runs/faces/.
 """
 
-from common import SINGLE, command_line, compared, console, convolutions, may_state, new_figure, rendering, summarize
+from common import SINGLE, command_line, compared, console, convolutions, drawn_faces, may_state, new_figure, summarize
 
 import keras
 import numpy as np
-from data.faces import SIDE, SPLITS, faces
+from data.faces import SIDE
 
 import keras_mtl
 
@@ -92,7 +92,7 @@ def main():
         landmarks=(False, "a fourth task: where eyes, nose and mouth are, by mean absolute error"),
     )
     tasks = (*CLASSES, *(["landmarks"] if options.landmarks else []))
-    data = faces(tasks, {"train": 400, "validation": 100, "test": 100} if options.quick else SPLITS, track=rendering)
+    data = drawn_faces(tasks, options.quick)
     known = MODELS | MORE
 
     def compiled(builder, shape, how):

@@ -27,10 +27,10 @@ The dashboards go to runs/starved_task/board/, the comparison and its picture to
 
 import shutil
 
-from common import SINGLE, command_line, compared, console, convolutions, print_table, progress, rendering, summarize
+from common import SINGLE, command_line, compared, console, convolutions, drawn_faces, print_table, progress, summarize
 
 import keras
-from data.faces import SIDE, SPLITS, faces
+from data.faces import SIDE
 
 import keras_mtl
 
@@ -44,13 +44,6 @@ MODELS = {  # single-task models are the columns of the first
 }
 TRAINED = 4000
 BATCH = 64
-
-
-def halved(data):
-    """Pictures at half the size, and landmarks in pixels of the whole one."""
-    pictures, labels = data
-    pictures = pictures.reshape(len(pictures), SIDE // 2, 2, SIDE // 2, 2, 3).mean((2, 4))
-    return pictures, {task: values * SIDE if task == "landmarks" else values for task, values in labels.items()}
 
 
 def build(landmarks, shared_depth, weighting="equal", standardized=False, delta_m=None):
@@ -113,8 +106,9 @@ def write_boards(folder, data, epochs, baselines):
 
 def main():
     options = command_line(__file__, __doc__, models=MODELS, epochs=(10, 2))
-    splits = {"train": 400, "validation": 100, "test": 100} if options.quick else SPLITS
-    data = {split: halved(part) for split, part in faces(TASKS, splits, track=rendering).items()}
+    data = drawn_faces(TASKS, options.quick, halved=True)
+    for _, labels in data.values():
+        labels["landmarks"] = labels["landmarks"] * SIDE  # in pixels of the whole picture
     data["train"] = keras.tree.map_structure(lambda values: values[:TRAINED], data["train"])
     landmarks = data["train"][1]["landmarks"]
     results, report = compared(

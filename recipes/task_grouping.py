@@ -21,19 +21,27 @@ Pictures and the report go to runs/task_grouping/; a call that was stopped goes 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from common import SINGLE, command_line, console, convolutions, dots, may_state, mean_and_spread, print_table, rendering
+from common import (
+    SINGLE,
+    command_line,
+    console,
+    convolutions,
+    dots,
+    drawn_faces,
+    may_state,
+    mean_and_spread,
+    print_table,
+)
 
 import keras
 import numpy as np
 from data import faces, qm9, yeast
-from scipy.stats import t
+from scipy.stats import ttest_rel
 
 import keras_mtl
 from keras_mtl import analysis
 
 SCORES = ("look_ahead", "cosine", "representation", "labels")
-# What chosen groups are compared with, seed by seed.
-OTHERS = ("random groups", "all together")
 
 
 class Problem(NamedTuple):
@@ -99,18 +107,12 @@ def face_tasks(quick=False):
     """Attributes of faces, 32 x 32 pixels: accuracy; and where five points are: mean absolute error."""
     tasks = ("landmarks", *faces.ATTRIBUTES)[: 4 if quick else None]
     rows = {"train": 100, "test": 50} if quick else {"train": 2000, "test": 1500}
-
-    splits = faces.faces(("landmarks", *faces.ATTRIBUTES), rows, track=rendering)
-    side = faces.SIDE // 2
-    train, test = (
-        (pictures.reshape(-1, side, 2, side, 2, 3).mean(axis=(2, 4)), {task: labels[task] for task in tasks})
-        for pictures, labels in (splits["train"], splits["test"])
-    )
+    splits = drawn_faces(tasks, quick, rows, halved=True)
     classes = {task: int(labels.max()) + 1 for task, labels in splits["train"][1].items() if task != "landmarks"}
 
     def build(tasks):
         heads = {task: keras.layers.Dense(classes.get(task, 10)) for task in tasks}
-        model = keras_mtl.hard_sharing(keras.Input((side, side, 3)), convolutions(8, 16, 32, units=64), heads)
+        model = keras_mtl.hard_sharing(keras.Input((32, 32, 3)), convolutions(8, 16, 32, units=64), heads)
         attributes = [task for task in tasks if task in classes]
         model.compile(
             keras.optimizers.Adam(2e-3),
@@ -122,16 +124,10 @@ def face_tasks(quick=False):
         return model
 
     metrics = {task: "accuracy" if task in classes else "loss" for task in tasks}
-    return Problem(build, train, test, metrics, {"epochs": 8, "batch_size": 64, "every": 4})
+    return Problem(build, splits["train"], splits["test"], metrics, {"epochs": 8, "batch_size": 64, "every": 4})
 
 
 PROBLEMS = {"yeast": yeast_labels, "qm9": qm9_targets, "faces": face_tasks}
-
-
-def interval(differences):
-    """95 % confidence interval of the mean of differences, one for each seed."""
-    half = t.ppf(0.975, len(differences) - 1) * np.std(differences, ddof=1) / np.sqrt(len(differences))
-    return np.mean(differences) - half, np.mean(differences) + half
 
 
 def report(found, title, options):
@@ -144,17 +140,13 @@ def report(found, title, options):
         gain = mean_and_spread(found.delta_m(name), 2, signed=True)
         rows.append([name, gain, span, f"{found.runs[name][0]['parameters']:,}", lost])
     print_table(title, ["model", "delta_m, %", "95 % interval", "parameters", "tasks that lost"], rows)
-    if not may_state(options):
-        return
-    chosen = np.array(found.delta_m("chosen groups"))
-    for other in OTHERS:
-        low, high = interval(differences := chosen - found.delta_m(other))
+    for other in ("random groups", "all together") if may_state(options) else ():
+        chosen, others = found.delta_m("chosen groups"), found.delta_m(other)
+        low, high = ttest_rel(chosen, others).confidence_interval()  # no numbers where nothing varies
         verdict = "better than" if low > 0 else "worse than" if high < 0 else "not significantly different from"
-        if np.isclose(low, high):
-            verdict = "not significantly different, since nothing varies, from"
         console.print(
-            f"Chosen groups less {other}, seed by seed: {differences.mean():+.2f} ({low:+.2f} to {high:+.2f}); chosen "
-            f"groups are {verdict} {other}."
+            f"Chosen groups less {other}, seed by seed: {np.mean(chosen) - np.mean(others):+.2f} ({low:+.2f} to "
+            f"{high:+.2f}); chosen groups are {verdict} {other}."
         )
 
 

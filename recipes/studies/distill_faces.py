@@ -16,11 +16,10 @@ Logs for TensorBoard and a picture of the results go to runs/distill_faces/.
 """
 
 import parent  # noqa: F401
-from common import SINGLE, command_line, rendering, study
+from common import SINGLE, command_line, drawn_faces, study
 
 import faces as recipe
 import keras
-from data.faces import SPLITS, faces
 
 from keras_mtl import hard_sharing
 from keras_mtl.distillation import distill
@@ -53,7 +52,7 @@ def main():
         quick_models=[SINGLE, "soft + hard + hint"],
         epochs=(6, 1),
     )
-    data = faces(TASKS, {"train": 400, "validation": 100, "test": 100} if options.quick else SPLITS, track=rendering)
+    data = drawn_faces(TASKS, options.quick)
     teachers = {}  # of this seed: single-task models come first
 
     def run(name, seed, callbacks):
