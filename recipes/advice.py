@@ -1,19 +1,18 @@
 """Ask before you share: `keras_mtl.advise` on patients and genes, beside fixed choices.
 
-Half an hour on two cores, three minutes with --quick; the data come with packages (see requirements-data.txt).
+About half an hour on two cores, three minutes with --quick; the data come with packages (see requirements-data.txt).
 
 `advise` is given stages, heads, data and some minutes, once for each data set, and picks a model. Then its pick and
-four fixed choices (nothing shared, all shared, all shared with uncertainty weighting, MMoE) are trained with five fresh
-seeds each on all training examples and tested. Patients are four tasks of SUPPORT2, with the gaps that their labels
-have; genes are the first four groups of functions of yeast. Area under the ROC curve for yes and no, mean absolute
-error for numbers; gains are delta_m over "nothing shared".
+four fixed choices are trained with five fresh seeds on all training examples and tested. Patients are four tasks of
+SUPPORT2, with the gaps that their labels have; genes are the first four groups of functions of yeast. Scores are areas
+under the ROC curve and mean absolute errors; gains are delta_m over "nothing shared".
 
 What it can show: how far the pick is from the best fixed choice, which nobody knows beforehand. What it cannot: that
 `advise` is right on other data; two data sets are two.
 
     python recipes/advice.py [--quick] [--data patients,genes] [--minutes 10] [--epochs 20] [--seeds 500:505]
 
-The pages of `advise` and what was trained go to runs/advice/; a call that was stopped goes on there.
+The pages of `advise` and what was trained are kept; a call that was stopped goes on there.
 """
 
 from common import command_line, console, delta_m, dots, may_state, report

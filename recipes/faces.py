@@ -1,21 +1,16 @@
 """Skin, glasses and smile of drawn faces: one trunk loses the smile. Which ways of sharing find it again?
 
-Half an hour on two cores, a minute with --quick; downloads nothing, but draws 9,000 faces once (a minute or two).
+About half an hour on two cores, a minute with --quick; downloads nothing, but draws 9,000 faces once (a minute or two).
 
-Each task is easy alone. Trained together in one trunk, for the same number of epochs, skin and glasses take the trunk
-over and the smile is hardly learned: negative transfer, strong and cheap to see (recipes/data/faces.py makes the
-faces). Every model below gets the same pictures, epochs, batches, optimizer and learning rate, with several seeds. A
-model repairs sharing where smile is within 2 points of single-task and the others within 1.
+Each task is easy alone. Trained together in one trunk, skin and glasses take the trunk over and the smile is hardly
+learned: negative transfer, strong and cheap to see. Every model gets the same pictures, epochs, batches, optimizer and
+learning rate. A model repairs sharing where smile is within 2 points of single-task and the others within 1.
 
 What it can show: which ways of sharing, and which weightings, repair this. What it cannot: that they would elsewhere.
-At this budget no model is trained to the end, and three times the epochs repair much of it too. Columns of their own
-cost parameters and time, which the table shows. The budget and the learning rate were chosen while looking at one seed;
-the weights are those after the last epoch. Seeds differ much: with three of them two shared stages had 91.1 ± 0.5 of
-the smiles, with three others 95.1, 91.3 and 85.9. So fewer than 5 seeds state nothing.
+At this budget, which was chosen while looking at one seed, no model is trained to the end, and three times the epochs
+repair much of it too. Columns of their own cost parameters and time, which the table shows.
 
     python recipes/faces.py [--quick] [--all] [--models "hard sharing,cross-stitch"] [--landmarks] [--seeds 10:15]
-
-What was trained, logs for TensorBoard and pictures of faces and results go to runs/faces/.
 """
 
 from common import SINGLE, command_line, compared, console, convolutions, drawn_faces, may_state, new_figure, summarize

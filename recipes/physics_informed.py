@@ -12,8 +12,6 @@ What it can show: how a weighting deals with losses of very different size, and 
 one is best for another equation; and with the default number of steps no method has solved this one yet.
 
     python recipes/physics_informed.py [--quick] [--models equal,ConFIG] [--seeds 5] [--steps 2500]
-
-Pictures go to runs/physics_informed/.
 """
 
 import time

@@ -16,8 +16,6 @@ What it can show: whether the tree that was found beats both extremes here, at e
 rate. What it cannot: that it would elsewhere, or that search finds the kinds by itself, since they are given to it.
 
     python recipes/search_faces.py [--quick] [--seeds 100:105]
-
-Logs for TensorBoard (with HParams), the trials and pictures go to runs/search_faces/.
 """
 
 from functools import partial

@@ -1,28 +1,18 @@
 """One task starves two others: how the dashboard shows it, and what repairs it.
 
-Half an hour on two cores, two minutes with --quick; downloads nothing, but draws 9,000 faces once (a minute or two).
+About half an hour on two cores, two minutes with --quick; downloads nothing, but draws 9,000 faces once.
 
-Drawn faces (recipes/data/faces.py), 32 pixels wide: does the face smile, does it wear glasses, and where are eyes, nose
-and mouth? The last task's loss is in squared pixels of the drawing, as one would write it down at first: it starts a
-thousand times above the others. Four models get the same faces, epochs, batches and optimizer:
-
-    together                one trunk for all tasks, task weights of 1
-    balanced                the same, weighting="scale_invariant"
-    balanced, one stage     the same weighting, but the tasks share the first stage only
-    standardized            one trunk for all; the landmarks' head learns them with mean 0 and variance 1
-
-Each run has the callbacks ConflictMonitor, Keras' TensorBoard and TaskBoard; docs/guide/dashboard.md reads what they
-write. A comparison with single-task models over several seeds says what each repair is worth on test faces: delta_m is
-the mean relative gain over the tasks, of two accuracies and the landmarks' mean absolute error. The single-task models
-are standardized too, so that what standardizing gives does not count as a gain of sharing.
+Drawn faces, 32 pixels wide: does the face smile, does it wear glasses, and where are eyes, nose and mouth? The last
+task's loss is in squared pixels of the drawing, as one would write it down at first: it starts a thousand times above
+the others. One trunk is trained as it is ("together"), with `scale_invariant` weights ("balanced"), also with one
+shared stage, and with landmarks of mean 0 and variance 1 inside their head ("standardized"). Each has ConflictMonitor,
+TensorBoard and TaskBoard in runs/starved_task/board/; docs/guide/dashboard.md reads what they write. The single-task
+models are standardized too, so that what standardizing gives does not count as a gain of sharing.
 
 What it can show: how starving looks, and which repairs work here. What it cannot: which weighting or depth is best
-elsewhere. No model is trained to the end, the single-task models neither; and the repairs were chosen while looking at
-one seed's validation faces.
+elsewhere. No model is trained to the end, and the repairs were chosen while looking at one seed's validation faces.
 
     python recipes/starved_task.py [--quick] [--seeds 5] [--epochs 10]
-
-The dashboards go to runs/starved_task/board/, the comparison and its picture to runs/starved_task/.
 """
 
 import shutil

@@ -1,21 +1,19 @@
 """Do groups chosen by affinity train better? Yeast's 14 labels, QM9's 12 targets, or 14 tasks on drawn faces.
 
-Half an hour on two cores for each data set, a minute with --quick; yeast and molecules come with packages (see
+About half an hour on two cores for each data set, a minute with --quick; yeast and molecules come with packages (see
 requirements-data.txt), faces are drawn once.
 
-One network of all tasks is trained and watched; the look-ahead affinities choose groups within a budget of networks.
-Then, with several seeds and from scratch: a network for each chosen group, one for each group of a random grouping of
-the same sizes (another one for each seed), one network of all tasks, and a network for each task. All have the same
-stages, epochs and learning rate. The tables have test scores' mean relative gain over single-task networks (delta_m),
-with its interval, and the differences between models that were trained with the same seeds. The affinities come from
-the training data alone; the test data choose nothing.
+One network of all tasks is trained and watched; its look-ahead affinities choose groups within a budget of networks.
+Then, from scratch: a network for each chosen group, for each group of a random grouping of the same sizes (another one
+for each seed), for all tasks, and for each task. The tables have the gain over single-task networks on the test data,
+with its interval, and the differences between models that were trained with the same seeds.
 
 What it can show: whether choosing by affinity beats chance at the same cost, here. What it cannot: that it does
 elsewhere, with larger networks, or with other splits, since each data set has one. Nothing was tuned.
 
     python recipes/task_grouping.py [--data yeast|qm9|faces] [--quick] [--scores look_ahead] [--budget 3] [--seeds 5]
 
-Pictures and the report go to runs/task_grouping/; a call that was stopped goes on from there.
+A call that was stopped goes on where it was.
 """
 
 from collections.abc import Callable
@@ -85,12 +83,8 @@ def qm9_targets(quick=False):
     """Properties of molecules, standardized by the training molecules: mean absolute error."""
     tasks = list(qm9.TASKS)[: 4 if quick else None]
     rows = {"train": 200, "test": 100} if quick else {"train": 3000, "test": 5000}
-    splits = qm9.qm9(rows, width=200)
-    scales = {task: (y.mean(), y.std()) for task, y in splits["train"][1].items()}
-    train, test = (
-        (inputs, {task: ((labels[task] - scales[task][0]) / scales[task][1]).astype("float32") for task in tasks})
-        for inputs, labels in (splits["train"], splits["test"])
-    )
+    splits = qm9.standardized(qm9.qm9(rows, width=200))
+    train, test = ((x, {task: y[task] for task in tasks}) for x, y in (splits["train"], splits["test"]))
 
     def build(tasks):
         layers = keras.layers

@@ -1,11 +1,10 @@
 """Active sampling: four easy tasks and two hard ones take turns in one trunk, 2,500 steps in all.
 
-Ten minutes on two cores, half a minute with --quick; downloads nothing.
+About ten minutes on two cores, half a minute with --quick; downloads nothing.
 
-Six classifications of vectors of ten normal numbers. Four are linear, two are the sign of a product of two numbers
-(exclusive or), which no linear function tells. Every task has examples and a head of its own; the trunk, two layers of
-64, is shared. One step trains one task. Samplers draw which: uniformly, or by how tasks are doing (A5C, UA4C and EA4C
-of Sharma et al., dynamic task prioritization, loss ratios). Targets are accuracies: 98 % of linear tasks, 95 % of the
+Six classifications of ten normal numbers. Four are linear, two are the sign of a product (exclusive or), which no
+linear function tells. One step trains one task. Samplers draw which: uniformly, or by how tasks are doing (A5C, UA4C
+and EA4C of Sharma et al., dynamic task prioritization, loss ratios). Targets are 98 % of linear tasks, 95 % of the
 others.
 
 What it shows: how much sooner the hard tasks are learned when the easy ones, once they are known, get fewer steps, and
@@ -13,8 +12,6 @@ what that costs the easy ones. What it does not: the targets are known here; and
 is nothing to gain.
 
     python recipes/studies/active_sampling.py [--quick] [--seeds 5] [--steps 2500]
-
-The picture of the results and logs for TensorBoard go to runs/active_sampling/.
 """
 
 from functools import lru_cache

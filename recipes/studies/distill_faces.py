@@ -1,18 +1,15 @@
 """Skin, glasses and smile of drawn faces: can teachers repair a trunk that loses the smile?
 
-Half an hour on two cores, a minute with --quick; downloads nothing, but draws 9,000 faces once.
+About half an hour on two cores, a minute with --quick; downloads nothing, but draws 9,000 faces once.
 
-In recipes/faces.py a trunk that serves all three tasks hardly learns the smile, which single-task models get right in
-96 of 100 faces. Here single-task models are the teachers, and the same trunk is the student: same pictures, epochs,
-batches, optimizer and learning rate, with and without teachers. A hint makes the student's last stage, through a linear
-map, say what the last stage of the smile's teacher does.
+In recipes/faces.py a trunk that serves all three tasks hardly learns the smile. Here single-task models are the
+teachers, and the same trunk is the student. A hint makes the student's last stage, through a linear map, say what the
+last stage of the smile's teacher does.
 
 What it can show: whether soft targets, teacher annealing or a hint repair this negative transfer. What it cannot: that
 they would elsewhere. Teachers cost their own training first; no model is trained to the end.
 
     python recipes/studies/distill_faces.py [--quick] [--seeds 5] [--epochs 6]
-
-Logs for TensorBoard and a picture of the results go to runs/distill_faces/.
 """
 
 import parent  # noqa: F401

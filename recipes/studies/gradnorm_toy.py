@@ -1,23 +1,17 @@
 """GradNorm's toy: tasks that differ in nothing but scale. Does learning the weights make up for the scale?
 
-Ten minutes on two cores, half a minute with --quick; downloads nothing.
+About ten minutes on two cores, half a minute with --quick; downloads nothing.
 
 Every task is y = scale * tanh((B + E) x) with 250 inputs and 100 outputs: B is common, E the task's own, the entries
-drawn with variance 10 and 3.5. A trunk of four layers of 100 units serves heads that are one layer each. There are 2
-tasks with the scales 1 and 100, or 10 tasks with scales between 1 and 100. The score is the sum over the tasks of the
-test loss divided by its scale squared: what counts is how well each task is learned, not how loud it is.
-
-Two weightings that know or find the scales stand beside GradNorm: uncertainty weighting, and weights set by hand to
-1 / scale^2, which only somebody who knows the scales could set.
+drawn with variance 10 and 3.5. There are 2 tasks with the scales 1 and 100, or 10 with scales between. The score is the
+sum over the tasks of the test loss divided by its scale squared: what counts is how well each task is learned, not how
+loud it is. Beside GradNorm stand uncertainty weighting, and weights set by hand to 1 / scale^2.
 
 What it can show: how each weighting deals with loudness alone. Learned weights do better than equal ones, and clearly
-worse than the right ones. Uncertainty weighting has hardly begun: its variances start at 1 and take Adam's small steps
-towards thousands. What it cannot show: much else. The tasks are alike, the inputs are random, and predicting 0 scores
-about 0.8 for each task, which 10,000 points do not teach to beat by much.
+worse than the right ones; uncertainty weighting takes Adam's small steps towards thousands. What it cannot: much else.
+Predicting 0 scores about 0.8 for each task, which 10,000 points do not teach to beat by much.
 
     python recipes/studies/gradnorm_toy.py [--quick] [--tasks 2,10] [--seeds 5] [--epochs 15]
-
-Pictures and logs for TensorBoard go to runs/gradnorm_toy/.
 """
 
 import parent  # noqa: F401

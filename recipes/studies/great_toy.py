@@ -1,24 +1,20 @@
 """GREAT's claim on made-up data: does it hide which task a gradient comes from?
 
-Ten minutes on two cores, half a minute with --quick; downloads nothing.
+About ten minutes on two cores, half a minute with --quick; downloads nothing.
 
-Three regressions of much the same kind have loss weights 1, 3 and 0.3, so a gradient's length alone tells its task.
-GREAT's scales are to make up for that, against an adversary that guesses the task from the scaled gradient of an
-example. With `strength=0` the scales stay 1 and the same adversary is a probe, for contrast. The adversary learns more
-slowly than the scales: at equal rates it wins.
+Three regressions of one kind have loss weights 1, 3 and 0.3, so a gradient's length alone tells its task. GREAT's
+scales are to make up for that, against an adversary that guesses the task from the scaled gradient of an example. With
+`strength=0` the scales stay 1 and the same adversary is a probe, for contrast.
 
     guessed            how often the adversary is right over the last 300 steps; by chance 33.3 %
     guessed, at rest   how often a fresh network of its shape is, trained on the scaled gradients when all has stopped
     scales             the mean of each task's scales, whose loss has the weight that stands beside it
     error              sum over the tasks of the test error, in units of the labels' variance
 
-What it can show: that the scales make it harder for the adversary while training goes on, and that they grow where
-losses are small. What it cannot: that gradients of tasks cannot be told apart any more, since the adversary is right in
-three of four cases, where chance is one of three; or that this helps the tasks, which are as good without.
+What it can show: that the scales make it harder for the adversary while training goes on. What it cannot: that
+gradients of tasks cannot be told apart any more, or that this helps the tasks.
 
     python recipes/studies/great_toy.py [--quick] [--seeds 5] [--epochs 40]
-
-Pictures go to runs/great_toy/.
 """
 
 import parent  # noqa: F401

@@ -13,8 +13,6 @@ What it can show: which measures find planted groups, and what each costs. What 
 groups as clear as these, or that groups found in this way train better (recipes/task_grouping.py asks that).
 
     python recipes/studies/grouping_study.py [--quick] [--data sums] [--models "look-ahead,all pairs"] [--seeds 5]
-
-Pictures go to runs/grouping_study/.
 """
 
 import time

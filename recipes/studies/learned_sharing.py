@@ -1,23 +1,17 @@
 """Sharing that is learned: do the methods find which tasks were made to belong together?
 
-Twenty minutes on two cores, a minute with --quick; downloads nothing.
+About twenty minutes on two cores, a minute with --quick; downloads nothing.
 
-Regressions in two planted groups. For trees, tasks of a group are made of the same six tanh features of 20 inputs and,
-to a smaller part, of features of their own; the same examples of a group have wrong labels. The last stage is too
-narrow for both groups. For policies, tasks of a group are made of the same three layers of tanh. Each seed has tasks,
-data and initial weights of its own:
-
-- `branch_by_affinity` grows a tree by which examples are difficult, at several prices of a branch;
-- `learning_to_branch` draws each branch's parent and keeps the likeliest;
-- `adashare` learns which of six residual blocks each task runs, at several strengths of sparsity; what it finds is
-  trained anew.
+Regressions in two planted groups (data/planted_groups.py). For trees, tasks of a group are made of the same features
+and have the same wrong labels, and the last stage is too narrow for both groups; for policies they are made of the same
+three layers. `branch_by_affinity` runs at several prices of a branch, `learning_to_branch` draws each branch's parent,
+and `adashare` learns, at several strengths of sparsity, which of six residual blocks each task runs, which is trained
+anew. Each seed has tasks, data and initial weights of its own.
 
 What it shows: how often the groups part, and what error the parameters or blocks buy, on test labels without noise.
 What it does not: that learned sharing beats a good guess on data that nobody planted.
 
     python recipes/studies/learned_sharing.py [--quick] [--seeds 5] [--epochs 16]
-
-Pictures go to runs/learned_sharing/.
 """
 
 import parent  # noqa: F401

@@ -1,23 +1,17 @@
 """Policies for three MiniGrid environments: one trunk, columns of their own, or a distilled policy?
 
-An hour and a half on two cores, two minutes with --quick; needs the package minigrid.
+About an hour and a half on two cores, two minutes with --quick; needs the package minigrid.
 
-An empty room, a gap in a wall of lava, and a door with its key, all seen through the same 7 x 7 window, with the same
-seven actions, and worth something at the green goal only. Actor-critics with clipped losses, the same layers and as
-many steps of the environments in each arm:
-
-- single-task: every environment has its own columns and head;
-- hard sharing: one trunk, a head for each environment;
-- Distral: columns of their own, whose policies add to a distilled one (Teh et al., NeurIPS 2017);
-- drawn: one trunk, and each rollout is of one environment, drawn with equal probability;
-- A5C: the same, but environments come the more often the further their returns are from 0.95 (Sharma et al., 2018).
+An empty room, a gap in a wall of lava, and a door with its key, all seen through the same 7 x 7 window, and worth
+something at the green goal only. Actor-critics with clipped losses and as many steps in each arm: columns of their own
+(single-task), one trunk (hard sharing), columns whose policies add to a distilled one (Distral, Teh et al., NeurIPS
+2017), one trunk where each rollout is of one environment, drawn alike (drawn) or the more often the further its returns
+are from 0.95 (A5C, Sharma et al., 2018).
 
 What it shows: how fast each arm learns, over seeds, and what the policies look like. What it does not: a few ten
 thousand steps and three rooms say little about larger worlds, and no arm was tuned by itself.
 
     python recipes/studies/minigrid_policies.py [--quick] [--seeds 5] [--epochs 12]
-
-Curves, animations of the policies with one trunk, and logs for TensorBoard go to runs/minigrid_policies/.
 """
 
 import parent  # noqa: F401

@@ -1,25 +1,18 @@
 """Twelve properties of molecules whose scales go from 0.02 to 280: which weightings cope.
 
-Twenty minutes on two cores, half a minute with --quick; the data come with the package qm9pack (see
+About twenty minutes on two cores, half a minute with --quick; the data come with the package qm9pack (see
 requirements-data.txt) and take 10 seconds or so to read the first time.
 
-QM9 has energies of orbitals around 0.02 hartree and spatial extents around 280 bohr². One trunk learns all twelve, with
-the mean squared error in each property's own unit, so the tasks' losses differ by a factor of 10⁸ in the beginning.
-Only the losses do: every head ends with a layer that multiplies by the property's standard deviation and adds its mean.
-Whatever balance there is has to come from the weighting. One trunk on standardized properties needs none and says what
-could be had; `--all` adds a column for each task.
-
-Inputs are numbers of atoms and counts of the pieces of one to three characters of the SMILES text, so no model here is
-good chemistry. The table shows the share of the variance explained on test molecules (R², times 100).
+One trunk learns all twelve of QM9, with the mean squared error in each property's own unit, so the tasks' losses differ
+by a factor of 10⁸ in the beginning. Only the losses do: every head ends with a layer that multiplies by the property's
+standard deviation and adds its mean. One trunk on standardized properties needs no balance and says what could be had;
+`--all` adds a column for each task. Inputs are numbers of atoms and counts of pieces of the SMILES text.
 
 What it can show: which weightings make up for scales, from their default settings, within a few epochs. What it cannot:
-how good they would be if they were tuned, or trained for longer. Weightings that learn by small steps have a long way
-to go from one weight to 10⁸ times as much; "uncertainty x 100" learns its weights 100 times as fast as the model its
-own.
+how good they would be if they were tuned, or trained for longer; "uncertainty x 100" learns its weights 100 times as
+fast as the model its own.
 
     python recipes/studies/molecules.py [--quick] [--models equal,mgda] [--all] [--seeds 5] [--epochs 8]
-
-Logs for TensorBoard and a picture of the results go to runs/molecules/.
 """
 
 import time

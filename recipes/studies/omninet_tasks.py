@@ -1,21 +1,15 @@
 """OmniNet on three tasks at once: questions about pictures, motion in films, and tags of words.
 
-Forty minutes on two cores, a minute with --quick; downloads nothing.
+About forty minutes on two cores, a minute with --quick; downloads nothing.
 
-One core reads pictures, films and text (Pramanik et al., 2019). Three generated tasks:
-
-- answer: a picture of 3 x 3 cells with one object of each color, and the question which shape a color has;
-- motion: five frames in which one object moves up, down, left or right;
-- tags: sequences of 8 words of 15, four of which take a tag that depends on the tag before, told tag by tag.
+One core reads pictures, films and text (Pramanik et al., 2019): which shape a color has in a picture of 3 x 3 cells;
+how one object moves in five frames; and tags of 8 words, four of which depend on the tag before, told tag by tag.
 
 What it shows: that the core of one model learns all three, and, by leaving it out, what the attention over places is
 worth: how right the tasks get, and after how many steps 97 % of the answers are. What it does not: tasks of this size
-say nothing about the data sets of the paper; and whether one core saves parameters against a model for each task, as
-the paper says, is not shown.
+say nothing about the data sets of the paper, nor whether one core saves parameters against a model for each task.
 
     python recipes/studies/omninet_tasks.py [--quick] [--seeds 5] [--steps 1500]
-
-Pictures and logs for TensorBoard go to runs/omninet_tasks/.
 """
 
 import parent  # noqa: F401

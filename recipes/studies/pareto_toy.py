@@ -1,20 +1,18 @@
 """The 2-D Pareto toy of CAGrad, Nash-MTL and FAMO: which weightings reach the Pareto front, and where?
 
-Forty minutes on two cores, a minute with --quick; downloads nothing.
+About forty minutes on two cores, a minute with --quick; downloads nothing.
 
-Two losses of two shared numbers have a curved valley each, with a kink between the starts and the front. From every
-start the plain sum of the losses, and many a weighting, gets stuck in the kink or on the wrong side; others reach the
-front, x_2 = -8.36 with x_1 between -7 and 7. There are two problems: "cagrad", with three starts, and "nash", where
-the first loss is multiplied by 0.1 and there are five starts.
+Two losses of two shared numbers have a curved valley each, with a kink between the starts and the front, x_2 = -8.36
+with x_1 between -7 and 7. The plain sum of the losses, and many a weighting, gets stuck in the kink or on the wrong
+side. There are two problems: "cagrad", with three starts, and "nash", where the first loss is multiplied by 0.1 and
+there are five. The loop is one of our own, on `tf.GradientTape` and `keras_mtl.weighting`, compiled with its thousands
+of steps inside.
 
 What it can show: whether a method behaves on this surface as its paper's picture says, and whether it balances losses
 of different scales. What it cannot: anything about networks. There is no noise, no head, and the learning rate of Adam
-is the papers', chosen for nobody. Methods that draw random numbers (random, pcgrad's order, graddrop) use one seed.
+is the papers', chosen for nobody. Methods that draw random numbers use one seed.
 
     python recipes/studies/pareto_toy.py [--quick] [--problem cagrad,nash] [--models mgda,nash,famo]
-
-The loop is one of our own, on `tf.GradientTape` and `keras_mtl.weighting`, compiled with its thousands of steps
-inside. Trajectories over the front go to runs/pareto_toy/<problem>.png.
 """
 
 import time

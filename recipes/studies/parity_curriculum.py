@@ -1,19 +1,16 @@
 """A curriculum of tasks: the parity of three bits before that of five, which is made of it.
 
-Ten minutes on two cores, half a minute with --quick; downloads nothing.
+About ten minutes on two cores, half a minute with --quick; downloads nothing.
 
-The inputs are thirty random bits. One task is the product of the first three (as -1 and 1), another that of the first
-five: the first times two more bits. Both share a trunk and take turns, one task a step. Compared are the hard task
-alone, both from the start, the easy one first (released in order, then both), and the hard one first, as a control.
-Counted are the steps until the hard task is right in 95 of 100 test examples: all of them, and those of the hard task
-itself.
+Of thirty random bits one task is the parity of the first three, another that of the first five. Both share a trunk and
+take turns, one task a step: the hard task alone, both from the start, the easy one first (released in order, then
+both), or the hard one first, as a control. Counted are the steps until the hard task is right in 95 of 100 test
+examples: all of them, and those of the hard task itself.
 
 What it shows: whether the order saves steps where one task is part of the other. What it does not: that there is such
 an order among tasks that are not made for it. The sizes were chosen so that the hard task takes thousands of steps.
 
     python recipes/studies/parity_curriculum.py [--quick] [--seeds 5] [--steps 6000] [--first 800]
-
-The pictures of the results and logs for TensorBoard go to runs/parity_curriculum/.
 """
 
 from functools import lru_cache

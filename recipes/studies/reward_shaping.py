@@ -1,19 +1,17 @@
 """Shaping rewards by a potential: what it changes about learning, and what it leaves as it is.
 
-A minute on one core, ten seconds with --quick; needs the package gymnasium.
+About a minute on one core, ten seconds with --quick; needs the package gymnasium.
 
-The two rooms of `two_rooms.py`, with one goal in the far corner of the right room, worth 1, and no cost of steps: the
-first episodes find it by chance. Three rewards: the environment's own; with a potential, `gamma phi(s') - phi(s)`,
-where phi is how much the goal would be worth if there were no walls; and with a bonus that is no potential, 0.2 for
-every step that comes nearer, and nothing for one that leads away (Ng et al., ICML 1999).
+The two rooms of `two_rooms.py`, with one goal in a far corner, worth 1, and no cost of steps: the first episodes find
+it by chance. Three rewards: the environment's own; with a potential, `gamma phi(s') - phi(s)`, where phi is what the
+goal would be worth if there were no walls; and with a bonus that is no potential, 0.2 for every step that comes nearer,
+and nothing for one that leads away (Ng et al., ICML 1999).
 
 What it shows: with value iteration, which is exact, that the potential moves Q* by -phi and leaves every best action
 best, and that the bonus does not; with Q-learning, what both do to the number of steps until the goal. What it does
 not: a potential that leads the wrong way would leave the best policy as it is, too, and slow down learning.
 
     python recipes/studies/reward_shaping.py [--quick] [--seeds 5]
-
-The picture goes to runs/reward_shaping/.
 """
 
 import parent  # noqa: F401

@@ -15,8 +15,6 @@ extremes at one budget of parameters, epochs and learning rate. What it cannot: 
 that a model found with one seed of the search is the best there is.
 
     python recipes/studies/search_sharing.py [--quick] [--problems planted,faces] [--trials 20] [--workers 2]
-
-Logs for TensorBoard (with HParams), the trials and pictures go to runs/search_sharing/.
 """
 
 import os

@@ -1,21 +1,17 @@
 """Module networks on SHAPES: are they right about questions that were never asked?
 
-Half an hour on two cores, two minutes with --quick; downloads nothing.
+About half an hour on two cores, two minutes with --quick; downloads nothing.
 
 "Is there something red above a square?" about pictures of 3 x 3 cells. A network for each of three kinds of questions
-is put together from four modules, find, transform, and, answer, which learn from the 212 original training queries on
-generated pictures (Andreas et al., CVPR 2016). For contrast, one network that reads the question's words with a GRU
-gets the same examples.
+is put together from four modules, which learn from the 212 original training queries on generated pictures (Andreas et
+al., CVPR 2016). For contrast, one network that reads the question's words with a GRU gets the same examples.
 
 What it shows: accuracy on the original validation split, real pictures and 16 queries none of which is a training
 query, beside that on new pictures for the training queries. What it does not: layouts are given, by the queries' own
-brackets; nothing here reads English. And these are not the modules of the paper, which reports about 91 %: transform is
-a convolution here, and measure another layer. `--models "the paper's modules"` trains modules like the paper's; such
-modules were right in 63 to 69 % here.
+brackets. And these are not the modules of the paper, which reports about 91 %: transform is a convolution here, and
+measure another layer. `--models "the paper's modules"` trains such, which were right in 63 to 69 % here.
 
     python recipes/studies/shapes_modules.py [--quick] [--seeds 5] [--epochs 8]
-
-Pictures and logs for TensorBoard go to runs/shapes_modules/.
 """
 
 from functools import lru_cache

@@ -1,31 +1,20 @@
 """Landmarks of faces with four auxiliary tasks: does it help to stop each one when it has had its time?
 
-Half an hour on two cores, a minute with --quick; downloads nothing.
+About half an hour on two cores, a minute with --quick; downloads nothing.
 
 TCDCN (Zhang et al., ECCV 2014) finds five landmarks of a face and, beside it, tells pose, gender, glasses and smile.
-Auxiliary tasks are stopped one by one, by a rule of trend and generalization gap. Here it is on small generated faces
-(recipes/data/generated_faces.py), 300 of them to train on, half of them partly hidden:
-
-    landmarks alone      the main task
-    all tasks            with the four auxiliary tasks, to the end
-    TCDCN's rule         the same; TaskEarlyStopping with tcdcn_criterion stops the auxiliary tasks
-    patience             the same; an auxiliary task stops after 10 epochs without a lower validation loss
-    none after 1/4       the same; all auxiliary tasks end with a quarter of the epochs (WeightSchedule)
-
-The score is the mean distance of the landmarks to the truth on 1,500 test faces, in units of the distance between the
-eyes. All models have the same network, epochs, batches, optimizer and learning rate, several seeds, and the same faces.
+Auxiliary tasks are stopped one by one, by a rule of trend and generalization gap. Here it is on 300 small generated
+faces, half of them partly hidden, beside a patience of 10 epochs (`TaskEarlyStopping`), an end at a quarter of the
+epochs (`WeightSchedule`), all tasks to the end, and landmarks alone. The score is the mean distance of the landmarks to
+the truth on 1,500 test faces, in units of the distance between the eyes.
 
 What it can show: whether the rule stops the tasks at a sensible time, and whether that helps the main task here. What
-it cannot: the paper's gain on photographs, nor a small one here: 5 seeds of one set of 300 faces, without a learning
-rate that falls and with the last epoch's weights, tell differences below some 10 % from nothing. `--decay`, `--best`
-(weights of the best validation epoch) and `--draw` (faces of each seed's own) with `--seeds 10` make a stronger study;
-its outcome is not shown here. The rule's threshold depends on the data (the paper's own is not known):
-0.2 was chosen on the validation faces with a seed of its own, where it stops all four tasks between epochs 22 and 43;
-with 50 none stops in 80. --thresholds tries others.
+it cannot: the paper's gain on photographs, nor a small one: 5 seeds of one set of 300 faces, at a constant rate and
+with the last epoch's weights, tell differences below some 10 % from nothing. `--decay`, `--best` (weights of the best
+validation epoch) and `--draw` (faces of each seed's own) with `--seeds 10` make a stronger study. The threshold depends
+on the data: 0.2 was chosen on the validation faces with a seed of its own; with 50 none stops in 80 epochs.
 
     python recipes/studies/task_wise_stopping.py [--quick] [--seeds 5] [--epochs 80] [--thresholds 0.2,50]
-
-Logs for TensorBoard and pictures of faces and results go to runs/task_wise_stopping/.
 """
 
 from functools import lru_cache

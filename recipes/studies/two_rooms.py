@@ -1,20 +1,17 @@
 """Distral in two rooms: does a policy that tasks have in common help them, and tasks to come?
 
-Five minutes on one core, ten seconds with --quick; needs the package gymnasium.
+About five minutes on one core, ten seconds with --quick; needs the package gymnasium.
 
 Two rooms of 5 x 5 cells, joined by a corridor of 8. A task is a goal in one room; episodes start anywhere in the other,
 so that every path leads through the corridor (Teh et al., NeurIPS 2017, section 4.1). Ten tasks learn soft Q-values in
-tables, side by side, and a distilled policy that sees the cell and the last action. The control is the same algorithm
-with a uniform policy in the distilled one's place. Then ten new goals are learned, with the distilled policy or the
-uniform one, both frozen.
+tables, side by side, and a distilled policy that sees the cell and the last action, or a uniform policy in its place.
+Then ten new goals are learned, with the distilled policy or the uniform one, both frozen.
 
-What it shows: how many steps an episode takes, averaged over all episodes of all tasks, which is how fast they learn.
-What it does not: the paper says neither how large the rooms are nor what a step costs; here a step costs 0.1 and a goal
-is worth 10. `--starts anywhere` also lets episodes start in the goal's room, where the policies have less in common.
+What it shows: how many steps an episode takes, over all episodes of all tasks. What it does not: the paper says neither
+how large the rooms are nor what a step costs; here a step costs 0.1 and a goal is worth 10. `--starts anywhere` also
+lets episodes start in the goal's room, where the policies have less in common.
 
     python recipes/studies/two_rooms.py [--quick] [--seeds 5] [--starts other]
-
-Pictures go to runs/two_rooms/.
 """
 
 import parent  # noqa: F401

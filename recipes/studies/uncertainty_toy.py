@@ -1,19 +1,16 @@
 """Kendall's noise toy: does uncertainty weighting find the noise that the labels have?
 
-Five minutes on two cores, half a minute with --quick; downloads nothing.
+About five minutes on two cores, half a minute with --quick; downloads nothing.
 
-100 points of two lines, y = 2x + 8 with noise of standard deviation 10 and y = 3x + 3 with 1, one network with a hidden
-layer of 1,024 units and a head for each line. Uncertainty weighting learns one log variance s for each task;
-exp(s / 2) should come to the noise. Each seed draws its own points and its own initial weights.
+100 points of two lines, with noise of standard deviation 10 and 1, one network with a hidden layer of 1,024 units and a
+head for each line. Uncertainty weighting learns one log variance s for each task; exp(s / 2) should come to the noise.
 
-What it can show: that the learned noise is right for both tasks, a factor of 10 apart, and how long that takes: with
-Adam's 1e-3 for everything, as in the authors' notebook, it is still on its way after 2,000 epochs; with 1e-2 for s
-alone it has arrived. What it cannot: that the tasks get better by it. What s follows is the training error, and a
-network that fits the noise makes it smaller than the noise.
+What it can show: that the learned noise is right for both tasks, and how long that takes: with Adam's 1e-3 for
+everything, as in the authors' notebook, it is still on its way after 2,000 epochs; with 1e-2 for s alone it has
+arrived. What it cannot: that the tasks get better by it. What s follows is the training error, and a network that fits
+the noise makes it smaller than the noise.
 
     python recipes/studies/uncertainty_toy.py [--quick] [--seeds 5] [--epochs 2000]
-
-Pictures go to runs/uncertainty_toy/.
 """
 
 import parent  # noqa: F401
