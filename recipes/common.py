@@ -68,7 +68,7 @@ def command_line(
     seeds_help = f"how many, a list (3,4,5), or from the first to before the last (10:15); default: {seeds}"
     parser.add_argument("--seeds", type=seeds_of, help=seeds_help)
     if models:
-        parser.add_argument("--models", help=f"some of: {','.join(models)}")
+        parser.add_argument("--models", help=f"all, or some of: {','.join(models)}")
     if epochs:
         parser.add_argument("--epochs", type=int, help=f"of each training (default: {epochs[0]})")
     for name, (value, words) in further.items():
@@ -83,6 +83,7 @@ def command_line(
     if models:
         usual = (quick_models if options.quick else None) or default or models
         options.models = options.models.split(",") if options.models else list(usual)
+        options.models = list(models) if options.models == ["all"] else options.models
         if unknown := [name for name in options.models if name not in models]:
             parser.error(f"--models takes some of: {','.join(models)}. Received: {','.join(unknown)}")
     if epochs:

@@ -53,9 +53,9 @@ def main():
     teachers = {}  # of this seed: single-task models come first
 
     def run(name, seed, callbacks):
-        model = recipe.build(hard_sharing, {"shared_depth": 0 if name == SINGLE else None}, TASKS)
+        model = recipe.build(hard_sharing, {"shared_depth": 0 if name == SINGLE else None})
         fit = model if name == SINGLE else STUDENTS[name](model, teachers)
-        compiled = recipe.compile_options(TASKS, len(data["train"][0]), options.epochs)
+        compiled = recipe.compile_options(len(data["train"][0]), options.epochs)
         fit.compile(**compiled)
         keras.utils.set_random_seed(seed)  # the same batches for all
         fit.fit(

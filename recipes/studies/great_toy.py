@@ -63,18 +63,6 @@ def make_model(strength):
     return model
 
 
-class Trace(keras.callbacks.Callback):
-    """How often the adversary was right lately, and the mean scales, after each epoch."""
-
-    def __init__(self):
-        super().__init__()
-        self.guessed, self.scales = [], []
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.guessed.append(100 * float(self.model.weighting.probe_accuracy))
-        self.scales.append(np.mean(self.model.weighting.scales, axis=1))
-
-
 def scaled_gradients(model, x, y):
     """The gradient of each task's loss with respect to the trunk's features of each example, scaled, of one size."""
     trunk = keras.Model(model.inputs[0], model.get_layer("shared_features").output)
@@ -110,16 +98,20 @@ def main():
 
     def run(name, seed, callbacks):
         train, test = make_data(seed)
-        model, trace = make_model(ARMS[name]), Trace()
-        model.fit(*train, batch_size=BATCH, epochs=options.epochs, callbacks=[trace, *callbacks], verbose=0)
+        model, guessed = make_model(ARMS[name]), []
+        listen = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: guessed.append(100 * float(model.weighting.probe_accuracy))
+        )
+        model.fit(*train, batch_size=BATCH, epochs=options.epochs, callbacks=[listen, *callbacks], verbose=0)
+        scales = np.mean(model.weighting.scales, axis=1)
         said = model.predict(test[0], batch_size=TEST, verbose=0)
         return {
-            "guessed": np.mean(trace.guessed[-max(1, LAST * BATCH // TRAIN) :]),
+            "guessed": np.mean(guessed[-max(1, LAST * BATCH // TRAIN) :]),
             "at rest": guessed_at_rest(scaled_gradients(model, *train), scaled_gradients(model, *test)),
             "error": sum(np.mean((said[task] - label) ** 2) / np.var(label) for task, label in test[1].items()),
-            **{f"scales {task}": scale for task, scale in zip(LOSS_WEIGHTS, trace.scales[-1], strict=True)},
-            "curve": trace.guessed,
-            "scales": trace.scales[-1],
+            **{f"scales {task}": scale for task, scale in zip(LOSS_WEIGHTS, scales, strict=True)},
+            "curve": guessed,
+            "scales": scales,
         }
 
     scores = {"guessed": "guessed, %", "at rest": "at rest, %", "error": "error"}

@@ -23,6 +23,7 @@ import keras
 import numpy as np
 from data import qm9
 from keras import layers
+from learned_sharing import learn_policy
 
 import keras_mtl
 
@@ -74,26 +75,10 @@ def learn(name, data, epochs, picture=None):
         fit(model, data["train"], epochs)
         return keras_mtl.learned.branches_of(model)
     if name == POLICY:
-        half = len(data["train"][0]) // 2
-        first, second = (
-            (data["train"][0][part], {task: y[part] for task, y in data["train"][1].items()})
-            for part in (np.s_[:half], np.s_[half:])
-        )
-        steps = epochs * -(-half // 64)
-        model = keras_mtl.learned.adashare(
-            inputs,
-            blocks(THIN),
-            heads(),
-            sparsity=SPARSITY,
-            sharing=0.005,
-            warmup_steps=steps // 4,
-            decay=0.05 ** (1 / steps),
-        )
-        model.compile(keras.optimizers.Adam(2e-3), loss="mae", jit_compile=False, steps_per_execution=8)
-        keras_mtl.learned.fit_policy(
-            model, first, second, epochs=epochs, policy_optimizer=keras.optimizers.Adam(0.03), verbose=0
-        )
-        return keras_mtl.learned.policy_of(model)
+        steps = epochs * -(-(len(data["train"][0]) // 2) // 64)
+        how = {"sparsity": SPARSITY, "warmup_steps": steps // 4, "decay": 0.05 ** (1 / steps)}
+        compiled = {"optimizer": keras.optimizers.Adam(2e-3), "loss": "mae", "steps_per_execution": 8}
+        return learn_policy((inputs, blocks(THIN), heads()), data["train"], epochs, compiled, **how)
     if name == ALL_BLOCKS:
         return {task: [True] * BLOCKS for task in tasks}
     return [[tasks] if name == HARD else [[task] for task in tasks]] * 2

@@ -119,30 +119,36 @@ def residual_blocks():
     return [layers.Dense(32, name="stem"), *blocks]
 
 
+def learn_policy(given, data, epochs, compiled, **how):
+    """Which blocks each task runs: half of the data is for weights, half for the policy.
+
+    Args:
+        given: Inputs, blocks and heads.
+        data: Inputs and labels.
+        epochs: Integer.
+        compiled: Dict of arguments of `compile`.
+        **how: Further arguments of `adashare`.
+    """
+    x, y = data
+    half = len(x) // 2
+    parts = ((x[part], {task: v[part] for task, v in y.items()}) for part in (np.s_[:half], np.s_[half:]))
+    model = keras_mtl.learned.adashare(*given, sharing=0.005, **how)
+    model.compile(**compiled, jit_compile=False)
+    adam = keras.optimizers.Adam(0.03)
+    keras_mtl.learned.fit_policy(model, *parts, epochs=epochs, policy_optimizer=adam, verbose=0)
+    return keras_mtl.learned.policy_of(model)
+
+
 def select(seed, sparsity, epochs):
     """A policy, trained anew; of all blocks where `sparsity` is `None`: `(groups part, blocks a task, test error)`."""
     train, test = make_deep_data(seed)
-    half = TRAIN // 2
-    first, second = (
-        (train[0][part], {t: v[part] for t, v in train[1].items()}) for part in (np.s_[:half], np.s_[half:])
-    )
     policy = {task: [True] * BLOCKS for task in train[1]}
     if sparsity is not None:
         keras.utils.set_random_seed(seed)
-        model = keras_mtl.learned.adashare(
-            keras.Input((INPUTS,)),
-            residual_blocks(),
-            heads(train[1]),
-            sparsity=sparsity,
-            sharing=0.005,
-            warmup_steps=10 * epochs,
-            decay=0.99,
-        )
-        model.compile(keras.optimizers.Adam(3e-3), loss="mse", jit_compile=False, steps_per_execution=10)
-        keras_mtl.learned.fit_policy(
-            model, first, second, epochs=4 * epochs, policy_optimizer=keras.optimizers.Adam(0.03), verbose=0
-        )
-        policy = keras_mtl.learned.policy_of(model)
+        how = {"sparsity": sparsity, "warmup_steps": 10 * epochs, "decay": 0.99}
+        compiled = {"optimizer": keras.optimizers.Adam(3e-3), "loss": "mse", "steps_per_execution": 10}
+        given = (keras.Input((INPUTS,)), residual_blocks(), heads(train[1]))
+        policy = learn_policy(given, train, 4 * epochs, compiled, **how)
     keras.utils.set_random_seed(seed)
     again = keras_mtl.learned.adashare(keras.Input((INPUTS,)), residual_blocks(), heads(train[1]), policy=policy)
     fit(again, train, 2 * epochs)

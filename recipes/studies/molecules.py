@@ -6,13 +6,13 @@ requirements-data.txt) and take 10 seconds or so to read the first time.
 One trunk learns all twelve of QM9, with the mean squared error in each property's own unit, so the tasks' losses differ
 by a factor of 10⁸ in the beginning. Only the losses do: every head ends with a layer that multiplies by the property's
 standard deviation and adds its mean. One trunk on standardized properties needs no balance and says what could be had;
-`--all` adds a column for each task. Inputs are numbers of atoms and counts of pieces of the SMILES text.
+`--models all` adds a column for each task. Inputs are numbers of atoms and counts of pieces of the SMILES text.
 
 What it can show: which weightings make up for scales, from their default settings, within a few epochs. What it cannot:
 how good they would be if they were tuned, or trained for longer; "uncertainty x 100" learns its weights 100 times as
 fast as the model its own.
 
-    python recipes/studies/molecules.py [--quick] [--models equal,mgda] [--all] [--seeds 5] [--epochs 8]
+    python recipes/studies/molecules.py [--quick] [--models equal,mgda] [--seeds 5] [--epochs 8]
 """
 
 import time
@@ -84,9 +84,7 @@ def main():
         default=DEFAULT,
         quick_models=[STANDARDIZED, "uncertainty x 100", "mgda"],
         epochs=(8, 2),
-        all=(False, "all of the models"),
     )
-    options.models = list(MODELS) if options.all else options.models
     rows = {"train": 2000, "test": 1000} if options.quick else {"train": 10_000, "test": 5_000}
     with console.status("Reading the tables (10 seconds or so the first time)"):
         arrays = qm9.load()

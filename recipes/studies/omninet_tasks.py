@@ -65,13 +65,14 @@ def train(seed, steps, spatial=True, sizes=(12000, 4000, 4000), callbacks=(), ep
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(rate), loss=loss, jit_compile=False)
 
-    class Accuracy(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            for task, part in tests.items():
-                found[task].append(accuracy(model, task, *part))
-
     found = {task: [] for task in TASKS}
-    model.fit(mixture, epochs=epochs, shuffle=False, callbacks=[Accuracy(), *callbacks], verbose=0)
+
+    def test(epoch, logs):
+        for task, part in tests.items():
+            found[task].append(accuracy(model, task, *part))
+
+    callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=test), *callbacks]
+    model.fit(mixture, epochs=epochs, shuffle=False, callbacks=callbacks, verbose=0)
     return model, found
 
 

@@ -156,14 +156,15 @@ def train(name, examples, tests, seed, epochs, callbacks=()):
         def predict(x, asked):
             return model.predict({"image": x, "words": as_words(asked)}, batch_size=1024, verbose=0)["answer"]
 
-    class Accuracy(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            for test, (x, asked, right) in tests.items():
-                found[test].append(float(np.mean((predict(x, asked)[:, 0] > 0) == (right > 0.5))))
-
     found = {test: [] for test in tests}
+
+    def count(epoch, logs):
+        for test, (x, asked, right) in tests.items():
+            found[test].append(float(np.mean((predict(x, asked)[:, 0] > 0) == (right > 0.5))))
+
     model.compile(keras.optimizers.Adam(3e-3), loss=loss, jit_compile=False)
-    model.fit(**data, epochs=epochs, callbacks=[Accuracy(), *callbacks], verbose=0)
+    callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=count), *callbacks]
+    model.fit(**data, epochs=epochs, callbacks=callbacks, verbose=0)
     return network, found
 
 

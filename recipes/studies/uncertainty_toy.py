@@ -61,17 +61,6 @@ def make_model(learning_rate):
     return model
 
 
-class Noise(keras.callbacks.Callback):
-    """Keeps the learned noise of every epoch of `fit`."""
-
-    def on_train_begin(self, logs=None):
-        self.curve = []
-
-    def on_epoch_end(self, epoch, logs=None):
-        log_variances = keras.ops.convert_to_numpy(self.model.weighting.log_var)
-        self.curve.append(np.exp(0.5 * log_variances))
-
-
 def run(seed, learning_rate, epochs, callbacks=()):
     """Trains one model.
 
@@ -83,11 +72,16 @@ def run(seed, learning_rate, epochs, callbacks=()):
     x, y = make_data(seed)
     model = make_model(learning_rate)
     data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(POINTS, seed=seed).batch(BATCH).repeat(PART)
-    noise = Noise()
-    model.fit(data, epochs=epochs // PART, callbacks=[noise, *callbacks], shuffle=False, verbose=0)
+    curve = []
+
+    def listen(epoch, logs):
+        curve.append(np.exp(0.5 * keras.ops.convert_to_numpy(model.weighting.log_var)))
+
+    callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=listen), *callbacks]
+    model.fit(data, epochs=epochs // PART, callbacks=callbacks, shuffle=False, verbose=0)
     predicted = model.predict(x, verbose=0)
     error = [np.sqrt(np.mean((predicted[task] - y[task]) ** 2)) for task in NOISE]
-    return {"curve": np.array(noise.curve), "error": np.array(error)}
+    return {"curve": np.array(curve), "error": np.array(error)}
 
 
 def main():
