@@ -417,16 +417,7 @@ def mean_and_spread(values, digits=1, signed=False):
 
 
 def delta_m(scores, baseline, lower_is_better=()):
-    """Mean relative gain over the baseline, in percent; more is better.
-
-    Args:
-        scores: Dict from task to an array of scores, one for each seed.
-        baseline: Same, of single-task models. Their mean over seeds counts.
-        lower_is_better: Collection of tasks. Defaults to none.
-
-    Returns:
-        Array of one number for each seed of `scores`.
-    """
+    """Mean over tasks of the relative gain over the baseline's mean over seeds, in percent, for each seed."""
     metric = {task: "error" if task in lower_is_better else "accuracy" for task in scores}  # a name tells the direction
     single = {task: {metric[task]: float(np.mean(baseline[task]))} for task in scores}
     by_seed = zip(*scores.values(), strict=True)
@@ -459,14 +450,7 @@ def convolutions(*filters, units):
 
 
 def fitting_width(count, size, width, rounds):
-    """The width whose number of parameters, which grows with its square, comes closest to a size.
-
-    Args:
-        count: Function from a width to the number of parameters.
-        size: Integer. The number that is wanted.
-        width: Float. Where to begin.
-        rounds: Integer. How many widths are tried.
-    """
+    """Of so many widths, the one whose `count` of parameters, which grows with its square, comes closest to a size."""
     counts = {}
     for _ in range(rounds):
         counts[width] = count(width)

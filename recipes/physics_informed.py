@@ -55,10 +55,7 @@ class WithSlopes(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="recipes")
 class SlopedDense(layers.Layer):
-    """A dense layer of values, first and second derivatives, of shape `(batch, 3, units)`.
-
-    With z the linear part and t = tanh(z): t' = (1 - t^2) z', t'' = (1 - t^2) (z'' - 2 t z'^2).
-    """
+    """A dense layer of all three, with t = tanh(z): t' = (1 - t^2) z', t'' = (1 - t^2) (z'' - 2 t z'^2)."""
 
     def __init__(self, units, tanh=True, **kwargs):
         super().__init__(**kwargs)
@@ -78,9 +75,6 @@ class SlopedDense(layers.Layer):
             first = slope * first
         return ops.stack([z, first, second], axis=1)
 
-    def get_config(self):
-        return {**super().get_config(), "units": self.units, "tanh": self.tanh}
-
 
 @keras.saving.register_keras_serializable(package="recipes")
 class Derivative(layers.Layer):
@@ -92,9 +86,6 @@ class Derivative(layers.Layer):
 
     def call(self, inputs):
         return inputs[:, self.order]
-
-    def get_config(self):
-        return {**super().get_config(), "order": self.order}
 
 
 def exact(x):

@@ -15,9 +15,10 @@ elsewhere. No model is trained to the end, and the repairs were chosen while loo
     python recipes/starved_task.py [--quick] [--seeds 5] [--epochs 10]
 """
 
+import argparse
 import shutil
 
-from common import SINGLE, command_line, compared, console, convolutions, drawn_faces, print_table, progress, summarize
+from common import SINGLE, command_line, compared, console, convolutions, drawn_faces, report, summarize, trained
 
 import keras
 from data.faces import SIDE
@@ -60,38 +61,35 @@ def build(landmarks, shared_depth, weighting="equal", standardized=False, delta_
     return model
 
 
-def write_boards(folder, data, epochs, baselines):
+def write_boards(options, data, baselines):
     """Trains every model once under the dashboard's callbacks, and prints what the dashboards show at the end."""
+    folder = options.folder / "board"
     shutil.rmtree(folder, ignore_errors=True)
     probe = keras.tree.map_structure(lambda values: values[:128], data["train"])
-    rows = []
-    with progress() as bar:
-        row = bar.add_task("", total=len(MODELS))
-        for name, options in MODELS.items():
-            bar.update(row, description=f"dashboard: {name}")
-            keras.utils.set_random_seed(0)
-            logs = folder / name.replace(",", "").replace(" ", "_")
-            monitor = keras_mtl.callbacks.ConflictMonitor(*probe, every=20)
-            history = build(data["train"][1]["landmarks"], **options, delta_m=baselines).fit(
-                *data["train"],
-                batch_size=BATCH,
-                epochs=epochs,
-                validation_data=data["validation"],
-                validation_batch_size=500,
-                callbacks=[
-                    monitor,
-                    keras.callbacks.TensorBoard(logs, write_graph=False),
-                    keras_mtl.callbacks.TaskBoard(logs, conflict_monitor=monitor),
-                ],
-                verbose=0,
-            )
-            last = {log: values[-1] for log, values in history.history.items()}
-            values = [f"{last[f'val_{task}_{metric}']:.3f}" for task, metric in METRICS.items()]
-            shares = " / ".join(f"{100 * last[f'{task}_grad_share']:.0f}" for task in TASKS)
-            rows.append([name, *values, f"{last['val_delta_m']:+.1f}", shares])
-            bar.advance(row)
-    print_table("The last epoch, seed 0, validation faces", ["model", *METRICS, "delta_m", "shares, %"], rows)
-    console.print("shares: how much of the shared layers' update is whose, w |g| / sum w |g|, in the same order")
+
+    def run(name, seed, callbacks):
+        logs = folder / name.replace(",", "").replace(" ", "_")
+        monitor = keras_mtl.callbacks.ConflictMonitor(*probe, every=20)
+        boards = [keras.callbacks.TensorBoard(logs, write_graph=False)]
+        boards += [keras_mtl.callbacks.TaskBoard(logs, conflict_monitor=monitor)]
+        history = build(data["train"][1]["landmarks"], **MODELS[name], delta_m=baselines).fit(
+            *data["train"],
+            batch_size=BATCH,
+            epochs=options.epochs,
+            validation_data=data["validation"],
+            validation_batch_size=500,
+            callbacks=[monitor, *boards, *callbacks],
+            verbose=0,
+        )
+        last = {log: values[-1] for log, values in history.history.items()}
+        scores = {task: last[f"val_{task}_{metric}"] for task, metric in METRICS.items()}
+        shares = {f"{task}, share": last[f"{task}_grad_share"] for task in TASKS}
+        return {**scores, "delta_m, %": last["val_delta_m"], **shares}
+
+    options = argparse.Namespace(**{**vars(options), "seeds": [0]})
+    scores = (*TASKS, "delta_m, %", *(f"{task}, share" for task in TASKS))
+    report(trained(run, options, list(MODELS), logs=False), options, scores, title="Validation faces", digits=3)
+    console.print("share: how much of the shared layers' update is whose, w |g| / sum w |g|")
 
 
 def main():
@@ -101,7 +99,7 @@ def main():
         labels["landmarks"] = labels["landmarks"] * SIDE  # in pixels of the whole picture
     data["train"] = keras.tree.map_structure(lambda values: values[:TRAINED], data["train"])
     landmarks = data["train"][1]["landmarks"]
-    results, report = compared(
+    results, found = compared(
         {name: lambda name=name: build(landmarks, **MODELS[name]) for name in options.models},
         options,
         data["train"],
@@ -114,7 +112,7 @@ def main():
     scores = {"smile": "smile, %", "glasses": "glasses, %", "landmarks": "landmarks, pixels"}
     how = {"reference": SINGLE, "lower": ("landmarks",), "digits": {"landmarks": 2}}
     summarize(results, options, scores, title="Test faces", **how)
-    write_boards(options.folder / "board", data, options.epochs, report.baseline_means)
+    write_boards(options, data, found.baseline_means)
     console.print(f"Dashboards: tensorboard --logdir {options.folder / 'board'}", soft_wrap=True)
 
 

@@ -43,19 +43,13 @@ SCORES = ("look_ahead", "cosine", "representation", "labels")
 
 
 class Problem(NamedTuple):
-    """Data and a network for them.
+    """Data and a network for them."""
 
-    - `build`: function from a list of tasks to a compiled model.
-    - `train`, `test`: tuples of inputs and a dict of labels.
-    - `metrics`: dict from task to the test score that counts.
-    - `fit`: dict of `epochs`, `batch_size`, and `every`, steps between two measurements.
-    """
-
-    build: Callable
+    build: Callable  # from a list of tasks to a compiled model
     train: tuple
     test: tuple
-    metrics: dict
-    fit: dict
+    metrics: dict  # from task to the test score that counts
+    fit: dict  # epochs, batch_size, and every, steps between two measurements
 
 
 def yeast_labels(quick=False):

@@ -29,11 +29,7 @@ METHODS = ("equal", "gradnorm", "uncertainty", "by hand")
 
 
 def make_data(tasks, seed, train=TRAIN):
-    """Draws the functions and their points, the inputs of length 1.
-
-    Returns:
-        Tuple of the scales (dict from task to number), the training and the test points, each `(x, y)`.
-    """
+    """Scales of the tasks, and training and test points, each `(x, y)`; inputs have length 1."""
     rng = np.random.default_rng(seed)
     scales = [1.0, 100.0] if tasks == 2 else np.exp(rng.uniform(0.0, np.log(100.0), tasks))
     scales = {f"task{k}": float(scale) for k, scale in enumerate(scales)}
@@ -76,12 +72,7 @@ def make_model(method, scales):
 
 
 def run(method, tasks, seed, epochs, train=TRAIN, callbacks=()):
-    """Trains one model.
-
-    Returns:
-        Dict with `score`, the test score after every epoch, `weights`, the task weights of every epoch of shape
-        `(epochs, K)`, and `nothing`, the score of predicting 0.
-    """
+    """Trains: test score and task weights, `(epochs, K)`, of every epoch, the score of predicting 0, and the scales."""
     keras.utils.set_random_seed(seed)
     scales, (x, y), test = make_data(tasks, seed, train)
     model = make_model(method, scales)

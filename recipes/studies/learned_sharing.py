@@ -15,7 +15,7 @@ What it does not: that learned sharing beats a good guess on data that nobody pl
 """
 
 import parent  # noqa: F401
-from common import command_line, console, dots, may_state, new_figure, report, trained
+from common import by_group, command_line, console, dots, may_state, new_figure, report, trained
 
 import keras
 import numpy as np
@@ -120,15 +120,7 @@ def residual_blocks():
 
 
 def learn_policy(given, data, epochs, compiled, **how):
-    """Which blocks each task runs: half of the data is for weights, half for the policy.
-
-    Args:
-        given: Inputs, blocks and heads.
-        data: Inputs and labels.
-        epochs: Integer.
-        compiled: Dict of arguments of `compile`.
-        **how: Further arguments of `adashare`.
-    """
+    """Which blocks each task runs, learned with half of the data for weights and half for the policy."""
     x, y = data
     half = len(x) // 2
     parts = ((x[part], {task: v[part] for task, v in y.items()}) for part in (np.s_[:half], np.s_[half:]))
@@ -196,9 +188,8 @@ def main():
         return dict(zip(("apart", "size", "MSE"), rows[name](seed), strict=True))
 
     found = trained(run, options, list(rows), logs=False)
-    results = {}
+    results = by_group(found, {"Trees": "Trees", "Policies": "Policies"})
     for title, size in (("Trees", "parameters"), ("Policies", "blocks of a task")):
-        results[title] = {name: runs for (of_title, name), runs in found.items() if of_title == title}
         scores = {"apart": "groups part", "size": size, "MSE": "test MSE"}
         digits = {"apart": 1, "size": 0 if title == "Trees" else 1, "MSE": 3}
         report(results[title], options, scores, title=title, digits=digits)

@@ -14,8 +14,10 @@ thousand steps and three rooms say little about larger worlds, and no arm was tu
     python recipes/studies/minigrid_policies.py [--quick] [--seeds 5] [--epochs 12]
 """
 
+from functools import partial
+
 import parent  # noqa: F401
-from common import command_line, new_figure, report, study
+from common import command_line, report, study
 
 import gymnasium
 import keras
@@ -43,7 +45,7 @@ def make(name, **options):
     return ImgObsWrapper(OneHotPartialObsWrapper(gymnasium.make(name, **options)))
 
 
-ENVIRONMENTS = {task: (lambda name=name: make(name)) for task, name in NAMES.items()}
+ENVIRONMENTS = {task: partial(make, name) for task, name in NAMES.items()}
 
 
 def build(arm):
@@ -90,28 +92,6 @@ def run(arm, seed, epochs, callbacks=(), rollouts=ROLLOUTS):
     return model, history.history
 
 
-def film(model, folder, seed):
-    """Animations of the policies, and one picture with frames of all."""
-    shown = 6
-    figure = new_figure(2 * shown, 2.2 * len(NAMES))
-    axes = figure.subplots(len(NAMES), shown)
-    for row, (task, name) in zip(axes, NAMES.items(), strict=True):
-        frames = rl.record(
-            model,
-            task,
-            lambda name=name: make(name, render_mode="rgb_array"),
-            folder / f"{task}.gif",
-            greedy=True,
-            max_steps=60,
-            seed=seed,
-        )
-        for axis, at in zip(row, np.linspace(0, len(frames) - 1, shown).round().astype(int), strict=True):
-            axis.imshow(frames[at])
-            axis.set_title(f"{task}, step {at}", fontsize=9)
-            axis.set_axis_off()
-    figure.savefig(folder / "frames.png", dpi=100)
-
-
 def main():
     options = command_line(__file__, __doc__, models=ARMS, epochs=(12, 1))
     rollouts, episodes = (1, 4) if options.quick else (ROLLOUTS, 50)
@@ -120,7 +100,9 @@ def main():
         model, history = run(arm, seed, options.epochs, callbacks, rollouts)
         ends = rl.evaluate(model, ENVIRONMENTS, episodes=episodes, max_steps=400, seed=seed)
         if arm == "hard sharing" and seed == options.seeds[-1]:
-            film(model, options.folder, seed)
+            for task, env in NAMES.items():
+                shown = partial(make, env, render_mode="rgb_array")
+                rl.record(model, task, shown, options.folder / f"{task}.gif", greedy=True, max_steps=60, seed=seed)
         # An epoch in which no episode ended has no return.
         learning = {task: float(np.nan_to_num(history[f"{task}_return"]).mean()) for task in NAMES}
         end = {f"{task} end": float(ends[task].mean()) for task in NAMES}

@@ -44,13 +44,7 @@ DEFAULT = [name for name in MODELS if name not in (SINGLE, "geometric", "imtl_l"
 
 
 def build(name, width, scales):
-    """A trunk of two layers, or a column of them for each task, and heads that answer in the properties' units.
-
-    Args:
-        name: String. A key of `MODELS`.
-        width: Integer. Number of input columns.
-        scales: Dict from property to its mean and standard deviation.
-    """
+    """A trunk or columns, and heads that answer in the properties' units; scales are means and standard deviations."""
     layers = keras.layers
     units = {task: (1.0, 0.0) if name == STANDARDIZED else (scale, mean) for task, (mean, scale) in scales.items()}
     return keras_mtl.hard_sharing(

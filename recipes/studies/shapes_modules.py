@@ -17,7 +17,7 @@ measure another layer. `--models "the paper's modules"` trains such, which were 
 from functools import lru_cache
 
 import parent  # noqa: F401
-from common import command_line, console, new_figure, study
+from common import command_line, console, study
 
 import keras
 import numpy as np
@@ -168,33 +168,6 @@ def train(name, examples, tests, seed, epochs, callbacks=()):
     return network, found
 
 
-def draw_attention(network, tests, path, count=4):
-    """What the modules attend to, for a few questions of the validation split with one relation."""
-    images, queries, answers = tests["new questions"]
-    fit = [i for i, query in enumerate(queries) if query.count("(") == 2]
-    chosen = [next(i for i in fit if queries[i] == query) for query in sorted({queries[i] for i in fit})[:count]]
-    features = keras.Model(network.input["image"], network.get_layer("shared_stage_1").output)
-    find, transform = (network.get_layer(f"shared_{name}") for name in ("find", "transform"))
-    figure = new_figure(9, 2.1 * len(chosen))
-    for row, i in zip(figure.subplots(len(chosen), 5, squeeze=False), chosen, strict=True):
-        _, thing, (relation, other) = shapes.parse(queries[i])
-        seen = features(images[i : i + 1])
-        word = {
-            w: np.eye(len(shapes.VOCABULARY), dtype="float32")[[shapes.VOCABULARY.index(w)]] for w in shapes.VOCABULARY
-        }
-        first, second = find([seen, word[thing]]), find([seen, word[other]])
-        moved = transform([seen, word[relation], second])
-        pictures = {f"find {thing}": first, f"find {other}": second, relation: moved, "and": first * moved}
-        row[0].imshow(images[i])
-        row[0].set_title(f"{queries[i][1:-1]}? {'yes' if answers[i] else 'no'}", fontsize=8)
-        for axis, (title, attention) in zip(row[1:], pictures.items(), strict=True):
-            axis.imshow(keras.ops.convert_to_numpy(attention)[0, ..., 0], vmin=0, vmax=1, cmap="gray")
-            axis.set_title(title, fontsize=8)
-        for axis in row:
-            axis.set(xticks=[], yticks=[])
-    figure.savefig(path, dpi=120)
-
-
 def main():
     options = command_line(__file__, __doc__, models=MODELS, default=(MODULES, NETWORK), epochs=(8, 1))
     scenes, each = (200, 4) if options.quick else (4000, 64)
@@ -209,7 +182,6 @@ def main():
         examples, tests = data_of(seed)
         network, found = train(name, examples, tests, seed, options.epochs, callbacks)
         if name == MODULES and seed == options.seeds[0]:
-            draw_attention(network, tests, options.folder / "attention.png")
             keras_mtl.plot_sharing(network, options.folder / "sharing.png")
         curves = {f"{test} curve": 100 * np.array(values) for test, values in found.items()}
         return {**{test: 100 * values[-1] for test, values in found.items()}, **curves}

@@ -30,11 +30,6 @@ VARIANTS = {"s at 1e-3": 1e-3, "s at 1e-2": 1e-2}
 
 
 def make_data(seed):
-    """Draws the points.
-
-    Returns:
-        Tuple `(x, y)`, `y` being a dict.
-    """
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((POINTS, 1)).astype("float32")
     y = {
@@ -62,12 +57,7 @@ def make_model(learning_rate):
 
 
 def run(seed, learning_rate, epochs, callbacks=()):
-    """Trains one model.
-
-    Returns:
-        Dict with `curve`, the learned noise of shape `(epochs / PART, 2)`, and `error`, the root mean squared
-        error on the training points at the end, of shape `(2,)`.
-    """
+    """Trains: the learned noise, `(epochs / PART, 2)`, and at the end the root mean squared training error, `(2,)`."""
     keras.utils.set_random_seed(seed)
     x, y = make_data(seed)
     model = make_model(learning_rate)
