@@ -15,10 +15,9 @@ What it can show: how far the pick is from the best fixed choice, which nobody k
 The pages of `advise` and what was trained are kept; a call that was stopped goes on there.
 """
 
-from common import command_line, console, delta_m, dots, may_state, report
+from common import command_line, compared, console, delta_m, may_state, summarize
 
 import keras
-import numpy as np
 from data import support2, yeast
 
 import keras_mtl
@@ -84,9 +83,9 @@ def ask(name, options):
         batch_size=BATCH,
         directory=options.folder / "advice",
     )
-    console.print(f"[bold]{name}[/], page: {options.folder / f'{name}.html'}")
+    console.print(f"[bold]{name}[/], page: {options.folder / 'advice.html'}")
     advice.print()
-    advice.to_html(options.folder / f"{name}.html")
+    advice.to_html(options.folder / "advice.html")
     namespace = {}
     exec(advice.code(), namespace)
 
@@ -98,29 +97,26 @@ def ask(name, options):
         return model
 
     pick = f"advise: {advice.name}"
-    found = keras_mtl.analysis.compare(
+    results, _ = compared(
         {**{label: lambda label=label: fixed(label) for label in FIXED}, pick: namespace["make_model"]},
+        options,
         train,
+        metrics,
+        dict.fromkeys(metrics, 1),
         baselines={task: {metric: 1.0} for task, metric in metrics.items()},  # gains are over "nothing shared"
-        metrics=metrics,
         test=test,
-        epochs=options.epochs,
-        seeds=options.seeds,
         batch_size=BATCH,
-        directory=options.folder / "runs",
     )
-    results = {
-        label: {t: np.array([run["values"][f"{t}_{m}"] for run in runs]) for t, m in metrics.items()}
-        | {"parameters": [run["parameters"] for run in runs]}
-        for label, runs in found.runs.items()
-    }
     return results, pick, tuple(metrics)
 
 
 def main():
     data, minutes = ("patients,genes", "one of them or both"), (10.0, "of each call")
     options = command_line(__file__, __doc__, seeds="500:505", epochs=(20, 2), data=data, minutes=minutes)
+    folder = options.folder
     for name in options.data.split(","):
+        options.folder = folder / name
+        options.folder.mkdir(exist_ok=True)
         results, pick, tasks = ask(name, options)
         lower = [task for task in tasks if task in NUMBERS]
         gains = {
@@ -131,9 +127,7 @@ def main():
             results[label]["gain"] = gain
         scores = {**{task: task for task in tasks}, "gain": "delta_m, %"}
         how = {"reference": ALONE, "lower": lower, "digits": dict.fromkeys(tasks, 3) | {"gain": 2}, "gain": False}
-        comparisons = len(results) - 1
-        report(results, options, scores, title=f"{name}: test", paired=True, comparisons=comparisons, **how)
-        dots({"": results}, scores, options.folder / f"{name}.png", ALONE)
+        summarize(results, options, scores, title=f"{name}: test", paired=True, comparisons=len(results) - 1, **how)
         if may_state(options):
             best = max(FIXED, key=lambda label: gains[label].mean())
             regret = gains[best].mean() - gains[pick].mean()

@@ -217,7 +217,7 @@ def compared(candidates, options, data, metrics, scales=None, **settings):
         **settings: Further arguments of `compare`.
 
     Returns:
-        Results, as of `trained`, single-task models first, and the `keras_mtl.analysis.Report`.
+        Results, as of `trained`, single-task models first if they were trained, and the `keras_mtl.analysis.Report`.
     """
     report = keras_mtl.analysis.compare(
         candidates,
@@ -233,10 +233,12 @@ def compared(candidates, options, data, metrics, scales=None, **settings):
     def column(runs, task):
         return [(scales or {}).get(task, 100) * run["values"][f"{task}_{metrics[task]}"] for run in runs]
 
-    alone = {task: column(runs, task) for task, runs in report.baselines.items()}
-    for cost in COSTS:  # of all networks of one seed
-        alone[cost] = list(np.sum([[run[cost] for run in runs] for runs in report.baselines.values()], axis=0))
-    results = {SINGLE: alone}
+    results = {}
+    if not report.baselines_are_known:
+        alone = {task: column(runs, task) for task, runs in report.baselines.items()}
+        for cost in COSTS:  # of all networks of one seed
+            alone[cost] = list(np.sum([[run[cost] for run in runs] for runs in report.baselines.values()], axis=0))
+        results[SINGLE] = alone
     for name, runs in report.runs.items():
         results[name] = {task: column(runs, task) for task in metrics}
         results[name] |= {cost: [run[cost] for run in runs] for cost in COSTS}
@@ -341,7 +343,7 @@ def report(
         title: String.
         reference: Name of the model that the others are compared with. Defaults to `None`: nothing is compared.
         lower: Scores of which less is better; `True` for all. Defaults to none.
-        digits: Integer, or dict from score to one.
+        digits: Integer of decimals or string of a format, such as `.2g`, or dict from score to one.
         paired: Boolean. Whether seeds draw what all models have in common, such as the data: then a paired t-test.
             Defaults to `False`: Welch's.
         comparisons: Integer. How many tests share the 5 %. Defaults to all of the table.
@@ -366,8 +368,9 @@ def report(
     for name, found in results.items():
         cells = [f"{np.mean(found[cost]):,.0f}" for cost in costs]
         for score in scores:
-            places = digits.get(score, 1) if isinstance(digits, dict) else digits
-            cells.append(mean_and_spread(found[score], places) + (" *" if apart.get((name, score)) else ""))
+            cells.append(
+                mean_and_spread(found[score], digits_of(score, digits)) + (" *" if apart.get((name, score)) else "")
+            )
         if others and gain:
             own, of_reference = ({score: model[score] for score in scores} for model in (found, results[reference]))
             relative = all(np.mean(values) for values in of_reference.values())  # to 0, nothing is
@@ -383,8 +386,8 @@ def report(
         for score, words in scores.items():
             if apart[name, score]:
                 difference = np.mean(results[name][score]) - np.mean(results[reference][score])
-                places = digits.get(score, 1) if isinstance(digits, dict) else digits
-                found[bool((difference < 0) == (score in lower))].append(f"{words} ({difference:+.{places}f})")
+                told = f"{words} ({difference:+{digits_of(score, digits)}})"
+                found[bool((difference < 0) == (score in lower))].append(told)
         better, worse = (", ".join(found[kind]) or "nothing" for kind in (True, False))
         console.print(f"{label(name)}, beside {reference}: better in {better}; worse in {worse}.", soft_wrap=True)
     kind = "paired t-tests" if paired else "Welch's t-tests"
@@ -412,8 +415,15 @@ def mean_and_spread(values, digits=1, signed=False):
     values = np.asarray(values, "float64")
     if np.isnan(values).all():
         return ""
-    mean = f"{values.mean():{'+' if signed else ''}.{digits}f}"
-    return f"{mean} ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else mean
+    form = digits_of(None, digits)
+    mean = f"{values.mean():{'+' if signed else ''}{form}}"
+    return f"{mean} ± {values.std(ddof=1):{form}}" if len(values) > 1 else mean
+
+
+def digits_of(score, digits):
+    """How a score is written: a format."""
+    digits = digits.get(score, 1) if isinstance(digits, dict) else digits
+    return digits if isinstance(digits, str) else f".{digits}f"
 
 
 def delta_m(scores, baseline, lower_is_better=()):

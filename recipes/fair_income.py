@@ -35,44 +35,29 @@ SEX = "sex"  # 0: women, 1: men
 NONE = "none"
 
 
-def parity(strength, tasks=("income",)):
-    return {task: fairness.ParityPenalty(SEX, strength, from_logits=True) for task in tasks}
+def remedy(kind, tasks=("income",), **how):
+    """What makes a penalty for each task: every model needs its own, since multipliers and adversaries are state."""
+    return lambda: {task: kind(SEX, from_logits=True, **how) for task in tasks}
 
 
-def covariance(strength, tasks=("income",)):
-    return {task: fairness.CovariancePenalty(SEX, strength, from_logits=True) for task in tasks}
+def bound(value, tasks=("income",)):
+    """Demographic parity of probabilities, to within a bound."""
+    return remedy(fairness.ParityPenalty, tasks, bound=value, multiplier_rate=0.5)
 
 
-def mmd(strength, tasks=("income",)):
-    return {task: fairness.MMDPenalty(SEX, strength, among="negatives", from_logits=True) for task in tasks}
-
-
-def adversary(strength, tasks=("income",)):
-    return {task: fairness.Adversary(SEX, strength, sees_label=True, from_logits=True) for task in tasks}
-
-
-def bound(**largest):
-    """Demographic parity of probabilities, to within a bound for each task."""
-    return {
-        task: fairness.ParityPenalty(SEX, bound=value, multiplier_rate=0.5, from_logits=True)
-        for task, value in largest.items()
-    }
-
-
-# What makes the penalties: each model needs its own, since multipliers and adversaries are state.
 MODELS = {
     SINGLE: dict,
     NONE: dict,
-    "parity 2": lambda: parity(2.0),
-    "covariance 8": lambda: covariance(8.0),
-    "MMD 5": lambda: mmd(5.0),
-    "adversary 0.5": lambda: adversary(0.5),
-    "adversary 1": lambda: adversary(1.0),
-    "bound 0.02": lambda: bound(income=0.02),
-    "both: parity 2": lambda: parity(2.0, UNEQUAL),
-    "both: MMD 5": lambda: mmd(5.0, UNEQUAL),
-    "both: adversary 1": lambda: adversary(1.0, UNEQUAL),
-    "both: bounds": lambda: bound(income=0.02, full_year=0.03),
+    "parity 2": remedy(fairness.ParityPenalty, strength=2.0),
+    "covariance 8": remedy(fairness.CovariancePenalty, strength=8.0),
+    "MMD 5": remedy(fairness.MMDPenalty, strength=5.0, among="negatives"),
+    "adversary 0.5": remedy(fairness.Adversary, strength=0.5, sees_label=True),
+    "adversary 1": remedy(fairness.Adversary, strength=1.0, sees_label=True),
+    "bound 0.02": bound(0.02),
+    "both: parity 2": remedy(fairness.ParityPenalty, UNEQUAL, strength=2.0),
+    "both: MMD 5": remedy(fairness.MMDPenalty, UNEQUAL, strength=5.0, among="negatives"),
+    "both: adversary 1": remedy(fairness.Adversary, UNEQUAL, strength=1.0, sees_label=True),
+    "both: bounds": lambda: bound(0.02)() | bound(0.03, ("full_year",))(),
 }
 # Model, what is looked at, at most this share of what it is without, for at most this many points of AUC.
 EXPECTED = (("parity 2", "DP", 0.3, 4.0), ("MMD 5", "FPR", 0.4, 2.0), ("adversary 1", "FPR", 0.65, 1.0))

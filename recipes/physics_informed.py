@@ -159,7 +159,8 @@ def main():
         return train(model, steps)
 
     scores = {"error": "error of u, %", **{task: f"{task} residual" for task in TASKS}}
-    how = {"title": "u'' = f", "reference": "equal", "lower": True, "digits": 2, "gain": False, "logs": False}
+    how = {"title": "u'' = f", "reference": "equal", "lower": True, "gain": False, "logs": False}
+    how |= {"digits": {"error": 2, **dict.fromkeys(TASKS, ".2g")}}
     axes = {"xlabel": "x", "every": 1 / 500}
     results = study(run, options, scores, along={"off": "u less the exact solution"}, axes=axes, **how)
     for name, found in results.items():
