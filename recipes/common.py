@@ -368,9 +368,8 @@ def report(
     for name, found in results.items():
         cells = [f"{np.mean(found[cost]):,.0f}" for cost in costs]
         for score in scores:
-            cells.append(
-                mean_and_spread(found[score], digits_of(score, digits)) + (" *" if apart.get((name, score)) else "")
-            )
+            mark = " *" if apart.get((name, score)) else ""
+            cells.append(mean_and_spread(found[score], digits_of(score, digits)) + mark)
         if others and gain:
             own, of_reference = ({score: model[score] for score in scores} for model in (found, results[reference]))
             relative = all(np.mean(values) for values in of_reference.values())  # to 0, nothing is
