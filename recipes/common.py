@@ -443,6 +443,12 @@ def start_again(model, weights):
             variable.assign(keras.ops.zeros_like(variable))
 
 
+def steps_until(curve, enough, every):
+    """Steps until a curve, which has a point for `every` steps, is high enough; infinite where it never is."""
+    reached = np.flatnonzero(np.array(curve) >= enough)
+    return (reached[0] + 1) * every if len(reached) else np.inf
+
+
 def area_under_roc(labels, scores):
     """How likely a positive example scores higher than a negative one; ties count half."""
     positive = np.ravel(labels) > 0.5

@@ -17,7 +17,7 @@ is nothing to gain.
 from functools import lru_cache
 
 import parent  # noqa: F401
-from common import command_line, report, study
+from common import command_line, report, steps_until, study
 
 import keras
 import numpy as np
@@ -67,11 +67,6 @@ def build():
     return model
 
 
-def accuracy(logs, tasks):
-    """Mean test accuracy of some tasks at the end, in percent."""
-    return 100 * np.mean([logs[f"val_{task}_accuracy"][-1] for task in tasks])
-
-
 def quality(logs):
     """Harmonic mean of the accuracies over their targets, none above 1."""
     return hmean([min(logs[f"val_{task}_accuracy"][-1] / TARGETS[task], 1.0) for task in TASKS])
@@ -80,13 +75,6 @@ def quality(logs):
 def steps_of(logs, tasks):
     """Mean number of steps of some tasks."""
     return np.mean([np.sum(logs[f"{task}_batches"]) for task in tasks])
-
-
-def steps_until(logs, tasks, enough, steps):
-    """Steps until the mean test accuracy of some tasks is enough; all steps where it never is."""
-    curve = np.mean([logs[f"val_{task}_accuracy"] for task in tasks], axis=0)
-    reached = np.flatnonzero(curve >= enough)
-    return (reached[0] + 1) * steps // EPOCHS if len(reached) else steps
 
 
 def main():
@@ -110,14 +98,15 @@ def main():
         tested = keras_mtl.data.mix(test, batch_size=TEST, stop="once", inputs="own")
         how = {"validation_data": tested, "epochs": EPOCHS, "callbacks": callbacks, "verbose": 0}
         logs = build().fit(mixture, **how).history
+        easy, hard = (np.mean([logs[f"val_{t}_accuracy"] for t in tasks], axis=0) for tasks in (EASY, HARD))
         return {
-            "linear": accuracy(logs, EASY),
-            "exclusive or": accuracy(logs, HARD),
-            "steps to 90 %": steps_until(logs, HARD, 0.9, steps),
+            "linear": 100 * easy[-1],
+            "exclusive or": 100 * hard[-1],
+            "steps to 90 %": min(steps_until(hard, 0.9, steps // EPOCHS), steps),
             "quality": quality(logs),
             "steps, hard / easy": steps_of(logs, HARD) / steps_of(logs, EASY),
-            "linear curve": np.mean([logs[f"val_{task}_accuracy"] for task in EASY], axis=0),
-            "hard curve": np.mean([logs[f"val_{task}_accuracy"] for task in HARD], axis=0),
+            "linear curve": easy,
+            "hard curve": hard,
             "probability": np.sum([logs[f"{task}_probability"] for task in HARD], axis=0),
         }
 

@@ -13,7 +13,7 @@ say nothing about the data sets of the paper, nor whether one core saves paramet
 """
 
 import parent  # noqa: F401
-from common import command_line, console, study
+from common import command_line, console, steps_until, study
 
 import keras
 import numpy as np
@@ -83,12 +83,6 @@ def accuracy(model, task, x, y):
     return float((model.task_model(task).predict(x, batch_size=1800, verbose=0).argmax(-1) == y).mean())
 
 
-def steps_until(values, steps):
-    """Steps after which the share of right answers is `ENOUGH` for the first time; infinite where it never is."""
-    reached = np.flatnonzero(np.array(values) >= ENOUGH)
-    return (reached[0] + 1) * steps // len(values) if len(reached) else np.inf
-
-
 def main():
     options = command_line(__file__, __doc__, models=MODELS, steps=(1500, "of each training; 10 under --quick"))
     steps, sizes, epochs = (10, (300, 100, 100), 1) if options.quick else (options.steps, (12000, 4000, 4000), 15)
@@ -98,7 +92,7 @@ def main():
         if MODELS[name] and seed == options.seeds[0]:
             keras_mtl.plot_sharing(model, options.folder / "sharing.png")
         right = {task: 100 * values[-1] for task, values in found.items()}
-        until = steps_until(found["answer"], steps)
+        until = steps_until(found["answer"], ENOUGH, steps // epochs)
         curves = {f"{task} curve": 100 * np.array(values) for task, values in found.items()}
         return {**right, "until": until, **curves, "parameters": model.count_params()}
 

@@ -16,7 +16,7 @@ an order among tasks that are not made for it. The sizes were chosen so that the
 from functools import lru_cache
 
 import parent  # noqa: F401
-from common import command_line, console, study
+from common import command_line, console, steps_until, study
 
 import keras
 import numpy as np
@@ -57,15 +57,6 @@ class StopWhenLearned(keras.callbacks.Callback):
         self.model.stop_training = logs[f"val_{HARD}_accuracy"] >= ENOUGH
 
 
-def steps_needed(logs, steps):
-    """All steps, and steps of the hard task, until it was learned; the whole number where it was not."""
-    learned = np.array(logs[f"val_{HARD}_accuracy"]) >= ENOUGH
-    if not learned.any():
-        return steps, int(np.sum(logs[f"{HARD}_batches"])), False
-    epoch = int(np.argmax(learned)) + 1
-    return epoch * EPOCH, int(np.sum(logs[f"{HARD}_batches"][:epoch])), True
-
-
 def main():
     options = command_line(
         __file__,
@@ -88,8 +79,9 @@ def main():
         how = {"validation_data": mix(test, batch_size=TEST, stop="once", inputs="own"), "verbose": 0}
         how |= {"epochs": steps // EPOCH, "callbacks": [*callbacks, StopWhenLearned()]}
         logs = build(tasks).fit(mixture, **how).history
-        needed, own, learned = steps_needed(logs, steps)
-        return {"steps": needed, "own": own, "learned": float(learned), "curve": logs[f"val_{HARD}_accuracy"]}
+        needed = steps_until(curve := logs[f"val_{HARD}_accuracy"], ENOUGH, EPOCH)
+        own = np.sum(logs[f"{HARD}_batches"])  # training has ended where it was learned
+        return {"steps": min(needed, steps), "own": own, "learned": float(np.isfinite(needed)), "curve": curve}
 
     scores = {"steps": "all steps", "own": "of the hard task", "learned": "learned"}
     title = f"Steps until five bits are right in {ENOUGH:.0%} (a run that did not learn counts with its {steps:,})"

@@ -114,6 +114,11 @@ def test_output_folder_drops_old_logs_and_keeps_the_rest(tmp_path, monkeypatch):
     assert [path.name for path in common.output_folder("a").iterdir()] == ["kept.png"]
 
 
+def test_steps_until_a_curve_is_high_enough():
+    assert common.steps_until([0.1, 0.9, 0.8], 0.9, 50) == 100
+    assert common.steps_until([0.1, 0.2], 0.9, 50) == np.inf
+
+
 def test_results_of_groups():
     results = {(1, "a"): 10, (2, "a"): 20, (1, "b"): 30}
     assert common.by_group(results, {2: "two", 1: "one"}) == {"two": {"a": 20}, "one": {"a": 10, "b": 30}}
