@@ -148,8 +148,8 @@ def on_front(points, tolerance=0.2):
     return (np.abs(ends[:, 1] - FRONT) < tolerance) & (np.abs(ends[:, 0]) <= 7.2)
 
 
-def trajectories(problem, case, steps=None):
-    """One for each start, of as many steps as in the papers by default."""
+def descend(problem, case, steps=None):
+    """A trajectory from each start, of as many steps as in the papers by default."""
     scale, starts, full = PROBLEMS[problem]
     descent = Descent(*CASES[case], scale)
     return [descent(start, steps or full) for start in starts]
@@ -175,19 +175,19 @@ def report(problem, found):
     print_table(f"{problem}: end point and mean loss from each start; * on the front", header, rows)
 
 
-def draw(problem, found, path):
+def draw(problem, trajectories, path):
     """Draws all trajectories over the contours of the mean loss."""
     scale, starts, _ = PROBLEMS[problem]
     axis1 = np.linspace(-11, 11, 201, dtype="float32")
     grid = np.stack(np.meshgrid(axis1, axis1))
     height = np.mean([loss.numpy() for loss in toy_losses(tf.constant(grid), scale)], axis=0)
-    columns = min(6, len(found))
-    rows = -(-len(found) // columns)
+    columns = min(6, len(trajectories))
+    rows = -(-len(trajectories) // columns)
     figure = new_figure(2.3 * columns, 2.45 * rows)
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for axis in axes.flat[len(found) :]:
+    for axis in axes.flat[len(trajectories) :]:
         axis.set_axis_off()
-    for axis, (case, points) in zip(axes.flat, found.items(), strict=False):
+    for axis, (case, points) in zip(axes.flat, trajectories.items(), strict=False):
         axis.contour(axis1, axis1, height, levels=18, colors="0.8", linewidths=0.5)
         axis.plot([-7, 7], [FRONT, FRONT], color="0.45", linewidth=4, solid_capstyle="butt")
         reached = on_front(points)
@@ -220,7 +220,7 @@ def main():
     steps, problems = options.steps or (5_000 if options.quick else None), options.problem.split(",")
 
     def run(name, seed, callbacks):
-        points = trajectories(*name, steps)
+        points = descend(*name, steps)
         return {"starts that end on the front": on_front(points).sum(), "points": points}
 
     names = [(problem, case) for problem in problems for case in options.models]
