@@ -1,8 +1,9 @@
 """What the recipes share: one command line, one loop over models and seeds, one table, one verdict, one picture.
 
 A recipe reads its options with `command_line` and hands a function `(name, seed, callbacks) -> scores` to `study`,
-which does the rest. Where the scores are logs of `evaluate` on data that no seed draws anew, `compared` takes functions
-that build models instead, and `keras_mtl.analysis.compare` keeps what was trained.
+which does the rest; what it writes goes to runs/<name of the recipe>/ in the working directory. Where the scores are
+logs of `evaluate` on data that no seed draws anew, `compared` takes functions that build models instead, and
+`keras_mtl.analysis.compare` keeps what was trained.
 """
 
 import argparse
