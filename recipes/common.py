@@ -351,6 +351,8 @@ def report(
         gain: Boolean. Whether delta_m over the reference is shown.
         verdict: Boolean. Whether anything is tested.
     """
+    if not results:
+        return  # none of these models was asked for
     scores = scores if isinstance(scores, dict) else {score: score for score in scores}
     lower = scores if lower is True else lower
     others = [name for name in results if name != reference] if reference in results else []

@@ -119,6 +119,12 @@ def test_steps_until_a_curve_is_high_enough():
     assert common.steps_until([0.1, 0.2], 0.9, 50) == np.inf
 
 
+def test_models_that_were_not_asked_for_have_no_table(monkeypatch, tmp_path):
+    with common.console.capture() as printed:
+        common.report({}, options_of(monkeypatch, tmp_path), ["score"], reference="one")
+    assert printed.get() == ""
+
+
 def test_results_of_groups():
     results = {(1, "a"): 10, (2, "a"): 20, (1, "b"): 30}
     assert common.by_group(results, {2: "two", 1: "one"}) == {"two": {"a": 20}, "one": {"a": 10, "b": 30}}
