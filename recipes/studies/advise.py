@@ -10,6 +10,11 @@ sweep (or trained like it, where it is not there). Regret is how far the pick's 
 of the sweep, which nobody knows beforehand; the best of nine means is lucky too, so regret is overstated. Gains are
 delta_m over single-task columns.
 
+`advise` chooses on validation examples. Test examples decide one thing: a choice whose last trainings are significantly
+worse than single-task columns on them is overturned, and nothing is shared. Whether a pick is significantly below
+single-task columns is told here on the same test examples, by trainings with other seeds: the count of picks below is
+one of data that the veto has seen.
+
 Planted problems are regressions on hidden features, four for each group of tasks: `advise` should share where all tasks
 read the same ones or one has few labels, share nothing in a trunk that is too narrow for two groups, find two groups,
 say that a task is starved by scale, and leave a task of pure noise alone. Counted over five seeds, which draw features,

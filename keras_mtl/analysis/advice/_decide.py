@@ -245,6 +245,29 @@ def outcome_of(problem: Problem, trials: Sequence[Trial], others: Sequence[Trial
     return Outcome(mean, interval, gains, len(trials), chance > 0, [float(v) for v in a], variance, chance)
 
 
+def veto(chosen: Standing, single: Standing, result: Outcome | None) -> bool:
+    """Whether the test overturns the choice: its interval lies below single-task columns, which are then taken.
+
+    It is all that test examples decide. Where it does, the outcomes of both say so.
+
+    Args:
+        chosen: `Standing` of the choice.
+        single: `Standing` of the single-task columns.
+        result: `Outcome` of the choice beside `single`, or `None`.
+
+    Returns:
+        Boolean.
+    """
+    if chosen is single or result is None or result.interval is None or result.interval[1] >= 0:
+        return False
+    low, high = result.interval
+    chosen.outcome = (
+        f"the choice of validation, overturned by the test: {signed(result.delta_m)} % ({low:+.2f} to {high:+.2f})"
+    )
+    single.outcome = "chosen: the test leaves nothing else"
+    return True
+
+
 def signed(value: float) -> str:
     """A number with its sign and two digits; no sign where it is 0."""
     return "0.00" if abs(value) < 0.005 else f"{value:+.2f}"
@@ -268,21 +291,30 @@ def sharing_of(candidate: Candidate, problem: Problem) -> str:
 
 
 def verdict(
-    problem: Problem, chosen: Standing, standings: Sequence[Standing], result: Outcome | None, against: str
+    problem: Problem,
+    chosen: Standing,
+    standings: Sequence[Standing],
+    result: Outcome | None,
+    against: str,
+    overturned: bool = False,
 ) -> list[str]:
     """Sentences: what to do, by how much it wins, what is not significantly different.
 
     Args:
         problem: `Problem`.
-        chosen: `Standing`.
+        chosen: `Standing` of what validation chose.
         standings: List of `Standing`.
         result: `Outcome`, or `None` where there was no time for it.
         against: String. The candidate that the test compared with.
+        overturned: Boolean. Whether the test overturns the choice. Defaults to
+            `False`.
 
     Returns:
         List of sentences.
     """
     candidate = chosen.candidate
+    if overturned:
+        return ["Do not share.", *_test_said(result, against, problem.unlearned, candidate.name)]
     said = [f"{sharing_of(candidate, problem)}."]
     single = next(each for each in standings if each.candidate.name == ALONE)
     if candidate.name != ALONE and chosen.parameters < 0.9 * single.parameters:
@@ -300,7 +332,9 @@ def verdict(
     return said
 
 
-def _test_said(result: Outcome, against: str, unlearned: Collection[str]) -> Iterator[str]:
+def _test_said(
+    result: Outcome, against: str, unlearned: Collection[str], overturned: str | None = None
+) -> Iterator[str]:
     other = "single-task columns" if against == ALONE else f"'{against}'"
     seeds = f"{result.seeds} fresh seed{'s' * (result.seeds > 1)}"
     if result.interval is None:
@@ -311,16 +345,21 @@ def _test_said(result: Outcome, against: str, unlearned: Collection[str]) -> Ite
     if low > 0:
         yield f"On the test it is better than {other} by {signed(result.delta_m)} % ({ends})."
     elif high < 0:
-        yield f"On the test it is worse than {other}, by {signed(result.delta_m)} % ({ends}): validation misled."
+        worse = f"worse than {other}, by {signed(result.delta_m)} % ({ends})"
+        if overturned is None:
+            yield f"On the test it is {worse}: validation misled."
+        else:
+            yield f"Validation chose '{overturned}', which on the test is {worse}: the test overturns that choice."
     else:
         yield f"On the test no difference to {other} was seen: {signed(result.delta_m)} % ({ends}). {_needed(result)}"
     gains = {task: gain for task, gain in result.gains.items() if task not in unlearned}
     lost = [task for task, (_, _, top) in gains.items() if top is not None and top < 0]
     won = [task for task, (_, bottom, _) in gains.items() if bottom is not None and bottom > 0]
+    with_it = "" if overturned is None else f" with '{overturned}'"
     if won:
-        yield f"Tasks that win: {', '.join(f'{t} ({result.gains[t][0]:+.1f} %)' for t in won)}."
+        yield f"Tasks that win{with_it}: {', '.join(f'{t} ({result.gains[t][0]:+.1f} %)' for t in won)}."
     if lost:
-        yield f"Tasks that lose: {', '.join(f'{t} ({result.gains[t][0]:+.1f} %)' for t in lost)}."
+        yield f"Tasks that lose{with_it}: {', '.join(f'{t} ({result.gains[t][0]:+.1f} %)' for t in lost)}."
 
 
 def _needed(result: Outcome) -> str:

@@ -18,7 +18,7 @@ from keras_mtl._types import Data, Inputs, Structure
 from keras_mtl.analysis._progress import run_bar
 from keras_mtl.analysis._store import RunStore
 from keras_mtl.analysis.advice._candidates import ALL, ALONE, choose_candidates
-from keras_mtl.analysis.advice._decide import decide, outcome_of, verdict
+from keras_mtl.analysis.advice._decide import decide, outcome_of, verdict, veto
 from keras_mtl.analysis.advice._halving import (
     Rung,
     halve,
@@ -72,7 +72,8 @@ def advise(
     more, each with the same seeds, on validation examples alone (successive
     halving). The simplest candidate within one standard error of the best is
     trained anew, on all training examples with fresh seeds, and tested once,
-    beside single-task columns.
+    beside single-task columns. Where it is significantly worse than these, the
+    advice is not to share.
 
     Args:
         inputs: `keras.Input`, or a list or dict of them.
@@ -83,7 +84,9 @@ def advise(
             arrays, with `y` a dict from task to labels; or a `tf.data.Dataset`
             or `keras.utils.PyDataset` of batches of these, which is read once
             and held in memory.
-        test: Test data, as `train`. They choose nothing.
+        test: Test data, as `train`. They choose nothing, but for that veto:
+            a choice whose 95 % interval lies below single-task columns is
+            overturned.
         compile: Dict of arguments of `MultiTaskModel.compile`: `loss` at least.
             Where it has a `weighting`, no other one is tried.
         metrics: Dict from task to the metric that counts, a string or a
@@ -246,15 +249,19 @@ def _advise(
         finals = _finish(trials, chosen.candidate, against, wanted, seconds, epochs, logs, step)
         begin()
     result = outcome_of(problem, *finals) if finals[0] else None
-    said = verdict(problem, chosen, standings, result, against.name)
+    single = next(each for each in standings if each.candidate.name == ALONE)
+    overturned = veto(chosen, single, result)
+    said = verdict(problem, chosen, standings, result, against.name, overturned)
+    taken = alone if overturned else chosen.candidate
     part, seed = ("final", FINAL_SEED) if finals[0] else ("search", 0)
-    model = trials.trained(chosen.candidate, seed, epochs, part)
+    model = trials.trained(taken, seed, epochs, part)
     return Advice(
         problem=problem,
         verdict=said,
         findings=findings,
         standings=standings,
-        chosen=chosen.candidate,
+        chosen=taken,
+        tested=chosen.candidate,
         against=against,
         result=result,
         watched=watched,
@@ -318,7 +325,9 @@ def _finish(
                 step(f"{candidate.name} anew, seed {seed}")
                 first = seed == FINAL_SEED
                 boards = [_board(logs, candidate)] if first and logs is not None else []
-                of_seed.append(trials.finish(candidate, seed, epochs, boards, as_code=first and candidate is chosen))
+                # Either may be the advice: the code gives the model that it has trained.
+                as_code = first and (candidate is chosen or against.name == ALONE)
+                of_seed.append(trials.finish(candidate, seed, epochs, boards, as_code=as_code))
             longest = max(longest, trials.spent - before)
             if not any(trial.failed for trial in of_seed):
                 pairs.append(of_seed)

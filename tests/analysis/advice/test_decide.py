@@ -10,7 +10,7 @@ from scipy import stats
 from keras_mtl.analysis._statistics import confidence_interval
 from keras_mtl.analysis._store import RunStore
 from keras_mtl.analysis.advice import _trials as trials
-from keras_mtl.analysis.advice._decide import Standing, decide, example_variance, outcome_of, verdict
+from keras_mtl.analysis.advice._decide import Standing, decide, example_variance, outcome_of, verdict, veto
 from keras_mtl.analysis.advice._halving import _kept, make_plan, rungs_of
 from keras_mtl.analysis.advice._problem import Candidate
 from keras_mtl.analysis.advice._trials import Trial, Trials
@@ -155,6 +155,49 @@ def test_a_claim_that_the_test_does_not_carry_is_not_made():
     assert "worse than single-task columns" in text and "misled" in text
 
 
+# Per seed, delta_m of what is tested: -10, -12 and -11, of variance 1; of the columns 0, 0 and 0.
+WORSE = [trial(1.2, 1.0), trial(1.2, 1.04), trial(1.2, 1.02)]
+COLUMNS = [trial(1.0, 1.0)] * 3
+
+
+def test_a_choice_that_the_test_finds_worse_is_overturned():
+    """The interval is -11 -+ t(0.975, 2 degrees) * sqrt(1 / 3), -13.48 to -8.52."""
+    standings = [at("nothing shared", [0, 0, 0], 300, options=ALONE), at("all shared", [1, 1.1, 0.9], 100)]
+    chosen, *_ = decide(standings)
+    result = outcome_of(TwoTasks(), WORSE, COLUMNS)
+    assert veto(chosen, standings[0], result)
+    assert [each.outcome for each in standings] == [
+        "chosen: the test leaves nothing else",
+        "the choice of validation, overturned by the test: -11.00 % (-13.48 to -8.52)",
+    ]
+    text = " ".join(verdict(TwoTasks(), chosen, standings, result, "nothing shared", True))
+    assert text == (
+        "Do not share. Validation chose 'all shared', which on the test is worse than single-task columns, by -11.00 % "
+        "(95 % interval -13.48 to -8.52, 3 fresh seeds): the test overturns that choice. Tasks that lose with "
+        "'all shared': a (-20.0 %)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (WORSE[:1], COLUMNS[:1]),  # one seed: nothing is known of chance
+        ([trial(1.2, 1.0), trial(1.0, 1.0), trial(0.98, 1.04)], COLUMNS),  # the interval contains 0
+        ([trial(1.2, 0.7), trial(1.2, 0.71), trial(1.2, 0.72)], COLUMNS),  # one task loses, the other wins more
+        ([trial(0.8, 1.0), trial(0.8, 1.04), trial(0.8, 1.02)], COLUMNS),  # it is better
+    ],
+)
+def test_nothing_else_is_overturned(ours, theirs):
+    standings = [at("nothing shared", [0, 0, 0], 300, options=ALONE), at("all shared", [1, 1.1, 0.9], 100)]
+    chosen, *_ = decide(standings)
+    said = [each.outcome for each in standings]
+    assert not veto(chosen, standings[0], outcome_of(TwoTasks(), ours, theirs))
+    assert not veto(chosen, standings[0], None)
+    # Single-task columns that are worse than what they are tested beside stay: there is nothing that they overturn.
+    assert not veto(standings[0], standings[0], outcome_of(TwoTasks(), WORSE, COLUMNS))
+    assert [each.outcome for each in standings] == said
+
+
 def test_a_task_of_which_nothing_is_learned_does_not_count():
     problem = TwoTasks()
     problem.unlearned = {"b"}
@@ -246,4 +289,6 @@ def test_time_that_is_left_goes_to_more_seeds_of_the_test(seconds, pairs):
     run, codes = types.SimpleNamespace(spent=4.0, finish=finish), []
     both = Candidate("all shared", ""), Candidate("nothing shared", "")
     ours, theirs = _finish(run, *both, (1, 3), seconds, 20, None, lambda what: None)
-    assert len(ours) == len(theirs) == pairs and codes == [("all shared", trials.FINAL_SEED)]
+    assert len(ours) == len(theirs) == pairs
+    # The choice or, where the test overturns it, the columns: both are trained as the code that is given does.
+    assert codes == [(each.name, trials.FINAL_SEED) for each in both]
