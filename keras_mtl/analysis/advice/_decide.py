@@ -313,7 +313,7 @@ def verdict(
         List of sentences.
     """
     candidate = chosen.candidate
-    if overturned:
+    if overturned and result is not None:
         return ["Do not share.", *_test_said(result, against, problem.unlearned, candidate.name)]
     said = [f"{sharing_of(candidate, problem)}."]
     single = next(each for each in standings if each.candidate.name == ALONE)

@@ -181,7 +181,7 @@ def _candidates(advice: Advice) -> str:
 def _curves(advice: Advice) -> str:
     """A panel for each task: the chosen candidate, one that was overturned, single-task and the fully shared one."""
     wanted = (advice.name, advice.overturned, "nothing shared", "all shared")
-    names = [name for name in wanted if name in advice.curves]
+    names = [name for name in wanted if name is not None and name in advice.curves]
     names = list(dict.fromkeys(names))
     panels = []
     for task, metric in advice.metrics.items():

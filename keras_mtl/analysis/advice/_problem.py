@@ -96,6 +96,9 @@ class Problem:
     ) -> None:
         self.inputs = check_inputs(inputs)
         self.stages, self.heads = check_stages(stages), check_heads(heads)
+        stacks = (*self.stages, *self.heads.values())
+        # Told once, since initializers draw other numbers in another process.
+        self._have_learned = {id(layer) for stack in stacks for layer in stack if not as_initialized(layer)}
         self.tasks = tuple(self.heads)
         if len(self.tasks) < 2:
             raise ValueError(
@@ -207,7 +210,7 @@ class Problem:
         options = copy.deepcopy(candidate.options)
         # Where pretrained stages are copied, every copy starts from what they have learned.
         copied = self.stages[options.get("shared_depth") or 0 :]
-        if not all(as_initialized(layer) for stack in copied for layer in stack):
+        if any(self._has_learned(layer) for stack in copied for layer in stack):
             options["copy_weights"] = True
         if not set(options) <= set(inspect.signature(builder).parameters):
             options.pop("copy_weights")
@@ -220,7 +223,7 @@ class Problem:
         """Inputs, stages and heads, made anew."""
 
         def fresh(layer: keras.Layer, change: Callable[..., Any] | None = None) -> keras.Layer:
-            return fresh_layer(layer, change, weights=not as_initialized(layer))
+            return fresh_layer(layer, change, weights=self._has_learned(layer))
 
         def widen(config: dict[str, Any]) -> Structure:
             return config if width == 1.0 else with_width(config, width)
@@ -228,6 +231,26 @@ class Problem:
         stages = [[fresh(layer, widen) for layer in stack] for stack in self.stages]
         heads = {task: [fresh(layer) for layer in stack] for task, stack in self.heads.items()}
         return fresh_inputs(self.inputs), stages, heads
+
+    def _has_learned(self, layer: keras.Layer) -> bool:
+        """Whether a layer came with weights that are not what its initializers draw."""
+        return id(layer) in self._have_learned
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process makes it of, without what follows from the rest."""
+        layers = [layer for stack in (*self.stages, *self.heads.values()) for layer in stack]
+        state = {**self.__dict__, "_have_learned": [self._has_learned(layer) for layer in layers]}
+        for name in ("_base", *(("train", "validation") if self.held_out else ())):
+            del state[name]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        layers = [layer for stack in (*self.stages, *self.heads.values()) for layer in stack]
+        self._have_learned = {id(layer) for layer, has in zip(layers, self._have_learned, strict=True) if has}
+        if self.held_out:
+            self.train, self.validation = (take(self.all_training, part) for part in self.split(0))
+        self._base = self.build(Candidate("all shared", ""))
 
     def compile_arguments(self, candidate: Candidate) -> dict[str, Structure]:
         """Arguments of `compile`, with an optimizer and metrics of its own."""

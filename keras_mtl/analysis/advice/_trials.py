@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -16,12 +18,15 @@ from keras_mtl._types import Callbacks, Data, Tensor
 from keras_mtl.analysis._runs import StepClock
 from keras_mtl.analysis._traced_models import TracedModels
 from keras_mtl.analysis.advice._problem import Candidate, parameters_of, size_of, take
+from keras_mtl.analysis.advice._trial import Job, OutOfTimeError, Trial, seconds_of
+from keras_mtl.callbacks.task_board import TaskBoard
 from keras_mtl.data._in_memory import InMemory
 
 if TYPE_CHECKING:
     from keras_mtl.analysis._store import RunStore
     from keras_mtl.analysis.advice._problem import Problem
     from keras_mtl.analysis.advice._watch import Watch, WatchColumns
+    from keras_mtl.analysis.advice._workers import Workers
     from keras_mtl.models.multi_task_model import MultiTaskModel
 
 RESAMPLED = 5000  # examples up to which their own chance counts
@@ -43,47 +48,6 @@ _FIELDS = {
 }
 
 
-class OutOfTimeError(Exception):
-    """There is no time left for a training."""
-
-
-@dataclasses.dataclass
-class Trial:
-    """What a training came to.
-
-    Args:
-        candidate: `Candidate`.
-        seed: Integer.
-        epochs: Integer. How many were trained.
-        values: List of dicts from log to number, one for each epoch, on the
-            examples that it was evaluated on; empty where it was not.
-        curves: Dict from log of the training to a list by epoch.
-        resampled: List of dicts from log to number, on examples drawn with
-            replacement, the same ones for all candidates.
-        parameters: Integer.
-        step_ms: Float.
-        first_seconds: Float. To build and trace the model.
-        epoch_seconds: Float. An epoch, with its evaluation.
-        seconds: Float. All of it.
-        failed: String. Why it has no values; empty where it has some.
-        watched: What the monitors saw, or `None`.
-    """
-
-    candidate: Candidate
-    seed: int
-    epochs: int
-    values: list
-    curves: dict
-    resampled: list
-    parameters: int
-    step_ms: float
-    first_seconds: float
-    epoch_seconds: float
-    seconds: float
-    failed: str = ""
-    watched: dict | None = None
-
-
 class Trials:
     """Trains candidates, and keeps what it has trained.
 
@@ -95,26 +59,101 @@ class Trials:
             whatever the plan, so that its result does not depend on the time.
         deadline: Float. The time by `time.perf_counter` after which nothing
             is trained any more.
+        workers: `Workers` with the same folder of runs, that train side by
+            side. Defaults to `None`: one after the other, in this process.
 
     Attributes:
         spent: Float. Seconds of all trainings, of those that were read too:
             what a plan goes by, so that a call that goes on after a kill plans
-            the same.
+            the same. Of trainings side by side, those from the first's
+            beginning to the last's end.
+        at_once: Integer. How many trainings go on at a time.
     """
 
-    def __init__(self, problem: Problem, store: RunStore, points: Sequence[int], deadline: float) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        store: RunStore,
+        points: Sequence[int],
+        deadline: float,
+        workers: Workers | None = None,
+    ) -> None:
         self._problem, self._store, self._points, self.deadline = problem, store, points, deadline
+        self._workers, self.at_once = workers, 1 if workers is None else workers.count
         self._traced = TracedModels(64)
         self._trials, self._states, self._last, self._of_seeds = {}, {}, {}, {}
         self.spent = 0.0
+
+    @property
+    def runs_trained(self) -> int:
+        """How many were made and kept."""
+        return self._store.runs_trained
+
+    def each(self, jobs: Sequence[Job], step: Callable[[str], None]) -> Iterator[Trial]:
+        """Does jobs that do not depend on each other.
+
+        Args:
+            jobs: List of `Job`.
+            step: Function of a string, called as each training begins.
+
+        Yields:
+            `Trial`, in the order of the jobs.
+
+        Raises:
+            OutOfTimeError: At the first that there was no time for.
+        """
+        answers = {} if self._workers is None else self._side_by_side(jobs, step)
+        before, costs = self.spent, []
+        for place, job in enumerate(jobs):
+            if answers.get(place) == "late":
+                raise OutOfTimeError
+            if place not in answers:
+                step(job.said)
+            known = self.spent
+            trial = self.do(job)
+            costs.append(self.spent - known)
+            self.spent = before + seconds_of(costs, self.at_once)
+            yield trial
+
+    def do(self, job: Job) -> Trial:
+        """Does a job in this process, or reads what it came to."""
+        if job.final:
+            return self.finish(job.candidate, job.seed, job.epochs, job.board, job.as_code)
+        return self.run(job.candidate, job.seed, job.epochs, job.watch, job.check)
+
+    def _side_by_side(self, jobs: Sequence[Job], step: Callable[[str], None]) -> dict[int, str]:
+        """Has the workers do what is not there yet. Returns a dict from place to `"done"` or `"late"`."""
+        places = [place for place, job in enumerate(jobs) if not self._is_there(job)]
+        if not places:
+            return {}
+
+        def remaining() -> float:
+            return self.deadline - time.perf_counter()
+
+        self._workers.start(remaining())
+        answers = self._workers.work([jobs[place] for place in places], remaining, step)
+        for kind, kept in answers.values():
+            self._store.runs_trained += kept
+            self._store.runs_read -= kept * (kind == "done")  # they will be read here
+        return {places[at]: kind for at, (kind, _) in answers.items()}
+
+    def _is_there(self, job: Job) -> bool:
+        before = None if job.final else self._trials.get((job.candidate.name, job.seed))
+        if before is not None and (before.epochs >= job.epochs or before.failed):
+            return True
+        part = "final" if job.final else "search"
+        return self._store.has(self._key(job.candidate, job.seed, job.epochs, part))
+
+    def _key(self, candidate: Candidate, seed: int, epochs: int, part: str) -> str | None:
+        return self._store.key(candidate=candidate.settings(), seed=seed, epochs=epochs, part=part)
 
     def run(
         self,
         candidate: Candidate,
         seed: int,
         epochs: int,
-        watch: Watch | WatchColumns | None = None,
-        check: Callable[..., None] | None = None,
+        watch: type[Watch] | type[WatchColumns] | None = None,
+        check: Callable[[float, float | None], None] | None = None,
     ) -> Trial:
         """Trains a candidate up to a number of epochs, and validates it after some.
 
@@ -122,7 +161,8 @@ class Trials:
             candidate: `Candidate`.
             seed: Integer. Of its initial weights and the order of its data.
             epochs: Integer. Epochs altogether.
-            watch: `Watch`, of a training in one part. Defaults to `None`.
+            watch: Class of what watches a training, which is then in one part.
+                Defaults to `None`.
             check: Function of the seconds of the first epoch and of a later
                 one (`None` until there is one), which raises where there is no
                 time. Defaults to `None`.
@@ -139,15 +179,16 @@ class Trials:
         before = self._trials.get((candidate.name, seed))
         if before is not None and (before.epochs >= epochs or before.failed):
             return before
-        key = self._store.key(candidate=candidate.settings(), seed=seed, epochs=epochs, part="search")
+        key = self._key(candidate, seed, epochs, "search")
         trial = self._read(key, candidate, seed, epochs)
         if trial is None:
             start = time.perf_counter()
             model, before = self._model(candidate, seed, before)
-            callbacks = [] if watch is None else watch.callbacks
+            watching = None if watch is None else watch(self._problem, epochs)
+            callbacks = [] if watching is None else watching.callbacks
             trial = self._train(model, candidate, seed, epochs, before, callbacks, start, check)
-            if watch is not None and not trial.failed:
-                trial.watched = watch.content(trial.curves, model)
+            if watching is not None and not trial.failed:
+                trial.watched = watching.content(trial.curves, model)
             self._keep(key, trial, model)
             self._states[candidate.name, seed] = _state(model)
             self._last[candidate.name] = model
@@ -157,7 +198,7 @@ class Trials:
         return trial
 
     def finish(
-        self, candidate: Candidate, seed: int, epochs: int, callbacks: Callbacks = (), as_code: bool = False
+        self, candidate: Candidate, seed: int, epochs: int, board: Path | None = None, as_code: bool = False
     ) -> Trial:
         """Trains a candidate from scratch on all training data, and tests it once.
 
@@ -165,19 +206,18 @@ class Trials:
             candidate: `Candidate`.
             seed: Integer.
             epochs: Integer.
-            callbacks: List of callbacks. Defaults to none.
-            as_code: Boolean. Whether it is trained as the code that an advice
-                gives does, which takes longer: on the arrays. Defaults to
-                `False`.
+            board: As `Job` has it. Defaults to `None`.
+            as_code: Same. Defaults to `False`.
 
         Returns:
             `Trial`, with the test's values.
         """
-        key = self._store.key(candidate=candidate.settings(), seed=seed, epochs=epochs, part="final")
+        key = self._key(candidate, seed, epochs, "final")
         trial = self._read(key, candidate, seed, epochs)
         if trial is None:
             start = time.perf_counter()
             model, _ = self._model(candidate, seed, None)
+            callbacks = [] if board is None else [_board(board, candidate)]
             trial = self._train(model, candidate, seed, epochs, None, callbacks, start, None, True, as_code)
             if not trial.failed:
                 trial.values = [self._evaluated(model, self._test)]
@@ -215,6 +255,8 @@ class Trials:
         self._last.pop(candidate.name, None)
         for place in [place for place in self._states if place[0] == candidate.name]:
             del self._states[place]
+        if self._workers is not None:
+            self._workers.forget(candidate)
 
     @functools.cached_property
     def _validated(self) -> list[int]:
@@ -294,7 +336,7 @@ class Trials:
     def _load(
         self, model: MultiTaskModel, candidate: Candidate, seed: int, epochs: int, part: str
     ) -> dict[str, Any] | None:
-        key = self._store.key(candidate=candidate.settings(), seed=seed, epochs=epochs, part=part)
+        key = self._key(candidate, seed, epochs, part)
         read = self._store.runs_read
         run = self._store.load(key, _FIELDS, network=model)
         self._store.runs_read = read  # it was counted when its values were read
@@ -401,6 +443,10 @@ class _Clock(keras.callbacks.Callback):
         self.later = float(np.median(self._all[1:])) if len(self._all) > 1 else None
         if self._check is not None:
             self._check(self.first, self.later)
+
+
+def _board(folder: Path, candidate: Candidate) -> TaskBoard:
+    return TaskBoard(folder / re.sub(r"[^\w.]+", "_", candidate.name), images_every=0)
 
 
 def _check(run: Mapping[str, Any]) -> None:

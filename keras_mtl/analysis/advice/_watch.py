@@ -169,11 +169,12 @@ class WatchColumns:
 
     Args:
         problem: `Problem`.
+        epochs: Not read.
     """
 
     callbacks = ()
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, epochs: int) -> None:
         rows = np.random.default_rng(1).permutation(size_of(problem.train))[:_COMPARED]
         self._problem, self._x = problem, take(problem.train[:1], np.sort(rows))[0]
 
