@@ -67,6 +67,12 @@ class Workers:
             raise ValueError(
                 f"`workers` should be None in a process that may have none itself. Received: workers={count}"
             )
+        script = getattr(sys.modules["__main__"], "__file__", None)
+        if script is not None and not os.path.exists(script):
+            raise ValueError(
+                f"`workers` should be None where the script is no file that processes could read. Received: "
+                f"workers={count}; script {script!r}"
+            )
         self.count = count
         self._running, self._started = [], False
         self._folder = tempfile.TemporaryDirectory(prefix="keras-mtl-advise-")
@@ -120,8 +126,8 @@ class Workers:
             if answer[0] != "ready":
                 raise ValueError(
                     "`advise` with `workers` should be given what other processes can make. Received there: "
-                    f"{answer[1]}. They find functions and classes of modules and of the script that is run, and none "
-                    "of a notebook: put those into a module, or leave `workers` out"
+                    f"{answer[1]}. They find functions and classes of modules and, above its guard, of the script that "
+                    "is run, and none of a notebook: put those into a module, or leave `workers` out"
                 )
 
     def work(
@@ -161,7 +167,9 @@ class Workers:
                 if answer is None:
                     self._running.remove(worker)
                     worker.end()
-                    answer = "trouble", f"its process ended with exit code {worker.exit_code}"
+                    code = worker.exit_code
+                    memory = ", as where memory runs out" if code == -getattr(signal, "SIGKILL", 0) else ""
+                    answer = "trouble", f"its process ended with exit code {code}{memory}"
                 kind, what = answer
                 if kind == "error":
                     raise what

@@ -13,7 +13,8 @@ from keras_mtl.analysis.advice import _trials as trials
 from keras_mtl.analysis.advice._decide import Standing, decide, example_variance, outcome_of, verdict, veto
 from keras_mtl.analysis.advice._halving import _kept, make_plan, rungs_of
 from keras_mtl.analysis.advice._problem import Candidate
-from keras_mtl.analysis.advice._trials import Trial, Trials
+from keras_mtl.analysis.advice._trial import Trial
+from keras_mtl.analysis.advice._trials import Trials
 from keras_mtl.analysis.advice.advise import _finish
 
 
@@ -281,12 +282,13 @@ def test_small_candidates_that_nothing_smaller_beats_go_on():
 def test_time_that_is_left_goes_to_more_seeds_of_the_test(seconds, pairs):
     """A pair takes 2 s, 4 s are spent: 4 + 2 + 2 of 10 may be, another 2 may not."""
 
-    def finish(candidate, seed, epochs, callbacks, as_code):
-        run.spent += 1.0
-        codes.append((candidate.name, seed)) if as_code else None
-        return types.SimpleNamespace(failed="")
+    def each(jobs, step):
+        for job in jobs:
+            run.spent += 1.0
+            codes.append((job.candidate.name, job.seed)) if job.as_code else None
+            yield types.SimpleNamespace(failed="", seconds=1.0)
 
-    run, codes = types.SimpleNamespace(spent=4.0, finish=finish), []
+    run, codes = types.SimpleNamespace(spent=4.0, each=each, at_once=1), []
     both = Candidate("all shared", ""), Candidate("nothing shared", "")
     ours, theirs = _finish(run, *both, (1, 3), seconds, 20, None, lambda what: None)
     assert len(ours) == len(theirs) == pairs
