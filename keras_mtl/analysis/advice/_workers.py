@@ -81,7 +81,9 @@ class Workers:
             where = str(store.directory), store.settings_digest, list(points)
             config = {name: getattr(keras.config, name)() for name in ("floatx", "epsilon", "image_data_format")}
             with open(self._given, "wb") as file:
-                _Pickler(file, Path(self._folder.name)).dump((config, keras.config.dtype_policy(), problem, where))
+                pickler = _Pickler(file, Path(self._folder.name))
+                pickler.dump((config, keras.config.dtype_policy()))
+                pickler.dump((problem, where))
         except BaseException:
             self._folder.cleanup()
             raise
@@ -239,8 +241,9 @@ def _serve(pipe: connections.Connection, given: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one ends it
     try:
         with open(given, "rb") as file:
-            config, policy, problem, (directory, digest, points) = _Unpickler(file).load()
-            _configure(config, policy)
+            unpickler = _Unpickler(file)
+            _configure(*unpickler.load())  # before layers are made
+            problem, (directory, digest, points) = unpickler.load()
         trials = Trials(problem, RunStore(directory, settings_digest=digest), points, deadline=0.0)
     except Exception as error:
         pipe.send(("trouble", f"{type(error).__name__}: {error}"))

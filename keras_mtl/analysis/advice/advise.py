@@ -232,7 +232,8 @@ def _advise(
         plan.rungs.append(Rung(epochs, 1, 2))
     trials.deadline = begun + _SEARCHED * seconds - plan.final_seconds
     if progress:
-        print(f"{plan}. Given: {seconds / 60:g} minutes.", flush=True)
+        by = f", {at_once} trainings at a time" if at_once > 1 else ""
+        print(f"{plan}{by}. Given: {seconds / 60:g} minutes.", flush=True)
     with run_bar("advise", plan.trainings, progress) as begin:
 
         def step(what: str) -> None:
