@@ -40,7 +40,8 @@ class Advice:
             chose, and `against`, the candidate that gains are relative to;
             `None` where there was no time for it.
         overturned: String. The candidate that validation chose, where the test
-            overturned that: the advice is then not to share. Else `None`.
+            overturned that: the advice is then what it was tested beside. Else
+            `None`.
         scales: Dict from task to mean and standard deviation of its labels,
             where they were standardized.
         affinity: `Affinity` of the tasks, by looking ahead.

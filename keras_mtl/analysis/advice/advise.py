@@ -18,13 +18,13 @@ from keras_mtl._types import Data, Inputs, Structure
 from keras_mtl.analysis._progress import run_bar
 from keras_mtl.analysis._store import RunStore
 from keras_mtl.analysis.advice._candidates import ALL, ALONE, choose_candidates
-from keras_mtl.analysis.advice._decide import decide, outcome_of, verdict, veto
+from keras_mtl.analysis.advice._decide import decide, is_overturned, outcome_of, verdict
 from keras_mtl.analysis.advice._halving import EnoughTime, Rung, halve, make_plan, rungs_of, standings_of
 from keras_mtl.analysis.advice._look import look
 from keras_mtl.analysis.advice._problem import Candidate, Problem, fit_width
 from keras_mtl.analysis.advice._trial import Job, OutOfTimeError, seconds_of
 from keras_mtl.analysis.advice._trials import FINAL_SEED, Trials
-from keras_mtl.analysis.advice._watch import Watch, WatchColumns, Watched
+from keras_mtl.analysis.advice._watch import Watch, WatchColumns, Watched, still_learning
 from keras_mtl.analysis.advice._workers import START, Workers, check_no_worker
 from keras_mtl.analysis.advice.advice import Advice
 
@@ -67,8 +67,8 @@ def advise(
     more, each with the same seeds, on validation examples alone (successive
     halving). The simplest candidate within one standard error of the best is
     trained anew, on all training examples with fresh seeds, and tested once,
-    beside single-task columns. Where it is significantly worse than these, the
-    advice is not to share.
+    beside single-task columns, or these beside the fully shared model. Where
+    it is significantly worse, the other is the advice.
 
     Args:
         inputs: `keras.Input`, or a list or dict of them.
@@ -79,8 +79,8 @@ def advise(
             arrays, with `y` a dict from task to labels; or a `tf.data.Dataset`
             or `keras.utils.PyDataset` of batches of these, which is read once
             and held in memory.
-        test: Test data, as `train`. They choose nothing, but for that veto:
-            a choice whose 95 % interval lies below single-task columns is
+        test: Test data, as `train`. They choose nothing, but for that: a
+            choice whose 95 % interval lies below what it is tested beside is
             overturned.
         compile: Dict of arguments of `MultiTaskModel.compile`: `loss` at least.
             Where it has a `weighting`, no other one is tried.
@@ -225,7 +225,10 @@ def _advise(
     findings += watched.findings(problem.metrics)
     if len(watched.unlearned) < len(problem.metrics):
         problem.unlearned = set(watched.unlearned)
-    candidates, left_out = _fitted(choose_candidates(problem, watched), {ALONE: alone, ALL: together}, fitted)
+    findings += still_learning(problem, first)
+    gain = problem.gain(problem.score(watched_trial.values[-1], first.values[-1]))
+    chosen_ones = choose_candidates(problem, watched, gain)
+    candidates, left_out = _fitted(chosen_ones, {ALONE: alone, ALL: together}, fitted)
     planned = 0.97 * seconds - trials.spent - (START if at_once > 1 else 0.0)
     plan = make_plan(len(candidates), epochs, seeds, planned, first, at_once)
     if not plan.rungs:
@@ -251,10 +254,9 @@ def _advise(
         finals = _finish(trials, chosen.candidate, against, wanted, seconds, epochs, logs, step)
         begin()
     result = outcome_of(problem, *finals) if finals[0] else None
-    single = next(each for each in standings if each.candidate.name == ALONE)
-    overturned = veto(chosen, single, result)
-    said = verdict(problem, chosen, standings, result, against.name, overturned)
-    taken = alone if overturned else chosen.candidate
+    other = next(each for each in standings if each.candidate.name == against.name)
+    said = verdict(problem, chosen, standings, result, other)
+    taken = against if is_overturned(result) else chosen.candidate
     part, seed = ("final", FINAL_SEED) if finals[0] else ("search", 0)
     model = trials.trained(taken, seed, epochs, part)
     return Advice(
@@ -335,9 +337,8 @@ def _finish(
         jobs, first = [], seed == FINAL_SEED
         for candidate in (chosen, against):
             # Either may be the advice: the code gives the model that it has trained.
-            as_code = first and (candidate is chosen or against.name == ALONE)
             said, board = f"{candidate.name} anew, seed {seed}", logs if first else None
-            jobs.append(Job(said, candidate, seed, epochs, final=True, board=board, as_code=as_code))
+            jobs.append(Job(said, candidate, seed, epochs, final=True, board=board, as_code=first))
         return jobs
 
     places = range(FINAL_SEED, FINAL_SEED + max(planned, most))
