@@ -13,7 +13,7 @@ from keras_mtl.analysis.advice import _trials as trials
 from keras_mtl.analysis.advice._decide import Standing, decide, example_variance, outcome_of, verdict, veto
 from keras_mtl.analysis.advice._halving import _kept, make_plan, rungs_of
 from keras_mtl.analysis.advice._problem import Candidate
-from keras_mtl.analysis.advice._trial import Trial
+from keras_mtl.analysis.advice._trial import Clock, Trial
 from keras_mtl.analysis.advice._trials import Trials
 from keras_mtl.analysis.advice.advise import _finish
 
@@ -243,6 +243,27 @@ def test_a_training_has_the_same_parts_whatever_the_plan(monkeypatch):
         for epochs in rungs:
             assert runs.run(candidate, seed, epochs).epochs == epochs
     assert calls == [(seed, *part) for seed in range(3) for part in ((0, 5), (5, 10), (10, 20))]
+
+
+def test_the_first_validation_counts_with_the_first_epoch(monkeypatch):
+    """Epochs of 5, 1, 1 and 1 s; after the second 7 s of tracing and validating, after the fourth half a second."""
+    now, checked = [0.0], []
+    monkeypatch.setattr("keras_mtl.analysis.advice._trial.time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+    clock = Clock(0.0, math.inf, lambda *seconds: checked.append(seconds))
+    for epoch, (seconds, validated) in enumerate([(5.0, 0.0), (1.0, 7.0), (1.0, 0.0), (1.0, 0.5)]):
+        now[0] += seconds
+        if validated:
+            clock.on_test_begin()
+            now[0] += validated
+            clock.on_test_end()
+        clock.on_epoch_end(epoch)
+    assert checked == [(5.0, None), (12.0, 1.0), (12.0, 1.0), (12.0, 1.0)]
+    clock = Clock(now[0], math.inf, None)
+    clock.on_test_begin()
+    now[0] += 3.0
+    clock.on_test_end()
+    clock.on_epoch_end(0)
+    assert (clock.first, clock.later) == (3.0, None)
 
 
 def test_a_plan_fits_its_time():
