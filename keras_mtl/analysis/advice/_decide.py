@@ -327,12 +327,11 @@ def _test_said(result: Outcome, chosen: str, against: str, unlearned: Collection
     if low > 0:
         yield f"On the test it is better than {other} by {signed(result.delta_m)} % ({ends})."
     elif high < 0:
-        chosen = "single-task columns" if chosen == ALONE else f"'{chosen}'"
         yield (
-            f"Validation chose {chosen}, which on the test is worse than {other}, by {signed(result.delta_m)} % "
+            f"Validation chose '{chosen}', which on the test is worse than {other}, by {signed(result.delta_m)} % "
             f"({ends}): the test overturns that choice. Having decided, that number is an overestimate."
         )
-        of = f" with {chosen}"
+        of = f" with '{chosen}'"
     else:
         yield f"On the test no difference to {other} was seen: {signed(result.delta_m)} % ({ends}). {_needed(result)}"
     gains = {task: gain for task, gain in result.gains.items() if task not in unlearned}

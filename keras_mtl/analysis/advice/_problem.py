@@ -15,7 +15,8 @@ from keras_mtl import models
 from keras_mtl import weighting as weightings
 from keras_mtl._checks import as_list
 from keras_mtl._types import Data, Heads, Stages, Structure
-from keras_mtl.analysis.advice._arrays import arrays_of
+from keras_mtl.analysis.advice._arrays import arrays_of, is_number, size_of, take
+from keras_mtl.analysis.advice._widths import parameters_of, with_width
 from keras_mtl.losses.arrays import by_task, check_lengths
 from keras_mtl.metrics.delta_m import delta_m
 from keras_mtl.metrics.directions import higher_is_better
@@ -27,7 +28,6 @@ from keras_mtl.models.multi_task_model import MultiTaskModel
 _HELD_OUT = 0.2  # the part of the training examples that validates, where no others are given
 _DRAWS = 20  # of such a part, in which each task should have labels
 _SEEDS = 200_003  # global seeds of a call lie within so many: those of the search and of the last trainings
-_WIDTHS = ("units", "filters")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -352,75 +352,6 @@ class Problem:
         (mean, deviation), known, labels = self.scales[task], self.known(y, task), np.asarray(y[task])
         known = known.reshape(-1, *[1] * (labels.ndim - 1))
         return np.where(known, (labels - mean) / deviation, labels).astype("float32")
-
-
-def parameters_of(model: MultiTaskModel) -> int:
-    """Trainable parameters of a model."""
-    return sum(int(np.prod(v.shape)) for v in model.trainable_variables)
-
-
-def trunk_parameters(model: MultiTaskModel, heads: Heads) -> int:
-    """Trainable parameters of all but the heads."""
-    names = {f"{task}/{layer.name}/" for task, stack in heads.items() for layer in stack}
-    of_heads = [v for v in model.trainable_variables if any(v.path.startswith(name) for name in names)]
-    return parameters_of(model) - sum(int(np.prod(v.shape)) for v in of_heads)
-
-
-def is_number(labels: np.ndarray) -> bool:
-    """Whether labels are numbers, not classes."""
-    return labels.dtype.kind == "f" and not np.isin(labels, (0.0, 1.0)).all()
-
-
-def with_width(config: Structure, factor: float) -> Structure:
-    """A layer's config with its units or filters, and those of layers within it, multiplied."""
-    if isinstance(config, dict):
-        return {
-            key: max(1, round(factor * value)) if key in _WIDTHS and type(value) is int else with_width(value, factor)
-            for key, value in config.items()
-        }
-    return [with_width(item, factor) for item in config] if isinstance(config, (list, tuple)) else config
-
-
-def fit_width(problem: Problem, candidate: Candidate, budget: int) -> Candidate:
-    """The candidate with widths for which its trunk has a number of parameters.
-
-    Args:
-        problem: `Problem`.
-        candidate: `Candidate`.
-        budget: Integer. Trainable parameters of the trunk.
-
-    Returns:
-        `Candidate`, whose trunk has at most the budget where that is possible.
-    """
-    tried, width = {}, 1.0
-    for _ in range(5):
-        model = problem.build(dataclasses.replace(candidate, width=width))
-        tried[width] = trunk_parameters(model, problem.heads)
-        if 0.97 * budget <= tried[width] <= budget:
-            break
-        new = round(width * (0.99 * budget / tried[width]) ** 0.5, 4)
-        if new in tried:
-            break
-        width = new
-    nearest = min(tried.values(), key=lambda size: abs(size - budget))
-    if not 0.8 * budget <= nearest <= 1.2 * budget:
-        raise ValueError(
-            "`parameters` should be within reach of the stages' `units` and `filters`. Received: "
-            f"parameters={budget}; '{candidate.name}' comes no nearer than {nearest:,}"
-        )
-    fitting = [w for w in tried if tried[w] <= budget and tried[w] >= 0.8 * budget]
-    width = max(fitting, key=lambda w: tried[w]) if fitting else min(tried, key=lambda w: tried[w])
-    return dataclasses.replace(candidate, width=width)
-
-
-def take(data: Data, rows: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Some examples of `(x, y)` or `(x, y, sample_weight)`."""
-    return tuple(keras.tree.map_structure(lambda array: None if array is None else array[rows], part) for part in data)
-
-
-def size_of(data: Data) -> int:
-    """Number of examples."""
-    return len(next(iter(data[1].values())))
 
 
 def _as_list(value: object) -> list[Any]:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
 
 if TYPE_CHECKING:
     from keras_mtl.analysis.advice._problem import Candidate
     from keras_mtl.analysis.advice._watch import Watch, WatchColumns
+
+
+_TIMED = 5  # steps by which the time of an epoch is told
 
 
 class OutOfTimeError(Exception):
@@ -85,6 +92,53 @@ class Trial:
     seconds: float
     failed: str = ""
     watched: dict[str, Any] | None = None
+
+
+class Clock(keras.callbacks.Callback):
+    """Seconds of the first epoch, with building and tracing, and of a later one; ends what is late.
+
+    The first validation, which is traced, counts with the first epoch.
+
+    Args:
+        start: Float. When the training began, by `time.perf_counter`.
+        deadline: Float. When it has to end.
+        check: As `Job` has it.
+    """
+
+    def __init__(self, start: float, deadline: float, check: Callable[..., None] | None) -> None:
+        super().__init__()
+        self._last, self._deadline, self._check = start, deadline, check
+        self.first, self.later, self.late = 0.0, None, False
+        self._all, self._steps, self._tests, self._tested = [], [], [], False
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        now = time.perf_counter()
+        if self._check is not None and len(self._steps) < _TIMED:
+            self._steps.append(now - self._last - sum(self._steps))
+            if len(self._steps) == _TIMED and not self._all:  # before a whole epoch is spent on what cannot be done
+                step = float(np.median(self._steps[1:])) / self.model.steps_per_execution
+                self._check(self._steps[0], step * self.params["steps"])
+        elif now > self._deadline:
+            self.late = self.model.stop_training = True
+
+    def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        self._tests.append(-time.perf_counter())
+
+    def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        self._tests[-1] += time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        now = time.perf_counter()
+        self._all.append(now - self._last)
+        self._last = now
+        if self._tests and not self._tested:
+            self._tested = True
+            self._all[-1] -= self._tests[0]
+            self._all[0] += self._tests[0]
+        self.first = self._all[0]
+        self.later = float(np.median(self._all[1:])) if len(self._all) > 1 else None
+        if self._check is not None:
+            self._check(self.first, self.later)
 
 
 def seconds_of(trainings: Sequence[float], at_once: int) -> float:

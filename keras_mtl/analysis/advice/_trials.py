@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from keras_mtl._types import Callbacks, Data, Tensor
+from keras_mtl._types import Callbacks, Tensor
 from keras_mtl.analysis._runs import StepClock
 from keras_mtl.analysis._traced_models import TracedModels
-from keras_mtl.analysis.advice._problem import Candidate, parameters_of, size_of, take
-from keras_mtl.analysis.advice._trial import Job, OutOfTimeError, Trial, seconds_of
+from keras_mtl.analysis.advice._problem import Candidate
+from keras_mtl.analysis.advice._streams import Streams
+from keras_mtl.analysis.advice._trial import Clock, Job, OutOfTimeError, Trial, seconds_of
+from keras_mtl.analysis.advice._widths import parameters_of
 from keras_mtl.callbacks.task_board import TaskBoard
-from keras_mtl.data._in_memory import InMemory
 
 if TYPE_CHECKING:
     from keras_mtl.analysis._store import RunStore
@@ -29,13 +30,9 @@ if TYPE_CHECKING:
     from keras_mtl.analysis.advice._workers import Workers
     from keras_mtl.models.multi_task_model import MultiTaskModel
 
-RESAMPLED = 5000  # examples up to which their own chance counts
-RESAMPLES = 12
 FINAL_SEED = 100_003  # the first of the seeds of the last trainings, which chose nothing
 _CHANCE_SEEDS = (0, FINAL_SEED)  # what the choice of examples makes of a difference is told from one seed
-_EVALUATED_AT_ONCE = 1024
 _CURVE = 10  # points
-_TIMED = 5  # steps by which the time of an epoch is told
 _FIELDS = {
     "values": list,
     "curves": dict,
@@ -80,8 +77,8 @@ class Trials:
     ) -> None:
         self._problem, self._store, self._points, self.deadline = problem, store, points, deadline
         self._workers, self.at_once = workers, 1 if workers is None else workers.count
-        self._traced = TracedModels(64)
-        self._trials, self._states, self._last, self._of_seeds = {}, {}, {}, {}
+        self._streams, self._traced = Streams(problem), TracedModels(64)
+        self._trials, self._states, self._last = {}, {}, {}
         self.spent = 0.0
 
     @property
@@ -220,8 +217,8 @@ class Trials:
             callbacks = [] if board is None else [_board(board, candidate)]
             trial = self._train(model, candidate, seed, epochs, None, callbacks, start, None, True, as_code)
             if not trial.failed:
-                trial.values = [self._evaluated(model, self._test)]
-                trial.resampled = self._resampled(model, self._problem.test) if seed in _CHANCE_SEEDS else []
+                trial.values = [self._streams.evaluated(model, self._streams.test)]
+                trial.resampled = self._streams.resampled(model, self._problem.test) if seed in _CHANCE_SEEDS else []
                 trial.seconds = time.perf_counter() - start
             self._keep(key, trial, model)
             self._states[candidate.name, seed] = _state(model)
@@ -263,44 +260,6 @@ class Trials:
         """After which epochs there is a validation: where candidates are compared, and for a curve of ten points."""
         last = self._points[-1]
         return sorted({*self._points, *range(last, 0, -math.ceil(last / _CURVE))})
-
-    @functools.cached_property
-    def _all(self) -> InMemory:
-        return self._stream(self._problem.all_training, self._problem.batch_size)
-
-    @functools.cached_property
-    def _test(self) -> InMemory:
-        return self._stream(self._problem.test, _EVALUATED_AT_ONCE)
-
-    def _parts(self, seed: int) -> tuple[InMemory, InMemory, Data]:
-        """Training batches, validation batches and validation data of a seed."""
-        problem = self._problem
-        place = seed if problem.held_out else 0
-        if place not in self._of_seeds:
-            if problem.held_out:
-                train, rows = problem.split(seed)
-                batches, validation = self._all.part(train), take(problem.all_training, rows)
-            else:
-                batches, validation = self._all, problem.validation
-            self._of_seeds[place] = (batches, self._stream(validation, _EVALUATED_AT_ONCE), validation)
-        return self._of_seeds[place]
-
-    def _stream(self, data: Data, batch_size: int) -> InMemory:
-        at_once = self._problem.compile_options.get("steps_per_execution", 1)
-        return InMemory(self._problem.arrays(data), batch_size, at_once)
-
-    def _evaluated(self, model: MultiTaskModel, data: InMemory) -> dict[str, float]:
-        values = model.evaluate(data.in_order(), steps=data.steps, return_dict=True, verbose=0)
-        return {name: float(value) for name, value in values.items() if np.ndim(value) == 0}
-
-    def _resampled(self, model: MultiTaskModel, data: Data) -> list[dict[str, float]]:
-        """Values on examples drawn with replacement: what chance among the examples makes of them."""
-        size = size_of(data)
-        if size > RESAMPLED:
-            return []
-        rng = np.random.default_rng(0)
-        drawn = [take(data, rng.integers(0, size, size)) for _ in range(RESAMPLES)]
-        return [self._evaluated(model, self._stream(each, _EVALUATED_AT_ONCE)) for each in drawn]
 
     def _read(self, key: str | None, candidate: Candidate, seed: int, epochs: int) -> Trial | None:
         run = self._store.load(key, _FIELDS, check=_check)
@@ -355,7 +314,7 @@ class Trials:
         final: bool = False,
         as_code: bool = False,
     ) -> Trial:
-        steps, clock = StepClock(), _Clock(start, self.deadline, check)
+        steps, clock = StepClock(), Clock(start, self.deadline, check)
         first = 0 if before is None else before.epochs
         # The order of a part's data is its own, so that what goes on after a kill is what would have been.
         seed_of_part = self._problem.global_seed(seed) + 1_000_003 * first
@@ -364,10 +323,10 @@ class Trials:
             arguments = dict(zip(("x", "y", "sample_weight"), self._problem.all_training, strict=False))
             arguments["batch_size"] = self._problem.batch_size
         else:
-            batches = self._all if final else self._parts(seed)[0]
+            batches = self._streams.all_training if final else self._streams.of_seed(seed)[0]
             arguments = {"x": batches.shuffled(), "steps_per_epoch": batches.steps, "shuffle": False}
         if not final:
-            validation = self._parts(seed)[1]
+            validation = self._streams.of_seed(seed)[1]
             arguments |= {"validation_data": validation.in_order(), "validation_steps": validation.steps}
             arguments |= {"validation_freq": self._validated}
         failed, history = "", {}
@@ -399,7 +358,7 @@ class Trials:
         if not final and unknown:
             failed = failed or "a loss or metric that counts is no number"
         whole = not final and epochs == self._points[-1] and not failed and seed in _CHANCE_SEEDS
-        resampled = self._resampled(model, self._parts(seed)[2]) if whole else []
+        resampled = self._streams.resampled(model, self._streams.of_seed(seed)[2]) if whole else []
         return Trial(
             candidate,
             seed,
@@ -414,35 +373,6 @@ class Trials:
             time.perf_counter() - start + (before.seconds if before is not None else 0.0),
             failed,
         )
-
-
-class _Clock(keras.callbacks.Callback):
-    """Seconds of the first epoch, with building and tracing, and of a later one; ends what is late."""
-
-    def __init__(self, start: float, deadline: float, check: Callable[..., None] | None) -> None:
-        super().__init__()
-        self._last, self._deadline, self._check = start, deadline, check
-        self.first, self.later, self.late = 0.0, None, False
-        self._all, self._steps = [], []
-
-    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        now = time.perf_counter()
-        if self._check is not None and len(self._steps) < _TIMED:
-            self._steps.append(now - self._last - sum(self._steps))
-            if len(self._steps) == _TIMED and not self._all:  # before a whole epoch is spent on what cannot be done
-                step = float(np.median(self._steps[1:])) / self.model.steps_per_execution
-                self._check(self._steps[0], step * self.params["steps"])
-        elif now > self._deadline:
-            self.late = self.model.stop_training = True
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        now = time.perf_counter()
-        self._all.append(now - self._last)
-        self._last = now
-        self.first = self._all[0]
-        self.later = float(np.median(self._all[1:])) if len(self._all) > 1 else None
-        if self._check is not None:
-            self._check(self.first, self.later)
 
 
 def _board(folder: Path, candidate: Candidate) -> TaskBoard:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from keras_mtl.analysis.advice._arrays import size_of, take
 from keras_mtl.analysis.advice._candidates import AGREE, CONFLICT, LOPSIDED, pairs_of
 from keras_mtl.analysis.advice._look import Finding
-from keras_mtl.analysis.advice._problem import size_of, take
 from keras_mtl.analysis.representation_similarity import representation_similarity
 from keras_mtl.callbacks.conflict_monitor import ConflictMonitor
 from keras_mtl.callbacks.task_affinity import TaskAffinity

@@ -21,10 +21,11 @@ from keras_mtl.analysis.advice._candidates import ALL, ALONE, choose_candidates
 from keras_mtl.analysis.advice._decide import decide, is_overturned, outcome_of, verdict
 from keras_mtl.analysis.advice._halving import EnoughTime, Rung, halve, make_plan, rungs_of, standings_of
 from keras_mtl.analysis.advice._look import look
-from keras_mtl.analysis.advice._problem import Candidate, Problem, fit_width
+from keras_mtl.analysis.advice._problem import Candidate, Problem
 from keras_mtl.analysis.advice._trial import Job, OutOfTimeError, seconds_of
 from keras_mtl.analysis.advice._trials import FINAL_SEED, Trials
 from keras_mtl.analysis.advice._watch import Watch, WatchColumns, Watched, still_learning
+from keras_mtl.analysis.advice._widths import fit_width
 from keras_mtl.analysis.advice._workers import START, Workers, check_no_worker
 from keras_mtl.analysis.advice.advice import Advice
 

@@ -19,9 +19,10 @@ from keras_mtl.analysis._store import RunStore
 from keras_mtl.analysis.advice import _candidates as candidates
 from keras_mtl.analysis.advice._halving import EnoughTime, _expected, make_plan
 from keras_mtl.analysis.advice._problem import Candidate, Problem
+from keras_mtl.analysis.advice._sending import Pickler, Unpickler
 from keras_mtl.analysis.advice._trial import Job, OutOfTimeError, Trial, seconds_of
 from keras_mtl.analysis.advice._trials import FINAL_SEED, Trials
-from keras_mtl.analysis.advice._workers import Workers, _Pickler, _Unpickler
+from keras_mtl.analysis.advice._workers import Workers
 
 
 def own_loss(y, predicted):
@@ -197,9 +198,9 @@ def test_a_problem_is_the_same_in_another_process(tmp_path):
     big = np.zeros((140, 5, 100), "float32")
     problem = problem_of([adapted, drawn, learned], compile={"loss": losses, "optimizer": keras.optimizers.SGD(0.3)})
     with open(tmp_path / "given", "wb") as file:
-        _Pickler(file, tmp_path).dump((problem, big))
+        Pickler(file, tmp_path).dump((problem, big))
     with open(tmp_path / "given", "rb") as file:
-        sent, array = _Unpickler(file).load()
+        sent, array = Unpickler(file).load()
     assert isinstance(array, np.memmap) and len(list(tmp_path.glob("*.npy"))) == 1
     labels, predicted = np.ones((1, 1)), np.full((1, 1), 0.9)  # 0.85 and 0.15, smoothed
     assert float(sent.compile_options["loss"]["b"](labels, predicted)) == pytest.approx(
