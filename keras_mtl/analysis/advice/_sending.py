@@ -61,7 +61,7 @@ class Unpickler(pickle.Unpickler):
 
 
 def _loss(cls: type[keras.Loss], state: Mapping[str, Any]) -> keras.Loss:
-    loss = cls.__new__(cls)
+    loss = object.__new__(cls)
     vars(loss).update(state)
     return loss
 

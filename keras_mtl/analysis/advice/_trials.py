@@ -116,7 +116,7 @@ class Trials:
         """Does a job in this process, or reads what it came to."""
         if job.final:
             return self.finish(job.candidate, job.seed, job.epochs, job.board, job.as_code)
-        return self.run(job.candidate, job.seed, job.epochs, job.watch, job.check)
+        return self.run(job.candidate, job.seed, job.epochs, watch=job.watch, check=job.check)
 
     def _side_by_side(self, jobs: Sequence[Job], step: Callable[[str], None]) -> dict[int, str]:
         """Has the workers do what is not there yet. Returns a dict from place to `"done"` or `"late"`."""
