@@ -138,7 +138,7 @@ def test_a_worker_that_ends_loses_nothing(tmp_path):
 
 @pytest.mark.slow
 def test_more_workers_than_trainings_and_a_folder_for_tensorboard(tmp_path):
-    advice = advise(5, epochs=1, seeds=1, logs=tmp_path)
+    advice = advise(3, epochs=1, logs=tmp_path)
     assert advice.origin is None
     assert len(list(tmp_path.rglob("events.out.tfevents.*"))) >= 2
 
