@@ -59,7 +59,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def _two_candidates():
-    """As if gradients always agreed and sharing never lost: two candidates show how the parts work together, in less time than five."""
+    """As if gradients agreed and sharing never lost: two candidates show how the parts work in less time than five."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(candidates, "AGREE", -1.0)
         patch.setattr(candidates, "CONFLICT", 2.0)

@@ -74,6 +74,7 @@ def advise(workers, layer=layers.Dense, loss=own_loss, **options):
 def _few_candidates(monkeypatch):
     monkeypatch.setattr(candidates, "AGREE", -1.0)
     monkeypatch.setattr(candidates, "CONFLICT", 2.0)
+    monkeypatch.setattr(candidates, "BEHIND", 1e9)
 
 
 def assert_same(ours, theirs):
