@@ -17,8 +17,6 @@ The loop is one of our own, on `tf.GradientTape` and `keras_mtl.weighting`, comp
 inside. Trajectories over the front go to runs/pareto_toy/<problem>.png.
 """
 
-import math
-import textwrap
 import time
 
 import parent  # noqa: F401
@@ -218,7 +216,7 @@ def draw(problem, trajectories, path):
     axis1 = np.linspace(-11, 11, 201, dtype="float32")
     grid = np.stack(np.meshgrid(axis1, axis1))
     height = np.mean([loss.numpy() for loss in toy_losses(tf.constant(grid), scale)], axis=0)
-    columns = min(6, math.ceil(math.sqrt(len(trajectories))))
+    columns = min(6, int(np.ceil(np.sqrt(len(trajectories)))))
     rows = -(-len(trajectories) // columns)
     figure = new_figure(2.3 * columns, 2.45 * rows)
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
@@ -235,10 +233,10 @@ def draw(problem, trajectories, path):
             axis.plot(*trajectory[-1], "*", color=color, markersize=8)
         axis.set_title(f"{case}: {reached.sum()} of {len(starts)}", fontsize=9)
         axis.set(xlim=(-11, 11), ylim=(-11, 11))
-    words = (
-        f'"{problem}": from the starts (dots) to the ends (stars). Blue ends lie on the front (grey bar), orange do not'
+    figure.suptitle(
+        f'"{problem}": from the starts (dots) to the ends (stars).\nBlue ends lie on the front (grey bar), orange do not',
+        fontsize=10,
     )
-    figure.suptitle("\n".join(textwrap.wrap(words, 30 * columns)), fontsize=10)
     figure.supxlabel("x_1", fontsize=9)
     figure.supylabel("x_2", fontsize=9)
     figure.savefig(path, dpi=110)
