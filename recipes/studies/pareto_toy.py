@@ -234,7 +234,7 @@ def draw(problem, trajectories, path):
         axis.set_title(f"{case}: {reached.sum()} of {len(starts)}", fontsize=9)
         axis.set(xlim=(-11, 11), ylim=(-11, 11))
     figure.suptitle(
-        f'"{problem}": from the starts (dots) to the ends (stars).\nBlue ends lie on the front (grey bar), orange do not',
+        f'"{problem}": from starts (dots) to ends (stars).\nBlue ends lie on the front (grey bar), orange do not',
         fontsize=10,
     )
     figure.supxlabel("x_1", fontsize=9)
