@@ -8,9 +8,9 @@ columns, hard sharing, soft sharing with two distances, and cross-stitch units, 
 their own, get the same data, steps and optimizer, with several seeds, each of which draws tasks, data and initial
 weights.
 
-What it can show: that sharing hurts the small task beside an unrelated one, and which ways of sharing hurt it less. What it
-cannot: that it helps beside a related one, where five seeds differ more than sharing gains; nor which builder is best,
-since nothing is tuned for one.
+What it shows: sharing helps the small task where the tasks are related and hurts it where they are not, and how far
+each way of sharing limits the damage. What it does not: nothing is tuned for a builder, so this is no ranking of
+them.
 
     python recipes/studies/when_sharing_helps.py [--quick] [--seeds 5] [--steps 1500]
 
