@@ -87,8 +87,8 @@ def people():
 
 
 def small_faces():
-    tasks = {name: len(faces.ATTRIBUTES[name]) for name in list(faces.ATTRIBUTES)[:5]}
-    parts = faces.faces(tasks, {"train": 2000, "test": 1500})
+    parts = faces.faces(list(faces.ATTRIBUTES)[:5], {"train": 2000, "test": 1500})
+    counts = {task: int(max(y[task].max() for _, y in parts.values())) + 1 for task in parts["train"][1]}
 
     def smaller(part):
         pictures, y = part
@@ -97,7 +97,7 @@ def small_faces():
     return (
         keras.Input((16, 16, 3)),
         convolutions(16, 32),
-        *classes(tasks),
+        *classes(counts),
         *map(smaller, (parts["train"], parts["test"])),
     )
 

@@ -1,7 +1,8 @@
 """Every builder x weighting x place of task gradients survives every mode, or the table says what stops it.
 
 One cell is one combination in one mode. By default a subset runs that has every mode, every builder and every place at
-least once, and each kind of weighting; `-m slow` runs the whole product. A new builder is a row of
+least once, and each kind of weighting. `-m slow -k pair` runs one mode of each combination, in which any two of a
+builder, a weighting at a place and a mode meet; `-m slow -k every_cell` the whole product. A new builder is a row of
 `tests/models/examples.py`; a new weighting is here by its name.
 """
 
@@ -321,6 +322,30 @@ def test_cell(builder, weighting, place, mode, tmp_path, mirrored_strategy):
     run((builder, weighting, place), mode, tmp_path, mirrored_strategy)
 
 
+PLACED = [(name, place) for name in W.names() for place in places(name)]
+
+
+def pairs():
+    """Each combination once, in modes that go round, so that any two of builder, weighting and mode meet."""
+    modes = list(MODES)
+    for row, builder in enumerate(EVERY):
+        for column, (weighting, place) in enumerate(PLACED):
+            yield builder, weighting, place, modes[(row + column) % len(modes)]
+
+
+def test_any_two_meet_in_a_pair():
+    assert len(EVERY) >= len(MODES) and len(PLACED) >= len(MODES)
+    assert {(builder, mode) for builder, _, _, mode in pairs()} == set(itertools.product(EVERY, MODES))
+    assert {(*cell[1:3], cell[3]) for cell in pairs()} == {(*p, mode) for p in PLACED for mode in MODES}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("builder", "weighting", "place", "mode"), list(pairs()))
+def test_pair(builder, weighting, place, mode, tmp_path, mirrored_strategy):
+    """About three quarters of an hour on two cores."""
+    run((builder, weighting, place), mode, tmp_path, mirrored_strategy)
+
+
 # Parts of the product that `-k` can pick: what they cost grows from the first to the last.
 PARTS = {
     "eager": ("mixed_float16", "mixed_bfloat16", "accumulation", "absent", "save_load_fit", "backup", "clone"),
@@ -332,7 +357,7 @@ assert sorted(itertools.chain(*PARTS.values())) == sorted(MODES)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize(("weighting", "place"), [(name, place) for name in W.names() for place in places(name)])
+@pytest.mark.parametrize(("weighting", "place"), PLACED)
 @pytest.mark.parametrize("builder", EVERY)
 def test_every_cell(builder, weighting, place, part, tmp_path, mirrored_strategy):
     """The whole product: hours on one core, so `-n` helps, and `-k` picks rows. All modes run, whatever fails."""
