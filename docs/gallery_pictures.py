@@ -23,7 +23,7 @@ GREY, BLUE, GREEN = "#777777", "#0072b2", "#009e73"
 SHOWN = {
     "active_sampling": (0, "Steps to 90 %", "steps to 90 % of the hard task"),
     "advice": (1, "delta_m, %", "gain, %: patients"),
-    "ask": (0, "Gain, %", "gain over the other way, %, with 95 % intervals"),
+    "ask": (0, "Gain, %", "gain, % (95 % interval)"),
     "census_income": (0, "Income", "income, AUC in %"),
     "chinese_text": (0, "delta_m, %", "gain, %"),
     "distill_digits": (0, "digit", "digit, %"),
