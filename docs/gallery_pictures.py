@@ -41,7 +41,7 @@ SHOWN = {
     "minigrid_policies": (0, "lava", "reward: lava"),
     "mmoe_study": (0, "Cosine 0", "loss, unrelated tasks (lower is better)"),
     "molecules": (0, "Mean of 12", "mean R² of 12 properties, %"),
-    "movielens": (0, "Liked, of the watched", "liked, AUC in %"),
+    "movielens": (0, "Liked", "liked, AUC in %"),
     "multi_digits": (0, "delta_m, %", "gain, %"),
     "parity_curriculum": (0, "Of the hard task", "steps of the hard task"),
     "physics_informed": (0, "error of u (%)", "error, % (lower is better)"),
