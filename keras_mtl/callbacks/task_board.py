@@ -94,7 +94,8 @@ class TaskBoard(CopiedCallback):
         self._owners = (*tasks, "shared")
         self._pairs = {f"grad_cosine_{a}_{b}": f"{a} and {b}" for a, b in itertools.combinations(tasks, 2)}
         self._stages = StageGraph(self.model)
-        self._has_layout, self._first, self._epochs, self._undrawn = False, {}, [], None
+        self._has_layout, self._first, self._epochs = False, {}, []
+        self._undrawn: tuple[int, Mapping[str, Any]] | None = None
         self._writer = BoardWriter(self.log_dir)
         self._writer.text("tasks", "sharing", sharing_card(self.model))
         self._writer.text("tasks", "compile", compile_card(self.model))
@@ -112,20 +113,20 @@ class TaskBoard(CopiedCallback):
                 self._writer.histogram("tasks", f"weighting/{variable.name}", variable)
         self._undrawn = (epoch, logs)
         if self.images_every and epoch % self.images_every == 0:
-            self._draw()
+            self._draw(logs)
         self._writer.write(epoch)
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         if self.images_every and self._undrawn is not None:
-            epoch, _ = self._undrawn
-            self._draw()
+            epoch, logs = self._undrawn
+            self._draw(logs)
             self._writer.write(epoch)
         self._writer.close()
         self._files_before = self._stock_files()
 
-    def _draw(self) -> None:
+    def _draw(self, logs: Mapping[str, Any]) -> None:
         """Adds the pictures of the last epoch."""
-        (_, logs), self._undrawn = self._undrawn, None
+        self._undrawn = None
         for title, pixels in pictures(self.model.compiled_tasks.tasks, self._epochs).items():
             self._writer.image("tasks", title, pixels)
         for title, table in self._tables(logs).items():
