@@ -56,7 +56,7 @@ def sharing():
     from faces import MODELS, build
 
     builder, options, _ = MODELS["1 stage shared"]
-    model = build(builder, options, ["skin", "glasses", "smile"])
+    model = build(builder, options)
     buffer = io.BytesIO()
     keras_mtl.plot_sharing(model, buffer)
     return Image.open(buffer)

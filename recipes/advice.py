@@ -1,25 +1,23 @@
 """Ask before you share: `keras_mtl.advise` on patients and genes, beside fixed choices.
 
-Half an hour on two cores, three minutes with --quick; the data come with packages (see requirements-data.txt).
+About half an hour on two cores, three minutes with --quick; the data come with packages (see requirements-data.txt).
 
 `advise` is given stages, heads, data and some minutes, once for each data set, and picks a model. Then its pick and
-four fixed choices (nothing shared, all shared, all shared with uncertainty weighting, MMoE) are trained with five fresh
-seeds each on all training examples and tested. Patients are four tasks of SUPPORT2, with the gaps that their labels
-have; genes are the first four groups of functions of yeast. Area under the ROC curve for yes and no, mean absolute
-error for numbers; gains are delta_m over "nothing shared".
+four fixed choices are trained with five fresh seeds on all training examples and tested. Patients are four tasks of
+SUPPORT2, with the gaps that their labels have; genes are the first four groups of functions of yeast. Scores are areas
+under the ROC curve and mean absolute errors; gains are delta_m over "nothing shared".
 
 What it can show: how far the pick is from the best fixed choice, which nobody knows beforehand. What it cannot: that
 `advise` is right on other data; two data sets are two.
 
     python recipes/advice.py [--quick] [--data patients,genes] [--minutes 10] [--epochs 20] [--seeds 500:505]
 
-The pages of `advise` and what was trained go to runs/advice/; a call that was stopped goes on there.
+The pages of `advise` and what was trained are kept; a call that was stopped goes on there.
 """
 
-from common import command_line, console, delta_m, dots, may_state, report
+from common import command_line, compared, console, delta_m, may_state, summarize
 
 import keras
-import numpy as np
 from data import support2, yeast
 
 import keras_mtl
@@ -85,9 +83,9 @@ def ask(name, options):
         batch_size=BATCH,
         directory=options.folder / "advice",
     )
-    console.print(f"[bold]{name}[/], page: {options.folder / f'{name}.html'}")
+    console.print(f"[bold]{name}[/], page: {options.folder / 'advice.html'}")
     advice.print()
-    advice.to_html(options.folder / f"{name}.html")
+    advice.to_html(options.folder / "advice.html")
     namespace = {}
     exec(advice.code(), namespace)
 
@@ -99,29 +97,26 @@ def ask(name, options):
         return model
 
     pick = f"advise: {advice.name}"
-    found = keras_mtl.analysis.compare(
+    results, _ = compared(
         {**{label: lambda label=label: fixed(label) for label in FIXED}, pick: namespace["make_model"]},
+        options,
         train,
+        metrics,
+        dict.fromkeys(metrics, 1),
         baselines={task: {metric: 1.0} for task, metric in metrics.items()},  # gains are over "nothing shared"
-        metrics=metrics,
         test=test,
-        epochs=options.epochs,
-        seeds=options.seeds,
         batch_size=BATCH,
-        directory=options.folder / "runs",
     )
-    results = {
-        label: {t: np.array([run["values"][f"{t}_{m}"] for run in runs]) for t, m in metrics.items()}
-        | {"parameters": [run["parameters"] for run in runs]}
-        for label, runs in found.runs.items()
-    }
     return results, pick, tuple(metrics)
 
 
 def main():
     data, minutes = ("patients,genes", "one of them or both"), (10.0, "of each call")
     options = command_line(__file__, __doc__, seeds="500:505", epochs=(20, 2), data=data, minutes=minutes)
+    folder = options.folder
     for name in options.data.split(","):
+        options.folder = folder / name
+        options.folder.mkdir(exist_ok=True)
         results, pick, tasks = ask(name, options)
         lower = [task for task in tasks if task in NUMBERS]
         gains = {
@@ -132,9 +127,7 @@ def main():
             results[label]["gain"] = gain
         scores = {**{task: task for task in tasks}, "gain": "delta_m, %"}
         how = {"reference": ALONE, "lower": lower, "digits": dict.fromkeys(tasks, 3) | {"gain": 2}, "gain": False}
-        comparisons = len(results) - 1
-        report(results, options, scores, title=f"{name}: test", paired=True, comparisons=comparisons, **how)
-        dots({"": results}, scores, options.folder / f"{name}.png", ALONE)
+        summarize(results, options, scores, title=f"{name}: test", paired=True, comparisons=len(results) - 1, **how)
         if may_state(options):
             best = max(FIXED, key=lambda label: gains[label].mean())
             regret = gains[best].mean() - gains[pick].mean()

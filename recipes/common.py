@@ -1,8 +1,9 @@
 """What the recipes share: one command line, one loop over models and seeds, one table, one verdict, one picture.
 
 A recipe reads its options with `command_line` and hands a function `(name, seed, callbacks) -> scores` to `study`,
-which does the rest. Where the scores are logs of `evaluate` on data that no seed draws anew, `compared` takes functions
-that build models instead, and `keras_mtl.analysis.compare` keeps what was trained.
+which does the rest; what it writes goes to runs/<name of the recipe>/ in the working directory. Where the scores are
+logs of `evaluate` on data that no seed draws anew, `compared` takes functions that build models instead, and
+`keras_mtl.analysis.compare` keeps what was trained.
 """
 
 import argparse
@@ -68,7 +69,7 @@ def command_line(
     seeds_help = f"how many, a list (3,4,5), or from the first to before the last (10:15); default: {seeds}"
     parser.add_argument("--seeds", type=seeds_of, help=seeds_help)
     if models:
-        parser.add_argument("--models", help=f"some of: {','.join(models)}")
+        parser.add_argument("--models", help=f"all, or some of: {','.join(models)}")
     if epochs:
         parser.add_argument("--epochs", type=int, help=f"of each training (default: {epochs[0]})")
     for name, (value, words) in further.items():
@@ -83,6 +84,7 @@ def command_line(
     if models:
         usual = (quick_models if options.quick else None) or default or models
         options.models = options.models.split(",") if options.models else list(usual)
+        options.models = list(models) if options.models == ["all"] else options.models
         if unknown := [name for name in options.models if name not in models]:
             parser.error(f"--models takes some of: {','.join(models)}. Received: {','.join(unknown)}")
     if epochs:
@@ -112,9 +114,18 @@ def output_folder(name, fresh=True):
     return folder
 
 
-def rendering(steps, total):
-    """Progress of faces that are drawn once, as `data.faces.faces` takes it."""
-    return track(steps, "rendering faces, once", total, console=console)
+def drawn_faces(tasks, quick, splits=None, halved=False):
+    """Faces as of `data.faces`, which are drawn once, under a progress bar; halved, they are 32 x 32 pixels large."""
+    from data import faces
+
+    splits = splits or ({"train": 400, "validation": 100, "test": 100} if quick else faces.SPLITS)
+    data = faces.faces(
+        tasks, splits, track=lambda of, total: track(of, "rendering faces, once", total, console=console)
+    )
+    side = faces.SIDE // 2
+    if halved:
+        data = {split: (x.reshape(len(x), side, 2, side, 2, 3).mean((2, 4)), y) for split, (x, y) in data.items()}
+    return data
 
 
 # ------------------------------------------------------------------------------------------ models, seeds, progress
@@ -207,7 +218,7 @@ def compared(candidates, options, data, metrics, scales=None, **settings):
         **settings: Further arguments of `compare`.
 
     Returns:
-        Results, as of `trained`, single-task models first, and the `keras_mtl.analysis.Report`.
+        Results, as of `trained`, single-task models first if they were trained, and the `keras_mtl.analysis.Report`.
     """
     report = keras_mtl.analysis.compare(
         candidates,
@@ -223,10 +234,12 @@ def compared(candidates, options, data, metrics, scales=None, **settings):
     def column(runs, task):
         return [(scales or {}).get(task, 100) * run["values"][f"{task}_{metrics[task]}"] for run in runs]
 
-    alone = {task: column(runs, task) for task, runs in report.baselines.items()}
-    for cost in COSTS:  # of all networks of one seed
-        alone[cost] = list(np.sum([[run[cost] for run in runs] for runs in report.baselines.values()], axis=0))
-    results = {SINGLE: alone}
+    results = {}
+    if not report.baselines_are_known:
+        alone = {task: column(runs, task) for task, runs in report.baselines.items()}
+        for cost in COSTS:  # of all networks of one seed
+            alone[cost] = list(np.sum([[run[cost] for run in runs] for runs in report.baselines.values()], axis=0))
+        results[SINGLE] = alone
     for name, runs in report.runs.items():
         results[name] = {task: column(runs, task) for task in metrics}
         results[name] |= {cost: [run[cost] for run in runs] for cost in COSTS}
@@ -234,8 +247,8 @@ def compared(candidates, options, data, metrics, scales=None, **settings):
     return results, report
 
 
-def study(function, options, scores, *, groups=None, title="Test", logs=True, **how):
-    """Trains, tests, prints a table and a verdict, and draws a picture: results.png in the recipe's folder.
+def study(function, options, scores, *, groups=None, title="Test", logs=True, along=None, axes=None, **how):
+    """Trains, tests, prints a table and a verdict, and draws pictures in the recipe's folder.
 
     Args:
         function: As of `trained`. With groups, its name is a tuple of group and model.
@@ -244,6 +257,8 @@ def study(function, options, scores, *, groups=None, title="Test", logs=True, **
         groups: Dict from what is varied beside the model to its title. Defaults to `None`.
         title: String. What the scores are.
         logs: As of `trained`.
+        along: Dict from what the function gives a list of over training to its title, for curves.png.
+        axes: Dict of further arguments of `curves`.
         **how: Further arguments of `report`.
 
     Returns:
@@ -251,18 +266,25 @@ def study(function, options, scores, *, groups=None, title="Test", logs=True, **
     """
     names = [(group, name) for group in groups for name in options.models] if groups else None
     results = trained(function, options, names, logs)
+    if along:
+        curves(by_group(results, groups), along, options.folder / "curves.png", **(axes or {}))
     summarize(results, options, scores, groups=groups, title=title, **how)
     return results
 
 
+def by_group(results, groups=None):
+    """Results of each group by its title; all of them under no title where there are no groups."""
+    if not groups:
+        return {"": results}
+    return {
+        words: {name: found for (of_group, name), found in results.items() if of_group == group}
+        for group, words in groups.items()
+    }
+
+
 def summarize(results, options, scores, *, groups=None, title="Test", **how):
     """The table, the verdict and the picture of results."""
-    parts = {"": results}
-    if groups:
-        parts = {
-            words: {name: found for (of_group, name), found in results.items() if of_group == group}
-            for group, words in groups.items()
-        }
+    parts = by_group(results, groups)
     for words, part in parts.items():
         report(part, options, scores, title=f"{words}: {title}" if words else title, **how)
     dots(parts, scores, options.folder / "results.png", how.get("reference"), title)
@@ -322,13 +344,15 @@ def report(
         title: String.
         reference: Name of the model that the others are compared with. Defaults to `None`: nothing is compared.
         lower: Scores of which less is better; `True` for all. Defaults to none.
-        digits: Integer, or dict from score to one.
+        digits: Integer of decimals or string of a format, such as `.2g`, or dict from score to one.
         paired: Boolean. Whether seeds draw what all models have in common, such as the data: then a paired t-test.
             Defaults to `False`: Welch's.
         comparisons: Integer. How many tests share the 5 %. Defaults to all of the table.
         gain: Boolean. Whether delta_m over the reference is shown.
         verdict: Boolean. Whether anything is tested.
     """
+    if not results:
+        return  # none of these models was asked for
     scores = scores if isinstance(scores, dict) else {score: score for score in scores}
     lower = scores if lower is True else lower
     others = [name for name in results if name != reference] if reference in results else []
@@ -347,8 +371,8 @@ def report(
     for name, found in results.items():
         cells = [f"{np.mean(found[cost]):,.0f}" for cost in costs]
         for score in scores:
-            places = digits.get(score, 1) if isinstance(digits, dict) else digits
-            cells.append(mean_and_spread(found[score], places) + (" *" if apart.get((name, score)) else ""))
+            mark = " *" if apart.get((name, score)) else ""
+            cells.append(mean_and_spread(found[score], digits_of(score, digits)) + mark)
         if others and gain:
             own, of_reference = ({score: model[score] for score in scores} for model in (found, results[reference]))
             relative = all(np.mean(values) for values in of_reference.values())  # to 0, nothing is
@@ -364,8 +388,8 @@ def report(
         for score, words in scores.items():
             if apart[name, score]:
                 difference = np.mean(results[name][score]) - np.mean(results[reference][score])
-                places = digits.get(score, 1) if isinstance(digits, dict) else digits
-                found[bool((difference < 0) == (score in lower))].append(f"{words} ({difference:+.{places}f})")
+                told = f"{words} ({difference:+{digits_of(score, digits)}})"
+                found[bool((difference < 0) == (score in lower))].append(told)
         better, worse = (", ".join(found[kind]) or "nothing" for kind in (True, False))
         console.print(f"{label(name)}, beside {reference}: better in {better}; worse in {worse}.", soft_wrap=True)
     kind = "paired t-tests" if paired else "Welch's t-tests"
@@ -389,28 +413,43 @@ def tell_apart(scores, others, comparisons=1, paired=False):
 
 
 def mean_and_spread(values, digits=1, signed=False):
-    """Text such as `95.1 ± 0.2`: mean and standard deviation over seeds."""
+    """Text such as `95.1 ± 0.2`: mean and standard deviation over seeds; none where there are no numbers."""
     values = np.asarray(values, "float64")
-    mean = f"{values.mean():{'+' if signed else ''}.{digits}f}"
-    return f"{mean} ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else mean
+    if np.isnan(values).all():
+        return ""
+    form = digits_of(None, digits)
+    mean = f"{values.mean():{'+' if signed else ''}{form}}"
+    return f"{mean} ± {values.std(ddof=1):{form}}" if len(values) > 1 else mean
+
+
+def digits_of(score, digits):
+    """How a score is written: a format."""
+    digits = digits.get(score, 1) if isinstance(digits, dict) else digits
+    return digits if isinstance(digits, str) else f".{digits}f"
 
 
 def delta_m(scores, baseline, lower_is_better=()):
-    """Mean relative gain over the baseline, in percent; more is better.
-
-    Args:
-        scores: Dict from task to an array of scores, one for each seed.
-        baseline: Same, of single-task models. Their mean over seeds counts.
-        lower_is_better: Collection of tasks. Defaults to none.
-
-    Returns:
-        Array of one number for each seed of `scores`.
-    """
+    """Mean over tasks of the relative gain over the baseline's mean over seeds, in percent, for each seed."""
     metric = {task: "error" if task in lower_is_better else "accuracy" for task in scores}  # a name tells the direction
     single = {task: {metric[task]: float(np.mean(baseline[task]))} for task in scores}
     by_seed = zip(*scores.values(), strict=True)
     named = [{t: {metric[t]: v} for t, v in zip(scores, values, strict=True)} for values in by_seed]
     return np.array([keras_mtl.metrics.delta_m(values, single) for values in named])
+
+
+def start_again(model, weights):
+    """Gives a trained model these weights and an optimizer that has seen nothing: it need not be traced anew."""
+    model.set_weights(weights)
+    for part in getattr(model.optimizer, "optimizers", [model.optimizer]):
+        rate = part.learning_rate
+        for variable in (v for v in part.variables if v is not rate):
+            variable.assign(keras.ops.zeros_like(variable))
+
+
+def steps_until(curve, enough, every):
+    """Steps until a curve, which has a point for `every` steps, is high enough; infinite where it never is."""
+    reached = np.flatnonzero(np.array(curve) >= enough)
+    return (reached[0] + 1) * every if len(reached) else np.inf
 
 
 def area_under_roc(labels, scores):
@@ -429,14 +468,7 @@ def convolutions(*filters, units):
 
 
 def fitting_width(count, size, width, rounds):
-    """The width whose number of parameters, which grows with its square, comes closest to a size.
-
-    Args:
-        count: Function from a width to the number of parameters.
-        size: Integer. The number that is wanted.
-        width: Float. Where to begin.
-        rounds: Integer. How many widths are tried.
-    """
+    """Of so many widths, the one whose `count` of parameters, which grows with its square, comes closest to a size."""
     counts = {}
     for _ in range(rounds):
         counts[width] = count(width)
@@ -482,25 +514,29 @@ def dots(parts, scores, path, reference=None, title=None):
     figure.savefig(path, dpi=110)
 
 
-def curves(panels, path, xlabel, x=None, middle=np.mean, **settings):
-    """Curves over training, a panel for each title: the mean and the range over seeds.
+def curves(parts, scores, path, xlabel="epoch", every=1, middle=np.mean, **settings):
+    """Curves over training: a panel for each group and score, for each model the middle and the range over seeds.
 
     Args:
-        panels: Dict from title to dict from label to an array of shape `(seeds, points)`.
+        parts: Dict from a group's title to results, as of `trained`; a seed that ended early has a shorter list.
+        scores: Dict from what there is a list of to its title.
         path: Path of the picture.
         xlabel: String.
-        x: Array of the points' places. Defaults to 1, 2, ...
+        every: Number. What lies between two points.
         middle: Function of an array and an axis. Defaults to the mean.
         **settings: Properties of all axes, such as `yscale`.
     """
+    panels = [(results, score, [words, title]) for words, results in parts.items() for score, title in scores.items()]
     figure = new_figure(1 + 4 * len(panels), 3.8)
-    for axis, (title, of_panel) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        for index, (words, values) in enumerate(of_panel.items()):
-            values = np.ma.masked_invalid(values)
-            at = np.arange(1, values.shape[1] + 1) if x is None else x
-            axis.plot(at, middle(values, axis=0), color=f"C{index}", label=words)
-            axis.fill_between(at, values.min(0), values.max(0), color=f"C{index}", alpha=0.15, linewidth=0)
-        axis.set(title=title, xlabel=f"{xlabel}; middle and range over seeds", **settings)
+    for axis, (results, score, titles) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for index, (name, found) in enumerate(results.items()):
+            longest = max(map(len, found[score]))
+            ended = [np.pad(np.float64(run), (0, longest - len(run)), constant_values=np.nan) for run in found[score]]
+            values = np.ma.masked_invalid(ended)
+            x = every * np.arange(1, longest + 1)
+            axis.plot(x, middle(values, axis=0), color=f"C{index}", label=label(name))
+            axis.fill_between(x, values.min(0), values.max(0), color=f"C{index}", alpha=0.15, linewidth=0)
+        axis.set(title=": ".join(filter(None, titles)), xlabel=f"{xlabel}; middle and range over seeds", **settings)
         axis.grid(alpha=0.3)
         axis.legend(fontsize="small")
     figure.savefig(path, dpi=110)

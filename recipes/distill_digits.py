@@ -1,25 +1,20 @@
 """Four teachers of handwritten digits, one student without a single label.
 
-A quarter of an hour on two cores, half a minute with --quick; downloads nothing.
+About a quarter of an hour on two cores, half a minute with --quick; downloads nothing.
 
-Four tasks on real digits: which digit, even or odd, at least five, with a loop or without. Each teacher is a network of
-its own that learned one task from 500 labelled pictures, other pictures for each task. The student is one trunk with
-four heads, about a quarter of the teachers' parameters. It sees 2,000 other pictures without labels, and what the
-teachers say of them. Compared are, on 1,000 test pictures and with several seeds:
+Which digit, even or odd, at least five, with a loop or without: each teacher is a network of its own that learned one
+task from 500 labelled pictures of its own. The student is one trunk with four heads, about a quarter of the teachers'
+parameters, and sees 2,000 other pictures without labels, and what the teachers say of them. All see their pictures
+moved by up to two pixels.
 
-    teachers               a network for each task, 500 labels each
     joint                  the student's network, without teachers, on the teachers' pictures: one label for each
     distilled              the student on the unlabelled pool, taught by the teachers alone
     distilled + labels     on the pool and the teachers' pictures, labels taking over as training goes on (BAM)
-
-Teachers and students alike see their pictures moved by up to two pixels, others in every epoch.
 
 What it must show: that the student without a label is within 2.5 points of every teacher with every seed. What it
 cannot: that distilling beats labels; the last row has more pictures than the first two, and no label more.
 
     python recipes/distill_digits.py [--quick] [--seeds 5] [--epochs 40] [--temperature 2]
-
-Logs for TensorBoard and a picture of the results go to runs/distill_digits/.
 """
 
 from functools import lru_cache

@@ -1,18 +1,15 @@
 """Emoji by their looks, by their names, and by both: does a second modality help?
 
-Ten minutes on two cores, half a minute with --quick; pictures and names come with packages (see requirements-data.txt).
+About ten minutes on two cores, half a minute with --quick; the data come with packages (see requirements-data.txt).
 
-Two tasks for each of 1,372 emoji: which of 8 groups, and which of the subgroups that have ten emoji or more (those of
-smaller ones have no label). A picture of 20 x 20 pixels goes through convolutions, the name's letter trigrams through a
-dense layer; stages that take both make one vector of them. `inputs` is a dict of the modalities, and the first stage
-takes it as it is. Models of one modality have the same layers without the other's.
+Two tasks for each of 1,372 emoji: which of 8 groups, and which of the subgroups that have ten emoji or more. A picture
+of 20 x 20 pixels goes through convolutions, the name's letter trigrams through a dense layer. `inputs` is a dict of the
+modalities, and the first stage takes it as it is.
 
 What it shows: what each modality is worth alone and beside the other, on emoji never seen. What it does not: names and
 groups were given by the same people.
 
     python recipes/emoji.py [--quick] [--seeds 5] [--epochs 12]
-
-The pictures and logs for TensorBoard go to runs/emoji/.
 """
 
 from common import command_line, console, study

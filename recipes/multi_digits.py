@@ -1,20 +1,15 @@
 """Two overlaid handwritten digits, one task for each: does sharing a trunk help, and does the weighting matter?
 
-Six minutes on two cores, half a minute with --quick; downloads nothing.
+About six minutes on two cores, half a minute with --quick; downloads nothing.
 
-Every picture holds two real digits (recipes/data/digits.py). A network for each digit, and one trunk for both with
-several weightings, get the same pictures, epochs and optimizer, with several seeds. delta_m is the mean over the tasks
-of the relative gain over the single-task mean, in percent.
+Every picture holds two real digits. A network for each digit, and one trunk for both with several weightings, get the
+same pictures, epochs and optimizer. delta_m is the mean over the tasks of the relative gain over single-task, in %.
 
-What it can show: whether one trunk for both tasks keeps up with two networks, at half the parameters, and which
-weightings differ from that by more than the seeds do. What it cannot: the seeds draw initial weights and the order of
-batches, but all use one split of 5,000 digits, and the network is small. The learning rate was chosen on the validation
-pictures, for single-task and shared models alike; the test pictures choose nothing, and the weights are those after the
-last epoch.
+What it can show: whether one trunk keeps up with two networks, at half the parameters, and which weightings differ from
+that by more than the seeds do. What it cannot: seeds draw initial weights and the order of batches, but all use one
+split of 5,000 digits, and the network is small. The learning rate was chosen on the validation pictures.
 
     python recipes/multi_digits.py [--quick] [--weightings equal,pcgrad,mgda:features] [--seeds 8] [--epochs 4]
-
-What was trained, logs for TensorBoard and a picture of the results go to runs/multi_digits/.
 """
 
 from common import SINGLE, command_line, compared, summarize

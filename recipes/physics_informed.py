@@ -1,39 +1,29 @@
 """A differential equation as losses of one network: which weighting finds the solution where equal weights do not?
 
-The equation is u'' = f on [0, 1] with u(0) = 0 and a given slope u'(1), for the solution u(x) = sin(w x) with
-w = 3.5 pi. The network gives u and, by the chain rule, u' and u''; its three losses are the mean squared residuals of
-the equation at 64 points, of the value and of the slope. The equation's is thousands of times as large as
-the value's: f is of size w^2. So a network can solve the equation and miss the solution, by a straight line.
+About a quarter of an hour on two cores, a minute or two with --quick; downloads nothing.
 
-Every method has the same network, points, number of steps and learning rates, Adam or, for M-ConFIG, which makes
-Adam's steps itself, plain SGD. The error is that of u on a fine grid, relative to the exact solution's length.
-Everything is computed in float64.
+The equation is u'' = f on [0, 1] with u(0) = 0 and a given slope u'(1), for the solution u(x) = sin(w x), w = 3.5 pi.
+The network gives u and, by the chain rule, u' and u''; its three losses are the mean squared residuals of the equation
+at 64 points, of the value and of the slope. The equation's is thousands of times as large as the value's: f is of size
+w^2. So a network can solve the equation and miss the solution, by a straight line. All is in float64, with Adam or, for
+M-ConFIG, which makes Adam's steps itself, SGD. The error is that of u on a fine grid, relative to u's length.
 
-What it can show: how a weighting deals with losses of very different size, and what a step of it costs. What it cannot:
-which one is best for another equation. The value and the slope are one point each; their gradients vanish as soon as
-they are met, which is hard on methods that look at directions alone. With the default number of steps no method has
-solved the equation yet.
+What it can show: how a weighting deals with losses of very different size, and what that costs. What it cannot: which
+one is best for another equation; and with the default number of steps no method has solved this one yet.
 
-    python recipes/physics_informed.py [--quick] [--methods equal,config,...] [--seeds 5] [--steps 2500]
-
-A picture goes to runs/physics_informed/results.png.
+    python recipes/physics_informed.py [--quick] [--models equal,ConFIG] [--seeds 5] [--steps 2500]
 """
 
-import argparse
-import os
 import time
 import warnings
+from functools import lru_cache
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
-
-from common import console, mean_and_spread, output_folder
+from common import command_line, console, start_again, study
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers, ops
-from rich.progress import track
-from rich.table import Table
 
 import keras_mtl
 from keras_mtl import weighting as weightings
@@ -65,10 +55,7 @@ class WithSlopes(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="recipes")
 class SlopedDense(layers.Layer):
-    """A dense layer of values, first and second derivatives, of shape `(batch, 3, units)`.
-
-    With z the linear part and t = tanh(z): t' = (1 - t^2) z', t'' = (1 - t^2) (z'' - 2 t z'^2).
-    """
+    """A dense layer of all three, with t = tanh(z): t' = (1 - t^2) z', t'' = (1 - t^2) (z'' - 2 t z'^2)."""
 
     def __init__(self, units, tanh=True, **kwargs):
         super().__init__(**kwargs)
@@ -88,9 +75,6 @@ class SlopedDense(layers.Layer):
             first = slope * first
         return ops.stack([z, first, second], axis=1)
 
-    def get_config(self):
-        return {**super().get_config(), "units": self.units, "tanh": self.tanh}
-
 
 @keras.saving.register_keras_serializable(package="recipes")
 class Derivative(layers.Layer):
@@ -102,9 +86,6 @@ class Derivative(layers.Layer):
 
     def call(self, inputs):
         return inputs[:, self.order]
-
-    def get_config(self):
-        return {**super().get_config(), "order": self.order}
 
 
 def exact(x):
@@ -143,90 +124,47 @@ def build(name, seed, steps):
     return model
 
 
-def start_again(model, name, seed, steps):
-    """Gives a compiled model another seed's weights and the state of one that was never trained."""
-    model.set_weights(build(name, seed, steps).get_weights())
-    for variable in model.optimizer.variables:
-        variable.assign(ops.zeros_like(variable))
-    model.weighting.reset_state()
-
-
 def train(model, steps):
-    """Trains once.
-
-    Returns:
-        Tuple of the relative error of u, the mean squared residual of each task, the milliseconds of a step and the
-        solution on a grid.
-    """
+    """Trains once: seconds, errors in percent and residuals, and how far u is off on a grid."""
     data = tf.data.Dataset.from_tensors(make_data())
     start = time.perf_counter()
     with warnings.catch_warnings():  # of small weights, which are what small gradients need
         warnings.filterwarnings("ignore", "The mean weight of")
         model.fit(data.repeat(steps), verbose=0, shuffle=False)
-    milliseconds = 1e3 * (time.perf_counter() - start) / steps
+    seconds = time.perf_counter() - start
     grid = np.linspace(0.0, 1.0, 501)[:, None]
     wanted, found = exact(grid)["value"], model.predict(grid, verbose=0)["value"]
-    residuals = model.evaluate(data, verbose=0, return_dict=True)
-    error = np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
-    return error, [residuals[f"{task}_loss"] for task in TASKS], milliseconds, found
-
-
-def report(results):
-    """Prints errors and residuals, means over the seeds."""
-    table = Table(title="u'' = f: relative error of u in %, residuals and time of a step")
-    for column in ("method", "error of u (%)", "worst seed", *(f"{task} residual" for task in TASKS), "ms a step"):
-        table.add_column(column, justify="left" if column == "method" else "right")
-    for name, runs in results.items():
-        errors = [100 * run[0] for run in runs]
-        residuals = np.mean([run[1] for run in runs], axis=0)
-        milliseconds = np.median([run[2] for run in runs])
-        cells = [f"{value:.2g}" for value in residuals]
-        table.add_row(name, mean_and_spread(errors, 2), f"{max(errors):.2f}", *cells, f"{milliseconds:.2f}")
-    console.print(table)
-
-
-def draw(results, path):
-    """Draws each method's solution of the first seed, and the exact one."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axis = figure.subplots()
-    grid = np.linspace(0.0, 1.0, 501)
-    axis.plot(grid, exact(grid)["value"], color="black", linewidth=4, alpha=0.25, label="exact")
-    for name, runs in results.items():
-        axis.plot(grid, runs[0][3], label=name)
-    axis.set_xlabel("x")
-    axis.set_ylabel("u")
-    axis.legend(fontsize="small")
-    figure.savefig(path, dpi=120)
+    logs = model.evaluate(data, verbose=0, return_dict=True)
+    error = 100 * np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
+    residuals = {task: logs[f"{task}_loss"] for task in TASKS}
+    return {"error": error, **residuals, "off": (found - wanted)[1:, 0], "seconds": seconds}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--quick", action="store_true", help="one seed and few steps: that it runs")
-    parser.add_argument("--methods", default=",".join(METHODS), help="some of: %(default)s (default: all)")
-    parser.add_argument("--seeds", type=int, help="number of seeds (default: 5)")
-    parser.add_argument("--steps", type=int, help="steps of each training (default: 2500)")
-    args = parser.parse_args()
-    names = args.methods.split(",")
-    if unknown := [name for name in names if name not in METHODS]:
-        parser.error(f"--methods should be some of {list(METHODS)}. Received: {unknown}")
-    seeds = args.seeds or (1 if args.quick else 5)
-    steps = args.steps or (200 if args.quick else 2500)
+    options = command_line(__file__, __doc__, models=METHODS, steps=(2500, "of each training; 200 under --quick"))
+    steps = 200 if options.quick else options.steps
     keras.config.set_floatx("float64")
-    jobs = [(name, seed) for name in names for seed in range(seeds)]
-    results = {}
-    models = {}
-    for name, seed in track(jobs, "training", console=console):
-        if name not in models:  # compiled once for all seeds, and the first steps are for that
-            models[name] = build(name, seed, steps)
-            train(models[name], min(steps, 100))
-        start_again(models[name], name, seed, steps)
-        results.setdefault(name, []).append(train(models[name], steps))
-    report(results)
-    path = output_folder("physics_informed-quick" if args.quick else "physics_informed") / "results.png"
-    draw(results, path)
-    console.print(f"Picture: {path}")
+
+    @lru_cache(None)
+    def warm(name, seed):
+        """A model that is compiled once for all seeds, and whose first steps are for that."""
+        model = build(name, seed, steps)
+        train(model, min(steps, 100))
+        return model
+
+    def run(name, seed, callbacks):
+        model = warm(name, options.seeds[0])
+        start_again(model, build(name, seed, steps).get_weights())
+        model.weighting.reset_state()
+        return train(model, steps)
+
+    scores = {"error": "error of u, %", **{task: f"{task} residual" for task in TASKS}}
+    how = {"title": "u'' = f", "reference": "equal", "lower": True, "gain": False, "logs": False}
+    how |= {"digits": {"error": 2, **dict.fromkeys(TASKS, ".2g")}}
+    axes = {"xlabel": "x", "every": 1 / 500}
+    results = study(run, options, scores, along={"off": "u less the exact solution"}, axes=axes, **how)
+    for name, found in results.items():
+        console.print(f"{name}: {max(found['error']):.2f} % with the worst seed")
 
 
 if __name__ == "__main__":

@@ -1,34 +1,30 @@
 """Two kinds of tasks on drawn faces: does search find how to share, at one budget of parameters?
 
-Forty minutes on two cores, three minutes with --quick; downloads nothing, but draws 9,000 faces once.
+About forty minutes on two cores, three with --quick; downloads nothing, but draws 9,000 faces once.
 
 Every face says whether it smiles and which of 13 mouths it has; the first kind of task is what is there. In 1,500 of
 6,500 faces one of three places is marked, by turns: the eyes, the nose or the corners of the mouth. That is the second
-kind, where things are, with some 500 labels for each place. The three places follow from one pose, and the smile from
-the mouth (recipes/data/faces.py). So tasks of one kind should share, and whether both kinds should is the question.
+kind, where things are. The three places follow from one pose, and the smile from the mouth: tasks of one kind should
+share, and whether both kinds should is the question.
 
 The search is over nine trees: all tasks share none, two or all of the four stages, and from there on each kind goes on
-together or parts. No sharing and all sharing are two of them. Every candidate has the same number of parameters, up to
-rounding: where less is shared, the stages are narrower. All are tried, each with two seeds, and the best mean delta_m
-on validation faces counts, against columns that share nothing. What was found, all sharing and no sharing are then
-trained anew with seeds that the search has not seen, and tested once.
+together or parts. Every candidate has the same number of parameters, up to rounding: where less is shared, the stages
+are narrower. All are tried, each with two seeds, and the best mean delta_m on validation faces counts, against columns
+that share nothing. What was found, all sharing and no sharing are then trained anew with other seeds, and tested once.
 
 What it can show: whether the tree that was found beats both extremes here, at equal parameters, epochs and learning
 rate. What it cannot: that it would elsewhere, or that search finds the kinds by itself, since they are given to it.
-Which tasks there are, and how many places are marked, was chosen while looking at the test faces, with the tree of two
-columns, all sharing and no sharing; with twice as many marks, all sharing was as good for the one seed that was tried.
 
     python recipes/search_faces.py [--quick] [--seeds 100:105]
-
-Logs for TensorBoard (with HParams), the trials and pictures go to runs/search_faces/.
 """
 
-from common import command_line, console, fitting_width, may_state, progress, rendering
+from functools import partial
+
+from common import command_line, console, drawn_faces, fitting_width, may_state, progress
 
 import keras
 import keras_tuner
 import numpy as np
-from data.faces import SPLITS, faces
 
 import keras_mtl
 from keras_mtl import tuning
@@ -46,8 +42,7 @@ BATCH, EPOCHS, LEARNING_RATE = 64, 10, 2e-3  # a fifth of the rate in the last t
 
 def face_data(quick):
     """Dict from split to cut pictures and labels; in training, places are NaN where they are not marked."""
-    splits = {"train": 400, "validation": 100, "test": 100} if quick else SPLITS
-    data = faces(("landmarks", *CLASSES), splits, track=rendering)
+    data = drawn_faces(("landmarks", *CLASSES), quick)
     marks = data["train"][1]["landmarks"]
     mean, deviation = marks.mean(axis=0), marks.std(axis=0)
     cut = {}
@@ -56,7 +51,7 @@ def face_data(quick):
         labels |= {place: scaled[:, numbers].copy() for place, numbers in PLACES.items()}
         cut[split] = (pictures[:, ROWS, COLUMNS], labels)
     labels = cut["train"][1]
-    marked = np.random.default_rng(0).integers(len(PLACES), size=splits["train"])
+    marked = np.random.default_rng(0).integers(len(PLACES), size=len(cut["train"][0]))
     marked[MARKED:] = -1
     for index, place in enumerate(PLACES):
         labels[place][marked != index] = np.nan
@@ -86,10 +81,6 @@ def sharing(hp):
     return tuning.SharingChoice("branched_sharing", {"branches": TREES[chosen]})
 
 
-def face_input():
-    return keras.Input((40, 40, 3))
-
-
 def stages(width):
     layers = keras.layers
 
@@ -105,30 +96,8 @@ def stages(width):
 
 
 def heads():
-    return {task: keras.layers.Dense(CLASSES[task] if task in CLASSES else outputs(task)) for task in TASKS}
-
-
-def outputs(place):
-    return PLACES[place].stop - PLACES[place].start
-
-
-def choice(depth):
-    """Hard sharing of so many stages."""
-    return tuning.SharingChoice("hard_sharing", {"shared_depth": depth})
-
-
-WIDTHS: dict = {}
-
-
-def width_of(chosen):
-    """The width with which this way of sharing has about `PARAMETERS` parameters."""
-
-    def count(width):
-        return chosen.build(face_input(), stages(width), heads()).count_params()
-
-    if (key := repr(chosen)) not in WIDTHS:
-        WIDTHS[key] = fitting_width(count, PARAMETERS, 3.0, rounds=5)
-    return WIDTHS[key]
+    sizes = CLASSES | {place: numbers.stop - numbers.start for place, numbers in PLACES.items()}
+    return {task: keras.layers.Dense(size) for task, size in sizes.items()}
 
 
 def compile_options(faces_in_training, epochs):
@@ -143,10 +112,55 @@ def compile_options(faces_in_training, epochs):
     }
 
 
-def face_model(chosen, data, epochs):
-    model = chosen.build(face_input(), stages(width_of(chosen)), heads())
-    model.compile(**compile_options(len(data["train"][0]), epochs))
-    return model
+def choice(depth):
+    """Hard sharing of so many stages."""
+    return tuning.SharingChoice("hard_sharing", {"shared_depth": depth})
+
+
+class Candidates:
+    """Models of one number of parameters, up to rounding: where less is shared, the stages are narrower.
+
+    Args:
+        shape: Shape of an input.
+        stages: Function of a width.
+        heads: Function that makes the heads.
+        compiled: Function that makes the arguments of `compile`.
+        parameters: Integer. How many.
+        width: Float. Where looking for a width begins.
+        rounds: Integer. How many widths are tried.
+    """
+
+    def __init__(self, shape, stages, heads, compiled, parameters, width, rounds):
+        self.shape, self.stages, self.heads, self.compiled = shape, stages, heads, compiled
+        self.parameters, self.width, self.rounds, self.widths = parameters, width, rounds, {}
+
+    def built(self, chosen, width):
+        return chosen.build(keras.Input(self.shape), self.stages(width), self.heads())
+
+    def width_of(self, chosen):
+        def count(width):
+            return self.built(chosen, width).count_params()
+
+        if (key := repr(chosen)) not in self.widths:
+            self.widths[key] = fitting_width(count, self.parameters, self.width, self.rounds)
+        return self.widths[key]
+
+    def model(self, chosen):
+        """The compiled model of a way to share."""
+        model = self.built(chosen, self.width_of(chosen))
+        model.compile(**self.compiled())
+        return model
+
+    def hypermodel(self, sharing, baselines, **options):
+        """Models whose sharing a tuner chooses; the goal is delta_m over baselines."""
+        return tuning.SharingHyperModel(
+            keras.Input(self.shape),
+            stages=lambda hp: self.stages(self.width_of(sharing(hp))),
+            heads=self.heads(),
+            compile={**self.compiled(), "delta_m": baselines},
+            sharing=sharing,
+            **options,
+        )
 
 
 class TrialProgress(keras.callbacks.Callback):
@@ -171,40 +185,32 @@ def run_trials(tuner, total, logs, data, **options):
         tuner.search(*data, callbacks=[board, TrialProgress(bar, row)], verbose=0, **options)
 
 
-def baseline_means(model_of, data, metrics, folder, **options):
-    """Validation scores of columns that share nothing, kept in a file: a search that goes on does not train them again.
-
-    Args:
-        model_of: Function from a `SharingChoice` to a compiled model of four stages.
-        data: Dict from split to data.
-        metrics: Dict from task to metric.
-        folder: Path.
-        **options: Further arguments of `compare`.
-    """
+def baseline_means(candidates, data, metrics, folder, epochs):
+    """Validation scores of columns that share nothing, kept in a file for a search that goes on."""
     return keras_mtl.analysis.compare(
-        {"all shared": lambda: model_of(choice(4))},
+        {"all shared": lambda: candidates.model(choice(4))},
         data["train"],
-        baselines=lambda: model_of(choice(0)),
+        baselines=lambda: candidates.model(choice(0)),
         metrics=metrics,
         test=data["validation"],
         seeds=1,
         directory=folder / "baselines",
         batch_size=BATCH,
-        **options,
+        epochs=epochs,
     ).baseline_means
 
 
-def test_found(found, model_of, front, data, metrics, options, epochs):
+def test_found(found, candidates, front, data, metrics, options):
     """Trains and tests what was found, all sharing and no sharing, with seeds that the search has not seen."""
     front.print()
     front.plot(options.folder / "front.png")
     report = keras_mtl.analysis.compare(
-        {"found": lambda: model_of(found), "all shared": lambda: model_of(choice(4))},
+        {"found": lambda: candidates.model(found), "all shared": lambda: candidates.model(choice(4))},
         data["train"],
-        baselines=lambda: model_of(choice(0)),
+        baselines=lambda: candidates.model(choice(0)),
         metrics=metrics,
         test=data["test"],
-        epochs=epochs,
+        epochs=options.epochs,
         seeds=options.seeds,
         directory=options.folder / "tests" / f"trial_{front.trials[0]['trial']}",
         batch_size=BATCH,
@@ -212,7 +218,7 @@ def test_found(found, model_of, front, data, metrics, options, epochs):
     report.print()
     report.plot(options.folder / "results.png")
     report.to_json(options.folder / "results.json")
-    if not model_of(found).shared_variables:
+    if not candidates.model(found).shared_variables:
         console.print("What was found shares nothing: it is the single-task models, and cannot beat them.")
     elif may_state(options):
         gains = zip(*(report.delta_m(name) for name in ("found", "all shared")), strict=True)
@@ -225,31 +231,20 @@ def test_found(found, model_of, front, data, metrics, options, epochs):
 
 def main():
     options = command_line(__file__, __doc__, seeds="100:105", epochs=(EPOCHS, 1))
-    data, epochs, trials = face_data(options.quick), options.epochs, 2 if options.quick else len(TREES)
-    baselines = baseline_means(lambda c: face_model(c, data, epochs), data, METRICS, options.folder, epochs=epochs)
-    hypermodel = tuning.SharingHyperModel(
-        face_input(),
-        stages=lambda hp: stages(width_of(sharing(hp))),
-        heads=heads(),
-        compile={**compile_options(len(data["train"][0]), epochs), "delta_m": baselines},
-        sharing=sharing,
-    )
+    data, trials = face_data(options.quick), 2 if options.quick else len(TREES)
+    compiled = partial(compile_options, len(data["train"][0]), options.epochs)
+    candidates = Candidates((40, 40, 3), stages, heads, compiled, PARAMETERS, 3.0, 5)
+    baselines = baseline_means(candidates, data, METRICS, options.folder, options.epochs)
+    hypermodel = candidates.hypermodel(sharing, baselines)
     keras.utils.set_random_seed(1)  # of all trials: each training has other initial weights
-    tuner = keras_tuner.GridSearch(
-        hypermodel,
-        tuning.objective(baselines),
-        max_trials=trials,
-        executions_per_trial=EXECUTIONS,
-        directory=options.folder,
-        project_name="trials",
-    )
+    how = {"max_trials": trials, "executions_per_trial": EXECUTIONS, "directory": options.folder}
+    tuner = keras_tuner.GridSearch(hypermodel, tuning.objective(baselines), project_name="trials", **how)
     total = (trials - len(tuner.oracle.end_order)) * EXECUTIONS
-    fit = {"epochs": epochs, "batch_size": BATCH, "validation_data": data["validation"]}
+    fit = {"epochs": options.epochs, "batch_size": BATCH, "validation_data": data["validation"]}
     run_trials(tuner, total, options.folder / "logs", data["train"], **fit)
     (best,) = tuner.get_best_hyperparameters()
     console.print(f"Found: {best['tree']}; models have {PARAMETERS:,} parameters, up to rounding.")
-    front = tuning.pareto_front(tuner)
-    test_found(sharing(best), lambda c: face_model(c, data, epochs), front, data, METRICS, options, epochs)
+    test_found(sharing(best), candidates, tuning.pareto_front(tuner), data, METRICS, options)
 
 
 if __name__ == "__main__":

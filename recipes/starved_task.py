@@ -1,36 +1,27 @@
 """One task starves two others: how the dashboard shows it, and what repairs it.
 
-Half an hour on two cores, two minutes with --quick; downloads nothing, but draws 9,000 faces once (a minute or two).
+About half an hour on two cores, two minutes with --quick; downloads nothing, but draws 9,000 faces once.
 
-Drawn faces (recipes/data/faces.py), 32 pixels wide: does the face smile, does it wear glasses, and where are eyes, nose
-and mouth? The last task's loss is in squared pixels of the drawing, as one would write it down at first: it starts a
-thousand times above the others. Four models get the same faces, epochs, batches and optimizer:
-
-    together                one trunk for all tasks, task weights of 1
-    balanced                the same, weighting="scale_invariant"
-    balanced, one stage     the same weighting, but the tasks share the first stage only
-    standardized            one trunk for all; the landmarks' head learns them with mean 0 and variance 1
-
-Each run has the callbacks ConflictMonitor, Keras' TensorBoard and TaskBoard; docs/guide/dashboard.md reads what they
-write. A comparison with single-task models over several seeds says what each repair is worth on test faces: delta_m is
-the mean relative gain over the tasks, of two accuracies and the landmarks' mean absolute error. The single-task models
-are standardized too, so that what standardizing gives does not count as a gain of sharing.
+Drawn faces, 32 pixels wide: does the face smile, does it wear glasses, and where are eyes, nose and mouth? The last
+task's loss is in squared pixels of the drawing, as one would write it down at first: it starts a thousand times above
+the others. One trunk is trained as it is ("together"), with `scale_invariant` weights ("balanced"), also with one
+shared stage, and with landmarks of mean 0 and variance 1 inside their head ("standardized"). Each has ConflictMonitor,
+TensorBoard and TaskBoard in runs/starved_task/board/; docs/guide/dashboard.md reads what they write. The single-task
+models are standardized too, so that what standardizing gives does not count as a gain of sharing.
 
 What it can show: how starving looks, and which repairs work here. What it cannot: which weighting or depth is best
-elsewhere. No model is trained to the end, the single-task models neither; and the repairs were chosen while looking at
-one seed's validation faces.
+elsewhere. No model is trained to the end, and the repairs were chosen while looking at one seed's validation faces.
 
     python recipes/starved_task.py [--quick] [--seeds 5] [--epochs 10]
-
-The dashboards go to runs/starved_task/board/, the comparison and its picture to runs/starved_task/.
 """
 
+import argparse
 import shutil
 
-from common import SINGLE, command_line, compared, console, convolutions, print_table, progress, rendering, summarize
+from common import SINGLE, command_line, compared, console, convolutions, drawn_faces, report, summarize, trained
 
 import keras
-from data.faces import SIDE, SPLITS, faces
+from data.faces import SIDE
 
 import keras_mtl
 
@@ -44,13 +35,6 @@ MODELS = {  # single-task models are the columns of the first
 }
 TRAINED = 4000
 BATCH = 64
-
-
-def halved(data):
-    """Pictures at half the size, and landmarks in pixels of the whole one."""
-    pictures, labels = data
-    pictures = pictures.reshape(len(pictures), SIDE // 2, 2, SIDE // 2, 2, 3).mean((2, 4))
-    return pictures, {task: values * SIDE if task == "landmarks" else values for task, values in labels.items()}
 
 
 def build(landmarks, shared_depth, weighting="equal", standardized=False, delta_m=None):
@@ -77,47 +61,45 @@ def build(landmarks, shared_depth, weighting="equal", standardized=False, delta_
     return model
 
 
-def write_boards(folder, data, epochs, baselines):
+def write_boards(options, data, baselines):
     """Trains every model once under the dashboard's callbacks, and prints what the dashboards show at the end."""
+    folder = options.folder / "board"
     shutil.rmtree(folder, ignore_errors=True)
     probe = keras.tree.map_structure(lambda values: values[:128], data["train"])
-    rows = []
-    with progress() as bar:
-        row = bar.add_task("", total=len(MODELS))
-        for name, options in MODELS.items():
-            bar.update(row, description=f"dashboard: {name}")
-            keras.utils.set_random_seed(0)
-            logs = folder / name.replace(",", "").replace(" ", "_")
-            monitor = keras_mtl.callbacks.ConflictMonitor(*probe, every=20)
-            history = build(data["train"][1]["landmarks"], **options, delta_m=baselines).fit(
-                *data["train"],
-                batch_size=BATCH,
-                epochs=epochs,
-                validation_data=data["validation"],
-                validation_batch_size=500,
-                callbacks=[
-                    monitor,
-                    keras.callbacks.TensorBoard(logs, write_graph=False),
-                    keras_mtl.callbacks.TaskBoard(logs, conflict_monitor=monitor),
-                ],
-                verbose=0,
-            )
-            last = {log: values[-1] for log, values in history.history.items()}
-            values = [f"{last[f'val_{task}_{metric}']:.3f}" for task, metric in METRICS.items()]
-            shares = " / ".join(f"{100 * last[f'{task}_grad_share']:.0f}" for task in TASKS)
-            rows.append([name, *values, f"{last['val_delta_m']:+.1f}", shares])
-            bar.advance(row)
-    print_table("The last epoch, seed 0, validation faces", ["model", *METRICS, "delta_m", "shares, %"], rows)
-    console.print("shares: how much of the shared layers' update is whose, w |g| / sum w |g|, in the same order")
+
+    def run(name, seed, callbacks):
+        logs = folder / name.replace(",", "").replace(" ", "_")
+        monitor = keras_mtl.callbacks.ConflictMonitor(*probe, every=20)
+        boards = [keras.callbacks.TensorBoard(logs, write_graph=False)]
+        boards += [keras_mtl.callbacks.TaskBoard(logs, conflict_monitor=monitor)]
+        history = build(data["train"][1]["landmarks"], **MODELS[name], delta_m=baselines).fit(
+            *data["train"],
+            batch_size=BATCH,
+            epochs=options.epochs,
+            validation_data=data["validation"],
+            validation_batch_size=500,
+            callbacks=[monitor, *boards, *callbacks],
+            verbose=0,
+        )
+        last = {log: values[-1] for log, values in history.history.items()}
+        scores = {task: last[f"val_{task}_{metric}"] for task, metric in METRICS.items()}
+        shares = {f"{task}, share": last[f"{task}_grad_share"] for task in TASKS}
+        return {**scores, "delta_m, %": last["val_delta_m"], **shares}
+
+    options = argparse.Namespace(**{**vars(options), "seeds": [0]})
+    scores = (*TASKS, "delta_m, %", *(f"{task}, share" for task in TASKS))
+    report(trained(run, options, list(MODELS), logs=False), options, scores, title="Validation faces", digits=3)
+    console.print("share: how much of the shared layers' update is whose, w |g| / sum w |g|")
 
 
 def main():
     options = command_line(__file__, __doc__, models=MODELS, epochs=(10, 2))
-    splits = {"train": 400, "validation": 100, "test": 100} if options.quick else SPLITS
-    data = {split: halved(part) for split, part in faces(TASKS, splits, track=rendering).items()}
+    data = drawn_faces(TASKS, options.quick, halved=True)
+    for _, labels in data.values():
+        labels["landmarks"] = labels["landmarks"] * SIDE  # in pixels of the whole picture
     data["train"] = keras.tree.map_structure(lambda values: values[:TRAINED], data["train"])
     landmarks = data["train"][1]["landmarks"]
-    results, report = compared(
+    results, found = compared(
         {name: lambda name=name: build(landmarks, **MODELS[name]) for name in options.models},
         options,
         data["train"],
@@ -130,7 +112,7 @@ def main():
     scores = {"smile": "smile, %", "glasses": "glasses, %", "landmarks": "landmarks, pixels"}
     how = {"reference": SINGLE, "lower": ("landmarks",), "digits": {"landmarks": 2}}
     summarize(results, options, scores, title="Test faces", **how)
-    write_boards(options.folder / "board", data, options.epochs, report.baseline_means)
+    write_boards(options, data, found.baseline_means)
     console.print(f"Dashboards: tensorboard --logdir {options.folder / 'board'}", soft_wrap=True)
 
 

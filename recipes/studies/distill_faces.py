@@ -1,26 +1,22 @@
 """Skin, glasses and smile of drawn faces: can teachers repair a trunk that loses the smile?
 
-Half an hour on two cores, a minute with --quick; downloads nothing, but draws 9,000 faces once.
+About half an hour on two cores, a minute with --quick; downloads nothing, but draws 9,000 faces once.
 
-In recipes/faces.py a trunk that serves all three tasks hardly learns the smile, which single-task models get right in
-96 of 100 faces. Here single-task models are the teachers, and the same trunk is the student: same pictures, epochs,
-batches, optimizer and learning rate, with and without teachers. A hint makes the student's last stage, through a linear
-map, say what the last stage of the smile's teacher does.
+In recipes/faces.py a trunk that serves all three tasks hardly learns the smile. Here single-task models are the
+teachers, and the same trunk is the student. A hint makes the student's last stage, through a linear map, say what the
+last stage of the smile's teacher does.
 
 What it can show: whether soft targets, teacher annealing or a hint repair this negative transfer. What it cannot: that
 they would elsewhere. Teachers cost their own training first; no model is trained to the end.
 
     python recipes/studies/distill_faces.py [--quick] [--seeds 5] [--epochs 6]
-
-Logs for TensorBoard and a picture of the results go to runs/distill_faces/.
 """
 
 import parent  # noqa: F401
-from common import SINGLE, command_line, rendering, study
+from common import SINGLE, command_line, drawn_faces, study
 
 import faces as recipe
 import keras
-from data.faces import SPLITS, faces
 
 from keras_mtl import hard_sharing
 from keras_mtl.distillation import distill
@@ -53,13 +49,13 @@ def main():
         quick_models=[SINGLE, "soft + hard + hint"],
         epochs=(6, 1),
     )
-    data = faces(TASKS, {"train": 400, "validation": 100, "test": 100} if options.quick else SPLITS, track=rendering)
+    data = drawn_faces(TASKS, options.quick)
     teachers = {}  # of this seed: single-task models come first
 
     def run(name, seed, callbacks):
-        model = recipe.build(hard_sharing, {"shared_depth": 0 if name == SINGLE else None}, TASKS)
+        model = recipe.build(hard_sharing, {"shared_depth": 0 if name == SINGLE else None})
         fit = model if name == SINGLE else STUDENTS[name](model, teachers)
-        compiled = recipe.compile_options(TASKS, len(data["train"][0]), options.epochs)
+        compiled = recipe.compile_options(len(data["train"][0]), options.epochs)
         fit.compile(**compiled)
         keras.utils.set_random_seed(seed)  # the same batches for all
         fit.fit(

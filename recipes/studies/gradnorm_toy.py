@@ -1,27 +1,21 @@
 """GradNorm's toy: tasks that differ in nothing but scale. Does learning the weights make up for the scale?
 
-Ten minutes on two cores, half a minute with --quick; downloads nothing.
+About ten minutes on two cores, half a minute with --quick; downloads nothing.
 
 Every task is y = scale * tanh((B + E) x) with 250 inputs and 100 outputs: B is common, E the task's own, the entries
-drawn with variance 10 and 3.5. A trunk of four layers of 100 units serves heads that are one layer each. There are 2
-tasks with the scales 1 and 100, or 10 tasks with scales between 1 and 100. The score is the sum over the tasks of the
-test loss divided by its scale squared: what counts is how well each task is learned, not how loud it is.
-
-Two weightings that know or find the scales stand beside GradNorm: uncertainty weighting, and weights set by hand to
-1 / scale^2, which only somebody who knows the scales could set.
+drawn with variance 10 and 3.5. There are 2 tasks with the scales 1 and 100, or 10 with scales between. The score is the
+sum over the tasks of the test loss divided by its scale squared: what counts is how well each task is learned, not how
+loud it is. Beside GradNorm stand uncertainty weighting, and weights set by hand to 1 / scale^2.
 
 What it can show: how each weighting deals with loudness alone. Learned weights do better than equal ones, and clearly
-worse than the right ones. Uncertainty weighting has hardly begun: its variances start at 1 and take Adam's small steps
-towards thousands. What it cannot show: much else. The tasks are alike, the inputs are random, and predicting 0 scores
-about 0.8 for each task, which 10,000 points do not teach to beat by much.
+worse than the right ones; uncertainty weighting takes Adam's small steps towards thousands. What it cannot: much else.
+Predicting 0 scores about 0.8 for each task, which 10,000 points do not teach to beat by much.
 
     python recipes/studies/gradnorm_toy.py [--quick] [--tasks 2,10] [--seeds 5] [--epochs 15]
-
-Pictures and logs for TensorBoard go to runs/gradnorm_toy/.
 """
 
 import parent  # noqa: F401
-from common import command_line, console, curves, mean_and_spread, report, study
+from common import by_group, command_line, console, mean_and_spread, report, study
 
 import keras
 import numpy as np
@@ -35,11 +29,7 @@ METHODS = ("equal", "gradnorm", "uncertainty", "by hand")
 
 
 def make_data(tasks, seed, train=TRAIN):
-    """Draws the functions and their points, the inputs of length 1.
-
-    Returns:
-        Tuple of the scales (dict from task to number), the training and the test points, each `(x, y)`.
-    """
+    """Scales of the tasks, and training and test points, each `(x, y)`; inputs have length 1."""
     rng = np.random.default_rng(seed)
     scales = [1.0, 100.0] if tasks == 2 else np.exp(rng.uniform(0.0, np.log(100.0), tasks))
     scales = {f"task{k}": float(scale) for k, scale in enumerate(scales)}
@@ -82,12 +72,7 @@ def make_model(method, scales):
 
 
 def run(method, tasks, seed, epochs, train=TRAIN, callbacks=()):
-    """Trains one model.
-
-    Returns:
-        Dict with `score`, the test score after every epoch, `weights`, the task weights of every epoch of shape
-        `(epochs, K)`, and `nothing`, the score of predicting 0.
-    """
+    """Trains: test score and task weights, `(epochs, K)`, of every epoch, the score of predicting 0, and the scales."""
     keras.utils.set_random_seed(seed)
     scales, (x, y), test = make_data(tasks, seed, train)
     model = make_model(method, scales)
@@ -115,16 +100,13 @@ def main():
     groups = {int(number): f"{number} tasks" for number in options.tasks.split(",")}
     scores = {"end": "score at the end", "best": "of the best epoch"}
     how = {"reference": "equal", "lower": True, "digits": 3, "paired": True, "gain": False}
+    how |= {"along": {"score": "test score"}}
     results = study(fit, options, scores, groups=groups, title="test score, less is better", **how)
-    panels = {}
-    for tasks, words in groups.items():
-        of_group = {name: found for (group, name), found in results.items() if group == tasks}
+    for words, of_group in by_group(results, groups).items():
         weights = {"quiet": "of the quietest task", "loud": "of the loudest"}
         report(of_group, options, weights, title=f"{words}: weight", digits={"quiet": 3, "loud": 5})
         nothing = next(iter(of_group.values()))["nothing"]
         console.print(f"Predicting 0 has a score of {mean_and_spread(nothing, 3)}.")
-        panels[f"{words}: test score"] = {name: np.array(found["score"]) for name, found in of_group.items()}
-    curves(panels, options.folder / "curves.png", "epoch")
 
 
 if __name__ == "__main__":

@@ -1,28 +1,24 @@
 """GREAT's claim on made-up data: does it hide which task a gradient comes from?
 
-Ten minutes on two cores, half a minute with --quick; downloads nothing.
+About ten minutes on two cores, half a minute with --quick; downloads nothing.
 
-Three regressions of much the same kind have loss weights 1, 3 and 0.3, so a gradient's length alone tells its task.
-GREAT's scales are to make up for that, against an adversary that guesses the task from the scaled gradient of an
-example. With `strength=0` the scales stay 1 and the same adversary is a probe, for contrast. The adversary learns more
-slowly than the scales: at equal rates it wins.
+Three regressions of one kind have loss weights 1, 3 and 0.3, so a gradient's length alone tells its task. GREAT's
+scales are to make up for that, against an adversary that guesses the task from the scaled gradient of an example. With
+`strength=0` the scales stay 1 and the same adversary is a probe, for contrast.
 
     guessed            how often the adversary is right over the last 300 steps; by chance 33.3 %
     guessed, at rest   how often a fresh network of its shape is, trained on the scaled gradients when all has stopped
     scales             the mean of each task's scales, whose loss has the weight that stands beside it
     error              sum over the tasks of the test error, in units of the labels' variance
 
-What it can show: that the scales make it harder for the adversary while training goes on, and that they grow where
-losses are small. What it cannot: that gradients of tasks cannot be told apart any more, since the adversary is right in
-three of four cases, where chance is one of three; or that this helps the tasks, which are as good without.
+What it can show: that the scales make it harder for the adversary while training goes on. What it cannot: that
+gradients of tasks cannot be told apart any more, or that this helps the tasks.
 
     python recipes/studies/great_toy.py [--quick] [--seeds 5] [--epochs 40]
-
-Pictures go to runs/great_toy/.
 """
 
 import parent  # noqa: F401
-from common import command_line, console, curves, may_state, study
+from common import command_line, console, may_state, study
 
 import keras
 import numpy as np
@@ -67,18 +63,6 @@ def make_model(strength):
     return model
 
 
-class Trace(keras.callbacks.Callback):
-    """How often the adversary was right lately, and the mean scales, after each epoch."""
-
-    def __init__(self):
-        super().__init__()
-        self.guessed, self.scales = [], []
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.guessed.append(100 * float(self.model.weighting.probe_accuracy))
-        self.scales.append(np.mean(self.model.weighting.scales, axis=1))
-
-
 def scaled_gradients(model, x, y):
     """The gradient of each task's loss with respect to the trunk's features of each example, scaled, of one size."""
     trunk = keras.Model(model.inputs[0], model.get_layer("shared_features").output)
@@ -114,38 +98,37 @@ def main():
 
     def run(name, seed, callbacks):
         train, test = make_data(seed)
-        model, trace = make_model(ARMS[name]), Trace()
-        model.fit(*train, batch_size=BATCH, epochs=options.epochs, callbacks=[trace, *callbacks], verbose=0)
+        model, guessed = make_model(ARMS[name]), []
+        listen = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: guessed.append(100 * float(model.weighting.probe_accuracy))
+        )
+        model.fit(*train, batch_size=BATCH, epochs=options.epochs, callbacks=[listen, *callbacks], verbose=0)
+        scales = np.mean(model.weighting.scales, axis=1)
         said = model.predict(test[0], batch_size=TEST, verbose=0)
         return {
-            "guessed": np.mean(trace.guessed[-max(1, LAST * BATCH // TRAIN) :]),
+            "guessed": np.mean(guessed[-max(1, LAST * BATCH // TRAIN) :]),
             "at rest": guessed_at_rest(scaled_gradients(model, *train), scaled_gradients(model, *test)),
             "error": sum(np.mean((said[task] - label) ** 2) / np.var(label) for task, label in test[1].items()),
-            **{f"scales {task}": scale for task, scale in zip(LOSS_WEIGHTS, trace.scales[-1], strict=True)},
-            "curve": trace.guessed,
-            "scales": trace.scales,
+            **{f"scales {task}": scale for task, scale in zip(LOSS_WEIGHTS, scales, strict=True)},
+            "curve": guessed,
+            "scales": scales,
         }
 
     scores = {"guessed": "guessed, %", "at rest": "at rest, %", "error": "error"}
     scores |= {f"scales {task}": f"scales {task}, x {weight:g}" for task, weight in LOSS_WEIGHTS.items()}
     digits = {"error": 3, **{f"scales {task}": 2 for task in LOSS_WEIGHTS}}
     how = {"reference": "scales of 1", "lower": ("guessed", "at rest", "error"), "gain": False}
-    results = study(run, options, scores, title="Test", digits=digits, **how)
+    along = {"curve": "task guessed from the gradient, %"}
+    results = study(run, options, scores, title="Test", digits=digits, along=along, **how)
     if may_state(options) and len(results) == len(ARMS):
         plain, great = results["scales of 1"], results["GREAT"]
         loudest_first = np.argsort([-weight for weight in LOSS_WEIGHTS.values()])
-        ordered = sum(bool(np.all(np.diff(scales[-1][loudest_first]) > 0)) for scales in great["scales"])
+        ordered = sum(bool(np.all(np.diff(scales[loudest_first]) > 0)) for scales in great["scales"])
         console.print(
             f"Guessed with GREAT: at most {max(great['guessed']):.1f} % (expected: 85); with scales of 1: at least "
             f"{min(plain['guessed']):.1f} % (expected: 95). The louder the loss the smaller the scales: so in "
             f"{ordered} of {len(options.seeds)} seeds."
         )
-    guessed = {name: np.array(found["curve"]) for name, found in results.items()}
-    curves({"task guessed from the gradient, %": guessed}, options.folder / "guessed.png", "epoch")
-    if "GREAT" in results:
-        of_seeds = np.array(results["GREAT"]["scales"])
-        by_task = {f"{task}: loss x {w:g}": of_seeds[..., i] for i, (task, w) in enumerate(LOSS_WEIGHTS.items())}
-        curves({"mean of the task's scales": by_task}, options.folder / "scales.png", "epoch", yscale="log")
 
 
 if __name__ == "__main__":

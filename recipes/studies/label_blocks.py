@@ -1,21 +1,17 @@
 """Fourteen binary tasks as one head or as fourteen, when few of their labels are known.
 
-A quarter of an hour on two cores, half a minute with --quick; the data come with the package river (see
+About a quarter of an hour on two cores, half a minute with --quick; the data come with the package river (see
 requirements-data.txt).
 
-Yeast genes have 14 groups of functions, several at once. The recipe takes single training labels away at random, from
-some groups more than from others, and trains the same trunk with a head for each group and with one block, a head with
-a unit for each group. All see the same labels; in the block's loss a group counts as often as it is known, with
-separate heads each group counts alike, and in "block, balanced" each group counts alike again, by weights from
-`missing_report`. The table shows the mean over the groups of the area under the ROC curve on test genes, times 100, and
-the CPU seconds of an epoch.
+Yeast genes have 14 groups of functions. Single training labels are taken away at random, from some groups more than
+from others. A head for each group and one block, a head with a unit for each, see the same labels; in the block's loss
+a group counts as often as it is known, in "block, balanced" each alike, by weights from `missing_report`. The table has
+the mean area under the ROC curve on test genes, times 100.
 
 What it can show: that a block does what separate heads do, and what it saves already with 14 tasks. What it cannot: how
 good one can be on these data; nothing was tuned.
 
     python recipes/studies/label_blocks.py [--quick] [--known 1,0.3,0.1] [--seeds 5] [--epochs 30]
-
-Logs for TensorBoard and a picture of the results go to runs/label_blocks/.
 """
 
 import time

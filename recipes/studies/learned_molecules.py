@@ -1,22 +1,17 @@
 """Learned sharing on twelve properties of molecules, at equal numbers of parameters.
 
-A quarter of an hour on two cores, a minute with --quick; the data come with the package qm9pack (see
+About a quarter of an hour on two cores, a minute with --quick; the data come with the package qm9pack (see
 requirements-data.txt).
 
-QM9's properties, standardized, of 3,000 molecules (inputs as in molecules.py). Three methods learn on thin networks
-what to share; what they find is trained anew, as wide as the budget of parameters allows, and so are hard sharing and
-a column for each property:
-
-- `branch_by_affinity` and `learning_to_branch` find trees of two stages;
-- `adashare` finds which of three residual blocks each property runs.
+`branch_by_affinity`, `learning_to_branch` (trees of two stages) and `adashare` (which of three residual blocks a
+property runs) learn on thin networks what to share. What they find is trained anew, as wide as the budget of parameters
+allows, and so are hard sharing and a column for each property.
 
 What it shows: mean absolute error on test molecules, each seed with molecules and initial weights of its own. What it
 does not: what learning to share costs, which comes on top; nor which price of a branch or sparsity is best: they were
 chosen once, with a seed that is not in the table.
 
     python recipes/studies/learned_molecules.py [--quick] [--seeds 5] [--epochs 20]
-
-Pictures and logs for TensorBoard go to runs/learned_molecules/.
 """
 
 from functools import lru_cache
@@ -28,6 +23,7 @@ import keras
 import numpy as np
 from data import qm9
 from keras import layers
+from learned_sharing import learn_policy
 
 import keras_mtl
 
@@ -37,16 +33,6 @@ THIN, PRICE, BRANCHES, BLOCKS, SPARSITY = 16, 0.03, 3, 3, 0.02
 TREE, DRAWN, POLICY = "tree by affinity", "tree by drawn parents", "policy"
 COLUMNS, HARD, ALL_BLOCKS = "a column for each", "hard sharing", "hard sharing, blocks"
 MODELS = (COLUMNS, HARD, TREE, DRAWN, ALL_BLOCKS, POLICY)
-
-
-def make_data(seed, rows):
-    """Dict from split to `(x, y)`; properties are standardized by the training molecules."""
-    splits = qm9.qm9(rows, width=200, seed=seed)
-    scales = {task: (y.mean(), y.std()) for task, y in splits["train"][1].items()}
-    return {
-        split: (x, {task: ((y[task] - mean) / std).astype("float32") for task, (mean, std) in scales.items()})
-        for split, (x, y) in splits.items()
-    }
 
 
 def stages(width):
@@ -89,26 +75,10 @@ def learn(name, data, epochs, picture=None):
         fit(model, data["train"], epochs)
         return keras_mtl.learned.branches_of(model)
     if name == POLICY:
-        half = len(data["train"][0]) // 2
-        first, second = (
-            (data["train"][0][part], {task: y[part] for task, y in data["train"][1].items()})
-            for part in (np.s_[:half], np.s_[half:])
-        )
-        steps = epochs * -(-half // 64)
-        model = keras_mtl.learned.adashare(
-            inputs,
-            blocks(THIN),
-            heads(),
-            sparsity=SPARSITY,
-            sharing=0.005,
-            warmup_steps=steps // 4,
-            decay=0.05 ** (1 / steps),
-        )
-        model.compile(keras.optimizers.Adam(2e-3), loss="mae", jit_compile=False, steps_per_execution=8)
-        keras_mtl.learned.fit_policy(
-            model, first, second, epochs=epochs, policy_optimizer=keras.optimizers.Adam(0.03), verbose=0
-        )
-        return keras_mtl.learned.policy_of(model)
+        steps = epochs * -(-(len(data["train"][0]) // 2) // 64)
+        how = {"sparsity": SPARSITY, "warmup_steps": steps // 4, "decay": 0.05 ** (1 / steps)}
+        compiled = {"optimizer": keras.optimizers.Adam(2e-3), "loss": "mae", "steps_per_execution": 8}
+        return learn_policy((inputs, blocks(THIN), heads()), data["train"], epochs, compiled, **how)
     if name == ALL_BLOCKS:
         return {task: [True] * BLOCKS for task in tasks}
     return [[tasks] if name == HARD else [[task] for task in tasks]] * 2
@@ -139,7 +109,7 @@ def described(found):
 def main():
     options = command_line(__file__, __doc__, models=MODELS, epochs=(20, 3))
     rows = dict.fromkeys(ROWS, 300) if options.quick else ROWS
-    data_of = lru_cache(1)(lambda seed: make_data(seed, rows))
+    data_of = lru_cache(1)(lambda seed: qm9.standardized(qm9.qm9(rows, width=200, seed=seed)))
 
     def run(name, seed, callbacks):
         data = data_of(seed)

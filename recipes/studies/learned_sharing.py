@@ -1,27 +1,21 @@
 """Sharing that is learned: do the methods find which tasks were made to belong together?
 
-Twenty minutes on two cores, a minute with --quick; downloads nothing.
+About twenty minutes on two cores, a minute with --quick; downloads nothing.
 
-Regressions in two planted groups. For trees, tasks of a group are made of the same six tanh features of 20 inputs and,
-to a smaller part, of features of their own; the same examples of a group have wrong labels. The last stage is too
-narrow for both groups. For policies, tasks of a group are made of the same three layers of tanh. Each seed has tasks,
-data and initial weights of its own:
-
-- `branch_by_affinity` grows a tree by which examples are difficult, at several prices of a branch;
-- `learning_to_branch` draws each branch's parent and keeps the likeliest;
-- `adashare` learns which of six residual blocks each task runs, at several strengths of sparsity; what it finds is
-  trained anew.
+Regressions in two planted groups (data/planted_groups.py). For trees, tasks of a group are made of the same features
+and have the same wrong labels, and the last stage is too narrow for both groups; for policies they are made of the same
+three layers. `branch_by_affinity` runs at several prices of a branch, `learning_to_branch` draws each branch's parent,
+and `adashare` learns, at several strengths of sparsity, which of six residual blocks each task runs, which is trained
+anew. Each seed has tasks, data and initial weights of its own.
 
 What it shows: how often the groups part, and what error the parameters or blocks buy, on test labels without noise.
 What it does not: that learned sharing beats a good guess on data that nobody planted.
 
     python recipes/studies/learned_sharing.py [--quick] [--seeds 5] [--epochs 16]
-
-Pictures go to runs/learned_sharing/.
 """
 
 import parent  # noqa: F401
-from common import command_line, console, dots, may_state, new_figure, report, trained
+from common import by_group, command_line, console, dots, may_state, new_figure, report, trained
 
 import keras
 import numpy as np
@@ -125,30 +119,28 @@ def residual_blocks():
     return [layers.Dense(32, name="stem"), *blocks]
 
 
+def learn_policy(given, data, epochs, compiled, **how):
+    """Which blocks each task runs, learned with half of the data for weights and half for the policy."""
+    x, y = data
+    half = len(x) // 2
+    parts = ((x[part], {task: v[part] for task, v in y.items()}) for part in (np.s_[:half], np.s_[half:]))
+    model = keras_mtl.learned.adashare(*given, sharing=0.005, **how)
+    model.compile(**compiled, jit_compile=False)
+    adam = keras.optimizers.Adam(0.03)
+    keras_mtl.learned.fit_policy(model, *parts, epochs=epochs, policy_optimizer=adam, verbose=0)
+    return keras_mtl.learned.policy_of(model)
+
+
 def select(seed, sparsity, epochs):
     """A policy, trained anew; of all blocks where `sparsity` is `None`: `(groups part, blocks a task, test error)`."""
     train, test = make_deep_data(seed)
-    half = TRAIN // 2
-    first, second = (
-        (train[0][part], {t: v[part] for t, v in train[1].items()}) for part in (np.s_[:half], np.s_[half:])
-    )
     policy = {task: [True] * BLOCKS for task in train[1]}
     if sparsity is not None:
         keras.utils.set_random_seed(seed)
-        model = keras_mtl.learned.adashare(
-            keras.Input((INPUTS,)),
-            residual_blocks(),
-            heads(train[1]),
-            sparsity=sparsity,
-            sharing=0.005,
-            warmup_steps=10 * epochs,
-            decay=0.99,
-        )
-        model.compile(keras.optimizers.Adam(3e-3), loss="mse", jit_compile=False, steps_per_execution=10)
-        keras_mtl.learned.fit_policy(
-            model, first, second, epochs=4 * epochs, policy_optimizer=keras.optimizers.Adam(0.03), verbose=0
-        )
-        policy = keras_mtl.learned.policy_of(model)
+        how = {"sparsity": sparsity, "warmup_steps": 10 * epochs, "decay": 0.99}
+        compiled = {"optimizer": keras.optimizers.Adam(3e-3), "loss": "mse", "steps_per_execution": 10}
+        given = (keras.Input((INPUTS,)), residual_blocks(), heads(train[1]))
+        policy = learn_policy(given, train, 4 * epochs, compiled, **how)
     keras.utils.set_random_seed(seed)
     again = keras_mtl.learned.adashare(keras.Input((INPUTS,)), residual_blocks(), heads(train[1]), policy=policy)
     fit(again, train, 2 * epochs)
@@ -196,9 +188,8 @@ def main():
         return dict(zip(("apart", "size", "MSE"), rows[name](seed), strict=True))
 
     found = trained(run, options, list(rows), logs=False)
-    results = {}
+    results = by_group(found, {"Trees": "Trees", "Policies": "Policies"})
     for title, size in (("Trees", "parameters"), ("Policies", "blocks of a task")):
-        results[title] = {name: runs for (of_title, name), runs in found.items() if of_title == title}
         scores = {"apart": "groups part", "size": size, "MSE": "test MSE"}
         digits = {"apart": 1, "size": 0 if title == "Trees" else 1, "MSE": 3}
         report(results[title], options, scores, title=title, digits=digits)

@@ -1,27 +1,23 @@
 """Policies for three MiniGrid environments: one trunk, columns of their own, or a distilled policy?
 
-An hour and a half on two cores, two minutes with --quick; needs the package minigrid.
+About an hour and a half on two cores, two minutes with --quick; needs the package minigrid.
 
-An empty room, a gap in a wall of lava, and a door with its key, all seen through the same 7 x 7 window, with the same
-seven actions, and worth something at the green goal only. Actor-critics with clipped losses, the same layers and as
-many steps of the environments in each arm:
-
-- single-task: every environment has its own columns and head;
-- hard sharing: one trunk, a head for each environment;
-- Distral: columns of their own, whose policies add to a distilled one (Teh et al., NeurIPS 2017);
-- drawn: one trunk, and each rollout is of one environment, drawn with equal probability;
-- A5C: the same, but environments come the more often the further their returns are from 0.95 (Sharma et al., 2018).
+An empty room, a gap in a wall of lava, and a door with its key, all seen through the same 7 x 7 window, and worth
+something at the green goal only. Actor-critics with clipped losses and as many steps in each arm: columns of their own
+(single-task), one trunk (hard sharing), columns whose policies add to a distilled one (Distral, Teh et al., NeurIPS
+2017), one trunk where each rollout is of one environment, drawn alike (drawn) or the more often the further its returns
+are from 0.95 (A5C, Sharma et al., 2018).
 
 What it shows: how fast each arm learns, over seeds, and what the policies look like. What it does not: a few ten
 thousand steps and three rooms say little about larger worlds, and no arm was tuned by itself.
 
     python recipes/studies/minigrid_policies.py [--quick] [--seeds 5] [--epochs 12]
-
-Curves, animations of the policies with one trunk, and logs for TensorBoard go to runs/minigrid_policies/.
 """
 
+from functools import partial
+
 import parent  # noqa: F401
-from common import command_line, curves, new_figure, report, study
+from common import command_line, report, study
 
 import gymnasium
 import keras
@@ -49,7 +45,7 @@ def make(name, **options):
     return ImgObsWrapper(OneHotPartialObsWrapper(gymnasium.make(name, **options)))
 
 
-ENVIRONMENTS = {task: (lambda name=name: make(name)) for task, name in NAMES.items()}
+ENVIRONMENTS = {task: partial(make, name) for task, name in NAMES.items()}
 
 
 def build(arm):
@@ -96,28 +92,6 @@ def run(arm, seed, epochs, callbacks=(), rollouts=ROLLOUTS):
     return model, history.history
 
 
-def film(model, folder, seed):
-    """Animations of the policies, and one picture with frames of all."""
-    shown = 6
-    figure = new_figure(2 * shown, 2.2 * len(NAMES))
-    axes = figure.subplots(len(NAMES), shown)
-    for row, (task, name) in zip(axes, NAMES.items(), strict=True):
-        frames = rl.record(
-            model,
-            task,
-            lambda name=name: make(name, render_mode="rgb_array"),
-            folder / f"{task}.gif",
-            greedy=True,
-            max_steps=60,
-            seed=seed,
-        )
-        for axis, at in zip(row, np.linspace(0, len(frames) - 1, shown).round().astype(int), strict=True):
-            axis.imshow(frames[at])
-            axis.set_title(f"{task}, step {at}", fontsize=9)
-            axis.set_axis_off()
-    figure.savefig(folder / "frames.png", dpi=100)
-
-
 def main():
     options = command_line(__file__, __doc__, models=ARMS, epochs=(12, 1))
     rollouts, episodes = (1, 4) if options.quick else (ROLLOUTS, 50)
@@ -126,27 +100,29 @@ def main():
         model, history = run(arm, seed, options.epochs, callbacks, rollouts)
         ends = rl.evaluate(model, ENVIRONMENTS, episodes=episodes, max_steps=400, seed=seed)
         if arm == "hard sharing" and seed == options.seeds[-1]:
-            film(model, options.folder, seed)
+            for task, env in NAMES.items():
+                shown = partial(make, env, render_mode="rgb_array")
+                rl.record(model, task, shown, options.folder / f"{task}.gif", greedy=True, max_steps=60, seed=seed)
         # An epoch in which no episode ended has no return.
         learning = {task: float(np.nan_to_num(history[f"{task}_return"]).mean()) for task in NAMES}
         end = {f"{task} end": float(ends[task].mean()) for task in NAMES}
-        return {"all": np.mean(list(learning.values())), **learning, **end, "history": history}
+        curves = {f"{task} curve": history[f"{task}_return"] for task in NAMES}
+        return {"all": np.mean(list(learning.values())), **learning, **end, **curves}
 
     scores = {"all": "all, over training", **{task: task for task in NAMES}}
     scores |= {f"{task} end": f"{task}, at the end" for task in NAMES}
-    results = study(learn, options, scores, title="Mean return", digits=2)
+    # Where environments are drawn, seeds differ in how often: what is the same is the number of all steps.
+    axes = {
+        "xlabel": "steps of all environments",
+        "every": rollouts * len(NAMES) * COPIES * HORIZON,
+        "ylabel": "return",
+    }
+    along = {f"{task} curve": task for task in NAMES}
+    results = study(learn, options, scores, title="Mean return", digits=2, along=along, axes=axes)
     for arm, control in (("hard sharing", "single-task"), ("Distral", "single-task"), ("A5C", "drawn")):
         pair = {name: results[name] for name in (control, arm) if name in results}
         title, how = f"{arm} against {control}", {"digits": 2, "comparisons": 3, "gain": False}
         report(pair, options, ["all"], title=title, reference=control, **how)
-    # Where environments are drawn, seeds differ in how often: what is the same is the number of all steps.
-    first = next(iter(results.values()))["history"][0]
-    panels = {
-        task: {arm: np.array([h[f"{task}_return"] for h in found["history"]]) for arm, found in results.items()}
-        for task in NAMES
-    }
-    total = np.sum([first[f"{task}_steps"] for task in NAMES], axis=0)
-    curves(panels, options.folder / "curves.png", "steps of all environments", x=total, ylabel="return")
 
 
 if __name__ == "__main__":

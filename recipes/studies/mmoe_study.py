@@ -1,18 +1,15 @@
 """The synthetic study of multi-gate experts: do gates of their own help tasks that differ?
 
-Ten minutes on two cores, half a minute with --quick; downloads nothing.
+About ten minutes on two cores, half a minute with --quick; downloads nothing.
 
-Two regressions on 100 inputs, `y_k = w_k x + sum_j sin(a_j w_k x + b_j) + noise`, whose weight vectors have a cosine
-of 1, 0.5 or 0 (Ma et al., KDD 2018). A shared bottom, one gate and a gate for each task, with the same number of
-parameters in the trunk, get the same data, epochs and optimizer, with several seeds, each of which draws tasks, data
-and initial weights.
+Two regressions on 100 inputs, `y_k = w_k x + sum_j sin(a_j w_k x + b_j) + noise`, whose weight vectors have a cosine of
+1, 0.5 or 0 (Ma et al., KDD 2018). A shared bottom, one gate and a gate for each task have the same number of parameters
+in the trunk; each seed draws tasks, data and initial weights.
 
 What it shows: by how much gates of their own lower the error as the tasks part. What it does not: the paper leaves the
 sines' parameters open; here `a ~ U(0.5, 1.5)` and `b ~ N(0, 1)`, which all three models can learn.
 
     python recipes/studies/mmoe_study.py [--quick] [--seeds 5] [--epochs 20]
-
-The picture of the results and logs for TensorBoard go to runs/mmoe_study/.
 """
 
 from functools import lru_cache

@@ -1,25 +1,18 @@
 """Twelve properties of molecules whose scales go from 0.02 to 280: which weightings cope.
 
-Twenty minutes on two cores, half a minute with --quick; the data come with the package qm9pack (see
+About twenty minutes on two cores, half a minute with --quick; the data come with the package qm9pack (see
 requirements-data.txt) and take 10 seconds or so to read the first time.
 
-QM9 has energies of orbitals around 0.02 hartree and spatial extents around 280 bohr². One trunk learns all twelve, with
-the mean squared error in each property's own unit, so the tasks' losses differ by a factor of 10⁸ in the beginning.
-Only the losses do: every head ends with a layer that multiplies by the property's standard deviation and adds its mean.
-Whatever balance there is has to come from the weighting. One trunk on standardized properties needs none and says what
-could be had; `--all` adds a column for each task.
-
-Inputs are numbers of atoms and counts of the pieces of one to three characters of the SMILES text, so no model here is
-good chemistry. The table shows the share of the variance explained on test molecules (R², times 100).
+One trunk learns all twelve of QM9, with the mean squared error in each property's own unit, so the tasks' losses differ
+by a factor of 10⁸ in the beginning. Only the losses do: every head ends with a layer that multiplies by the property's
+standard deviation and adds its mean. One trunk on standardized properties needs no balance and says what could be had;
+`--models all` adds a column for each task. Inputs are numbers of atoms and counts of pieces of the SMILES text.
 
 What it can show: which weightings make up for scales, from their default settings, within a few epochs. What it cannot:
-how good they would be if they were tuned, or trained for longer. Weightings that learn by small steps have a long way
-to go from one weight to 10⁸ times as much; "uncertainty x 100" learns its weights 100 times as fast as the model its
-own.
+how good they would be if they were tuned, or trained for longer; "uncertainty x 100" learns its weights 100 times as
+fast as the model its own.
 
-    python recipes/studies/molecules.py [--quick] [--models equal,mgda] [--all] [--seeds 5] [--epochs 8]
-
-Logs for TensorBoard and a picture of the results go to runs/molecules/.
+    python recipes/studies/molecules.py [--quick] [--models equal,mgda] [--seeds 5] [--epochs 8]
 """
 
 import time
@@ -51,13 +44,7 @@ DEFAULT = [name for name in MODELS if name not in (SINGLE, "geometric", "imtl_l"
 
 
 def build(name, width, scales):
-    """A trunk of two layers, or a column of them for each task, and heads that answer in the properties' units.
-
-    Args:
-        name: String. A key of `MODELS`.
-        width: Integer. Number of input columns.
-        scales: Dict from property to its mean and standard deviation.
-    """
+    """A trunk or columns, and heads that answer in the properties' units; scales are means and standard deviations."""
     layers = keras.layers
     units = {task: (1.0, 0.0) if name == STANDARDIZED else (scale, mean) for task, (mean, scale) in scales.items()}
     return keras_mtl.hard_sharing(
@@ -91,9 +78,7 @@ def main():
         default=DEFAULT,
         quick_models=[STANDARDIZED, "uncertainty x 100", "mgda"],
         epochs=(8, 2),
-        all=(False, "all of the models"),
     )
-    options.models = list(MODELS) if options.all else options.models
     rows = {"train": 2000, "test": 1000} if options.quick else {"train": 10_000, "test": 5_000}
     with console.status("Reading the tables (10 seconds or so the first time)"):
         arrays = qm9.load()

@@ -1,25 +1,19 @@
 """OmniNet on three tasks at once: questions about pictures, motion in films, and tags of words.
 
-Forty minutes on two cores, a minute with --quick; downloads nothing.
+About forty minutes on two cores, a minute with --quick; downloads nothing.
 
-One core reads pictures, films and text (Pramanik et al., 2019). Three generated tasks:
-
-- answer: a picture of 3 x 3 cells with one object of each color, and the question which shape a color has;
-- motion: five frames in which one object moves up, down, left or right;
-- tags: sequences of 8 words of 15, four of which take a tag that depends on the tag before, told tag by tag.
+One core reads pictures, films and text (Pramanik et al., 2019): which shape a color has in a picture of 3 x 3 cells;
+how one object moves in five frames; and tags of 8 words, four of which depend on the tag before, told tag by tag.
 
 What it shows: that the core of one model learns all three, and, by leaving it out, what the attention over places is
 worth: how right the tasks get, and after how many steps 97 % of the answers are. What it does not: tasks of this size
-say nothing about the data sets of the paper; and whether one core saves parameters against a model for each task, as
-the paper says, is not shown.
+say nothing about the data sets of the paper, nor whether one core saves parameters against a model for each task.
 
     python recipes/studies/omninet_tasks.py [--quick] [--seeds 5] [--steps 1500]
-
-Pictures and logs for TensorBoard go to runs/omninet_tasks/.
 """
 
 import parent  # noqa: F401
-from common import command_line, console, curves, study
+from common import command_line, console, steps_until, study
 
 import keras
 import numpy as np
@@ -71,13 +65,14 @@ def train(seed, steps, spatial=True, sizes=(12000, 4000, 4000), callbacks=(), ep
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(rate), loss=loss, jit_compile=False)
 
-    class Accuracy(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            for task, part in tests.items():
-                found[task].append(accuracy(model, task, *part))
-
     found = {task: [] for task in TASKS}
-    model.fit(mixture, epochs=epochs, shuffle=False, callbacks=[Accuracy(), *callbacks], verbose=0)
+
+    def test(epoch, logs):
+        for task, part in tests.items():
+            found[task].append(accuracy(model, task, *part))
+
+    callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=test), *callbacks]
+    model.fit(mixture, epochs=epochs, shuffle=False, callbacks=callbacks, verbose=0)
     return model, found
 
 
@@ -86,12 +81,6 @@ def accuracy(model, task, x, y):
     if task == "tags":
         return float((keras_mtl.multimodal.decode(model, task, x, batch_size=1800) == y).mean())
     return float((model.task_model(task).predict(x, batch_size=1800, verbose=0).argmax(-1) == y).mean())
-
-
-def steps_until(values, steps):
-    """Steps after which the share of right answers is `ENOUGH` for the first time; infinite where it never is."""
-    reached = np.flatnonzero(np.array(values) >= ENOUGH)
-    return (reached[0] + 1) * steps // len(values) if len(reached) else np.inf
 
 
 def main():
@@ -103,19 +92,17 @@ def main():
         if MODELS[name] and seed == options.seeds[0]:
             keras_mtl.plot_sharing(model, options.folder / "sharing.png")
         right = {task: 100 * values[-1] for task, values in found.items()}
-        until = steps_until(found["answer"], steps)
-        return {**right, "until": until, "curves": found, "parameters": model.count_params()}
+        until = steps_until(found["answer"], ENOUGH, steps // epochs)
+        curves = {f"{task} curve": 100 * np.array(values) for task, values in found.items()}
+        return {**right, "until": until, **curves, "parameters": model.count_params()}
 
-    results = study(run, options, TASKS, title=f"Right after {steps} steps, %", reference="with places", gain=False)
+    along = {f"{task} curve": task for task in TASKS}
+    how = {"reference": "with places", "gain": False, "along": along}
+    how |= {"axes": {"xlabel": "step", "every": steps / epochs, "ylabel": "right, %"}}
+    results = study(run, options, TASKS, title=f"Right after {steps} steps, %", **how)
     for name, found in results.items():
         until = f"{min(found['until']):.0f} to {max(found['until']):.0f}".replace("inf", "never")
         console.print(f"{name}: {until} steps until {ENOUGH:.0%} of the answers are right")
-    panels = {
-        task: {name: 100 * np.array([one[task] for one in found["curves"]]) for name, found in results.items()}
-        for task in TASKS
-    }
-    at = np.linspace(0, steps, epochs + 1)[1:]
-    curves(panels, options.folder / "curves.png", "step", x=at, ylabel="right, %")
 
 
 if __name__ == "__main__":

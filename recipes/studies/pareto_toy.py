@@ -1,31 +1,26 @@
 """The 2-D Pareto toy of CAGrad, Nash-MTL and FAMO: which weightings reach the Pareto front, and where?
 
-Forty minutes on two cores, a minute with --quick; downloads nothing.
+About forty minutes on two cores, a minute with --quick; downloads nothing.
 
-Two losses of two shared numbers have a curved valley each, with a kink between the starts and the front. From every
-start the plain sum of the losses, and many a weighting, gets stuck in the kink or on the wrong side; others reach the
-front, x_2 = -8.36 with x_1 between -7 and 7. There are two problems: "cagrad", with three starts, and "nash", where
-the first loss is multiplied by 0.1 and there are five starts.
+Two losses of two shared numbers have a curved valley each, with a kink between the starts and the front, x_2 = -8.36
+with x_1 between -7 and 7. The plain sum of the losses, and many a weighting, gets stuck in the kink or on the wrong
+side. There are two problems: "cagrad", with three starts, and "nash", where the first loss is multiplied by 0.1 and
+there are five. The loop is one of our own, on `tf.GradientTape` and `keras_mtl.weighting`, compiled with its thousands
+of steps inside.
 
 What it can show: whether a method behaves on this surface as its paper's picture says, and whether it balances losses
 of different scales. What it cannot: anything about networks. There is no noise, no head, and the learning rate of Adam
-is the papers', chosen for nobody. Methods that draw random numbers (random, pcgrad's order, graddrop) use one seed.
+is the papers', chosen for nobody. Methods that draw random numbers use one seed.
 
     python recipes/studies/pareto_toy.py [--quick] [--problem cagrad,nash] [--models mgda,nash,famo]
-
-The loop is one of our own, on `tf.GradientTape` and `keras_mtl.weighting`, compiled with its thousands of steps
-inside. Trajectories over the front go to runs/pareto_toy/<problem>.png.
 """
 
-import time
-
 import parent  # noqa: F401
-from common import command_line, console, new_figure, print_table
+from common import command_line, console, new_figure, print_table, trained
 
 import keras
 import numpy as np
 import tensorflow as tf
-from rich.progress import track
 
 from keras_mtl import weighting as weightings
 
@@ -77,13 +72,7 @@ def toy_losses(x, scale):
 
 
 class Descent:
-    """One weighting's way down: the steps are compiled once and used for every start.
-
-    Args:
-        name: String. Name of the weighting.
-        options: Dict of its options.
-        scale: Float. Scale of the first loss.
-    """
+    """One weighting's way down: the steps are compiled once and used for every start."""
 
     def __init__(self, name, options, scale):
         keras.utils.set_random_seed(0)
@@ -98,15 +87,13 @@ class Descent:
         self.optimizer = keras.optimizers.Adam(1e-3, epsilon=1e-8)
         self.optimizer.build(self.variables)
 
-    def losses(self):
-        """Both losses, made positive."""
+    def positive_losses(self):
         return [loss - lowest for loss, lowest in zip(toy_losses(self.x.value, self.scale), self.lowest, strict=True)]
 
     def step(self):
-        """One optimizer step, whatever the weighting requires."""
         weighting, present = self.weighting, tf.ones(2)
         with tf.GradientTape(persistent=True) as tape:
-            each = self.losses()
+            each = self.positive_losses()
             losses = tf.stack(each)
             if not weighting.sees_gradients:
                 weights = weighting.task_weights(losses, present)
@@ -132,7 +119,7 @@ class Descent:
         if not isinstance(weighting, weightings.JacobianWeighting):
             weighting.update(losses, present, weights, gramian)
         if weighting.second_forward:
-            weighting.after_step(losses, tf.stack(self.losses()), present)
+            weighting.after_step(losses, tf.stack(self.positive_losses()), present)
 
     @tf.function(jit_compile=True)
     def steps(self, number):
@@ -142,11 +129,7 @@ class Descent:
         return tf.identity(self.x.value)
 
     def __call__(self, start, steps):
-        """Runs from one start.
-
-        Returns:
-            Array of shape `(points, 2)`: the start and the point after every `CHUNK` steps.
-        """
+        """The start and the point after every `CHUNK` steps: an array of shape `(points, 2)`."""
         self.weighting.reset_state()
         for variable in self.optimizer.variables[2:]:  # all but the step count and the learning rate
             variable.assign(tf.zeros_like(variable))
@@ -165,29 +148,11 @@ def on_front(points, tolerance=0.2):
     return (np.abs(ends[:, 1] - FRONT) < tolerance) & (np.abs(ends[:, 0]) <= 7.2)
 
 
-def run(problem, cases, steps=None):
-    """Runs several weightings on one problem.
-
-    Args:
-        problem: String, a key of `PROBLEMS`.
-        cases: Collection of keys of `CASES`.
-        steps: Integer. Steps from every start. Defaults to those of the papers.
-
-    Returns:
-        Dict from case to a list of trajectories, one for each start.
-    """
+def descend(problem, case, steps=None):
+    """A trajectory from each start, of as many steps as in the papers by default."""
     scale, starts, full = PROBLEMS[problem]
-    trajectories = {}
-    for case in track(cases, description=f"{problem}: weightings", console=console):
-        begin = time.perf_counter()
-        descent = Descent(*CASES[case], scale)
-        trajectories[case] = [descent(start, steps or full) for start in starts]
-        reached = on_front(trajectories[case])
-        console.print(
-            f"{case:>{max(map(len, CASES))}}: {reached.sum()} of {len(starts)} starts end on the front"
-            f"  ({time.perf_counter() - begin:.0f} s)"
-        )
-    return trajectories
+    descent = Descent(*CASES[case], scale)
+    return [descent(start, steps or full) for start in starts]
 
 
 def mean_loss(point, scale):
@@ -195,11 +160,11 @@ def mean_loss(point, scale):
     return float(np.mean([loss.numpy() for loss in toy_losses(tf.constant(point), scale)]))
 
 
-def report(problem, trajectories):
+def report(problem, found):
     """Prints where every start ended."""
     scale, starts, _ = PROBLEMS[problem]
     rows = []
-    for case, points in trajectories.items():
+    for case, points in found.items():
         reached = on_front(points)
         cells = [
             f"({p[-1][0]:.2f}, {p[-1][1]:.2f}) {mean_loss(p[-1], scale):.2f}{'*' if hit else ' '}"
@@ -252,11 +217,19 @@ def main():
         problem=(",".join(PROBLEMS), "one of them or both"),
         steps=(0, "from every start; 0: as many as the papers, or 5,000 under --quick"),
     )
-    for problem in options.problem.split(","):
-        trajectories = run(problem, options.models, options.steps or (5_000 if options.quick else None))
-        np.savez(options.folder / f"{problem}.npz", **trajectories)
-        report(problem, trajectories)
-        draw(problem, trajectories, options.folder / f"{problem}.png")
+    steps, problems = options.steps or (5_000 if options.quick else None), options.problem.split(",")
+
+    def run(name, seed, callbacks):
+        points = descend(*name, steps)
+        return {"starts that end on the front": on_front(points).sum(), "points": points}
+
+    names = [(problem, case) for problem in problems for case in options.models]
+    results = trained(run, options, names, logs=False)
+    for problem in problems:
+        found = {case: results[problem, case]["points"][0] for case in options.models}
+        np.savez(options.folder / f"{problem}.npz", **found)
+        report(problem, found)
+        draw(problem, found, options.folder / f"{problem}.png")
     console.print(f"Pictures and trajectories: {options.folder}")
 
 

@@ -1,25 +1,22 @@
 """A curriculum of tasks: the parity of three bits before that of five, which is made of it.
 
-Ten minutes on two cores, half a minute with --quick; downloads nothing.
+About ten minutes on two cores, half a minute with --quick; downloads nothing.
 
-The inputs are thirty random bits. One task is the product of the first three (as -1 and 1), another that of the first
-five: the first times two more bits. Both share a trunk and take turns, one task a step. Compared are the hard task
-alone, both from the start, the easy one first (released in order, then both), and the hard one first, as a control.
-Counted are the steps until the hard task is right in 95 of 100 test examples: all of them, and those of the hard task
-itself.
+Of thirty random bits one task is the parity of the first three, another that of the first five. Both share a trunk and
+take turns, one task a step: the hard task alone, both from the start, the easy one first (released in order, then
+both), or the hard one first, as a control. Counted are the steps until the hard task is right in 95 of 100 test
+examples: all of them, and those of the hard task itself.
 
 What it shows: whether the order saves steps where one task is part of the other. What it does not: that there is such
 an order among tasks that are not made for it. The sizes were chosen so that the hard task takes thousands of steps.
 
     python recipes/studies/parity_curriculum.py [--quick] [--seeds 5] [--steps 6000] [--first 800]
-
-The pictures of the results and logs for TensorBoard go to runs/parity_curriculum/.
 """
 
 from functools import lru_cache
 
 import parent  # noqa: F401
-from common import command_line, console, new_figure, study
+from common import command_line, console, steps_until, study
 
 import keras
 import numpy as np
@@ -60,29 +57,6 @@ class StopWhenLearned(keras.callbacks.Callback):
         self.model.stop_training = logs[f"val_{HARD}_accuracy"] >= ENOUGH
 
 
-def steps_needed(logs, steps):
-    """All steps, and steps of the hard task, until it was learned; the whole number where it was not."""
-    learned = np.array(logs[f"val_{HARD}_accuracy"]) >= ENOUGH
-    if not learned.any():
-        return steps, int(np.sum(logs[f"{HARD}_batches"])), False
-    epoch = int(np.argmax(learned)) + 1
-    return epoch * EPOCH, int(np.sum(logs[f"{HARD}_batches"][:epoch])), True
-
-
-def draw(results, path):
-    """Test accuracy of the hard task, one line for each seed."""
-    figure = new_figure(10, 2.8)
-    panels = figure.subplots(1, len(results), sharey=True, sharex=True, squeeze=False)[0]
-    for index, (axis, (order, found)) in enumerate(zip(panels, results.items(), strict=True)):
-        for accuracy in found["curve"]:
-            axis.plot((1 + np.arange(len(accuracy))) * EPOCH, accuracy, color=f"C{index}", alpha=0.8)
-        axis.axhline(ENOUGH, color="gray", linewidth=0.8, linestyle="--")
-        axis.set_title(order, fontsize="medium")
-        axis.set_xlabel("steps")
-    panels[0].set_ylabel("test accuracy, five bits")
-    figure.savefig(path, dpi=130)
-
-
 def main():
     options = command_line(
         __file__,
@@ -101,27 +75,21 @@ def main():
             sampler = Curriculum([EASY, HARD], epochs=first // EPOCH, reverse=order == "hard first")
         train, test = ({t: tf.data.Dataset.from_tensor_slices(split[t]) for t in tasks} for split in data_of(seed))
         shuffled = {task: dataset.shuffle(TRAIN, seed=seed) for task, dataset in train.items()}
+        mixture = mix(shuffled, sampler, batch_size=BATCH, stop=EPOCH, inputs="own", seed=seed)
         how = {"validation_data": mix(test, batch_size=TEST, stop="once", inputs="own"), "verbose": 0}
-        logs = (
-            build(tasks)
-            .fit(
-                mix(shuffled, sampler, batch_size=BATCH, stop=EPOCH, inputs="own", seed=seed),
-                epochs=steps // EPOCH,
-                callbacks=[*callbacks, StopWhenLearned()],
-                **how,
-            )
-            .history
-        )
-        needed, own, learned = steps_needed(logs, steps)
-        return {"steps": needed, "own": own, "learned": float(learned), "curve": logs[f"val_{HARD}_accuracy"]}
+        how |= {"epochs": steps // EPOCH, "callbacks": [*callbacks, StopWhenLearned()]}
+        logs = build(tasks).fit(mixture, **how).history
+        needed = steps_until(curve := logs[f"val_{HARD}_accuracy"], ENOUGH, EPOCH)
+        own = np.sum(logs[f"{HARD}_batches"])  # training has ended where it was learned
+        return {"steps": min(needed, steps), "own": own, "learned": float(np.isfinite(needed)), "curve": curve}
 
     scores = {"steps": "all steps", "own": "of the hard task", "learned": "learned"}
     title = f"Steps until five bits are right in {ENOUGH:.0%} (a run that did not learn counts with its {steps:,})"
     digits = {"steps": 0, "own": 0, "learned": 1}
-    results = study(run, options, scores, title=title, digits=digits)
+    how = {"along": {"curve": "five bits: test accuracy"}, "axes": {"xlabel": "steps", "every": EPOCH}}
+    results = study(run, options, scores, title=title, digits=digits, **how)
     for order, found in results.items():
         console.print(f"{order}: learned with {sum(found['learned']):.0f} of {len(options.seeds)} seeds")
-    draw(results, options.folder / "curves.png")
 
 
 if __name__ == "__main__":

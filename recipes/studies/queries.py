@@ -1,19 +1,14 @@
 """Query classification and document ranking share letter trigrams, as in Liu et al. (NAACL 2015).
 
-Ten minutes on two cores, half a minute with --quick; downloads nothing, unless --corpus wordnet, whose data come with a
-package (see requirements-data.txt).
+About ten minutes on two cores, half a minute with --quick; downloads nothing, unless --corpus wordnet, whose data come
+with a package (see requirements-data.txt).
 
-Texts become counts of hashed letter trigrams. One shared layer (tanh) reads queries and documents; each task has a
-layer of its own on it. Classification says which domain a query is from; ranking scores a query's documents by cosines,
-the clicked one against four others. Steps alternate: a sampler draws whose batch comes next. Each task alone, with the
-same number of batches of its own, is the comparison.
-
-- `--corpus made-up` (default): four domains of 150 made-up words on 20 stems each and 8 intents; few labelled queries.
-- `--corpus wordnet`: nouns of nine domains. A query is a word; its document is its gloss.
+Texts become counts of hashed letter trigrams, which one shared layer reads. Classification says which domain a query is
+from; ranking scores a query's documents by cosines, the clicked one against four others. A sampler draws whose batch
+comes next. Each task alone, with the same number of batches of its own, is the comparison. The made-up corpus has four
+domains of 150 words on 20 stems each; in WordNet's a query is a noun of nine domains, its document the gloss.
 
     python recipes/studies/queries.py [--quick] [--corpus wordnet] [--seeds 5]
-
-The picture and logs for TensorBoard go to runs/queries/.
 """
 
 from functools import lru_cache

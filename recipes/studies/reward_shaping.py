@@ -1,23 +1,21 @@
 """Shaping rewards by a potential: what it changes about learning, and what it leaves as it is.
 
-A minute on one core, ten seconds with --quick; needs the package gymnasium.
+About a minute on one core, ten seconds with --quick; needs the package gymnasium.
 
-The two rooms of `two_rooms.py`, with one goal in the far corner of the right room, worth 1, and no cost of steps: the
-first episodes find it by chance. Three rewards: the environment's own; with a potential, `gamma phi(s') - phi(s)`,
-where phi is how much the goal would be worth if there were no walls; and with a bonus that is no potential, 0.2 for
-every step that comes nearer, and nothing for one that leads away (Ng et al., ICML 1999).
+The two rooms of `two_rooms.py`, with one goal in a far corner, worth 1, and no cost of steps: the first episodes find
+it by chance. Three rewards: the environment's own; with a potential, `gamma phi(s') - phi(s)`, where phi is what the
+goal would be worth if there were no walls; and with a bonus that is no potential, 0.2 for every step that comes nearer,
+and nothing for one that leads away (Ng et al., ICML 1999).
 
 What it shows: with value iteration, which is exact, that the potential moves Q* by -phi and leaves every best action
 best, and that the bonus does not; with Q-learning, what both do to the number of steps until the goal. What it does
 not: a potential that leads the wrong way would leave the best policy as it is, too, and slow down learning.
 
     python recipes/studies/reward_shaping.py [--quick] [--seeds 5]
-
-The picture goes to runs/reward_shaping/.
 """
 
 import parent  # noqa: F401
-from common import command_line, console, curves, study
+from common import command_line, console, study
 
 import gymnasium
 import numpy as np
@@ -140,10 +138,9 @@ def main():
 
     scores = {"first": "first 10 episodes", "last": "last 10 episodes"}
     how = {"reference": ARMS[0], "lower": True, "digits": 0, "gain": False, "logs": False}
-    results = study(run, options, scores, title="Steps until the goal, by Q-learning", **how)
-    steps = {arm: np.array(found["steps"]) for arm, found in results.items()}
-    panels = {f"Q-learning: steps until the goal, at most {CAP:,}": steps}
-    curves(panels, options.folder / "steps.png", "episode", middle=np.ma.median, yscale="log")
+    how |= {"along": {"steps": f"steps until the goal, at most {CAP:,}"}}
+    how |= {"axes": {"xlabel": "episode", "middle": np.ma.median, "yscale": "log"}}
+    study(run, options, scores, title="Steps until the goal, by Q-learning", **how)
 
 
 if __name__ == "__main__":

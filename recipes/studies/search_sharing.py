@@ -1,52 +1,43 @@
 """How much should the tasks share? A search, on a problem whose answer is known and on drawn faces.
 
-Half an hour on two cores, three minutes with --quick; downloads nothing, but draws 9,000 faces once.
+About half an hour on two cores, three minutes with --quick; downloads nothing, but draws 9,000 faces once.
 
 planted: five regressions from 200 noisy examples read the same 4 of 40 directions of their inputs; each needs two
 combinations of these four, of its own. Stages are 4 linear units, 2 units and 4 units. So one shared stage is right by
-construction: with it everything can be represented and the directions are learned from all labels; a shared second
-stage hands on two numbers where the tasks need four; and columns of their own each have to find the directions from
-their own labels. With every seed, which draws the problem, 20 random trials look for the depth and the learning rate.
+construction: the directions are learned from all labels, and a shared second stage would hand on two numbers where the
+tasks need four. With every seed, which draws the problem, 20 random trials look for the depth and the learning rate.
 
-faces: skin, glasses and smile of drawn faces (recipes/data/faces.py), reduced to 32 x 32 points. The search is over
-hard sharing, trees and cross-stitch columns. Every candidate has the same number of parameters, up to rounding: where
-less is shared, the stages are narrower. It chooses by delta_m on the validation faces, against columns that share
-nothing. What it found, all sharing and no sharing are then trained anew with several seeds, and tested once.
+faces: skin, glasses and smile of drawn faces, reduced to 32 x 32 points. The search is over hard sharing, trees and
+cross-stitch columns, at one number of parameters, and goes on as in recipes/search_faces.py.
 
 What it can show: whether search finds what was planted, and on faces whether the shape that it found beats both
 extremes at one budget of parameters, epochs and learning rate. What it cannot: that it would with another budget, or
 that a model found with one seed of the search is the best there is.
 
     python recipes/studies/search_sharing.py [--quick] [--problems planted,faces] [--trials 20] [--workers 2]
-
-Logs for TensorBoard (with HParams), the trials and pictures go to runs/search_sharing/.
 """
 
 import os
 import sys
 
 import parent  # noqa: F401
-from common import command_line, console, dots, fitting_width, print_table, rendering
+from common import command_line, console, convolutions, drawn_faces, summarize
 
 import keras
 import keras_tuner
 import numpy as np
 import tensorflow as tf
-from data.faces import SIDE, SPLITS, faces
-from search_faces import baseline_means, run_trials, test_found
+from search_faces import BATCH, Candidates, baseline_means, run_trials, test_found
 
 from keras_mtl import tuning
 
-TRIALS = {"planted": 20, "faces": 15}
 PLANTED = 1  # the depth that is right
 TASKS, INPUTS, DIRECTIONS, UNITS, NOISE = 5, 40, 4, 2, 0.2
 EXAMPLES = {"train": 200, "validation": 400}
 STEPS = 300
 FACES = {"skin": 7, "glasses": 2, "smile": 2}
 METRICS = dict.fromkeys(FACES, "accuracy")
-PARAMETERS = 40_000
-BATCH, EPOCHS = 64, 6
-WIDTHS: dict = {}
+EPOCHS = 6
 
 
 def planted_data(seed):
@@ -111,60 +102,17 @@ def planted(seeds, trials, folder):
     return found
 
 
-def report_planted(found):
-    rows = []
-    for seed, trials in found.items():
-        best = [max((s for d, _, s in trials if d == depth), default=None) for depth in range(4)]
-        cells = ["not tried" if score is None else f"{score:.3f}" for score in best]
-        rows.append([str(seed), *cells, str(trials[0][0])])
-    depths = [f"{depth} shared" + " (right)" * (depth == PLANTED) for depth in range(4)]
-    print_table("Best score of each depth (1 is perfect, 0 a constant)", ["seed", *depths, "found"], rows)
-    right = sum(trials[0][0] == PLANTED for trials in found.values())
-    console.print(f"The planted depth was found with {right} of {len(found)} seeds.")
-    return right
-
-
-def small_faces(quick):
-    splits = {"train": 400, "validation": 100, "test": 100} if quick else SPLITS
-    data = faces(FACES, splits, track=rendering)
-    half = SIDE // 2
-
-    def reduced(pictures):
-        return pictures.reshape(len(pictures), half, 2, half, 2, 3).mean(axis=(2, 4))
-
-    return {split: (reduced(pictures), labels) for split, (pictures, labels) in data.items()}
-
-
 def face_sharing(hp):
     return tuning.sharing_space(hp, 4, FACES, families=["hard_sharing", "branched_sharing", "cross_stitch"])
 
 
 def face_stages(width):
-    layers = keras.layers
-    convolutions = [
-        [layers.Conv2D(max(1, round(width * n)), 3, padding="same", activation="relu"), layers.MaxPooling2D()]
-        for n in (1, 2, 4)
-    ]
-    return [*convolutions, [layers.Flatten(), layers.Dense(max(1, round(8 * width)), activation="relu")]]
+    filters = [max(1, round(width * n)) for n in (1, 2, 4)]
+    return convolutions(*filters, units=max(1, round(8 * width)))
 
 
 def face_heads():
     return {task: keras.layers.Dense(classes) for task, classes in FACES.items()}
-
-
-def face_input():
-    return keras.Input((SIDE // 2, SIDE // 2, 3))
-
-
-def width_of(chosen):
-    """The width with which this way of sharing has about `PARAMETERS` parameters."""
-
-    def count(width):
-        return chosen.build(face_input(), face_stages(width), face_heads()).count_params()
-
-    if (key := repr(chosen)) not in WIDTHS:
-        WIDTHS[key] = fitting_width(count, PARAMETERS, 6.0, rounds=4)
-    return WIDTHS[key]
 
 
 def face_compile():
@@ -175,29 +123,18 @@ def face_compile():
     }
 
 
-def face_model(chosen):
-    model = chosen.build(face_input(), face_stages(width_of(chosen)), face_heads())
-    model.compile(**face_compile())
-    return model
+FACE_MODELS = Candidates((32, 32, 3), face_stages, face_heads, face_compile, 40_000, 6.0, 4)
 
 
 def face_tuner(baselines, trials, folder):
-    hypermodel = tuning.SharingHyperModel(
-        face_input(),
-        stages=lambda hp: face_stages(width_of(face_sharing(hp))),
-        heads=face_heads(),
-        compile={**face_compile(), "delta_m": baselines},
-        sharing=face_sharing,
-        seed=0,
-    )
-    return keras_tuner.RandomSearch(
-        hypermodel, tuning.objective(baselines), max_trials=trials, seed=2, directory=folder, project_name="faces"
-    )
+    how = {"max_trials": trials, "seed": 2, "directory": folder, "project_name": "faces"}
+    hypermodel = FACE_MODELS.hypermodel(face_sharing, baselines, seed=0)
+    return keras_tuner.RandomSearch(hypermodel, tuning.objective(baselines), **how)
 
 
 def search_faces(data, epochs, trials, folder, workers, arguments):
     """The search, in this process or in those that this one starts."""
-    baselines = baseline_means(face_model, data, METRICS, folder, epochs=epochs)
+    baselines = baseline_means(FACE_MODELS, data, METRICS, folder, epochs)
     options = {"epochs": epochs, "batch_size": BATCH, "validation_data": data["validation"]}
     tuner = face_tuner(baselines, trials, folder)
     if "KERASTUNER_ORACLE_IP" not in os.environ:
@@ -219,26 +156,32 @@ def main():
     }
     started = "KERASTUNER_ORACLE_IP" in os.environ  # by another of this script, whose folder stays as it is
     options = command_line(__file__, __doc__, epochs=(EPOCHS, 1), fresh=not started, **asked)
-    problems = options.problems.split(",")
-    trials = {name: options.trials or (4 if options.quick else TRIALS[name]) for name in problems}
-    if started:
-        search_faces(small_faces(options.quick), options.epochs, trials["faces"], options.folder, 0, ())
-        return
+    problems = "faces" if started else options.problems
     if "planted" in problems:
-        report_planted(found := planted(options.seeds, trials["planted"], options.folder))
+        found = planted(options.seeds, options.trials or (4 if options.quick else 20), options.folder)
+        depths = {f"{depth} shared" + " (right)" * (depth == PLANTED): depth for depth in range(4)}
         scores = {
-            f"{depth} shared": {"score": [s for trial in found.values() for d, _, s in trial if d == depth] or [np.nan]}
-            for depth in range(4)
+            name: {
+                "best": [max((s for d, _, s in of_seed if d == depth), default=np.nan) for of_seed in found.values()]
+            }
+            for name, depth in depths.items()
         }
-        dots({"": scores}, {"score": "score of every trial"}, options.folder / "planted.png")
+        title = "Score of the best trial (1 is perfect, 0 a constant)"
+        summarize(scores, options, {"best": "best score"}, title=title, digits=3)
+        right = sum(of_seed[0][0] == PLANTED for of_seed in found.values())
+        console.print(f"The planted depth was found with {right} of {len(found)} seeds.")
     if "faces" in problems:
-        data = small_faces(options.quick)
-        tuner = search_faces(data, options.epochs, trials["faces"], options.folder, options.workers, sys.argv[1:])
+        data = drawn_faces(FACES, options.quick, halved=True)
+        trials = options.trials or (4 if options.quick else 15)
+        tuner = search_faces(data, options.epochs, trials, options.folder, options.workers, sys.argv[1:])
+        if started:
+            return
         (best,) = tuner.get_best_hyperparameters()
         found = face_sharing(best)
-        console.print(f"Found: {found.family}, {found.options}; models have {PARAMETERS:,} parameters, up to rounding.")
+        size = f"{FACE_MODELS.parameters:,} parameters, up to rounding"
+        console.print(f"Found: {found.family}, {found.options}; models have {size}.")
         options.seeds = [100 + seed for seed in options.seeds]  # none that the search has seen
-        test_found(found, face_model, tuning.pareto_front(tuner), data, METRICS, options, options.epochs)
+        test_found(found, FACE_MODELS, tuning.pareto_front(tuner), data, METRICS, options)
 
 
 if __name__ == "__main__":

@@ -1,27 +1,23 @@
 """Module networks on SHAPES: are they right about questions that were never asked?
 
-Half an hour on two cores, two minutes with --quick; downloads nothing.
+About half an hour on two cores, two minutes with --quick; downloads nothing.
 
 "Is there something red above a square?" about pictures of 3 x 3 cells. A network for each of three kinds of questions
-is put together from four modules, find, transform, and, answer, which learn from the 212 original training queries on
-generated pictures (Andreas et al., CVPR 2016). For contrast, one network that reads the question's words with a GRU
-gets the same examples.
+is put together from four modules, which learn from the 212 original training queries on generated pictures (Andreas et
+al., CVPR 2016). For contrast, one network that reads the question's words with a GRU gets the same examples.
 
 What it shows: accuracy on the original validation split, real pictures and 16 queries none of which is a training
 query, beside that on new pictures for the training queries. What it does not: layouts are given, by the queries' own
-brackets; nothing here reads English. And these are not the modules of the paper, which reports about 91 %: transform is
-a convolution here, and measure another layer. `--models "the paper's modules"` trains modules like the paper's; such
-modules were right in 63 to 69 % here.
+brackets. And these are not the modules of the paper, which reports about 91 %: transform is a convolution here, and
+measure another layer. `--models "the paper's modules"` trains such, which were right in 63 to 69 % here.
 
     python recipes/studies/shapes_modules.py [--quick] [--seeds 5] [--epochs 8]
-
-Pictures and logs for TensorBoard go to runs/shapes_modules/.
 """
 
 from functools import lru_cache
 
 import parent  # noqa: F401
-from common import command_line, console, curves, new_figure, study
+from common import command_line, console, study
 
 import keras
 import numpy as np
@@ -160,42 +156,16 @@ def train(name, examples, tests, seed, epochs, callbacks=()):
         def predict(x, asked):
             return model.predict({"image": x, "words": as_words(asked)}, batch_size=1024, verbose=0)["answer"]
 
-    class Accuracy(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            for test, (x, asked, right) in tests.items():
-                found[test].append(float(np.mean((predict(x, asked)[:, 0] > 0) == (right > 0.5))))
-
     found = {test: [] for test in tests}
+
+    def count(epoch, logs):
+        for test, (x, asked, right) in tests.items():
+            found[test].append(float(np.mean((predict(x, asked)[:, 0] > 0) == (right > 0.5))))
+
     model.compile(keras.optimizers.Adam(3e-3), loss=loss, jit_compile=False)
-    model.fit(**data, epochs=epochs, callbacks=[Accuracy(), *callbacks], verbose=0)
+    callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=count), *callbacks]
+    model.fit(**data, epochs=epochs, callbacks=callbacks, verbose=0)
     return network, found
-
-
-def draw_attention(network, tests, path, count=4):
-    """What the modules attend to, for a few questions of the validation split with one relation."""
-    images, queries, answers = tests["new questions"]
-    fit = [i for i, query in enumerate(queries) if query.count("(") == 2]
-    chosen = [next(i for i in fit if queries[i] == query) for query in sorted({queries[i] for i in fit})[:count]]
-    features = keras.Model(network.input["image"], network.get_layer("shared_stage_1").output)
-    find, transform = (network.get_layer(f"shared_{name}") for name in ("find", "transform"))
-    figure = new_figure(9, 2.1 * len(chosen))
-    for row, i in zip(figure.subplots(len(chosen), 5, squeeze=False), chosen, strict=True):
-        _, thing, (relation, other) = shapes.parse(queries[i])
-        seen = features(images[i : i + 1])
-        word = {
-            w: np.eye(len(shapes.VOCABULARY), dtype="float32")[[shapes.VOCABULARY.index(w)]] for w in shapes.VOCABULARY
-        }
-        first, second = find([seen, word[thing]]), find([seen, word[other]])
-        moved = transform([seen, word[relation], second])
-        pictures = {f"find {thing}": first, f"find {other}": second, relation: moved, "and": first * moved}
-        row[0].imshow(images[i])
-        row[0].set_title(f"{queries[i][1:-1]}? {'yes' if answers[i] else 'no'}", fontsize=8)
-        for axis, (title, attention) in zip(row[1:], pictures.items(), strict=True):
-            axis.imshow(keras.ops.convert_to_numpy(attention)[0, ..., 0], vmin=0, vmax=1, cmap="gray")
-            axis.set_title(title, fontsize=8)
-        for axis in row:
-            axis.set(xticks=[], yticks=[])
-    figure.savefig(path, dpi=120)
 
 
 def main():
@@ -212,18 +182,14 @@ def main():
         examples, tests = data_of(seed)
         network, found = train(name, examples, tests, seed, options.epochs, callbacks)
         if name == MODULES and seed == options.seeds[0]:
-            draw_attention(network, tests, options.folder / "attention.png")
             keras_mtl.plot_sharing(network, options.folder / "sharing.png")
-        return {**{test: 100 * values[-1] for test, values in found.items()}, "curves": found}
+        curves = {f"{test} curve": 100 * np.array(values) for test, values in found.items()}
+        return {**{test: 100 * values[-1] for test, values in found.items()}, **curves}
 
     scores = ("new pictures", "new questions")
-    results = study(run, options, scores, title="Right answers, %", reference=NETWORK, gain=False)
+    how = {"along": {f"{test} curve": test for test in scores}, "axes": {"ylabel": "right answers, %"}}
+    study(run, options, scores, title="Right answers, %", reference=NETWORK, gain=False, **how)
     console.print(f"'no' is right for {100 * (1 - new[2].mean()):.1f} % of the new questions")
-    panels = {
-        test: {name: 100 * np.array([one[test] for one in found["curves"]]) for name, found in results.items()}
-        for test in scores
-    }
-    curves(panels, options.folder / "curves.png", "epoch", ylabel="right answers, %")
 
 
 if __name__ == "__main__":

@@ -1,37 +1,26 @@
 """Landmarks of faces with four auxiliary tasks: does it help to stop each one when it has had its time?
 
-Half an hour on two cores, a minute with --quick; downloads nothing.
+About half an hour on two cores, a minute with --quick; downloads nothing.
 
 TCDCN (Zhang et al., ECCV 2014) finds five landmarks of a face and, beside it, tells pose, gender, glasses and smile.
-Auxiliary tasks are stopped one by one, by a rule of trend and generalization gap. Here it is on small generated faces
-(recipes/data/generated_faces.py), 300 of them to train on, half of them partly hidden:
-
-    landmarks alone      the main task
-    all tasks            with the four auxiliary tasks, to the end
-    TCDCN's rule         the same; TaskEarlyStopping with tcdcn_criterion stops the auxiliary tasks
-    patience             the same; an auxiliary task stops after 10 epochs without a lower validation loss
-    none after 1/4       the same; all auxiliary tasks end with a quarter of the epochs (WeightSchedule)
-
-The score is the mean distance of the landmarks to the truth on 1,500 test faces, in units of the distance between the
-eyes. All models have the same network, epochs, batches, optimizer and learning rate, several seeds, and the same faces.
+Auxiliary tasks are stopped one by one, by a rule of trend and generalization gap. Here it is on 300 small generated
+faces, half of them partly hidden, beside a patience of 10 epochs (`TaskEarlyStopping`), an end at a quarter of the
+epochs (`WeightSchedule`), all tasks to the end, and landmarks alone. The score is the mean distance of the landmarks to
+the truth on 1,500 test faces, in units of the distance between the eyes.
 
 What it can show: whether the rule stops the tasks at a sensible time, and whether that helps the main task here. What
-it cannot: the paper's gain on photographs, nor a small one here: 5 seeds of one set of 300 faces, without a learning
-rate that falls and with the last epoch's weights, tell differences below some 10 % from nothing. `--decay`, `--best`
-(weights of the best validation epoch) and `--draw` (faces of each seed's own) with `--seeds 10` make a stronger study;
-its outcome is not shown here. The rule's threshold depends on the data (the paper's own is not known):
-0.2 was chosen on the validation faces with a seed of its own, where it stops all four tasks between epochs 22 and 43;
-with 50 none stops in 80. --thresholds tries others.
+it cannot: the paper's gain on photographs, nor a small one: 5 seeds of one set of 300 faces, at a constant rate and
+with the last epoch's weights, tell differences below some 10 % from nothing. `--decay`, `--best` (weights of the best
+validation epoch) and `--draw` (faces of each seed's own) with `--seeds 10` make a stronger study. The threshold depends
+on the data: 0.2 was chosen on the validation faces with a seed of its own; with 50 none stops in 80 epochs.
 
     python recipes/studies/task_wise_stopping.py [--quick] [--seeds 5] [--epochs 80] [--thresholds 0.2,50]
-
-Logs for TensorBoard and pictures of faces and results go to runs/task_wise_stopping/.
 """
 
 from functools import lru_cache
 
 import parent  # noqa: F401
-from common import command_line, curves, new_figure, report, study
+from common import command_line, report, study
 
 import keras
 import numpy as np
@@ -102,17 +91,6 @@ def error(model, data):
     return float(np.mean(np.linalg.norm(said - truth, axis=2) / eyes))
 
 
-def draw(data, path):
-    """Some faces and their landmarks."""
-    pictures, labels = data["test"]
-    for index, axis in enumerate((figure := new_figure(11, 1.5)).subplots(1, 9)):
-        points = (labels["landmarks"][index].reshape(5, 2) + 1) / 2 * SIDE - 0.5
-        axis.imshow(pictures[index, :, :, 0], cmap="gray", vmin=0, vmax=1)
-        axis.plot(*points.T, "o", color="tab:red", markersize=2.5)
-        axis.axis("off")
-    figure.savefig(path, dpi=110)
-
-
 def main():
     options = command_line(
         __file__,
@@ -160,16 +138,14 @@ def main():
         return {"error": 100 * error(model, parts["test"]), "stopped": stopped, "curve": curve}
 
     how = {"title": "Mean error on the test faces, % of the eyes' distance", "lower": True, "digits": 2}
-    results = study(run, options, ["error"], reference=ALONE, **how)
+    curve = {"along": {"curve": "validation loss of the landmarks"}, "axes": {"yscale": "log"}}
+    results = study(run, options, ["error"], reference=ALONE, **how, **curve)
     report({name: results[name] for name in results if name != ALONE}, options, ["error"], reference=ALL, **how)
     for name, found in results.items():
         epochs = [epoch for of_seed in found["stopped"] for epoch in of_seed.values()]
         never = len(options.seeds) * len(ATTRIBUTES) - len(epochs)
         if epochs:
             print(f"{name}: auxiliary tasks stop after epoch {min(epochs)} to {max(epochs)}; {never} never")
-    draw(data_of(options.seeds[0] if options.draw else 0), options.folder / "faces.png")
-    losses = {"validation loss of the landmarks": {name: np.array(found["curve"]) for name, found in results.items()}}
-    curves(losses, options.folder / "curves.png", "epoch", yscale="log")
 
 
 if __name__ == "__main__":

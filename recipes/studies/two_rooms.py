@@ -1,24 +1,21 @@
 """Distral in two rooms: does a policy that tasks have in common help them, and tasks to come?
 
-Five minutes on one core, ten seconds with --quick; needs the package gymnasium.
+About five minutes on one core, ten seconds with --quick; needs the package gymnasium.
 
 Two rooms of 5 x 5 cells, joined by a corridor of 8. A task is a goal in one room; episodes start anywhere in the other,
 so that every path leads through the corridor (Teh et al., NeurIPS 2017, section 4.1). Ten tasks learn soft Q-values in
-tables, side by side, and a distilled policy that sees the cell and the last action. The control is the same algorithm
-with a uniform policy in the distilled one's place. Then ten new goals are learned, with the distilled policy or the
-uniform one, both frozen.
+tables, side by side, and a distilled policy that sees the cell and the last action, or a uniform policy in its place.
+Then ten new goals are learned, with the distilled policy or the uniform one, both frozen.
 
-What it shows: how many steps an episode takes, averaged over all episodes of all tasks, which is how fast they learn.
-What it does not: the paper says neither how large the rooms are nor what a step costs; here a step costs 0.1 and a goal
-is worth 10. `--starts anywhere` also lets episodes start in the goal's room, where the policies have less in common.
+What it shows: how many steps an episode takes, over all episodes of all tasks. What it does not: the paper says neither
+how large the rooms are nor what a step costs; here a step costs 0.1 and a goal is worth 10. `--starts anywhere` also
+lets episodes start in the goal's room, where the policies have less in common.
 
     python recipes/studies/two_rooms.py [--quick] [--seeds 5] [--starts other]
-
-Pictures go to runs/two_rooms/.
 """
 
 import parent  # noqa: F401
-from common import command_line, curves, mean_and_spread, new_figure, over_seeds, print_table, trained
+from common import command_line, new_figure, study
 
 import numpy as np
 from data.rooms import MOVES, TwoRooms
@@ -28,7 +25,12 @@ from keras_mtl import rl
 ALPHAS = {"alpha 1": 1.0, "alpha 0.8": 0.8}
 TASKS, EPISODES, CAP = 10, 60, 300
 BETA, DISCOUNT, RATE = 5.0, 0.95, 0.5
-ARMS = {"side by side": ("distilled", "uniform"), "new": ("transferred", "from uniform")}
+ARMS = {
+    "distilled": "side by side, distilled",
+    "uniform": "uniform",
+    "transferred": "new, distilled",
+    "from uniform": "new, uniform",
+}
 
 
 def learn(goals, prior, alpha, seed, starts, episodes):
@@ -43,7 +45,7 @@ def learn(goals, prior, alpha, seed, starts, episodes):
     return np.array(rounds), learner
 
 
-def study(alpha, seed, starts="other", tasks=TASKS, episodes=EPISODES):
+def play(alpha, seed, starts="other", tasks=TASKS, episodes=EPISODES):
     """Steps of each episode, averaged over tasks: a dict from arm to an array, and the learner of the first arm."""
     goals = np.random.default_rng(seed).permutation(50)[: 2 * tasks]
     uniform = np.full((len(TwoRooms(0).cells), len(MOVES) + 1, len(MOVES)), 1 / len(MOVES))
@@ -79,27 +81,22 @@ def draw_policy(learner, path):
 
 
 def main():
-    options = command_line(__file__, __doc__, starts=(("other", "anywhere"), "the room in which episodes start"))
+    starts = (("other", "anywhere"), "the room in which episodes start")
+    options = command_line(__file__, __doc__, models=ALPHAS, starts=starts)
     episodes = 10 if options.quick else EPISODES
-    learners = {}
 
     def run(name, seed, callbacks):
-        steps, learner = study(ALPHAS[name], seed, options.starts, episodes=episodes)
-        learners.setdefault(name, learner)
-        return {"steps": steps, "joint": ratios(steps)[0], "transfer": ratios(steps)[1]}
+        steps, learner = play(ALPHAS[name], seed, options.starts, episodes=episodes)
+        if (name, seed) == (options.models[0], options.seeds[0]):
+            draw_policy(learner, options.folder / "policy.png")
+        joint, transfer = ratios(steps)
+        means = {arm: of_arm.mean() for arm, of_arm in steps.items()}
+        return {**means, "joint": joint, "transfer": transfer, **{f"{arm} curve": steps[arm] for arm in ARMS}}
 
-    results = trained(run, options, list(ALPHAS), logs=False)
-    rows, panels = [], {}
-    for name, found in results.items():
-        for tasks, pair in ARMS.items():
-            panels[f"{name}: {tasks}"] = {arm: np.array([steps[arm] for steps in found["steps"]]) for arm in pair}
-            ours, control = (panels[f"{name}: {tasks}"][arm].mean(-1) for arm in pair)
-            ratio = mean_and_spread(ours / control, 2)
-            rows.append([f"{name}, {tasks}", mean_and_spread(ours), mean_and_spread(control), ratio])
-    print_table(f"Mean steps of an episode, {over_seeds(options)}", ["tasks", "distilled", "uniform", "ratio"], rows)
-    curves(panels, options.folder / "results.png", "episode", ylabel="steps of an episode")
-    draw_policy(next(iter(learners.values())), options.folder / "policy.png")
-    print(f"Pictures: {options.folder}")
+    scores = {**ARMS, "joint": "ratio, side by side", "transfer": "ratio, new"}
+    how = {"digits": {"joint": 2, "transfer": 2}, "logs": False}
+    how |= {"along": {f"{arm} curve": words for arm, words in ARMS.items()}, "axes": {"xlabel": "episode"}}
+    study(run, options, scores, title="Mean steps of an episode", **how)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,20 @@
 """Kendall's noise toy: does uncertainty weighting find the noise that the labels have?
 
-Five minutes on two cores, half a minute with --quick; downloads nothing.
+About five minutes on two cores, half a minute with --quick; downloads nothing.
 
-100 points of two lines, y = 2x + 8 with noise of standard deviation 10 and y = 3x + 3 with 1, one network with a hidden
-layer of 1,024 units and a head for each line. Uncertainty weighting learns one log variance s for each task;
-exp(s / 2) should come to the noise. Each seed draws its own points and its own initial weights.
+100 points of two lines, with noise of standard deviation 10 and 1, one network with a hidden layer of 1,024 units and a
+head for each line. Uncertainty weighting learns one log variance s for each task; exp(s / 2) should come to the noise.
 
-What it can show: that the learned noise is right for both tasks, a factor of 10 apart, and how long that takes: with
-Adam's 1e-3 for everything, as in the authors' notebook, it is still on its way after 2,000 epochs; with 1e-2 for s
-alone it has arrived. What it cannot: that the tasks get better by it. What s follows is the training error, and a
-network that fits the noise makes it smaller than the noise.
+What it can show: that the learned noise is right for both tasks, and how long that takes: with Adam's 1e-3 for
+everything, as in the authors' notebook, it is still on its way after 2,000 epochs; with 1e-2 for s alone it has
+arrived. What it cannot: that the tasks get better by it. What s follows is the training error, and a network that fits
+the noise makes it smaller than the noise.
 
     python recipes/studies/uncertainty_toy.py [--quick] [--seeds 5] [--epochs 2000]
-
-Pictures go to runs/uncertainty_toy/.
 """
 
 import parent  # noqa: F401
-from common import command_line, console, curves, study
+from common import command_line, console, study
 
 import keras
 import numpy as np
@@ -33,11 +30,6 @@ VARIANTS = {"s at 1e-3": 1e-3, "s at 1e-2": 1e-2}
 
 
 def make_data(seed):
-    """Draws the points.
-
-    Returns:
-        Tuple `(x, y)`, `y` being a dict.
-    """
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((POINTS, 1)).astype("float32")
     y = {
@@ -64,36 +56,22 @@ def make_model(learning_rate):
     return model
 
 
-class Noise(keras.callbacks.Callback):
-    """Keeps the learned noise of every epoch of `fit`."""
-
-    def on_train_begin(self, logs=None):
-        self.curve = [self.read()]
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.curve.append(self.read())
-
-    def read(self):
-        """Standard deviations that the learned log variances stand for."""
-        return np.exp(0.5 * keras.ops.convert_to_numpy(self.model.weighting.log_var))
-
-
 def run(seed, learning_rate, epochs, callbacks=()):
-    """Trains one model.
-
-    Returns:
-        Dict with `curve`, the learned noise of shape `(epochs / PART + 1, 2)`, and `error`, the root mean squared
-        error on the training points at the end, of shape `(2,)`.
-    """
+    """Trains: the learned noise, `(epochs / PART, 2)`, and at the end the root mean squared training error, `(2,)`."""
     keras.utils.set_random_seed(seed)
     x, y = make_data(seed)
     model = make_model(learning_rate)
     data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(POINTS, seed=seed).batch(BATCH).repeat(PART)
-    noise = Noise()
-    model.fit(data, epochs=epochs // PART, callbacks=[noise, *callbacks], shuffle=False, verbose=0)
+    curve = []
+
+    def listen(epoch, logs):
+        curve.append(np.exp(0.5 * keras.ops.convert_to_numpy(model.weighting.log_var)))
+
+    callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=listen), *callbacks]
+    model.fit(data, epochs=epochs // PART, callbacks=callbacks, shuffle=False, verbose=0)
     predicted = model.predict(x, verbose=0)
     error = [np.sqrt(np.mean((predicted[task] - y[task]) ** 2)) for task in NOISE]
-    return {"curve": np.array(noise.curve), "error": np.array(error)}
+    return {"curve": np.array(curve), "error": np.array(error)}
 
 
 def main():
@@ -101,7 +79,7 @@ def main():
 
     def fit(name, seed, callbacks):
         found = run(seed, VARIANTS[name], options.epochs, callbacks)
-        scores = {"curve": found["curve"]}
+        scores = {f"{task} curve": curve for task, curve in zip(NOISE, found["curve"].T, strict=True)}
         for task, learned, error in zip(NOISE, found["curve"][-1], found["error"], strict=True):
             scores |= {f"{task} error": error, f"{task} learned": learned, f"{task} ratio": learned / error}
         return scores
@@ -111,16 +89,10 @@ def main():
         for task, noise in NOISE.items()
         for key, words in (("error", "training error"), ("learned", "learned"), ("ratio", "learned / error"))
     }
-    results = study(fit, options, scores, title="Standard deviations", digits=2, logs=False)
+    along = {f"{task} curve": f"{task} (noise {noise:g}): learned noise" for task, noise in NOISE.items()}
+    how = {"digits": 2, "logs": False, "along": along, "axes": {"every": PART, "yscale": "log"}}
+    study(fit, options, scores, title="Standard deviations", **how)
     console.print("The weight of a task is 1 / (2 * learned noise^2).")
-    panels = {
-        f"learned noise, learning rate of {name}": {
-            task: np.array(found["curve"])[..., index] for index, task in enumerate(NOISE)
-        }
-        for name, found in results.items()
-    }
-    x = PART * np.arange(options.epochs // PART + 1)
-    curves(panels, options.folder / "noise.png", "epoch", x=x, yscale="log")
 
 
 if __name__ == "__main__":

@@ -1,32 +1,23 @@
 """Exercises of people whom the model has never seen: does it help to forget who is who?
 
-A quarter of an hour on two cores, two minutes with --quick; the data come with the package seglearn (see
+About a quarter of an hour on two cores, two minutes with --quick; the data come with the package seglearn (see
 requirements-data.txt).
 
-A smart watch sees seven shoulder exercises, done with either arm by ten people. People move in ways of their own, and
-the watch sits as it sits, so a network that knows the people of its training by heart may be lost with others. Two of
-the ten are held out, and the network learns exercise and side from the other eight:
+A smart watch sees seven shoulder exercises, done with either arm by ten people, two of whom are held out. The network
+learns exercise and side from the other eight; with the subject as one more task; or with it behind a gradient reversal
+layer, whose strength grows to 1 or 3 (Ganin et al., 2016): the trunk unlearns what tells the people apart. How much of
+that is left is measured by a fresh network on the trunk's features; chance is 12.5 %.
 
-    tasks alone        nothing else
-    subject as a task  and who it is, as one more task
-    adversary 1        the same behind a gradient reversal layer: the trunk unlearns what tells the people apart. Its
-                       strength grows from 0 to 1 (Ganin et al., 2016), or to 3
-
-How much of the people is left in the trunk is measured after training: a fresh network of the adversary's shape learns
-to tell the eight from the trunk's features, and is tested on other windows of the same people. Chance is 12.5 %.
-
-What it can show: whether the trunk forgets, and whether that helps with strangers, over seeds that hold out each
-person once. What it cannot: much about people in general, of whom there are ten.
+What it can show: whether the trunk forgets, and whether that helps with strangers, over seeds that hold out each person
+once. What it cannot: much about people in general, of whom there are ten.
 
     python recipes/studies/watch_subjects.py [--quick] [--seeds 5] [--epochs 20]
-
-Logs for TensorBoard and a picture of the results go to runs/watch_subjects/.
 """
 
 from functools import lru_cache
 
 import parent  # noqa: F401
-from common import command_line, study
+from common import command_line, start_again, study
 
 import keras
 import numpy as np
@@ -96,10 +87,8 @@ def compiled(model, epochs):
 
 
 def train(model, fresh, x, y, epochs, seed, callbacks=()):
-    """Trains a compiled model from the weights of a fresh one: what was traced for one seed serves the next."""
-    model.set_weights(fresh.get_weights())
-    for variable in model.optimizer.variables:
-        variable.assign(np.zeros(variable.shape))
+    """Trains a compiled model from the weights of a fresh one."""
+    start_again(model, fresh.get_weights())
     data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(len(x), seed=seed).repeat().batch(BATCH)
     model.fit(data, epochs=epochs, steps_per_epoch=STEPS, shuffle=False, callbacks=list(callbacks), verbose=0)
 

@@ -1,20 +1,16 @@
 """When sharing helps: a task with 100 labels, beside a related and beside an unrelated one.
 
-Ten minutes on two cores, a minute with --quick; downloads nothing.
+About ten minutes on two cores, a minute with --quick; downloads nothing.
 
 Two regressions on the same 20 inputs, each a small tanh network with random weights. Task A has 2,000 labels, task B
 100. With correlation 1 both networks have the same hidden layer, with correlation 0 independent ones. Single-task
 columns, hard sharing, soft sharing with two distances, and cross-stitch units, also with a faster learning rate of
-their own, get the same data, steps and optimizer, with several seeds, each of which draws tasks, data and initial
-weights.
+their own, get the same steps and optimizer; each seed draws tasks, data and initial weights.
 
-What it shows: sharing helps the small task where the tasks are related and hurts it where they are not, and how far
-each way of sharing limits the damage. What it does not: nothing is tuned for a builder, so this is no ranking of
-them.
+What it shows: sharing helps the small task where the tasks are related and hurts it where they are not. What it does
+not: nothing is tuned for a builder, so this is no ranking of them.
 
     python recipes/studies/when_sharing_helps.py [--quick] [--seeds 5] [--steps 1500]
-
-The picture of the results goes to runs/when_sharing_helps/.
 """
 
 from functools import lru_cache

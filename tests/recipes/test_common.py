@@ -18,6 +18,8 @@ def test_mean_and_spread():
     assert common.mean_and_spread([1.0, 3.0]) == "2.0 ± 1.4"
     assert common.mean_and_spread([1.0, 3.0], digits=2, signed=True) == "+2.00 ± 1.41"
     assert common.mean_and_spread([5.0]) == "5.0"  # one seed has no spread
+    assert common.mean_and_spread([1e-6, 3e-6], ".2g") == "2e-06 ± 1.4e-06"
+    assert common.mean_and_spread([np.nan, np.nan]) == ""
 
 
 @pytest.mark.parametrize(("shift", "comparisons", "expected"), [(0.0, 1, False), (2.2, 1, False), (2.4, 1, True)])
@@ -62,6 +64,7 @@ def test_command_line(monkeypatch, tmp_path, capsys):
     quick = options_of(monkeypatch, tmp_path, "--quick", quick_models=["one"], seeds="4:9")
     assert (quick.models, quick.seeds, quick.epochs) == (["one"], [4], 1)
     assert quick.folder.name == "a-quick" and options.folder.name == "a"
+    assert options_of(monkeypatch, tmp_path, "--models", "all", default=["one"]).models == ["one", "two"]
     with pytest.raises(SystemExit):
         options_of(monkeypatch, tmp_path, "--models", "three")
     assert "--models takes some of: one,two. Received: three" in capsys.readouterr().err
@@ -73,7 +76,8 @@ def a_study(options, seen):
         return {"score": 1.0 + seed + (10.1 + 0.1 * seed) * (name == "two"), "curve": [seed]}
 
     with common.console.capture() as printed:
-        results = common.study(run, options, ["score"], reference="one", lower=True, paired=True, logs=False)
+        how = {"reference": "one", "lower": True, "paired": True, "logs": False, "along": {"curve": "a curve"}}
+        results = common.study(run, options, ["score"], **how)
     return results, printed.get()
 
 
@@ -88,7 +92,7 @@ def test_a_study_runs_every_model_with_every_seed(monkeypatch, tmp_path):
     assert "3.0 ± 1.6" in printed and "13.3 ± 1.7 *" in printed
     assert "two, beside one: better in nothing; worse in score (+10.3)." in printed
     assert "-343.3" in printed  # delta_m of an error of 13.3 beside 3
-    assert (options.folder / "results.png").stat().st_size > 5000
+    assert all((options.folder / name).stat().st_size > 5000 for name in ("results.png", "curves.png"))
 
 
 FEW = "Fewer than 5 seeds: nothing is stated."
@@ -108,3 +112,57 @@ def test_output_folder_drops_old_logs_and_keeps_the_rest(tmp_path, monkeypatch):
     (folder / "logs" / "old").touch()
     (folder / "kept.png").touch()
     assert [path.name for path in common.output_folder("a").iterdir()] == ["kept.png"]
+
+
+def test_steps_until_a_curve_is_high_enough():
+    assert common.steps_until([0.1, 0.9, 0.8], 0.9, 50) == 100
+    assert common.steps_until([0.1, 0.2], 0.9, 50) == np.inf
+
+
+def test_models_that_were_not_asked_for_have_no_table(monkeypatch, tmp_path):
+    with common.console.capture() as printed:
+        common.report({}, options_of(monkeypatch, tmp_path), ["score"], reference="one")
+    assert printed.get() == ""
+
+
+def test_results_of_groups():
+    results = {(1, "a"): 10, (2, "a"): 20, (1, "b"): 30}
+    assert common.by_group(results, {2: "two", 1: "one"}) == {"two": {"a": 20}, "one": {"a": 10, "b": 30}}
+    assert common.by_group(results) == {"": results}
+
+
+def test_curves_are_means_of_the_seeds_that_go_on(monkeypatch, tmp_path):
+    figures, new_figure = [], common.new_figure
+    monkeypatch.setattr(common, "new_figure", lambda *size: figures.append(new_figure(*size)) or figures[-1])
+    results = {"one": {"loss": [[4.0, 2.0, 1.0], [2.0]]}}  # the second seed ended early
+    common.curves({"part": results}, {"loss": "a loss"}, tmp_path / "a.png", every=10)
+    (axis,) = figures[0].axes
+    np.testing.assert_allclose(axis.lines[0].get_xydata(), [[10, 3], [20, 2], [30, 1]])
+    assert axis.get_title() == "part: a loss"
+
+
+def test_a_model_that_starts_again_learns_what_a_fresh_one_does():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.1), loss="mse", run_eagerly=True)
+    weights, data = model.get_weights(), (np.eye(2), np.array([[1.0], [3.0]]))
+    learned = []
+    for _ in range(2):
+        model.fit(*data, epochs=3, verbose=0)
+        learned.append(model.get_weights())
+        common.start_again(model, weights)
+    np.testing.assert_array_equal(learned[0][0], learned[1][0])
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.1) and int(model.optimizer.iterations) == 0
+
+
+def test_faces_are_drawn_at_half_the_size(monkeypatch):
+    from recipes.data import faces
+
+    def drawn(tasks, splits, track):
+        return {split: (np.arange(size * 64 * 64 * 3.0).reshape(size, 64, 64, 3), {}) for split, size in splits.items()}
+
+    monkeypatch.setattr(faces, "faces", drawn)
+    monkeypatch.setitem(sys.modules, "data", argparse.Namespace(faces=faces))
+    whole, half = (common.drawn_faces((), False, {"test": 2}, halved)["test"][0] for halved in (False, True))
+    assert whole.shape == (2, 64, 64, 3) and half.shape == (2, 32, 32, 3)
+    np.testing.assert_allclose(half[1, 0, 3], whole[1, :2, 6:8].mean(axis=(0, 1)))
+    assert len(common.drawn_faces((), True)) == 3

@@ -76,22 +76,3 @@ def test_hidden_attributes_of_faces_do_not_count(recipe, monkeypatch):
     answers = model.predict(x, verbose=0)["skin"].argmax(axis=1)
     known = y["skin"] >= 0
     assert np.isclose(values["skin_accuracy"], (answers == y["skin"])[known].mean())
-
-
-def test_a_study_that_was_stopped_goes_on(recipe, monkeypatch, tmp_path):
-    recipe = recipe("grouping_study")
-    measured = []
-
-    def measure(kind, seed, epochs, show, with_pairs):
-        measured.append(seed)
-        scores = {"look-ahead": Affinity("ab", [[0, 1], [2, 0]])} | ({"all pairs": []} if with_pairs else {})
-        return {name: {"scores": s, "found": True, "seconds": 1.0, "steps": 0.5} for name, s in scores.items()}
-
-    monkeypatch.setattr(recipe, "measure", measure)
-    first, again = (recipe.measure_once("sums", 3, 19, None, tmp_path) for _ in range(2))
-    assert measured == [3]
-    for found in (first, again):
-        assert found["look-ahead"]["scores"].of("b", "a") == 2 and found["all pairs"]["scores"] is None
-    assert "all pairs" not in recipe.measure_once("sums", 4, 38, None, tmp_path, with_pairs=False)
-    assert "all pairs" in recipe.measure_once("sums", 4, 38, None, tmp_path)
-    assert measured == [3, 4, 4]

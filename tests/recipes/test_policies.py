@@ -25,7 +25,7 @@ def test_rooms_are_joined_by_a_corridor(recipe):
 def test_a_distilled_policy_helps_and_carries_over(alpha, recipe):
     """Joint ratio below 0.97, transfer ratio below 0.75, on seeds that chose nothing."""
     rooms = recipe("two_rooms")
-    joint, transfer = zip(*(rooms.ratios(rooms.study(alpha, seed)[0]) for seed in range(10, 15)), strict=True)
+    joint, transfer = zip(*(rooms.ratios(rooms.play(alpha, seed)[0]) for seed in range(10, 15)), strict=True)
     assert np.mean(joint) < 0.97 and np.mean(transfer) < 0.75
     assert max(transfer) < 0.75
 

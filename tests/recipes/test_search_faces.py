@@ -16,13 +16,13 @@ def test_each_marked_face_has_one_place_and_the_others_none(recipe, monkeypatch)
     recipe = recipe("search_faces")
     rng = np.random.default_rng(0)
 
-    def drawn(tasks, splits, track):
+    def drawn(tasks, quick):
         def some(n):
             return rng.random((n, 64, 64, 3)), {"landmarks": rng.random((n, 10)), "smile": np.arange(n) % 2}
 
-        return {split: some(n) for split, n in splits.items()}
+        return {"train": some(400), "test": some(100)}
 
-    monkeypatch.setattr(recipe, "faces", drawn)
+    monkeypatch.setattr(recipe, "drawn_faces", drawn)
     monkeypatch.setattr(recipe, "MARKED", 300)
     data = recipe.face_data(quick=True)
     pictures, labels = data["train"]
@@ -39,8 +39,9 @@ def test_candidates_have_one_number_of_parameters(recipe):
     recipe = recipe("search_faces")
     kinds = [list(recipe.CLASSES), list(recipe.PLACES)]
     trees = SharingChoice("branched_sharing", {"branches": [kinds] * recipe.STAGES})
+    candidates = recipe.Candidates((40, 40, 3), recipe.stages, recipe.heads, None, recipe.PARAMETERS, 3.0, 5)
     for chosen in (recipe.choice(0), trees, recipe.choice(recipe.STAGES)):
-        count = chosen.build(recipe.face_input(), recipe.stages(recipe.width_of(chosen)), recipe.heads()).count_params()
+        count = candidates.built(chosen, candidates.width_of(chosen)).count_params()
         assert count == pytest.approx(recipe.PARAMETERS, rel=0.05), chosen
 
 

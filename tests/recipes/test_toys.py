@@ -45,7 +45,7 @@ def test_the_start_on_the_kink_can_move(recipe):
 
 
 def ends(pareto, problem, case):
-    points = pareto.run(problem, [case])[case]
+    points = pareto.descend(problem, case)
     return np.array([trajectory[-1] for trajectory in points]), pareto.on_front(points)
 
 

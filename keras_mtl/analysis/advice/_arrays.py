@@ -45,6 +45,21 @@ def arrays_of(data: Data, argument: str, tasks: Tasks, inputs: Inputs) -> tuple[
     return (x, y) if weight is None else (x, y, keras.tree.map_structure(np.asarray, weight))
 
 
+def take(data: Data, rows: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Some examples of `(x, y)` or `(x, y, sample_weight)`."""
+    return tuple(keras.tree.map_structure(lambda array: None if array is None else array[rows], part) for part in data)
+
+
+def size_of(data: Data) -> int:
+    """Number of examples."""
+    return len(next(iter(data[1].values())))
+
+
+def is_number(labels: np.ndarray) -> bool:
+    """Whether labels are numbers, not classes."""
+    return labels.dtype.kind == "f" and not np.isin(labels, (0.0, 1.0)).all()
+
+
 def _checked(data: Data, argument: str, tasks: Tasks) -> Data:
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3) or not isinstance(data[1], dict):
         more = f" of {len(data)} entries" if isinstance(data, (tuple, list)) else ""

@@ -20,17 +20,20 @@ if TYPE_CHECKING:
 ALONE, ALL = "nothing shared", "all shared"
 LOPSIDED = 10.0  # one task has this many times another's share of the update
 AGREE = 0.1  # cosine of task gradients above which tasks pull one way
+BEHIND = 1.0  # percent that the fully shared model loses to single-task columns
 CONFLICT = 0.3  # share of measurements in which a pair of tasks pulls apart
 SPLIT = 1.25  # groups are tried where they are expected to help by this factor more than one group
 _MOST_DEPTHS = 3
 
 
-def choose_candidates(problem: Problem, watched: Watched) -> list[Candidate]:
+def choose_candidates(problem: Problem, watched: Watched, gain: float = 0.0) -> list[Candidate]:
     """The candidates, simplest first.
 
     Args:
         problem: `Problem`.
         watched: `Watched`.
+        gain: Float. delta_m of the watched model, in percent over single-task
+            columns. Defaults to `0.0`.
 
     Returns:
         List of `Candidate`.
@@ -47,7 +50,7 @@ def choose_candidates(problem: Problem, watched: Watched) -> list[Candidate]:
         found.append(Candidate(f"{ALL}, {weighting}", weighed, weighting=weighting))
     found += _depths(problem, watched, shared)
     found += _groups(problem, watched, shared)
-    found += _mixed(problem, watched, shared)
+    found += _mixed(problem, watched, shared, gain)
     if not problem.has_own_weighting:
         found += _gramian(watched, lopsided=bool(weighed))
     return found
@@ -122,15 +125,16 @@ def _grouped(measure: Affinity, tasks: tuple[str, ...]) -> Iterator[tuple[list[t
             yield groups, grouping.objective, together  # type: ignore[misc]
 
 
-def _mixed(problem: Problem, watched: Watched, shared: Mapping[str, Any]) -> Iterator[Candidate]:
+def _mixed(problem: Problem, watched: Watched, shared: Mapping[str, Any], gain: float) -> Iterator[Candidate]:
     pairs = watched.pairs()
     least = min(pairs, key=lambda pair: pair[2])
-    if least[2] >= AGREE and max(pair[3] for pair in pairs) < CONFLICT:
+    if least[2] < AGREE or max(pair[3] for pair in pairs) >= CONFLICT:
+        seen = f"Gradients of '{least[0]}' and '{least[1]}' hardly agree (cosine {least[2]:+.2f})"
+    elif gain <= -BEHIND:
+        seen = f"Where everything is shared, it is {-gain:.2g} % behind single-task columns, though gradients agree"
+    else:
         return
-    reason = (
-        f"Gradients of '{least[0]}' and '{least[1]}' hardly agree (cosine {least[2]:+.2f}): training itself may find "
-        "how much each task takes of the others."
-    )
+    reason = f"{seen}: training itself may find how much each task takes of the others."
     if len(problem.tasks) <= 4:
         yield Candidate("cross-stitch", reason, "cross_stitch", {}, **shared)
     options = {"shared_experts": 1, "task_experts": 1, "shared_depth": len(problem.stages) // 2}

@@ -245,6 +245,14 @@ def outcome_of(problem: Problem, trials: Sequence[Trial], others: Sequence[Trial
     return Outcome(mean, interval, gains, len(trials), chance > 0, [float(v) for v in a], variance, chance)
 
 
+def is_overturned(result: Outcome | None) -> bool:
+    """Whether the test overturns the choice: its interval lies below what it is tested beside.
+
+    That is then the advice. It is all that test examples decide.
+    """
+    return result is not None and result.interval is not None and result.interval[1] < 0
+
+
 def signed(value: float) -> str:
     """A number with its sign and two digits; no sign where it is 0."""
     return "0.00" if abs(value) < 0.005 else f"{value:+.2f}"
@@ -268,41 +276,49 @@ def sharing_of(candidate: Candidate, problem: Problem) -> str:
 
 
 def verdict(
-    problem: Problem, chosen: Standing, standings: Sequence[Standing], result: Outcome | None, against: str
+    problem: Problem, chosen: Standing, standings: Sequence[Standing], result: Outcome | None, against: Standing
 ) -> list[str]:
     """Sentences: what to do, by how much it wins, what is not significantly different.
 
+    Where the test overturns the choice, the outcomes of both say so too.
+
     Args:
         problem: `Problem`.
-        chosen: `Standing`.
+        chosen: `Standing` of what validation chose.
         standings: List of `Standing`.
         result: `Outcome`, or `None` where there was no time for it.
-        against: String. The candidate that the test compared with.
+        against: `Standing` of what the test compared with.
 
     Returns:
         List of sentences.
     """
-    candidate = chosen.candidate
-    said = [f"{sharing_of(candidate, problem)}."]
+    taken = against if is_overturned(result) else chosen
+    said = [f"{sharing_of(taken.candidate, problem)}."]
     single = next(each for each in standings if each.candidate.name == ALONE)
-    if candidate.name != ALONE and chosen.parameters < 0.9 * single.parameters:
+    if taken is not single and taken.parameters < 0.9 * single.parameters:
         said.append(
-            f"It has {100 * chosen.parameters / single.parameters:.0f} % of the parameters of single-task columns "
-            f"({chosen.parameters:,} of {single.parameters:,})."
+            f"It has {100 * taken.parameters / single.parameters:.0f} % of the parameters of single-task columns "
+            f"({taken.parameters:,} of {single.parameters:,})."
         )
     if result is None:
         said.append("There was no time to train it anew and test it: this rests on validation examples alone.")
         return said
-    said += _test_said(result, against, problem.unlearned)
+    said += _test_said(result, chosen.candidate.name, against.candidate.name, problem.unlearned)
+    if taken is against:
+        low, high = result.interval  # type: ignore[misc]
+        came = f"{signed(result.delta_m)} % ({low:+.2f} to {high:+.2f})"
+        chosen.outcome = f"the choice of validation, overturned by the test: {came}"
+        against.outcome = "chosen by the test, which overturned the choice of validation"
+        return said
     alike = [s.candidate.name for s in standings if s is not chosen and "significantly different" in s.outcome]
     if alike:
         said.append(f"Validation did not tell it apart from: {', '.join(alike)}.")
     return said
 
 
-def _test_said(result: Outcome, against: str, unlearned: Collection[str]) -> Iterator[str]:
+def _test_said(result: Outcome, chosen: str, against: str, unlearned: Collection[str]) -> Iterator[str]:
     other = "single-task columns" if against == ALONE else f"'{against}'"
-    seeds = f"{result.seeds} fresh seed{'s' * (result.seeds > 1)}"
+    seeds, of = f"{result.seeds} fresh seed{'s' * (result.seeds > 1)}", ""
     if result.interval is None:
         yield f"On the test it is {signed(result.delta_m)} % beside {other} with one seed: nothing is known of chance."
         return
@@ -311,16 +327,20 @@ def _test_said(result: Outcome, against: str, unlearned: Collection[str]) -> Ite
     if low > 0:
         yield f"On the test it is better than {other} by {signed(result.delta_m)} % ({ends})."
     elif high < 0:
-        yield f"On the test it is worse than {other}, by {signed(result.delta_m)} % ({ends}): validation misled."
+        yield (
+            f"Validation chose '{chosen}', which on the test is worse than {other}, by {signed(result.delta_m)} % "
+            f"({ends}): the test overturns that choice. Having decided, that number is an overestimate."
+        )
+        of = f" with '{chosen}'"
     else:
         yield f"On the test no difference to {other} was seen: {signed(result.delta_m)} % ({ends}). {_needed(result)}"
     gains = {task: gain for task, gain in result.gains.items() if task not in unlearned}
     lost = [task for task, (_, _, top) in gains.items() if top is not None and top < 0]
     won = [task for task, (_, bottom, _) in gains.items() if bottom is not None and bottom > 0]
     if won:
-        yield f"Tasks that win: {', '.join(f'{t} ({result.gains[t][0]:+.1f} %)' for t in won)}."
+        yield f"Tasks that win{of}: {', '.join(f'{t} ({result.gains[t][0]:+.1f} %)' for t in won)}."
     if lost:
-        yield f"Tasks that lose: {', '.join(f'{t} ({result.gains[t][0]:+.1f} %)' for t in lost)}."
+        yield f"Tasks that lose{of}: {', '.join(f'{t} ({result.gains[t][0]:+.1f} %)' for t in lost)}."
 
 
 def _needed(result: Outcome) -> str:

@@ -11,12 +11,13 @@ import numpy as np
 
 from keras_mtl.analysis.advice._candidates import ALL, ALONE
 from keras_mtl.analysis.advice._decide import standard_error, standing
-from keras_mtl.analysis.advice._trials import OutOfTimeError
+from keras_mtl.analysis.advice._trial import Job, OutOfTimeError, seconds_of
 
 if TYPE_CHECKING:
     from keras_mtl.analysis.advice._decide import Standing
     from keras_mtl.analysis.advice._problem import Candidate, Problem
-    from keras_mtl.analysis.advice._trials import Trial, Trials
+    from keras_mtl.analysis.advice._trial import Trial
+    from keras_mtl.analysis.advice._trials import Trials
 
 _OVERHEAD = 0.7  # seconds of a training besides its epochs
 _LAST = 4  # candidates that are trained to the end, at most
@@ -73,7 +74,7 @@ def rungs_of(epochs: int) -> list[int]:
     return [epochs] if epochs < 4 else [math.ceil(epochs / 2), epochs]
 
 
-def make_plan(count: int, epochs: int, seeds: int, seconds: float, trial: Trial) -> Plan:
+def make_plan(count: int, epochs: int, seeds: int, seconds: float, trial: Trial, at_once: int = 1) -> Plan:
     """The most thorough plan that fits the time.
 
     Args:
@@ -83,6 +84,7 @@ def make_plan(count: int, epochs: int, seeds: int, seconds: float, trial: Trial)
         seconds: Float. The time that is left.
         trial: `Trial` of the single-task columns, by whose cost all are
             reckoned: few candidates cost more.
+        at_once: Integer. How many trainings go on at a time. Defaults to `1`.
 
     Returns:
         `Plan`.
@@ -93,7 +95,7 @@ def make_plan(count: int, epochs: int, seeds: int, seconds: float, trial: Trial)
         for late in range(seeds, 0, -1):
             for final in range(max(seeds, 2), 0, -1):
                 for size in range(count, 1, -1):
-                    plans.append(_plan(points, early, late, final, size, trial))
+                    plans.append(_plan(points, early, late, final, size, trial, at_once))
     fitting = [plan for plan in plans if plan.search_seconds + plan.final_seconds <= seconds]
     if fitting:
         # Some candidates come before a third seed, a third seed before all candidates, these before more seeds.
@@ -108,37 +110,61 @@ def make_plan(count: int, epochs: int, seeds: int, seconds: float, trial: Trial)
                 p.rungs[0].seeds,
             ),
         )
-    return Plan([], 1, 0.0, _final(trial, epochs, 1))
+    return Plan([], 1, 0.0, _final(trial, epochs, 1, at_once))
 
 
-def _plan(points: Sequence[int], early: int, late: int, final: int, size: int, trial: Trial) -> Plan:
+def _plan(points: Sequence[int], early: int, late: int, final: int, size: int, trial: Trial, at_once: int) -> Plan:
     rungs = []
     for place, epochs in enumerate(points):
         last = place == len(points) - 1
         seeds = max(late, 1) if last else min(early, late)
         candidates = min(_LAST, size) if place else size
         rungs.append(Rung(epochs, seeds, candidates))
-    trained = {}
-    for rung in rungs:  # going on costs what is added
-        for candidate in range(rung.candidates):
-            for seed in range(rung.seeds):
-                trained[candidate, seed] = rung.epochs
-    parts = sum(point <= epochs for epochs in trained.values() for point in points)
-    search = sum(trained.values()) * trial.epoch_seconds + parts * _OVERHEAD + size * _tracing(trial)
-    return Plan(rungs, final, search, _final(trial, points[-1], final))
+    trained, search = {}, math.ceil(size / at_once) * _tracing(trial)
+    for rung in rungs:
+        for seed in range(rung.seeds):  # the candidates of a round are trained side by side
+            before = max(trained.get((candidate, seed), 0) for candidate in range(rung.candidates))
+            parts = sum(before < point <= rung.epochs for point in points)  # going on costs what is added
+            cost = (rung.epochs - before) * trial.epoch_seconds + parts * _OVERHEAD
+            search += math.ceil(rung.candidates / at_once) * cost
+            trained |= {(candidate, seed): rung.epochs for candidate in range(rung.candidates)}
+    return Plan(rungs, final, search, _final(trial, points[-1], final, at_once))
 
 
 def _tracing(trial: Trial) -> float:
     return max(0.0, trial.first_seconds - trial.epoch_seconds)
 
 
-def _final(trial: Trial, epochs: int, seeds: int) -> float:
-    return 2 * (seeds * (epochs * trial.epoch_seconds + _OVERHEAD) + 0.5 * _tracing(trial))
+def _final(trial: Trial, epochs: int, seeds: int, at_once: int) -> float:
+    each = epochs * trial.epoch_seconds + _OVERHEAD
+    return math.ceil(2 * seeds / at_once) * each + (0.5 if at_once > 1 else 1.0) * _tracing(trial)
 
 
-def needed_seconds(trial_first: float, trial_epoch: float, epochs: int) -> float:
-    """What two trainings with the test of both take at least: of the shared model and of single-task columns, twice."""
-    return 2 * trial_first + 4 * epochs * trial_epoch
+@dataclasses.dataclass(frozen=True)
+class EnoughTime:
+    """Raises where the time is not enough for two trainings and their test.
+
+    Args:
+        epochs: Integer. Of a training.
+        seconds: Float. What there is.
+        at_once: Integer. How many trainings go on at a time.
+    """
+
+    epochs: int
+    seconds: float
+    at_once: int
+
+    def __call__(self, first: float, later: float | None) -> None:
+        """Takes the seconds of the first epoch, with building and tracing, and of a later one."""
+        if later is None and self.epochs > 1:
+            return
+        # Of the shared model and of single-task columns, twice.
+        needed = (2 * first + 4 * self.epochs * (later or first)) / min(self.at_once, 2)
+        if needed > self.seconds:
+            raise ValueError(
+                f"`minutes` should be enough for two models of {self.epochs} epochs and their test, here about "
+                f"{math.ceil(needed / 6) / 10:g}. Received: minutes={self.seconds / 60:g}"
+            )
 
 
 def halve(
@@ -174,14 +200,13 @@ def halve(
         for place, rung in enumerate(plan.rungs):
             alive = _kept(alive, places, rung.candidates, problem.held_out)
             for seed in range(rung.seeds):
-                if seed and _expected(alive, runs, rung.epochs, seed) + trials.spent > seconds:
+                if seed and _expected(alive, runs, rung.epochs, seed, trials.at_once) + trials.spent > seconds:
                     break
-                round_of = {}
-                for candidate in alive:
-                    step(f"{candidate.name}, seed {seed}, to epoch {rung.epochs} ({place + 1} of {len(plan.rungs)})")
-                    round_of[candidate.name] = trials.run(candidate, seed, rung.epochs)
-                for name, trial in round_of.items():  # a round counts as a whole, so that seeds stay paired
-                    runs.setdefault(name, {})[seed] = trial
+                said = f"seed {seed}, to epoch {rung.epochs} ({place + 1} of {len(plan.rungs)})"
+                jobs = [Job(f"{c.name}, {said}", c, seed, rung.epochs) for c in alive]
+                # A round counts as a whole, so that seeds stay paired.
+                for trial in list(trials.each(jobs, step)):
+                    runs.setdefault(trial.candidate.name, {})[seed] = trial
             places = {c.name: _standing(problem, c, runs, rung.epochs) for c in alive if c.name in runs}
             for candidate in candidates:
                 if candidate not in alive:
@@ -224,9 +249,11 @@ def _kept(alive: Sequence[Candidate], places: Mapping[str, Standing], count: int
     return [c for c in alive if c in kept]
 
 
-def _expected(alive: Sequence[Candidate], runs: Mapping[str, Mapping[int, Trial]], epochs: int, seed: int) -> float:
+def _expected(
+    alive: Sequence[Candidate], runs: Mapping[str, Mapping[int, Trial]], epochs: int, seed: int, at_once: int
+) -> float:
     """Seconds of one more seed."""
     known = [trial for candidate in alive for trial in runs.get(candidate.name, {}).values()]
     each = float(np.mean([trial.epoch_seconds for trial in known])) if known else 0.0
-    done = sum(runs[c.name][seed].epochs for c in alive if seed in runs.get(c.name, {}))
-    return (len(alive) * epochs - done) * each + len(alive) * _OVERHEAD
+    done = [runs[c.name][seed].epochs if seed in runs.get(c.name, {}) else 0 for c in alive]
+    return seconds_of([(epochs - there) * each + _OVERHEAD for there in done], at_once)

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_mtl._types import Structure
-from keras_mtl.analysis.advice._problem import is_number, size_of
+from keras_mtl.analysis.advice._arrays import is_number, size_of
 from keras_mtl.analysis.task_relations import task_relations
 from keras_mtl.data.missing import missing_report
 

@@ -117,8 +117,8 @@ def _forest(advice: Advice) -> str:
         parts.append(f'<circle cx="{place(mean):.1f}" cy="{y}" r="4.5" fill="{color}"/>')
         parts.append(f'<text x="{left + width + 8}" y="{y + 4}">{signed(mean)}</text>')
     note = (
-        f"Gains in percent over {html.escape(advice.test['against'])}, {advice.test['seeds']} fresh seeds. Intervals "
-        "of 95 %, those of the tasks shared out over all of them."
+        f"Gains of {html.escape(advice.test['of'])} in percent over {html.escape(advice.test['against'])}, "
+        f"{advice.test['seeds']} fresh seeds. Intervals of 95 %, those of the tasks shared out over all of them."
     )
     label = "Gain of each task with its interval"
     return f'{_svg(left + width + 60, height, parts, label)}<p class="note">{note}</p>'
@@ -179,8 +179,9 @@ def _candidates(advice: Advice) -> str:
 
 
 def _curves(advice: Advice) -> str:
-    """A panel for each task: the chosen candidate, single-task and the fully shared one."""
-    names = [name for name in (advice.name, "nothing shared", "all shared") if name in advice.curves]
+    """A panel for each task: the chosen candidate, one that was overturned, single-task and the fully shared one."""
+    wanted = (advice.name, advice.overturned, "nothing shared", "all shared")
+    names = [name for name in wanted if name is not None and name in advice.curves]
     names = list(dict.fromkeys(names))
     panels = []
     for task, metric in advice.metrics.items():

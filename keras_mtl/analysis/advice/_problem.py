@@ -15,7 +15,8 @@ from keras_mtl import models
 from keras_mtl import weighting as weightings
 from keras_mtl._checks import as_list
 from keras_mtl._types import Data, Heads, Stages, Structure
-from keras_mtl.analysis.advice._arrays import arrays_of
+from keras_mtl.analysis.advice._arrays import arrays_of, is_number, size_of, take
+from keras_mtl.analysis.advice._widths import parameters_of, with_width
 from keras_mtl.losses.arrays import by_task, check_lengths
 from keras_mtl.metrics.delta_m import delta_m
 from keras_mtl.metrics.directions import higher_is_better
@@ -27,7 +28,6 @@ from keras_mtl.models.multi_task_model import MultiTaskModel
 _HELD_OUT = 0.2  # the part of the training examples that validates, where no others are given
 _DRAWS = 20  # of such a part, in which each task should have labels
 _SEEDS = 200_003  # global seeds of a call lie within so many: those of the search and of the last trainings
-_WIDTHS = ("units", "filters")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +96,9 @@ class Problem:
     ) -> None:
         self.inputs = check_inputs(inputs)
         self.stages, self.heads = check_stages(stages), check_heads(heads)
+        stacks = (*self.stages, *self.heads.values())
+        # Told once, since initializers draw other numbers in another process.
+        self._have_learned = {id(layer) for stack in stacks for layer in stack if not as_initialized(layer)}
         self.tasks = tuple(self.heads)
         if len(self.tasks) < 2:
             raise ValueError(
@@ -207,7 +210,7 @@ class Problem:
         options = copy.deepcopy(candidate.options)
         # Where pretrained stages are copied, every copy starts from what they have learned.
         copied = self.stages[options.get("shared_depth") or 0 :]
-        if not all(as_initialized(layer) for stack in copied for layer in stack):
+        if any(self._has_learned(layer) for stack in copied for layer in stack):
             options["copy_weights"] = True
         if not set(options) <= set(inspect.signature(builder).parameters):
             options.pop("copy_weights")
@@ -220,7 +223,7 @@ class Problem:
         """Inputs, stages and heads, made anew."""
 
         def fresh(layer: keras.Layer, change: Callable[..., Any] | None = None) -> keras.Layer:
-            return fresh_layer(layer, change, weights=not as_initialized(layer))
+            return fresh_layer(layer, change, weights=self._has_learned(layer))
 
         def widen(config: dict[str, Any]) -> Structure:
             return config if width == 1.0 else with_width(config, width)
@@ -228,6 +231,26 @@ class Problem:
         stages = [[fresh(layer, widen) for layer in stack] for stack in self.stages]
         heads = {task: [fresh(layer) for layer in stack] for task, stack in self.heads.items()}
         return fresh_inputs(self.inputs), stages, heads
+
+    def _has_learned(self, layer: keras.Layer) -> bool:
+        """Whether a layer came with weights that are not what its initializers draw."""
+        return id(layer) in self._have_learned
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process makes it of, without what follows from the rest."""
+        layers = [layer for stack in (*self.stages, *self.heads.values()) for layer in stack]
+        state = {**self.__dict__, "_have_learned": [self._has_learned(layer) for layer in layers]}
+        for name in ("_base", *(("train", "validation") if self.held_out else ())):
+            del state[name]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        layers = [layer for stack in (*self.stages, *self.heads.values()) for layer in stack]
+        self._have_learned = {id(layer) for layer, has in zip(layers, self._have_learned, strict=True) if has}
+        if self.held_out:
+            self.train, self.validation = (take(self.all_training, part) for part in self.split(0))
+        self._base = self.build(Candidate("all shared", ""))
 
     def compile_arguments(self, candidate: Candidate) -> dict[str, Structure]:
         """Arguments of `compile`, with an optimizer and metrics of its own."""
@@ -329,75 +352,6 @@ class Problem:
         (mean, deviation), known, labels = self.scales[task], self.known(y, task), np.asarray(y[task])
         known = known.reshape(-1, *[1] * (labels.ndim - 1))
         return np.where(known, (labels - mean) / deviation, labels).astype("float32")
-
-
-def parameters_of(model: MultiTaskModel) -> int:
-    """Trainable parameters of a model."""
-    return sum(int(np.prod(v.shape)) for v in model.trainable_variables)
-
-
-def trunk_parameters(model: MultiTaskModel, heads: Heads) -> int:
-    """Trainable parameters of all but the heads."""
-    names = {f"{task}/{layer.name}/" for task, stack in heads.items() for layer in stack}
-    of_heads = [v for v in model.trainable_variables if any(v.path.startswith(name) for name in names)]
-    return parameters_of(model) - sum(int(np.prod(v.shape)) for v in of_heads)
-
-
-def is_number(labels: np.ndarray) -> bool:
-    """Whether labels are numbers, not classes."""
-    return labels.dtype.kind == "f" and not np.isin(labels, (0.0, 1.0)).all()
-
-
-def with_width(config: Structure, factor: float) -> Structure:
-    """A layer's config with its units or filters, and those of layers within it, multiplied."""
-    if isinstance(config, dict):
-        return {
-            key: max(1, round(factor * value)) if key in _WIDTHS and type(value) is int else with_width(value, factor)
-            for key, value in config.items()
-        }
-    return [with_width(item, factor) for item in config] if isinstance(config, (list, tuple)) else config
-
-
-def fit_width(problem: Problem, candidate: Candidate, budget: int) -> Candidate:
-    """The candidate with widths for which its trunk has a number of parameters.
-
-    Args:
-        problem: `Problem`.
-        candidate: `Candidate`.
-        budget: Integer. Trainable parameters of the trunk.
-
-    Returns:
-        `Candidate`, whose trunk has at most the budget where that is possible.
-    """
-    tried, width = {}, 1.0
-    for _ in range(5):
-        model = problem.build(dataclasses.replace(candidate, width=width))
-        tried[width] = trunk_parameters(model, problem.heads)
-        if 0.97 * budget <= tried[width] <= budget:
-            break
-        new = round(width * (0.99 * budget / tried[width]) ** 0.5, 4)
-        if new in tried:
-            break
-        width = new
-    nearest = min(tried.values(), key=lambda size: abs(size - budget))
-    if not 0.8 * budget <= nearest <= 1.2 * budget:
-        raise ValueError(
-            "`parameters` should be within reach of the stages' `units` and `filters`. Received: "
-            f"parameters={budget}; '{candidate.name}' comes no nearer than {nearest:,}"
-        )
-    fitting = [w for w in tried if tried[w] <= budget and tried[w] >= 0.8 * budget]
-    width = max(fitting, key=lambda w: tried[w]) if fitting else min(tried, key=lambda w: tried[w])
-    return dataclasses.replace(candidate, width=width)
-
-
-def take(data: Data, rows: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Some examples of `(x, y)` or `(x, y, sample_weight)`."""
-    return tuple(keras.tree.map_structure(lambda array: None if array is None else array[rows], part) for part in data)
-
-
-def size_of(data: Data) -> int:
-    """Number of examples."""
-    return len(next(iter(data[1].values())))
 
 
 def _as_list(value: object) -> list[Any]:

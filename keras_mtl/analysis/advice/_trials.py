@@ -5,32 +5,34 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
-from keras_mtl._types import Callbacks, Data, Tensor
+from keras_mtl._types import Callbacks, Tensor
 from keras_mtl.analysis._runs import StepClock
 from keras_mtl.analysis._traced_models import TracedModels
-from keras_mtl.analysis.advice._problem import Candidate, parameters_of, size_of, take
-from keras_mtl.data._in_memory import InMemory
+from keras_mtl.analysis.advice._problem import Candidate
+from keras_mtl.analysis.advice._streams import Streams
+from keras_mtl.analysis.advice._trial import Clock, Job, OutOfTimeError, Trial, seconds_of
+from keras_mtl.analysis.advice._widths import parameters_of
+from keras_mtl.callbacks.task_board import TaskBoard
 
 if TYPE_CHECKING:
     from keras_mtl.analysis._store import RunStore
     from keras_mtl.analysis.advice._problem import Problem
     from keras_mtl.analysis.advice._watch import Watch, WatchColumns
+    from keras_mtl.analysis.advice._workers import Workers
     from keras_mtl.models.multi_task_model import MultiTaskModel
 
-RESAMPLED = 5000  # examples up to which their own chance counts
-RESAMPLES = 12
 FINAL_SEED = 100_003  # the first of the seeds of the last trainings, which chose nothing
 _CHANCE_SEEDS = (0, FINAL_SEED)  # what the choice of examples makes of a difference is told from one seed
-_EVALUATED_AT_ONCE = 1024
 _CURVE = 10  # points
-_TIMED = 5  # steps by which the time of an epoch is told
 _FIELDS = {
     "values": list,
     "curves": dict,
@@ -41,47 +43,6 @@ _FIELDS = {
     "epoch_seconds": (int, float),
     "seconds": (int, float),
 }
-
-
-class OutOfTimeError(Exception):
-    """There is no time left for a training."""
-
-
-@dataclasses.dataclass
-class Trial:
-    """What a training came to.
-
-    Args:
-        candidate: `Candidate`.
-        seed: Integer.
-        epochs: Integer. How many were trained.
-        values: List of dicts from log to number, one for each epoch, on the
-            examples that it was evaluated on; empty where it was not.
-        curves: Dict from log of the training to a list by epoch.
-        resampled: List of dicts from log to number, on examples drawn with
-            replacement, the same ones for all candidates.
-        parameters: Integer.
-        step_ms: Float.
-        first_seconds: Float. To build and trace the model.
-        epoch_seconds: Float. An epoch, with its evaluation.
-        seconds: Float. All of it.
-        failed: String. Why it has no values; empty where it has some.
-        watched: What the monitors saw, or `None`.
-    """
-
-    candidate: Candidate
-    seed: int
-    epochs: int
-    values: list
-    curves: dict
-    resampled: list
-    parameters: int
-    step_ms: float
-    first_seconds: float
-    epoch_seconds: float
-    seconds: float
-    failed: str = ""
-    watched: dict | None = None
 
 
 class Trials:
@@ -95,26 +56,101 @@ class Trials:
             whatever the plan, so that its result does not depend on the time.
         deadline: Float. The time by `time.perf_counter` after which nothing
             is trained any more.
+        workers: `Workers` with the same folder of runs, that train side by
+            side. Defaults to `None`: one after the other, in this process.
 
     Attributes:
         spent: Float. Seconds of all trainings, of those that were read too:
             what a plan goes by, so that a call that goes on after a kill plans
-            the same.
+            the same. Of trainings side by side, those from the first's
+            beginning to the last's end.
+        at_once: Integer. How many trainings go on at a time.
     """
 
-    def __init__(self, problem: Problem, store: RunStore, points: Sequence[int], deadline: float) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        store: RunStore,
+        points: Sequence[int],
+        deadline: float,
+        workers: Workers | None = None,
+    ) -> None:
         self._problem, self._store, self._points, self.deadline = problem, store, points, deadline
-        self._traced = TracedModels(64)
-        self._trials, self._states, self._last, self._of_seeds = {}, {}, {}, {}
+        self._workers, self.at_once = workers, 1 if workers is None else workers.count
+        self._streams, self._traced = Streams(problem), TracedModels(64)
+        self._trials, self._states, self._last = {}, {}, {}
         self.spent = 0.0
+
+    @property
+    def runs_trained(self) -> int:
+        """How many were made and kept."""
+        return self._store.runs_trained
+
+    def each(self, jobs: Sequence[Job], step: Callable[[str], None]) -> Iterator[Trial]:
+        """Does jobs that do not depend on each other.
+
+        Args:
+            jobs: List of `Job`.
+            step: Function of a string, called as each training begins.
+
+        Yields:
+            `Trial`, in the order of the jobs.
+
+        Raises:
+            OutOfTimeError: At the first that there was no time for.
+        """
+        answers = {} if self._workers is None else self._side_by_side(jobs, step)
+        before, costs = self.spent, []
+        for place, job in enumerate(jobs):
+            if answers.get(place) == "late":
+                raise OutOfTimeError
+            if place not in answers:
+                step(job.said)
+            known = self.spent
+            trial = self.do(job)
+            costs.append(self.spent - known)
+            self.spent = before + seconds_of(costs, self.at_once)
+            yield trial
+
+    def do(self, job: Job) -> Trial:
+        """Does a job in this process, or reads what it came to."""
+        if job.final:
+            return self.finish(job.candidate, job.seed, job.epochs, job.board, job.as_code)
+        return self.run(job.candidate, job.seed, job.epochs, watch=job.watch, check=job.check)
+
+    def _side_by_side(self, jobs: Sequence[Job], step: Callable[[str], None]) -> dict[int, str]:
+        """Has the workers do what is not there yet. Returns a dict from place to `"done"` or `"late"`."""
+        places = [place for place, job in enumerate(jobs) if not self._is_there(job)]
+        if not places:
+            return {}
+
+        def remaining() -> float:
+            return self.deadline - time.perf_counter()
+
+        self._workers.start(remaining())
+        answers = self._workers.work([jobs[place] for place in places], remaining, step)
+        for kind, kept in answers.values():
+            self._store.runs_trained += kept
+            self._store.runs_read -= kept * (kind == "done")  # they will be read here
+        return {places[at]: kind for at, (kind, _) in answers.items()}
+
+    def _is_there(self, job: Job) -> bool:
+        before = None if job.final else self._trials.get((job.candidate.name, job.seed))
+        if before is not None and (before.epochs >= job.epochs or before.failed):
+            return True
+        part = "final" if job.final else "search"
+        return self._store.has(self._key(job.candidate, job.seed, job.epochs, part))
+
+    def _key(self, candidate: Candidate, seed: int, epochs: int, part: str) -> str | None:
+        return self._store.key(candidate=candidate.settings(), seed=seed, epochs=epochs, part=part)
 
     def run(
         self,
         candidate: Candidate,
         seed: int,
         epochs: int,
-        watch: Watch | WatchColumns | None = None,
-        check: Callable[..., None] | None = None,
+        watch: type[Watch] | type[WatchColumns] | None = None,
+        check: Callable[[float, float | None], None] | None = None,
     ) -> Trial:
         """Trains a candidate up to a number of epochs, and validates it after some.
 
@@ -122,7 +158,8 @@ class Trials:
             candidate: `Candidate`.
             seed: Integer. Of its initial weights and the order of its data.
             epochs: Integer. Epochs altogether.
-            watch: `Watch`, of a training in one part. Defaults to `None`.
+            watch: Class of what watches a training, which is then in one part.
+                Defaults to `None`.
             check: Function of the seconds of the first epoch and of a later
                 one (`None` until there is one), which raises where there is no
                 time. Defaults to `None`.
@@ -139,15 +176,16 @@ class Trials:
         before = self._trials.get((candidate.name, seed))
         if before is not None and (before.epochs >= epochs or before.failed):
             return before
-        key = self._store.key(candidate=candidate.settings(), seed=seed, epochs=epochs, part="search")
+        key = self._key(candidate, seed, epochs, "search")
         trial = self._read(key, candidate, seed, epochs)
         if trial is None:
             start = time.perf_counter()
             model, before = self._model(candidate, seed, before)
-            callbacks = [] if watch is None else watch.callbacks
+            watching = None if watch is None else watch(self._problem, epochs)
+            callbacks = [] if watching is None else watching.callbacks
             trial = self._train(model, candidate, seed, epochs, before, callbacks, start, check)
-            if watch is not None and not trial.failed:
-                trial.watched = watch.content(trial.curves, model)
+            if watching is not None and not trial.failed:
+                trial.watched = watching.content(trial.curves, model)
             self._keep(key, trial, model)
             self._states[candidate.name, seed] = _state(model)
             self._last[candidate.name] = model
@@ -157,7 +195,7 @@ class Trials:
         return trial
 
     def finish(
-        self, candidate: Candidate, seed: int, epochs: int, callbacks: Callbacks = (), as_code: bool = False
+        self, candidate: Candidate, seed: int, epochs: int, board: Path | None = None, as_code: bool = False
     ) -> Trial:
         """Trains a candidate from scratch on all training data, and tests it once.
 
@@ -165,23 +203,22 @@ class Trials:
             candidate: `Candidate`.
             seed: Integer.
             epochs: Integer.
-            callbacks: List of callbacks. Defaults to none.
-            as_code: Boolean. Whether it is trained as the code that an advice
-                gives does, which takes longer: on the arrays. Defaults to
-                `False`.
+            board: As `Job` has it. Defaults to `None`.
+            as_code: Same. Defaults to `False`.
 
         Returns:
             `Trial`, with the test's values.
         """
-        key = self._store.key(candidate=candidate.settings(), seed=seed, epochs=epochs, part="final")
+        key = self._key(candidate, seed, epochs, "final")
         trial = self._read(key, candidate, seed, epochs)
         if trial is None:
             start = time.perf_counter()
             model, _ = self._model(candidate, seed, None)
+            callbacks = [] if board is None else [_board(board, candidate)]
             trial = self._train(model, candidate, seed, epochs, None, callbacks, start, None, True, as_code)
             if not trial.failed:
-                trial.values = [self._evaluated(model, self._test)]
-                trial.resampled = self._resampled(model, self._problem.test) if seed in _CHANCE_SEEDS else []
+                trial.values = [self._streams.evaluated(model, self._streams.test)]
+                trial.resampled = self._streams.resampled(model, self._problem.test) if seed in _CHANCE_SEEDS else []
                 trial.seconds = time.perf_counter() - start
             self._keep(key, trial, model)
             self._states[candidate.name, seed] = _state(model)
@@ -215,50 +252,14 @@ class Trials:
         self._last.pop(candidate.name, None)
         for place in [place for place in self._states if place[0] == candidate.name]:
             del self._states[place]
+        if self._workers is not None:
+            self._workers.forget(candidate)
 
     @functools.cached_property
     def _validated(self) -> list[int]:
         """After which epochs there is a validation: where candidates are compared, and for a curve of ten points."""
         last = self._points[-1]
         return sorted({*self._points, *range(last, 0, -math.ceil(last / _CURVE))})
-
-    @functools.cached_property
-    def _all(self) -> InMemory:
-        return self._stream(self._problem.all_training, self._problem.batch_size)
-
-    @functools.cached_property
-    def _test(self) -> InMemory:
-        return self._stream(self._problem.test, _EVALUATED_AT_ONCE)
-
-    def _parts(self, seed: int) -> tuple[InMemory, InMemory, Data]:
-        """Training batches, validation batches and validation data of a seed."""
-        problem = self._problem
-        place = seed if problem.held_out else 0
-        if place not in self._of_seeds:
-            if problem.held_out:
-                train, rows = problem.split(seed)
-                batches, validation = self._all.part(train), take(problem.all_training, rows)
-            else:
-                batches, validation = self._all, problem.validation
-            self._of_seeds[place] = (batches, self._stream(validation, _EVALUATED_AT_ONCE), validation)
-        return self._of_seeds[place]
-
-    def _stream(self, data: Data, batch_size: int) -> InMemory:
-        at_once = self._problem.compile_options.get("steps_per_execution", 1)
-        return InMemory(self._problem.arrays(data), batch_size, at_once)
-
-    def _evaluated(self, model: MultiTaskModel, data: InMemory) -> dict[str, float]:
-        values = model.evaluate(data.in_order(), steps=data.steps, return_dict=True, verbose=0)
-        return {name: float(value) for name, value in values.items() if np.ndim(value) == 0}
-
-    def _resampled(self, model: MultiTaskModel, data: Data) -> list[dict[str, float]]:
-        """Values on examples drawn with replacement: what chance among the examples makes of them."""
-        size = size_of(data)
-        if size > RESAMPLED:
-            return []
-        rng = np.random.default_rng(0)
-        drawn = [take(data, rng.integers(0, size, size)) for _ in range(RESAMPLES)]
-        return [self._evaluated(model, self._stream(each, _EVALUATED_AT_ONCE)) for each in drawn]
 
     def _read(self, key: str | None, candidate: Candidate, seed: int, epochs: int) -> Trial | None:
         run = self._store.load(key, _FIELDS, check=_check)
@@ -294,7 +295,7 @@ class Trials:
     def _load(
         self, model: MultiTaskModel, candidate: Candidate, seed: int, epochs: int, part: str
     ) -> dict[str, Any] | None:
-        key = self._store.key(candidate=candidate.settings(), seed=seed, epochs=epochs, part=part)
+        key = self._key(candidate, seed, epochs, part)
         read = self._store.runs_read
         run = self._store.load(key, _FIELDS, network=model)
         self._store.runs_read = read  # it was counted when its values were read
@@ -313,7 +314,7 @@ class Trials:
         final: bool = False,
         as_code: bool = False,
     ) -> Trial:
-        steps, clock = StepClock(), _Clock(start, self.deadline, check)
+        steps, clock = StepClock(), Clock(start, self.deadline, check)
         first = 0 if before is None else before.epochs
         # The order of a part's data is its own, so that what goes on after a kill is what would have been.
         seed_of_part = self._problem.global_seed(seed) + 1_000_003 * first
@@ -322,10 +323,10 @@ class Trials:
             arguments = dict(zip(("x", "y", "sample_weight"), self._problem.all_training, strict=False))
             arguments["batch_size"] = self._problem.batch_size
         else:
-            batches = self._all if final else self._parts(seed)[0]
+            batches = self._streams.all_training if final else self._streams.of_seed(seed)[0]
             arguments = {"x": batches.shuffled(), "steps_per_epoch": batches.steps, "shuffle": False}
         if not final:
-            validation = self._parts(seed)[1]
+            validation = self._streams.of_seed(seed)[1]
             arguments |= {"validation_data": validation.in_order(), "validation_steps": validation.steps}
             arguments |= {"validation_freq": self._validated}
         failed, history = "", {}
@@ -357,7 +358,7 @@ class Trials:
         if not final and unknown:
             failed = failed or "a loss or metric that counts is no number"
         whole = not final and epochs == self._points[-1] and not failed and seed in _CHANCE_SEEDS
-        resampled = self._resampled(model, self._parts(seed)[2]) if whole else []
+        resampled = self._streams.resampled(model, self._streams.of_seed(seed)[2]) if whole else []
         return Trial(
             candidate,
             seed,
@@ -374,33 +375,8 @@ class Trials:
         )
 
 
-class _Clock(keras.callbacks.Callback):
-    """Seconds of the first epoch, with building and tracing, and of a later one; ends what is late."""
-
-    def __init__(self, start: float, deadline: float, check: Callable[..., None] | None) -> None:
-        super().__init__()
-        self._last, self._deadline, self._check = start, deadline, check
-        self.first, self.later, self.late = 0.0, None, False
-        self._all, self._steps = [], []
-
-    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        now = time.perf_counter()
-        if self._check is not None and len(self._steps) < _TIMED:
-            self._steps.append(now - self._last - sum(self._steps))
-            if len(self._steps) == _TIMED and not self._all:  # before a whole epoch is spent on what cannot be done
-                step = float(np.median(self._steps[1:])) / self.model.steps_per_execution
-                self._check(self._steps[0], step * self.params["steps"])
-        elif now > self._deadline:
-            self.late = self.model.stop_training = True
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        now = time.perf_counter()
-        self._all.append(now - self._last)
-        self._last = now
-        self.first = self._all[0]
-        self.later = float(np.median(self._all[1:])) if len(self._all) > 1 else None
-        if self._check is not None:
-            self._check(self.first, self.later)
+def _board(folder: Path, candidate: Candidate) -> TaskBoard:
+    return TaskBoard(folder / re.sub(r"[^\w.]+", "_", candidate.name), images_every=0)
 
 
 def _check(run: Mapping[str, Any]) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
+from keras_mtl.analysis.advice._arrays import size_of, take
 from keras_mtl.analysis.advice._candidates import AGREE, CONFLICT, LOPSIDED, pairs_of
 from keras_mtl.analysis.advice._look import Finding
-from keras_mtl.analysis.advice._problem import size_of, take
 from keras_mtl.analysis.representation_similarity import representation_similarity
 from keras_mtl.callbacks.conflict_monitor import ConflictMonitor
 from keras_mtl.callbacks.task_affinity import TaskAffinity
@@ -20,6 +21,7 @@ from keras_mtl.models._stages import stage_label
 
 if TYPE_CHECKING:
     from keras_mtl.analysis.advice._problem import Problem
+    from keras_mtl.analysis.advice._trial import Trial
     from keras_mtl.models.multi_task_model import MultiTaskModel
 
 _MEASUREMENTS = 30  # of a whole training
@@ -28,6 +30,8 @@ _MEASUREMENTS = 30  # of a whole training
 _JUDGED = (0.1, 0.6)
 _PROBE = 256  # examples
 _ORDERS, _AT_ONCE = 10, 1024
+_STILL = 2.0  # percent in the last part of a training, from which on it is not over
+_LAST_PART = 0.2
 _FEWEST = 100  # labels: from fewer a task that is learned a little cannot be told from one that is not
 _COMPARED = 300  # examples, whose number enters squared
 
@@ -169,11 +173,12 @@ class WatchColumns:
 
     Args:
         problem: `Problem`.
+        epochs: Not read.
     """
 
     callbacks = ()
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, epochs: int) -> None:
         rows = np.random.default_rng(1).permutation(size_of(problem.train))[:_COMPARED]
         self._problem, self._x = problem, take(problem.train[:1], np.sort(rows))[0]
 
@@ -259,6 +264,29 @@ class Watch:
         """The place of the stage that each layer of the trunk is of; `None` for others."""
         names = [f"shared_{stage_label(stack, place)}" for place, stack in enumerate(self._problem.stages)]
         return [names.index(name) if name in names else None for name in layers]
+
+
+def still_learning(problem: Problem, columns: Trial) -> list[Finding]:
+    """Whether single-task columns still gain at the end of their training: a longer one may give another answer.
+
+    Args:
+        problem: `Problem`.
+        columns: `Trial` of the single-task columns, up to the last epoch.
+
+    Returns:
+        List of a `Finding`, or an empty one.
+    """
+    early = [values for values in columns.values[: math.floor((1 - _LAST_PART) * columns.epochs)] if values]
+    if not early:
+        return []
+    gain = problem.gain(problem.score(columns.values[-1], early[-1]))
+    if gain < _STILL:
+        return []
+    text = (
+        f"Single-task columns still gained {gain:.2g} % on validation examples in the last fifth of their "
+        f"{columns.epochs} epochs: longer trainings may give another answer. See `epochs`."
+    )
+    return [Finding("still learning", text, numbers={"gain": gain})]
 
 
 def _judged(history: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -36,8 +36,12 @@ class Advice:
             `step_ms`, `seconds` and `outcome`.
         model: The trained `MultiTaskModel` of the chosen candidate.
         test: Dict of what the test said: `delta_m`, its `interval`, `gains`
-            with their intervals, `seeds`, and `against`, the candidate that
-            gains are relative to; `None` where there was no time for it.
+            with their intervals, `seeds`, `of`, the candidate that validation
+            chose, and `against`, the candidate that gains are relative to;
+            `None` where there was no time for it.
+        overturned: String. The candidate that validation chose, where the test
+            overturned that: the advice is then what it was tested beside. Else
+            `None`.
         scales: Dict from task to mean and standard deviation of its labels,
             where they were standardized.
         affinity: `Affinity` of the tasks, by looking ahead.
@@ -52,6 +56,7 @@ class Advice:
         findings: Sequence[Finding],
         standings: Sequence[Standing],
         chosen: Candidate,
+        tested: Candidate,
         against: Candidate,
         result: Outcome | None,
         watched: Watched,
@@ -67,7 +72,9 @@ class Advice:
         self.verdict = " ".join(verdict)
         self.findings = findings
         self.candidates = [_as_dict(each) for each in standings]
-        self.test = None if result is None else {**dataclasses.asdict(result), "against": against.name}
+        names = {"of": tested.name, "against": against.name}
+        self.test = None if result is None else {**dataclasses.asdict(result), **names}
+        self.overturned = None if tested.name == chosen.name else tested.name
         self.watched, self.affinity = watched, watched.affinity
         self.curves, self.left_out, self.plan, self.seconds = curves, left_out, plan, seconds
         self.scales = problem.scales
@@ -131,6 +138,7 @@ class Advice:
         return {
             "verdict": self.verdict,
             "chosen": self.name,
+            "overturned": self.overturned,
             "tree": self.tree,
             "test": self.test,
             "findings": [dataclasses.asdict(finding) for finding in self.findings],

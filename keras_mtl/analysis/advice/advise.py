@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import re
+import contextlib
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,25 +18,20 @@ from keras_mtl._types import Data, Inputs, Structure
 from keras_mtl.analysis._progress import run_bar
 from keras_mtl.analysis._store import RunStore
 from keras_mtl.analysis.advice._candidates import ALL, ALONE, choose_candidates
-from keras_mtl.analysis.advice._decide import decide, outcome_of, verdict
-from keras_mtl.analysis.advice._halving import (
-    Rung,
-    halve,
-    make_plan,
-    needed_seconds,
-    rungs_of,
-    standings_of,
-)
+from keras_mtl.analysis.advice._decide import decide, is_overturned, outcome_of, verdict
+from keras_mtl.analysis.advice._halving import EnoughTime, Rung, halve, make_plan, rungs_of, standings_of
 from keras_mtl.analysis.advice._look import look
-from keras_mtl.analysis.advice._problem import Candidate, Problem, fit_width
-from keras_mtl.analysis.advice._trials import FINAL_SEED, OutOfTimeError, Trials
-from keras_mtl.analysis.advice._watch import Watch, WatchColumns, Watched
+from keras_mtl.analysis.advice._problem import Candidate, Problem
+from keras_mtl.analysis.advice._trial import Job, OutOfTimeError, seconds_of
+from keras_mtl.analysis.advice._trials import FINAL_SEED, Trials
+from keras_mtl.analysis.advice._watch import Watch, WatchColumns, Watched, still_learning
+from keras_mtl.analysis.advice._widths import fit_width
+from keras_mtl.analysis.advice._workers import START, Workers, check_no_worker
 from keras_mtl.analysis.advice.advice import Advice
-from keras_mtl.callbacks.task_board import TaskBoard
 
 if TYPE_CHECKING:
     from keras_mtl.analysis.advice._decide import Standing
-    from keras_mtl.analysis.advice._trials import Trial
+    from keras_mtl.analysis.advice._trial import Trial
 
 _SPENT = 0.9  # the part of the given time that trainings may take: there is more to do
 _SEARCHED, _TESTED = 1.0, 1.08  # parts of the given time after which no search and no test goes on
@@ -62,6 +57,7 @@ def advise(
     directions: Mapping[str, str] | None = None,
     directory: str | PathLike | None = None,
     logs: str | PathLike | None = None,
+    workers: int | None = None,
     progress: bool = True,
 ) -> Advice:
     """Finds out whether tasks should share, how much and with which weighting.
@@ -72,7 +68,8 @@ def advise(
     more, each with the same seeds, on validation examples alone (successive
     halving). The simplest candidate within one standard error of the best is
     trained anew, on all training examples with fresh seeds, and tested once,
-    beside single-task columns.
+    beside single-task columns, or these beside the fully shared model. Where
+    it is significantly worse, the other is the advice.
 
     Args:
         inputs: `keras.Input`, or a list or dict of them.
@@ -83,7 +80,9 @@ def advise(
             arrays, with `y` a dict from task to labels; or a `tf.data.Dataset`
             or `keras.utils.PyDataset` of batches of these, which is read once
             and held in memory.
-        test: Test data, as `train`. They choose nothing.
+        test: Test data, as `train`. They choose nothing, but for that: a
+            choice whose 95 % interval lies below what it is tested beside is
+            overturned.
         compile: Dict of arguments of `MultiTaskModel.compile`: `loss` at least.
             Where it has a `weighting`, no other one is tried.
         metrics: Dict from task to the metric that counts, a string or a
@@ -114,6 +113,11 @@ def advise(
         logs: Path of a folder for TensorBoard, into which `TaskBoard` writes
             the last training of the chosen model and of what it is tested
             beside, if these are not read. Defaults to `None`.
+        workers: Integer. From 2 on, so many processes train candidates side by
+            side, each with its part of the cores; the answer is that of one
+            process. A script calls `advise` under
+            `if __name__ == "__main__":` then. Defaults to `None`: this process
+            trains them, one after the other.
         progress: Boolean. Whether the plan and progress are shown. Defaults
             to `True`.
 
@@ -123,8 +127,10 @@ def advise(
     Raises:
         ValueError: If there is one task only, data lack labels of a task,
             stages, heads or `compile` do not fit, a metric's direction is
-            unknown, the time is too short for two trainings, or single-task
-            columns cannot be trained.
+            unknown, the time is too short for two trainings, single-task
+            columns cannot be trained, or `workers` cannot be sent what was
+            given.
+        RuntimeError: If workers do not start.
 
     Example:
 
@@ -148,11 +154,13 @@ def advise(
     - L. Breiman et al., "Classification and Regression Trees", 1984 (the rule of one standard error).
     """
     begun = time.perf_counter()
+    check_no_worker()
     check_boolean(progress, "progress")
     seconds = 60 * check_number(minutes, "minutes", above=0)
     epochs, seeds = check_integer(epochs, "epochs", 1), check_integer(seeds, "seeds", 1)
     batch_size = check_integer(batch_size, "batch_size", 1)
     parameters = check_integer(parameters, "parameters", 1, or_none=True)
+    workers = check_integer(workers, "workers", 1, or_none=True) or 1
     given: dict[str, Any] = {
         "train": train,
         "validation": validation,
@@ -171,11 +179,18 @@ def advise(
     validated = None if problem.held_out else problem.validation
     given |= {"train": problem.all_training, "validation": validated, "test": problem.test}  # also of data sets
     settings = {"what": "advice", **given, **options, **kept, "search": [seeds, epochs]}
-    with RunStore(directory, **settings) as store:
-        trials = Trials(problem, store, rungs_of(epochs), deadline=begun + _TESTED * seconds)
+    with contextlib.ExitStack() as stack:
+        if workers > 1 and directory is None:  # they find each other's trainings in a folder
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="keras-mtl-advise-"))
+            settings = {"settings_digest": "of one call"}
+        else:
+            folder = directory
+        store, points = stack.enter_context(RunStore(folder, **settings)), rungs_of(epochs)
+        team = stack.enter_context(Workers(workers, problem, store, points)) if workers > 1 else None
+        trials = Trials(problem, store, points, begun + _TESTED * seconds, team)
         logs = None if logs is None else writable_folder(logs, "logs")
         advice = _advise(problem, trials, seconds, epochs, seeds, parameters, logs, progress, begun)
-        advice.origin = store.said() if store.keeps else None
+        advice.origin = None if directory is None else store.said()
     return advice
 
 
@@ -195,26 +210,15 @@ def _advise(
     def fitted(candidate: Candidate) -> Candidate:
         return candidate if parameters is None else fit_width(problem, candidate, parameters)
 
-    def enough(first: float, later: float | None) -> None:
-        """Raises where two trainings and their test cannot be done in time."""
-        if later is None and epochs > 1:
-            return
-        needed = needed_seconds(first, later or first, epochs)
-        if needed > seconds:
-            raise ValueError(
-                f"`minutes` should be enough for two models of {epochs} epochs and their test, here about "
-                f"{math.ceil(needed / 6) / 10:g}. Received: minutes={seconds / 60:g}"
-            )
-
+    at_once = trials.at_once
     alone = fitted(Candidate(ALONE, "", options={"shared_depth": 0}))
     together = fitted(Candidate(ALL, ""))
+    first_two = [
+        Job("single-task columns", alone, 0, epochs, watch=WatchColumns, check=EnoughTime(epochs, seconds, at_once)),
+        Job("everything shared, watched", together, 0, epochs, watch=Watch),
+    ]
     with run_bar("advise", 2, progress) as begin:
-        begin("single-task columns")
-        first = trials.run(alone, 0, epochs, watch=WatchColumns(problem), check=enough)
-        if first.failed:
-            raise ValueError(f"Single-task columns should be able to train. Received: {first.failed}")
-        begin("everything shared, watched")
-        watched_trial = trials.run(together, 0, epochs, watch=Watch(problem, epochs))
+        first, watched_trial = _first_two(trials.each(first_two, begin), seconds)
         begin()
     if watched_trial.watched is None:
         raise ValueError(f"The fully shared model should be able to train. Received: {watched_trial.failed}")
@@ -222,13 +226,18 @@ def _advise(
     findings += watched.findings(problem.metrics)
     if len(watched.unlearned) < len(problem.metrics):
         problem.unlearned = set(watched.unlearned)
-    candidates, left_out = _fitted(choose_candidates(problem, watched), {ALONE: alone, ALL: together}, fitted)
-    plan = make_plan(len(candidates), epochs, seeds, 0.97 * seconds - trials.spent, first)
+    findings += still_learning(problem, first)
+    gain = problem.gain(problem.score(watched_trial.values[-1], first.values[-1]))
+    chosen_ones = choose_candidates(problem, watched, gain)
+    candidates, left_out = _fitted(chosen_ones, {ALONE: alone, ALL: together}, fitted)
+    planned = 0.97 * seconds - trials.spent - (START if at_once > 1 else 0.0)
+    plan = make_plan(len(candidates), epochs, seeds, planned, first, at_once)
     if not plan.rungs:
         plan.rungs.append(Rung(epochs, 1, 2))
     trials.deadline = begun + _SEARCHED * seconds - plan.final_seconds
     if progress:
-        print(f"{plan}. Given: {seconds / 60:g} minutes.", flush=True)
+        by = f", {at_once} trainings at a time" if at_once > 1 else ""
+        print(f"{plan}{by}. Given: {seconds / 60:g} minutes.", flush=True)
     with run_bar("advise", plan.trainings, progress) as begin:
 
         def step(what: str) -> None:
@@ -246,15 +255,18 @@ def _advise(
         finals = _finish(trials, chosen.candidate, against, wanted, seconds, epochs, logs, step)
         begin()
     result = outcome_of(problem, *finals) if finals[0] else None
-    said = verdict(problem, chosen, standings, result, against.name)
+    other = next(each for each in standings if each.candidate.name == against.name)
+    said = verdict(problem, chosen, standings, result, other)
+    taken = against if is_overturned(result) else chosen.candidate
     part, seed = ("final", FINAL_SEED) if finals[0] else ("search", 0)
-    model = trials.trained(chosen.candidate, seed, epochs, part)
+    model = trials.trained(taken, seed, epochs, part)
     return Advice(
         problem=problem,
         verdict=said,
         findings=findings,
         standings=standings,
-        chosen=chosen.candidate,
+        chosen=taken,
+        tested=chosen.candidate,
         against=against,
         result=result,
         watched=watched,
@@ -266,6 +278,20 @@ def _advise(
         seconds=time.perf_counter() - begun,
         model=model,
     )
+
+
+def _first_two(trainings: Iterator[Trial], seconds: float) -> tuple[Trial, Trial]:
+    """Those of single-task columns and of the fully shared model."""
+    try:
+        first = next(trainings)
+        if first.failed:
+            raise ValueError(f"Single-task columns should be able to train. Received: {first.failed}")
+        return first, next(trainings)
+    except OutOfTimeError:
+        raise ValueError(
+            f"`minutes` should be enough for two models and their test. Received: minutes={seconds / 60:g}, in which "
+            "the two were not trained"
+        ) from None
 
 
 def _fitted(
@@ -307,28 +333,29 @@ def _finish(
 ) -> tuple[list[Trial], list[Trial]]:
     """The last trainings of two candidates, paired by seed: as planned, and more where that took less time."""
     pairs, longest, planned, most = [], 0.0, *seeds
+
+    def jobs_of(seed: int) -> list[Job]:
+        jobs, first = [], seed == FINAL_SEED
+        for candidate in (chosen, against):
+            # Either may be the advice: the code gives the model that it has trained.
+            said, board = f"{candidate.name} anew, seed {seed}", logs if first else None
+            jobs.append(Job(said, candidate, seed, epochs, final=True, board=board, as_code=first))
+        return jobs
+
+    places = range(FINAL_SEED, FINAL_SEED + max(planned, most))
     try:
-        for seed in range(FINAL_SEED, FINAL_SEED + most):
+        for part in (places[:planned], *([place] for place in places[planned:])):
             # By what trainings took, so that a call that goes on after a kill comes to the same.
-            before = trials.spent
-            if seed - FINAL_SEED >= planned and trials.spent + longest > _SPENT * seconds:
+            if part[0] != FINAL_SEED and trials.spent + longest > _SPENT * seconds:
                 break
-            of_seed = []
-            for candidate in (chosen, against):
-                step(f"{candidate.name} anew, seed {seed}")
-                first = seed == FINAL_SEED
-                boards = [_board(logs, candidate)] if first and logs is not None else []
-                of_seed.append(trials.finish(candidate, seed, epochs, boards, as_code=first and candidate is chosen))
-            longest = max(longest, trials.spent - before)
-            if not any(trial.failed for trial in of_seed):
-                pairs.append(of_seed)
+            done = trials.each([job for seed in part for job in jobs_of(seed)], step)
+            for pair in zip(done, done, strict=True):
+                longest = max(longest, seconds_of([trial.seconds for trial in pair], trials.at_once))
+                if not any(trial.failed for trial in pair):
+                    pairs.append(pair)
     except OutOfTimeError:
         pass
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-
-
-def _board(logs: Path, candidate: Candidate) -> TaskBoard:
-    return TaskBoard(logs / re.sub(r"[^\w.]+", "_", candidate.name), images_every=0)
 
 
 def _shapes(inputs: Inputs) -> Structure:

@@ -149,8 +149,8 @@ class GroupedModel:
         """
         data = x if y is None else (x, y) if sample_weight is None else (x, y, sample_weight)
         histories = []
-        settings = {"data": (data, validation_data), "epochs": epochs, "fit": options, "seed": global_seed()}
-        store = RunStore(directory, initial_weights=False, **settings)
+        settings: dict[str, Any] = {"data": (data, validation_data), "epochs": epochs, "fit": options}
+        store = RunStore(directory, initial_weights=False, seed=global_seed(), **settings)
         with store, run_bar("groups", len(self.networks), verbose != 0) as begin:
             for place, network in enumerate(self.networks):
                 begin(", ".join(network.tasks))

@@ -203,6 +203,67 @@ def test_json_and_text(advice, tmp_path, capsys):
     assert advice.verdict in capsys.readouterr().out
 
 
+def narrow_data():
+    """Two tasks that want different inputs, and noise in place of labels, of which one unit for both predicts less."""
+    rng = np.random.default_rng(0)
+    x, noise = (rng.normal(size=(600, 2)).astype("float32") for _ in range(2))
+    return (
+        x,
+        {"a": x[:, :1] + noise[:, :1] / 2, "b": x[:, 1:] + noise[:, 1:] / 2},
+        {"a": noise[:, :1], "b": noise[:, 1:]},
+    )
+
+
+@pytest.fixture(scope="module")
+def overturned(tmp_path_factory):
+    x, y, noise = narrow_data()
+    train, chooses, tests = (
+        (x[rows], {task: labels[rows] for task, labels in of.items()})
+        for rows, of in ((slice(200), y), (slice(200, 400), noise), (slice(400, 600), y))
+    )
+    return keras_mtl.advise(
+        keras.Input((2,)),
+        [layers.Dense(1, name="narrow")],
+        {task: layers.Dense(1) for task in y},
+        train=train,
+        validation=chooses,
+        test=tests,
+        compile={"optimizer": keras.optimizers.Adam(0.1), "loss": "mse"},
+        metrics=dict.fromkeys(y, "loss"),
+        epochs=3,
+        seeds=2,
+        batch_size=8,
+        directory=tmp_path_factory.mktemp("overturned"),
+        progress=False,
+    )
+
+
+def test_a_choice_that_the_test_overturns_is_not_the_advice(overturned):
+    advice = overturned
+    assert (advice.name, advice.overturned, advice.test["of"]) == ("nothing shared", "all shared", "all shared")
+    assert advice.test["interval"][1] < 0 and advice.test["against"] == "nothing shared"
+    assert advice.verdict.startswith("Do not share. Validation chose 'all shared', which on the test is worse")
+    assert advice.sharing == "Do not share" and advice.tree == [[["a"], ["b"]]]
+    outcomes = {each["name"]: each["outcome"] for each in advice.candidates}
+    assert outcomes["nothing shared"].startswith("chosen") and "overturned by the test" in outcomes["all shared"]
+    content = json.loads(advice.to_json())
+    assert (content["chosen"], content["overturned"]) == ("nothing shared", "all shared")
+
+
+def test_its_model_code_and_page_are_those_of_the_columns(overturned, tmp_path):
+    advice = overturned
+    x, y, _ = narrow_data()
+    namespace = {}
+    exec(advice.code(), namespace)
+    model = namespace["train"](x[:200], {task: labels[:200] for task, labels in y.items()})
+    assert [v.path for v in model.variables if "narrow/kernel" in v.path] == ["a/narrow/kernel", "b/narrow/kernel"]
+    for task, predicted in advice.model.predict(x, verbose=0).items():
+        np.testing.assert_allclose(model.predict(x, verbose=0)[task], predicted, rtol=1e-5, atol=1e-6)
+    advice.to_html(tmp_path / "advice.html")
+    content = (tmp_path / "advice.html").read_text(encoding="utf-8")
+    assert "<h1>Do not share</h1>" in content and "Gains of all shared in percent over nothing shared" in content
+
+
 def test_another_seed_draws_everything_anew(advice, monkeypatch):
     class Drawn(Exception):
         pass

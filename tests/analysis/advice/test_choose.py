@@ -9,7 +9,7 @@ from keras import layers
 
 from keras_mtl.analysis.advice._candidates import choose_candidates
 from keras_mtl.analysis.advice._problem import Problem
-from keras_mtl.analysis.advice._watch import Watched, learned_tasks
+from keras_mtl.analysis.advice._watch import Watched, learned_tasks, still_learning
 from keras_mtl.metrics._affinity import Affinity
 
 
@@ -138,6 +138,26 @@ def test_a_task_that_helps_nobody_is_left_alone():
 def test_equal_affinities_make_no_groups():
     found = names(make_problem("abc"), make_watched("abc", affinity=np.full((3, 3), 1e-2)))
     assert not [name for name in found if name.startswith("groups")]
+
+
+def test_mixtures_are_tried_where_sharing_loses_though_gradients_agree():
+    problem, watched = make_problem("ab"), make_watched("ab", cosine=0.5)
+    assert not {"cross-stitch", "CGC"} & {c.name for c in choose_candidates(problem, watched, gain=-0.9)}
+    chosen = {c.name: c for c in choose_candidates(problem, watched, gain=-6.91)}
+    assert {"cross-stitch", "CGC"} <= set(chosen) and "6.9 % behind single-task" in chosen["CGC"].reason
+
+
+@pytest.mark.parametrize(("last", "said"), [(0.90, True), (0.99, False)])
+def test_a_training_that_is_not_over_is_told(last, said):
+    """Epochs are validated every second time; the last before the fifth that counts is the eighth of ten."""
+    losses = {1: 5.0, 3: 3.0, 5: 2.0, 7: 1.0, 9: last}
+    values = [{"a_loss": losses[e], "b_loss": losses[e]} if e in losses else {} for e in range(10)]
+    columns = types.SimpleNamespace(epochs=10, values=values)
+    found = still_learning(make_problem("ab"), columns)
+    assert [finding.kind for finding in found] == ["still learning"] * said
+    if said:
+        assert found[0].numbers["gain"] == pytest.approx(10.0) and "still gained 10 %" in found[0].text
+    assert still_learning(make_problem("ab"), types.SimpleNamespace(epochs=1, values=values[-1:])) == []
 
 
 def test_findings_have_numbers():

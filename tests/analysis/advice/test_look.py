@@ -6,7 +6,8 @@ import pytest
 from keras import layers
 
 from keras_mtl.analysis.advice._look import label_counts, look
-from keras_mtl.analysis.advice._problem import Candidate, Problem, fit_width, trunk_parameters
+from keras_mtl.analysis.advice._problem import Candidate, Problem
+from keras_mtl.analysis.advice._widths import fit_width, trunk_parameters
 
 
 def make_problem(x, y, test=None, **options):
