@@ -116,10 +116,13 @@ def _forest(advice: Advice) -> str:
         parts.append(f'<text x="{left - 10}" y="{y + 4}" text-anchor="end">{text}</text>')
         parts.append(f'<circle cx="{place(mean):.1f}" cy="{y}" r="4.5" fill="{color}"/>')
         parts.append(f'<text x="{left + width + 8}" y="{y + 4}">{signed(mean)}</text>')
+    seeds = advice.test["seeds"]
     note = (
         f"Gains of {html.escape(advice.test['of'])} in percent over {html.escape(advice.test['against'])}, "
-        f"{advice.test['seeds']} fresh seeds. Intervals of 95 %, those of the tasks shared out over all of them."
+        f"{seeds} fresh seed{'s' * (seeds > 1)}."
     )
+    if seeds > 1:
+        note += " Intervals of 95 %, those of the tasks shared out over all of them."
     label = "Gain of each task with its interval"
     return f'{_svg(left + width + 60, height, parts, label)}<p class="note">{note}</p>'
 
