@@ -1,4 +1,4 @@
-"""Draws what README.md and the gallery show, from the tables of docs/guide/recipes.md and docs/guide/gallery.md.
+"""Draws what README.md and the gallery show, from tables: of docs/guide/recipes/faces.md and docs/guide/gallery.md.
 
 python docs/front_picture.py
 """
@@ -33,8 +33,8 @@ ROWS = (
 
 def gains():
     """Mean and standard deviation of delta_m by model, as the table on faces has them."""
-    page = (HERE / "guide" / "recipes.md").read_text()
-    table = page[page.index("## Faces: a trunk") :].split("\n\n")[2]
+    page = (HERE / "guide" / "recipes" / "faces.md").read_text()
+    table = next(block for block in page.split("\n\n") if block.startswith("|"))
     found = {}
     for line in table.replace("−", "-").replace("*", "").splitlines()[2:]:
         cells = [cell.strip() for cell in line.strip("|").split("|")]

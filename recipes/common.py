@@ -165,7 +165,7 @@ def label(name):
 def board(options, name, seed):
     """TensorBoard's logs of one training."""
     folder = re.sub(r"[^\w.]+", "_", label(name)).strip("_")
-    return keras_mtl.callbacks.TaskBoard(options.folder / "logs" / folder / f"seed{seed}", images_every=0)
+    return keras_mtl.callbacks.TaskBoard(options.folder / "logs" / folder / f"seed{seed}", images_every=10)
 
 
 def trained(function, options, names=None, logs=True):

@@ -1,3 +1,5 @@
+import logging
+
 import pytest
 import tensorflow as tf
 
@@ -10,3 +12,16 @@ def mirrored_strategy():
     instance", so tests take this fixture and never make their own.
     """
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+@pytest.fixture
+def tensorflow_log(monkeypatch):
+    """TensorFlow's logger, and the list of what it is heard to say."""
+    logger, heard = logging.getLogger("tensorflow"), []
+    monkeypatch.setattr(logger, "level", logging.WARNING)  # recipes raise it
+    logger.manager._clear_cache()
+    handler = logging.Handler()
+    handler.emit = lambda record: heard.append(record.getMessage())
+    logger.addHandler(handler)
+    yield logger, heard
+    logger.removeHandler(handler)

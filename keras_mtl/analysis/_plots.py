@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_mtl._colors import color
-from keras_mtl._pyplot import pyplot
+from keras_mtl._pyplot import better_corner, front_line, pyplot
 from keras_mtl.analysis._statistics import confidence_interval, mean_and_spread
 from keras_mtl.metrics.directions import higher_is_better
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from keras_mtl.analysis.report import Report
 
 _BESIDE = 4  # panels in a row
+_NAMED = 12  # models on the front; of more, each third has its preference beside it, or fewer
 
 
 def plot_report(report: Report, path: str | os.PathLike) -> None:
@@ -158,16 +159,27 @@ def plot_sweep(sweep: ParetoSweep, path: str | os.PathLike) -> None:
     """
     plt = pyplot()
     pairs = list(itertools.combinations(sweep.signs, 2))
-    figure, axes = plt.subplots(1, len(pairs), figsize=(1 + 3.6 * len(pairs), 3.6), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(1, len(pairs), figsize=(1 + 3.6 * len(pairs), 4.0), layout="constrained", squeeze=False)
+    beaten = [point for point in sweep.points if not point["on_front"]]
     for axis, (x, y) in zip(axes.flat, pairs, strict=True):
-        beaten = [point for point in sweep.points if not point["on_front"]]
-        front = sorted(sweep.front, key=lambda point: point[x])
-        axis.plot([p[x] for p in beaten], [p[y] for p in beaten], "o", color="0.7", label="beaten by another")
-        line = "o-" if len(pairs) == 1 else "o"
-        axis.plot([p[x] for p in front], [p[y] for p in front], line, color=color(0), label="on the front")
+        signs = sweep.signs[x], sweep.signs[y]
+        on_front = [(point[x], point[y]) for point in sweep.front]
+        if beaten:
+            axis.plot([p[x] for p in beaten], [p[y] for p in beaten], "o", color="0.7", label="beaten by another")
+        axis.plot(*zip(*front_line(on_front, *signs), strict=True), "-", color=color(0), alpha=0.45, linewidth=1.2)
+        axis.plot(*zip(*on_front, strict=True), "o", color=color(0), label="on the front, with its preference")
+        for place, point in list(zip(on_front, sweep.front, strict=True))[:: 1 + len(on_front) // _NAMED]:
+            preference = " : ".join(f"{share:.2g}" for share in point["preference"].values())
+            axis.annotate(preference, place, (5, 4), textcoords="offset points", fontsize=7.5, color="0.2")
         for name, label in ((x, axis.set_xlabel), (y, axis.set_ylabel)):
-            label(f"{name} ({'more' if sweep.signs[name] > 0 else 'less'} is better)")
+            label(f"{name} ({'more' if sweep.signs[name] > 0 else 'less'} is better)", fontsize="small")
+        axis.margins(0.15)
         axis.grid(alpha=0.3)
-    axes.flat[0].legend(fontsize="small")
+        better_corner(axis, *signs)
+    tasks = " : ".join(sweep.points[0]["preference"])
+    figure.suptitle(f"preferences: {tasks}", fontsize="small")
+    figure.legend(
+        *axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize="small", frameon=False
+    )
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -51,8 +51,8 @@ class TaskBoard(CopiedCallback):
             the gradients. Defaults to `None`.
         x: Inputs for gates and masks that depend on the example; they are left
             out of the heat maps without it. Defaults to `None`.
-        images_every: Integer. Epochs between two heat maps; 0 for none.
-            Defaults to `1`.
+        images_every: Integer. Epochs between two pictures, of which the last
+            epoch has one in any case; 0 for none. Defaults to `1`.
 
     Raises:
         ValueError: If the directory cannot be written to; when training
@@ -95,6 +95,7 @@ class TaskBoard(CopiedCallback):
         self._pairs = {f"grad_cosine_{a}_{b}": f"{a} and {b}" for a, b in itertools.combinations(tasks, 2)}
         self._stages = StageGraph(self.model)
         self._has_layout, self._first, self._epochs = False, {}, []
+        self._undrawn: tuple[int, Mapping[str, Any]] | None = None
         self._writer = BoardWriter(self.log_dir)
         self._writer.text("tasks", "sharing", sharing_card(self.model))
         self._writer.text("tasks", "compile", compile_card(self.model))
@@ -110,17 +111,27 @@ class TaskBoard(CopiedCallback):
         for variable in self.model.compiled_tasks.weighting.variables:
             if "float" in str(variable.dtype):
                 self._writer.histogram("tasks", f"weighting/{variable.name}", variable)
+        self._undrawn = (epoch, logs)
         if self.images_every and epoch % self.images_every == 0:
-            for title, pixels in pictures(self.model.compiled_tasks.tasks, self._epochs).items():
-                self._writer.image("tasks", title, pixels)
-            for title, table in self._tables(logs).items():
-                rows, columns, values = table
-                self._writer.image("tasks", title, heat_map(rows, columns, values, "conflict" in title))
+            self._draw(logs)
         self._writer.write(epoch)
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        if self.images_every and self._undrawn is not None:
+            epoch, logs = self._undrawn
+            self._draw(logs)
+            self._writer.write(epoch)
         self._writer.close()
         self._files_before = self._stock_files()
+
+    def _draw(self, logs: Mapping[str, Any]) -> None:
+        """Adds the pictures of the last epoch."""
+        self._undrawn = None
+        for title, pixels in pictures(self.model.compiled_tasks.tasks, self._epochs).items():
+            self._writer.image("tasks", title, pixels)
+        for title, table in self._tables(logs).items():
+            rows, columns, values = table
+            self._writer.image("tasks", title, heat_map(rows, columns, values, "conflict" in title))
 
     def _add_log(self, log: str, value: float) -> None:
         of_task = split_log(log, self._owners)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from keras_mtl._colors import color
-from keras_mtl._pyplot import pyplot
+from keras_mtl._pyplot import better_corner, front_line, pyplot
 from keras_mtl._types import Tensor
 
 if TYPE_CHECKING:
@@ -58,7 +58,9 @@ def _panel(axis: Axes, front: ParetoFront, x: Tensor, y: str) -> None:
     on_front = points(front.front)
     sign_x, sign_y = (front.signs.get(name, -1) for name in (x, y))
     if x != "trial":
-        axis.plot(*zip(*_steps(on_front, sign_x, sign_y), strict=True), "-", color=color(0), alpha=0.45, linewidth=1.2)
+        axis.plot(
+            *zip(*front_line(on_front, sign_x, sign_y), strict=True), "-", color=color(0), alpha=0.45, linewidth=1.2
+        )
     axis.plot(*zip(*on_front, strict=True), "o", color=color(0), markersize=6, label="on the front")
     best = points(front.trials[:1])[0]
     style: dict[str, Any] = {"color": "none", "markeredgecolor": color(1), "markersize": 12, "markeredgewidth": 1.6}
@@ -80,28 +82,7 @@ def _panel(axis: Axes, front: ParetoFront, x: Tensor, y: str) -> None:
     axis.locator_params(axis="x", nbins=5)
     axis.grid(alpha=0.3)
     if x != "trial":
-        _better_corner(axis, sign_x, sign_y)
-
-
-def _steps(points: Sequence[tuple[float, float]], sign_x: int, sign_y: int) -> list[tuple[float, float]]:
-    """The line of what no trial is beyond, of those that are best in these two."""
-    corners, highest = [], None
-    for x, y in sorted(points, key=lambda point: (-sign_x * point[0], -sign_y * point[1])):
-        if highest is not None and sign_y * y <= sign_y * highest:
-            continue
-        corners += [(x, highest), (x, y)] if highest is not None else [(x, y)]
-        highest = y
-    return corners
-
-
-def _better_corner(axis: Axes, sign_x: int, sign_y: int) -> None:
-    """An arrow into the corner where trials are better in both."""
-    corner = (0.985 if sign_x > 0 else 0.015, 0.985 if sign_y > 0 else 0.015)
-    start = (corner[0] - 0.1 * sign_x, corner[1] - 0.1 * sign_y)
-    arrow = {"arrowstyle": "-|>", "color": color(2), "linewidth": 1.8}
-    axis.annotate("", corner, start, xycoords="axes fraction", textcoords="axes fraction", arrowprops=arrow)
-    sides: dict[str, Any] = {"ha": "right" if sign_x > 0 else "left", "va": "top" if sign_y > 0 else "bottom"}
-    axis.annotate("better", start, xycoords="axes fraction", fontsize=7.5, color=color(2), **sides)
+        better_corner(axis, sign_x, sign_y)
 
 
 def _label(front: ParetoFront, name: str) -> str:

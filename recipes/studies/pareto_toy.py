@@ -181,7 +181,7 @@ def draw(problem, trajectories, path):
     axis1 = np.linspace(-11, 11, 201, dtype="float32")
     grid = np.stack(np.meshgrid(axis1, axis1))
     height = np.mean([loss.numpy() for loss in toy_losses(tf.constant(grid), scale)], axis=0)
-    columns = min(6, len(trajectories))
+    columns = min(6, int(np.ceil(np.sqrt(len(trajectories)))))
     rows = -(-len(trajectories) // columns)
     figure = new_figure(2.3 * columns, 2.45 * rows)
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
@@ -192,14 +192,14 @@ def draw(problem, trajectories, path):
         axis.plot([-7, 7], [FRONT, FRONT], color="0.45", linewidth=4, solid_capstyle="butt")
         reached = on_front(points)
         for trajectory, hit in zip(points, reached, strict=True):
-            color = "tab:blue" if hit else "tab:red"
+            color = "#0072b2" if hit else "#d55e00"
             axis.plot(*trajectory.T, color=color, linewidth=1.2)
             axis.plot(*trajectory[0], "o", color="black", markersize=3)
             axis.plot(*trajectory[-1], "*", color=color, markersize=8)
         axis.set_title(f"{case}: {reached.sum()} of {len(starts)}", fontsize=9)
         axis.set(xlim=(-11, 11), ylim=(-11, 11))
     figure.suptitle(
-        f'"{problem}": from the starts (dots) to the ends (stars). Blue ends lie on the front (grey bar), red do not',
+        f'"{problem}": from starts (dots) to ends (stars).\nBlue ends lie on the front (grey bar), orange do not',
         fontsize=10,
     )
     figure.supxlabel("x_1", fontsize=9)

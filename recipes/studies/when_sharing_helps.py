@@ -61,7 +61,7 @@ def train(name, data, steps, callbacks=()):
         units = {".*/units/.*": keras.optimizers.Adam(0.3)}
         optimizer = keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(optimizer, units))
     model.compile(optimizer, loss="mse", missing={"b": "nan"}, steps_per_execution=min(steps, 50))
-    model.fit(tf.data.Dataset.from_tensors(data).repeat(steps), callbacks=list(callbacks), verbose=0)
+    model.fit(tf.data.Dataset.from_tensors(data).repeat(steps), shuffle=False, callbacks=list(callbacks), verbose=0)
     return model
 
 

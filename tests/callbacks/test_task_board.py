@@ -243,6 +243,20 @@ def test_units_and_equal_weighting_without_monitors(data, tmp_path):
     assert set(server.json("images/tags")["tasks"]) == pictures
 
 
+@pytest.mark.parametrize(
+    ("every", "expected"), [(1, [0, 1, 2, 3]), (2, [0, 2, 3]), (3, [0, 3]), (100, [0, 3]), (0, [])]
+)
+def test_the_last_epoch_has_pictures(every, expected, data, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    x, y = data
+    model = build(keras_mtl.hard_sharing, run_eagerly=True)
+    model.fit(x, y, epochs=4, batch_size=32, verbose=0, callbacks=[TaskBoard(tmp_path, images_every=every)])
+    events = EventAccumulator(str(tmp_path / "tasks")).Reload()
+    tag = "1 at a glance/1 is a task starving"
+    assert [event.step for event in events.Tensors(tag)] == expected if every else tag not in events.Tags()["tensors"]
+
+
 def test_a_log_belongs_to_the_task_with_the_longest_name():
     assert split_log("val_a_b_loss", TASKS) == ("a_b", "val_loss")
     assert split_log("a_mae", TASKS) == ("a", "mae")

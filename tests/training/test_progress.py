@@ -67,6 +67,22 @@ def test_evaluate_alone_and_silence(model, data, capsys):
     assert not printed(capsys)
 
 
+def test_tensorflow_does_not_speak_of_tracing(data, tensorflow_log):
+    logger, heard = tensorflow_log
+    x, y = data[0][:7], {task: labels[:7] for task, labels in data[1].items()}
+    model = keras_mtl.hard_sharing(
+        keras.Input((3,)), [keras.layers.Dense(4)], {task: keras.layers.Dense(1) for task in TASKS}
+    )
+    model.compile("sgd", loss="mse", weighting="pcgrad")
+    for end in (7, 6, 5, 7, 6, 5):  # last batches of several sizes
+        part = x[:end], {task: labels[:end] for task, labels in y.items()}
+        model.fit(*part, validation_data=(x, y), batch_size=4, epochs=2, verbose=0)
+        model.evaluate(*part, batch_size=4, verbose=0)
+        model.predict(x[:end], batch_size=4, verbose=0)
+    logger.warning("heard")
+    assert heard == ["heard"]
+
+
 def test_the_users_own_bar_stays(model, data, capsys):
     model.fit(*data, verbose=2, callbacks=[keras.callbacks.ProgbarLogger()])
     (line,) = printed(capsys)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from keras_tuner.engine.trial import Trial
 
+from keras_mtl._pyplot import front_line
 from keras_mtl.tuning import objective, pareto_front
-from keras_mtl.tuning._plots import _steps
 
 # Accuracy of a (more is better), error of b (less is better), parameters, milliseconds, and whether it is on the front.
 POINTS = {
@@ -90,9 +90,9 @@ def test_table_json_and_picture(tmp_path):
 
 def test_the_line_of_the_front_by_hand():
     # The fewer parameters and the more accuracy the better: with 2 parameters 0.5 is had, and no more up to 4.
-    assert _steps([(4, 0.9), (2, 0.5), (3, 0.4)], -1, 1) == [(2, 0.5), (4, 0.5), (4, 0.9)]
+    assert front_line([(4, 0.9), (2, 0.5), (3, 0.4)], -1, 1) == [(2, 0.5), (4, 0.5), (4, 0.9)]
     # Less error for more accuracy: whoever needs 0.85 has to take the error of 0.9.
-    assert _steps([(0.8, 0.5), (0.9, 1.0), (0.7, 2.0)], 1, -1) == [(0.9, 1.0), (0.8, 1.0), (0.8, 0.5)]
+    assert front_line([(0.8, 0.5), (0.9, 1.0), (0.7, 2.0)], 1, -1) == [(0.9, 1.0), (0.8, 1.0), (0.8, 0.5)]
 
 
 @pytest.mark.parametrize("metrics", [{"a": "accuracy"}, {"a": "accuracy", "b": "mae"}])

@@ -65,7 +65,8 @@ class Plan:
             for rung in self.rungs
         )
         seconds = self.search_seconds + self.final_seconds
-        return f"{rungs}; the winner and single-task anew with {self.final_seeds} fresh seeds: about {seconds:.0f} s"
+        fresh = f"{self.final_seeds} fresh seed{'s' * (self.final_seeds > 1)}"
+        return f"{rungs}; the winner and single-task anew with {fresh}: about {seconds:.0f} s"
 
 
 def rungs_of(epochs: int) -> list[int]:

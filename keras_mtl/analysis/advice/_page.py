@@ -35,7 +35,7 @@ p.verdict { background: var(--box); border-left: 4px solid var(--good); padding:
 table { border-collapse: collapse; font-size: .875rem; }
 th, td { border-bottom: 1px solid var(--line); padding: .3rem .6rem; text-align: right; vertical-align: top; }
 th:first-child, td:first-child, td.words, th.words { text-align: left; }
-td.words { min-width: 14rem; }
+td.words { min-width: 10rem; }
 tr.chosen td { font-weight: 600; background: var(--box); }
 pre { background: var(--box); padding: 1rem; overflow-x: auto; font-size: .8125rem; line-height: 1.45; }
 svg { max-width: 100%; height: auto; display: block; }
@@ -61,8 +61,8 @@ def page_of(advice: Advice) -> str:
         ("What was seen", _findings(advice)),
         ("Candidates", _candidates(advice)),
         ("Curves on validation examples", _curves(advice)),
-        ("Which task helps which", _affinity(advice.affinity, 100, _HELPS)),
-        ("Whose features are alike", _affinity(advice.watched.similarity, 1, _ALIKE)),
+        ("Which task helps which", _affinity(advice.affinity, _HELPS, factor=100)),
+        ("Whose features are alike", _affinity(advice.watched.similarity, _ALIKE, largest=1.0)),
         ("Code of the chosen model", f"<pre>{html.escape(advice.code())}</pre>"),
     ]
     body = "".join(f"<section><h2>{title}</h2>{content}</section>" for title, content in sections if content)
@@ -116,10 +116,13 @@ def _forest(advice: Advice) -> str:
         parts.append(f'<text x="{left - 10}" y="{y + 4}" text-anchor="end">{text}</text>')
         parts.append(f'<circle cx="{place(mean):.1f}" cy="{y}" r="4.5" fill="{color}"/>')
         parts.append(f'<text x="{left + width + 8}" y="{y + 4}">{signed(mean)}</text>')
+    seeds = advice.test["seeds"]
     note = (
         f"Gains of {html.escape(advice.test['of'])} in percent over {html.escape(advice.test['against'])}, "
-        f"{advice.test['seeds']} fresh seeds. Intervals of 95 %, those of the tasks shared out over all of them."
+        f"{seeds} fresh seed{'s' * (seeds > 1)}."
     )
+    if seeds > 1:
+        note += " Intervals of 95 %, those of the tasks shared out over all of them."
     label = "Gain of each task with its interval"
     return f'{_svg(left + width + 60, height, parts, label)}<p class="note">{note}</p>'
 
@@ -211,12 +214,14 @@ def _curves(advice: Advice) -> str:
     return f'<p class="note">{legend}</p><div class="curves">{"".join(panels)}</div>' if panels else ""
 
 
-def _affinity(affinity: Affinity | None, factor: int, note: str) -> str:
+def _affinity(affinity: Affinity | None, note: str, factor: int = 1, largest: float | None = None) -> str:
+    """A table colored by value: fully at `largest`, by default the largest value there is."""
     if affinity is None:
         return ""
     values, tasks = affinity.values, affinity.tasks
     off = values[~np.eye(len(tasks), dtype=bool)]
-    largest = float(np.nanmax(np.abs(off))) if np.isfinite(off).any() else 1.0
+    if largest is None:
+        largest = float(np.nanmax(np.abs(off))) if np.isfinite(off).any() else 1.0
     header = "<th></th>" + "".join(f"<th>{html.escape(task)}</th>" for task in tasks)
     rows = ""
     for i, source in enumerate(tasks):

@@ -376,7 +376,7 @@ class Trials:
 
 
 def _board(folder: Path, candidate: Candidate) -> TaskBoard:
-    return TaskBoard(folder / re.sub(r"[^\w.]+", "_", candidate.name), images_every=0)
+    return TaskBoard(folder / re.sub(r"[^\w.]+", "_", candidate.name), images_every=10)
 
 
 def _check(run: Mapping[str, Any]) -> None:

@@ -156,7 +156,7 @@ def test_the_model_is_saved_and_trains_on(advice, tmp_path):
 
 def test_tensorboard_has_the_last_training_of_both(advice, logs):
     runs = {path.name: list(path.rglob("events.out.tfevents.*")) for path in logs.iterdir()}
-    assert set(runs) == {name.replace(" ", "_") for name in (advice.name, advice.test["against"])}
+    assert set(runs) == {re.sub(r"[ -]", "_", name) for name in (advice.name, advice.test["against"])}
     assert all(files and sum(path.stat().st_size for path in files) > 1000 for files in runs.values())
 
 
