@@ -18,8 +18,8 @@ the time of a training step beside that of `tuned`, and how much the changes of 
 rates were chosen of three for each kind (0.0001 to 0.001 for weights, 0.001 to 0.01 for adapters, whose best was the
 largest) on 200 further commands with the first seed; test commands choose nothing.
 
-What it shows: what adapters and merging cost and keep for one small block on a small task. What it does not: the same of
-large models, of a whole encoder, or of tasks that fine-tuning gains much on.
+What it shows: what adapters and merging cost and keep for one small block on a small task. What it does not: the same
+of large models, of a whole encoder, or of tasks that fine-tuning gains much on.
 
     python recipes/studies/adapters.py [--quick] [--models tuned,TIES] [--seeds 5] [--epochs 10] [--commands 200]
 
@@ -125,7 +125,11 @@ def main():
     conflicts = []
 
     def block():
+        """The encoder's last block."""
         return minilm.load_block(weights, minilm.BLOCKS - 1)
+
+    def on_block(name):
+        return adapted(block(), classes, **ADAPTERS[name]) if name in ADAPTERS else recipe.on_encoder(classes, block())
 
     def split(seed):
         """Places of training and of test commands, as in recipes/home_commands.py."""
@@ -177,7 +181,7 @@ def main():
         if name in MERGED:
             model = merged(seed, **MERGED[name])
         else:
-            model = adapted(block(), classes, **ADAPTERS[name]) if name in ADAPTERS else recipe.on_encoder(classes, block())
+            model = on_block(name)
             give_heads(model, frozen(seed)[1])
             fit(compiled(model, RATES[name.split(",")[0]]), rows)
         return {"parameters": size(model), **recipe.test(model, x["before"][tested], y)}
@@ -188,9 +192,8 @@ def main():
 
     rows = split(options.seeds[0])[0][:BATCH]
     y = {task: values[rows] for task, values in labels.items()}
-    timed = {TUNED: recipe.on_encoder(classes, block())}
-    timed |= {name: adapted(block(), classes, **ADAPTERS[name]) for name in options.models if name in ADAPTERS}
-    times = step_times({name: compiled(model, 1e-5) for name, model in timed.items()}, x["before"][rows], y)
+    timed = [TUNED, *(name for name in options.models if name in ADAPTERS)]
+    times = step_times({name: compiled(on_block(name), 1e-5) for name in timed}, x["before"][rows], y)
     cells = [(name, f"{found:.0f}", f"{ratio:.2f}") for name, (found, ratio) in times.items()]
     print_table("A training step of 32 commands", ("model", "ms", f"beside {TUNED}"), cells)
     if conflicts:
