@@ -149,14 +149,13 @@ def main():
 
     @lru_cache(1)
     def apart(seed):
-        """Models of one task each, with the blocks that they have tuned."""
+        """Blocks that were tuned for one task each, and their models."""
         models = {}
         for task in TASKS:
-            models[task] = block(), None
-            model = compiled(one_task(models[task][0], classes, task), RATES[TUNED])
-            give_heads(model, {task: frozen(seed)[1][task]})
-            fit(model, split(seed)[0])
-            models[task] = models[task][0], model
+            tuned = block()
+            models[task] = tuned, compiled(one_task(tuned, classes, task), RATES[TUNED])
+            give_heads(models[task][1], {task: frozen(seed)[1][task]})
+            fit(models[task][1], split(seed)[0])
         return models
 
     def merged(seed, **how):
