@@ -36,8 +36,8 @@ from data import movielens
 import keras_mtl
 
 ESMM = "ESMM"
-# Builders of recommender systems, with the widths of embeddings and towers that give each the parameters of ESMM, within
-# 1 %.
+# Builders of recommender systems, with the widths of embeddings and towers that give each as many parameters as ESMM
+# has, within 1 %.
 BUILDERS = {
     "MMoE": (keras_mtl.mmoe, {"experts": 4, "shared_depth": 1}, (12, 70)),
     "PLE": (keras_mtl.ple, {"shared_experts": 1, "task_experts": 1, "shared_depth": 1}, (14, 65)),
