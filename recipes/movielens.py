@@ -104,7 +104,8 @@ def build(name, sizes, about):
 
 def probabilities(model, inputs):
     """P(watched), P(liked) and P(liked | watched) of every film that was shown."""
-    p = model.predict(inputs, batch_size=8192, verbose=0)
+    # One batch: of a call of `predict`, `steps_per_execution` traces the model once for each.
+    p = model.predict(inputs, batch_size=len(inputs["film"]), verbose=0)
     if "liked_given_watched" not in p:  # `liked` was trained on the watched ones
         p = {"watched": p["watched"], "liked": p["watched"] * p["liked"], "liked_given_watched": p["liked"]}
     return p
