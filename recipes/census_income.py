@@ -6,7 +6,7 @@ a minute to read the first time.
 The paper (J. Ma et al., KDD 2018) trains two pairs of tasks on Census-Income: income over $50,000 with never married,
 and at least some college with never married. Here all its models are rebuilt, and CGC, PLE, AdaTT, STEM and AITM with
 them: same inputs, epochs, batches and optimizer, and the same number of parameters, but for the width of the layers.
-Seven of them are trained unless --models says otherwise, on 60,000 of the 199,523 rows (`--rows 0`: all).
+Seven of them are trained unless --models says otherwise, on 40,000 of the 199,523 rows (`--rows 0`: all).
 The table shows the area under the ROC curve (AUC) on the official 99,762 test rows, with several seeds.
 
 What it can show: which differences between the models are larger than what the seeds do. What it cannot: more than this
@@ -17,7 +17,7 @@ and the epochs with which the shared bottom and MMoE did well on validation rows
 weights are those after the last epoch.
 
     python recipes/census_income.py [--quick] [--pairs income,education] [--models MMoE,PLE] [--seeds 5] [--epochs 3]
-        [--rows 60000]
+        [--rows 40000]
 
 Logs for TensorBoard and a picture of the results go to runs/census_income/.
 """
@@ -123,7 +123,7 @@ def main():
         quick_models=[SINGLE, "MMoE"],
         epochs=(3, 1),
         pairs=("income,education", "one of them or both"),
-        rows=(60_000, "rows of the training file, drawn at random; 0: all 199,523; 20,000 under --quick"),
+        rows=(40_000, "rows of the training file, drawn at random; 0: all 199,523; 20,000 under --quick"),
     )
     rows = 20_000 if options.quick else options.rows or None
     with console.status("Reading the tables (half a minute the first time)"):
