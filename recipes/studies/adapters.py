@@ -43,11 +43,11 @@ import keras_mtl
 
 FROZEN, TUNED, APART = "frozen", "tuned", "tuned apart"
 ADAPTERS = {
-    "LoRA, shared 2": {"rank": 0, "shared": 2},
-    "LoRA, shared 8": {"rank": 0, "shared": 8},
-    "LoRA, own 2": {"rank": 2},
-    "LoRA, own 8": {"rank": 8},
-    "bottleneck, own 8": {"rank": 8, "kind": "bottleneck"},
+    "LoRA shared 2": {"rank": 0, "shared": 2},
+    "LoRA shared 8": {"rank": 0, "shared": 8},
+    "LoRA own 2": {"rank": 2},
+    "LoRA own 8": {"rank": 8},
+    "bottleneck own 8": {"rank": 8, "kind": "bottleneck"},
 }
 MERGED = {
     "average": {"method": "arithmetic", "scale": 1 / len(TASKS)},
@@ -116,7 +116,7 @@ def main():
         __file__,
         __doc__,
         models=MODELS,
-        quick_models=(FROZEN, TUNED, "LoRA, own 2", APART, "TIES"),
+        quick_models=(FROZEN, TUNED, "LoRA own 2", APART, "TIES"),
         epochs=(10, 1),
         commands=(200, "how many are labelled for training"),
     )
@@ -182,7 +182,7 @@ def main():
         else:
             model = on_block(name)
             give_heads(model, frozen(seed)[1])
-            fit(compiled(model, RATES[name.split(",")[0]]), rows)
+            fit(compiled(model, RATES[name.split()[0]]), rows)
         return {"parameters": size(model), **recipe.test(model, x["before"][tested], y)}
 
     scores = (*TASKS, "command")
