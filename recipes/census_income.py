@@ -22,7 +22,7 @@ weights are those after the last epoch.
 Logs for TensorBoard and a picture of the results go to runs/census_income/.
 """
 
-from common import SINGLE, area_under_roc, command_line, console, study
+from common import SINGLE, area_under_roc, command_line, console, start_again, study
 
 import keras
 import tensorflow as tf
@@ -96,14 +96,15 @@ def batches(inputs, labels, seed=None):
 
 
 def train(model, data, seed, epochs, callbacks, **options):
-    """Compiles and trains, with a learning rate that falls to 0."""
-    steps = epochs * -(-len(data["train"][0]["codes"]) // BATCH)
-    model.compile(
-        optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps)),
-        loss=keras.losses.BinaryCrossentropy(from_logits=True),
-        steps_per_execution=32,
-        **options,
-    )
+    """Trains, with a learning rate that falls to 0; compiles first, unless that is done."""
+    if not model.compiled:
+        steps = epochs * -(-len(data["train"][0]["codes"]) // BATCH)
+        model.compile(
+            optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps)),
+            loss=keras.losses.BinaryCrossentropy(from_logits=True),
+            steps_per_execution=32,
+            **options,
+        )
     model.fit(
         batches(*data["train"], seed),
         epochs=epochs,
@@ -132,10 +133,15 @@ def main():
             pair: census.census_income(PAIRS[pair], rows=rows, arrays=arrays) for pair in options.pairs.split(",")
         }
 
+    models = {}  # compiled and traced once for all seeds
+
     def run(name, seed, callbacks):
-        pair, name = name
-        (data, codes), (builder, shape, hidden) = data_of[pair], MODELS[name]
-        model = build(builder, PAIRS[pair], data["train"][0], codes, hidden, **shape)
+        pair, kind = name
+        (data, codes), (builder, shape, hidden) = data_of[pair], MODELS[kind]
+        fresh = build(builder, PAIRS[pair], data["train"][0], codes, hidden, **shape)
+        model = models.setdefault(name, fresh)
+        if model is not fresh:
+            start_again(model, fresh)
         train(model, data, seed, options.epochs, callbacks)
         inputs, labels = data["test"]
         # One batch: of a call of `predict`, `steps_per_execution` traces the model once for each.

