@@ -43,10 +43,8 @@ import keras_mtl
 
 FROZEN, TUNED, APART = "frozen", "tuned", "tuned apart"
 ADAPTERS = {
-    "LoRA shared 2": {"rank": 0, "shared": 2},
     "LoRA shared 8": {"rank": 0, "shared": 8},
     "LoRA own 2": {"rank": 2},
-    "LoRA own 8": {"rank": 8},
     "bottleneck own 8": {"rank": 8, "kind": "bottleneck"},
 }
 MERGED = {
