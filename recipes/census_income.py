@@ -1,12 +1,12 @@
 """Income, marriage and education of 300,000 people: the comparison of the MMoE paper on its own data.
 
-Half an hour on two cores, a minute with --quick; the data come with a package (see requirements-data.txt) and take half
-a minute to read the first time.
+A quarter of an hour on two cores, a minute with --quick; the data come with a package (see requirements-data.txt) and
+take half a minute to read the first time.
 
 The paper (J. Ma et al., KDD 2018) trains two pairs of tasks on Census-Income: income over $50,000 with never married,
 and at least some college with never married. Here all its models are rebuilt, and CGC, PLE, AdaTT, STEM and AITM with
 them: same inputs, epochs, batches and optimizer, and the same number of parameters, but for the width of the layers.
-Seven of them are trained unless --models says otherwise, on 40,000 of the 199,523 rows (`--rows 0`: all).
+By default seven of them are trained on the first pair, on 40,000 of the 199,523 rows (`--rows 0`: all).
 The table shows the area under the ROC curve (AUC) on the official 99,762 test rows, with several seeds.
 
 What it can show: which differences between the models are larger than what the seeds do. What it cannot: more than this
@@ -123,8 +123,8 @@ def main():
         default=DEFAULT,
         quick_models=[SINGLE, "MMoE"],
         epochs=(3, 1),
-        pairs=("income,education", "one of them or both"),
-        rows=(40_000, "rows of the training file, drawn at random; 0: all 199,523; 20,000 under --quick"),
+        pairs=("income", "`income`, `education` or `income,education`"),
+        rows=(40_000, "rows of the training file, drawn at random; 0: all; 20,000 under --quick"),
     )
     rows = 20_000 if options.quick else options.rows or None
     with console.status("Reading the tables (half a minute the first time)"):
