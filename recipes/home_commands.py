@@ -35,8 +35,8 @@ SCRATCH, FROZEN, TUNED = MODELS = ("from scratch", "encoder, frozen", "encoder, 
 
 def heads(classes):
     """Linear heads: on each piece for slots, on the mean over the pieces for the others."""
-    whole = {task: [layers.GlobalAveragePooling1D(), layers.Dense(len(classes[task]))] for task in ("intent", "domain")}
-    return {**whole, "slots": layers.Dense(len(classes["slots"]))}
+    out = {task: layers.Dense(len(names), name="out") for task, names in classes.items()}
+    return {task: layer if task == "slots" else [layers.GlobalAveragePooling1D(), layer] for task, layer in out.items()}
 
 
 def from_scratch(pieces, classes):

@@ -75,3 +75,17 @@ def test_area_under_roc_counts_pairs():
     difference = scores[labels == 1][:, None] - scores[labels == 0]
     expected = np.mean((difference > 0) + 0.5 * (difference == 0))
     assert common.area_under_roc(labels, scores) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("pair", "codes", "columns"), [("income", 528, 32), ("education", 506, 30)])
+def test_models_have_as_many_parameters_as_single_task_ones(pair, codes, columns, recipe):
+    income = recipe("census_income")
+    arrays = {"codes": np.zeros((1, columns)), "numbers": np.zeros((1, 7))}  # the shapes of Census-Income
+    counts = {
+        name: income.build(builder, income.PAIRS[pair], arrays, codes, hidden, **options).count_params()
+        for name, (builder, options, hidden) in income.MODELS.items()
+    }
+    width = 8 * columns + 7
+    assert counts[common.SINGLE] == 2 * (8 * codes + (width + 1) * 61 + 62 * 16 + 17)
+    for name, count in counts.items():
+        assert abs(count / counts[common.SINGLE] - 1) < (0.03 if name == "CGC" else 0.02), (name, count)

@@ -71,6 +71,14 @@ def test_scores_of_the_funnel(recipe):
         assert found["liked_given_watched"] == pytest.approx(of_watched, rel=1e-6)
 
 
+def test_recommenders_have_the_parameters_of_esmm(recipe):
+    movielens = recipe("movielens")
+    sizes = {"person": 943, "film": 1682, "age": 15, "gender": 2, "occupation": 21}  # those of MovieLens 100K
+    counts = {name: movielens.build(name, sizes, 20).count_params() for name in movielens.MODELS[1:]}
+    assert counts["ESMM"] == 16 * sum(sizes.values()) + 2 * (101 * 64 + 65 * 32 + 33)
+    assert all(abs(count / counts["ESMM"] - 1) < 0.01 for count in counts.values()), counts
+
+
 def test_molecules_answer_in_their_units_before_training(recipe):
     molecules = recipe("molecules")
     scales = {task: (100.0 * i, 10.0**i) for i, task in enumerate(molecules.qm9.TASKS)}
