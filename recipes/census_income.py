@@ -141,7 +141,7 @@ def main():
         fresh = build(builder, PAIRS[pair], data["train"][0], codes, hidden, **shape)
         model = models.setdefault(name, fresh)
         if model is not fresh:
-            start_again(model, fresh)
+            start_again(model, fresh.get_weights())
         train(model, data, seed, options.epochs, callbacks)
         inputs, labels = data["test"]
         # One batch: of a call of `predict`, `steps_per_execution` traces the model once for each.

@@ -162,14 +162,6 @@ def label(name):
     return ", ".join(map(str, name)) if isinstance(name, tuple) else name
 
 
-def start_again(model, fresh):
-    """Gives a traced model the weights of a fresh one like it, and an optimizer that has not moved yet."""
-    model.set_weights(fresh.get_weights())
-    for variable in model.optimizer.variables:
-        if not variable.path.endswith("learning_rate"):
-            variable.assign(keras.ops.zeros_like(variable))
-
-
 def board(options, name, seed):
     """TensorBoard's logs of one training."""
     folder = re.sub(r"[^\w.]+", "_", label(name)).strip("_")

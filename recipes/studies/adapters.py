@@ -141,7 +141,7 @@ def main():
         model = models.setdefault(name, fresh)
         if model is fresh:
             return compiled(model, rate)
-        start_again(model, fresh)
+        start_again(model, fresh.get_weights())
         return model
 
     def split(seed):
