@@ -7,8 +7,9 @@ Two regressions on the same 20 inputs, each a small tanh network with random wei
 columns, hard sharing, soft sharing with two distances, and cross-stitch units, also with a faster learning rate of
 their own, get the same steps and optimizer; each seed draws tasks, data and initial weights.
 
-What it shows: beside an unrelated task, sharing may double the small task's error; beside a related one five seeds, which
-draw the tasks too, show no significant gain. What it does not: nothing is tuned for a builder, so this is no ranking.
+What it shows: beside an unrelated task, sharing may double the small task's error; beside a related one five seeds,
+which draw the tasks too, show no significant gain. What it does not: nothing is tuned for a builder, so this is no
+ranking of them.
 
     python recipes/studies/when_sharing_helps.py [--quick] [--seeds 5] [--steps 1500]
 """
