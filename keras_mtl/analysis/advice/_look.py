@@ -18,7 +18,7 @@ from keras_mtl.data.missing import missing_report
 if TYPE_CHECKING:
     from keras_mtl.analysis.advice._problem import Problem
 
-FEW = 0.1  # a task with less than this part of the largest task's labels has few
+FEW = 0.1  # a task with this part of the largest task's labels, or less, has few
 RARE = 0.05  # a class that fewer of the labelled examples have is rare
 APART = 100.0  # mean squared errors that differ by this factor are of different scales: labels by 10
 RELATED = 0.5
@@ -56,15 +56,15 @@ def look(problem: Problem) -> list[Finding]:
 
 
 def label_counts(problem: Problem) -> dict[str, int]:
-    """How many training examples have a label, by task."""
-    return {task: int(problem.known(problem.train[1], task).sum()) for task in problem.tasks}
+    """How many training examples have a label, by task, with those that a seed holds out."""
+    return {task: int(problem.known(problem.all_training[1], task).sum()) for task in problem.tasks}
 
 
 def _labels(problem: Problem, y: Mapping[str, np.ndarray]) -> Iterator[Finding]:
     counts = label_counts(problem)
     most = max(counts.values())
     for task, count in counts.items():
-        if count < FEW * most:
+        if count <= FEW * most:
             yield Finding(
                 "few labels",
                 f"Task '{task}' has {count:,} labels where the largest task has {most:,}: sharing may help it.",

@@ -45,8 +45,16 @@ def test_scales_few_labels_and_relations(rng):
     deviations = {task: np.nanstd(problem.train[1][task]) for task in y}
     assert seen["scales"].numbers["deviations"] == pytest.approx(deviations)
     assert seen["few labels"].tasks == ("c",)
-    assert label_counts(problem)["c"] == seen["few labels"].numbers["labels"] < 20
+    assert label_counts(problem)["c"] == seen["few labels"].numbers["labels"] == 10
     assert set(seen["related labels"].tasks) == {"a", "b"} and seen["related labels"].numbers["association"] > 0.9
+
+
+@pytest.mark.parametrize(("labelled", "few"), [(20, True), (21, False)])
+def test_a_tenth_of_the_labels_is_few_whatever_is_held_out(rng, labelled, few):
+    y = {task: rng.normal(size=(200, 1)) for task in "ab"}
+    y["b"][labelled:] = np.nan
+    problem = make_problem(rng.normal(size=(200, 3)), y)
+    assert ("few labels" in found(problem)) == few and label_counts(problem) == {"a": 200, "b": labelled}
 
 
 def test_nothing_to_say_of_plain_labels(rng):
