@@ -46,3 +46,20 @@ def hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -
         volume += (height - lower) * hypervolume(slab, reference[:-1])
         lower = height
     return volume
+
+
+def front_line(points: Sequence[tuple[float, float]], sign_x: int, sign_y: int) -> list[tuple[float, float]]:
+    """The line of what no point is beyond, through those that are best in these two.
+
+    Args:
+        points: List of pairs.
+        sign_x: Integer. 1 if more is better of the first number, else -1.
+        sign_y: Integer. The same for the second number.
+    """
+    corners, highest = [], None
+    for x, y in sorted(points, key=lambda point: (-sign_x * point[0], -sign_y * point[1])):
+        if highest is not None and sign_y * y <= sign_y * highest:
+            continue
+        corners += [(x, highest), (x, y)] if highest is not None else [(x, y)]
+        highest = y
+    return corners

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_mtl._colors import color
-from keras_mtl._pyplot import better_corner, front_line, pyplot
+from keras_mtl._pyplot import pyplot
+from keras_mtl.analysis._fronts import front_line
 from keras_mtl.analysis._statistics import confidence_interval, mean_and_spread
 from keras_mtl.metrics.directions import higher_is_better
 
@@ -183,3 +184,13 @@ def plot_sweep(sweep: ParetoSweep, path: str | os.PathLike) -> None:
     )
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+def better_corner(axis: Axes, sign_x: int, sign_y: int) -> None:
+    """Draws an arrow into the corner where points are better in both."""
+    corner = (0.985 if sign_x > 0 else 0.015, 0.985 if sign_y > 0 else 0.015)
+    start = (corner[0] - 0.1 * sign_x, corner[1] - 0.1 * sign_y)
+    arrow = {"arrowstyle": "-|>", "color": color(2), "linewidth": 1.8}
+    axis.annotate("", corner, start, xycoords="axes fraction", textcoords="axes fraction", arrowprops=arrow)
+    sides: dict[str, Any] = {"ha": "right" if sign_x > 0 else "left", "va": "top" if sign_y > 0 else "bottom"}
+    axis.annotate("better", start, xycoords="axes fraction", fontsize=7.5, color=color(2), **sides)

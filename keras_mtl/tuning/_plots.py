@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from keras_mtl._colors import color
-from keras_mtl._pyplot import better_corner, front_line, pyplot
+from keras_mtl._pyplot import pyplot
 from keras_mtl._types import Tensor
+from keras_mtl.analysis._fronts import front_line
+from keras_mtl.analysis._plots import better_corner
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

