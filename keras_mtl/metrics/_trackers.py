@@ -80,7 +80,7 @@ class TaskMeans(Tracker):
     def means(self) -> Tensor:
         """The means so far, of shape `(K,)`; `empty` where nothing was counted."""
         totals, counts = ops.unstack(self.sums.value)
-        return ops.divide_no_nan(totals, counts) if self._empty == 0 else ops.divide(totals, counts)  # 0 / 0 is NaN
+        return ops.divide_no_nan(totals, counts) if self._empty == 0 else totals / counts  # 0 / 0 is NaN
 
     def result(self) -> dict[str, Tensor]:
         return dict(zip(self.log_names, ops.unstack(self.means()), strict=True))
@@ -149,7 +149,7 @@ class TotalLoss(Tracker):
         # A closure: attributes would be tracked, and their variables reset, twice.
         def tasks_total() -> Tensor:
             totals, counts = ops.unstack(task_losses.sums.value)
-            total = ops.sum(ops.multiply(ops.divide_no_nan(totals, counts), static_weights.value))
+            total = ops.sum(ops.divide_no_nan(totals, counts) * static_weights.value)
             return ops.where(ops.any(counts > 0), total, np.nan) if empty_is_nan() else total
 
         self._tasks_total = tasks_total
@@ -160,7 +160,7 @@ class TotalLoss(Tracker):
         self.added.assign_add(ops.stack([ops.cast(added, "float32") * batch_size, batch_size]))
 
     def result(self) -> Tensor:
-        return ops.add(self._tasks_total(), ops.divide_no_nan(*ops.unstack(self.added.value)))
+        return self._tasks_total() + ops.divide_no_nan(*ops.unstack(self.added.value))
 
 
 def names_of(tracker: keras.metrics.Metric) -> list[str]:

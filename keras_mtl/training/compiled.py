@@ -21,7 +21,7 @@ from keras_mtl.losses.names import loss_kind
 from keras_mtl.metrics._task_metric import make_task_metrics
 from keras_mtl.metrics._trackers import TaskMeans, TaskPairs, TotalLoss, check_log_names, names_of
 from keras_mtl.penalties._of_model import Penalties
-from keras_mtl.training.faults import FaultyInputs, NonFiniteSteps
+from keras_mtl.training.faults import Faults
 from keras_mtl.training.static_weights import StaticWeights
 
 if TYPE_CHECKING:
@@ -94,8 +94,8 @@ class Compiled:
         self.norm_tracker = TaskMeans(self.tasks, "grad_norm")
         self.cosine_tracker = keras.metrics.Mean(name="grad_cosine", dtype="float32")
         self.pair_tracker = self._pair_tracker(options.diagnostics)
-        self.nonfinite_tracker = NonFiniteSteps(self.tasks, logged=self.on_nonfinite != "raise")
-        self.inputs_tracker = FaultyInputs() if options.check_inputs and self.on_nonfinite == "raise" else None
+        self.faults = Faults(self.tasks, logged=self.on_nonfinite != "raise")
+        self.check_inputs = options.check_inputs and self.on_nonfinite == "raise"
         self.delta_m = options.delta_m
         if self.delta_m is not None:
             self.delta_m.bind(self.tasks, self._sources())
@@ -145,12 +145,12 @@ class Compiled:
     @property
     def evaluation_metrics(self) -> list[keras.metrics.Metric]:
         """Trackers that make sense without an optimizer step."""
-        more = (self.penalties.tracker, self.delta_m, self.inputs_tracker)
+        more = (self.penalties.tracker, self.delta_m, self.faults if self.check_inputs else None)
         more = [tracker for tracker in more if tracker is not None]
         return [self.total_tracker, self.loss_tracker, *self.task_metrics, *more]
 
     @property
-    def metrics(self) -> list[keras.metrics.Metric | TaskMeans | NonFiniteSteps]:
+    def metrics(self) -> list[keras.metrics.Metric]:
         """All trackers, in the order of the logs."""
         trackers = [*self.evaluation_metrics, self.weight_tracker]
         if self.takes_task_gradients:
@@ -159,7 +159,7 @@ class Compiled:
                 trackers.append(self.cosine_tracker)
         if self.pair_tracker is not None:
             trackers.append(self.pair_tracker)
-        return [*trackers, self.nonfinite_tracker]
+        return trackers if self.check_inputs else [*trackers, self.faults]
 
     @property
     def log_names(self) -> list[str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 import numpy as np
@@ -28,31 +28,23 @@ _ADVICE = (
 )
 
 
-class FaultyInputs(Tracker):
-    """Whether inputs had NaN or infinities. Has no logs."""
+class Seen(NamedTuple):
+    """What was not finite since the trackers were reset.
 
-    log_names = ()
+    Attributes:
+        tasks: Dict from task to the number of its steps.
+        skipped: Integer. Number of steps that were left out whole.
+        inputs: `"NaN"`, `"infinity"`, `"NaN or infinity"` or `None`: what the
+            inputs had.
+    """
 
-    def __init__(self) -> None:
-        super().__init__(name="faulty_inputs")
-        self.steps = self.add_weight(shape=(2,), initializer="zeros", name="steps")
-
-    def update_state(self, nan: Tensor, infinite: Tensor) -> None:
-        """Adds a step: two boolean scalars."""
-        self.steps.assign_add(ops.cast(ops.stack([nan, infinite]), "float32"))
-
-    def seen(self) -> str | None:
-        """`"NaN"`, `"infinity"`, `"NaN or infinity"` or `None`: what there was."""
-        nan, infinite = ops.convert_to_numpy(self.steps.value) > 0
-        found = ["NaN"] * bool(nan) + ["infinity"] * bool(infinite)
-        return " or ".join(found) or None
-
-    def result(self) -> dict[str, Tensor]:
-        return {}
+    tasks: dict[str, int]
+    skipped: int
+    inputs: str | None
 
 
-class NonFiniteSteps(Tracker):
-    """Steps whose numbers were not finite, by task.
+class Faults(Tracker):
+    """What was not finite in the steps: tasks, whole steps, inputs.
 
     The logs are `<task>_nonfinite`, the number of steps in which a task's loss
     or gradient was NaN or infinite, and `skipped_steps`, the number of those
@@ -64,36 +56,44 @@ class NonFiniteSteps(Tracker):
     """
 
     def __init__(self, tasks: Tasks, logged: bool) -> None:
-        super().__init__(name="nonfinite")
+        super().__init__(name="faults")
         self.tasks = tuple(tasks)
         self.logged = logged
         self.log_names = (*(f"{task}_nonfinite" for task in tasks), "skipped_steps") if logged else ()
-        # The tasks' steps and, last, those left out: one variable, since every step adds to it.
-        self.steps = self.add_weight(shape=(len(tasks) + 1,), initializer="zeros", name="steps")
+        # The tasks' steps, those left out, those with NaN and with infinities in the inputs: one variable, since every
+        # step adds to it.
+        self.steps = self.add_weight(shape=(len(tasks) + 3,), initializer="zeros", name="steps")
 
-    def update_state(self, wrong: Tensor, skipped: Tensor, replicas: int = 1) -> None:
+    def update_state(self, wrong: Tensor, skipped: Tensor, inputs: Sequence[Tensor], replicas: int = 1) -> None:
         """Adds one step.
 
         Args:
             wrong: Boolean tensor of shape `(K,)`.
             skipped: Boolean scalar.
+            inputs: Two boolean scalars: whether they had NaN, and infinities.
             replicas: Integer. How many count the same step.
         """
-        self.steps.assign_add(ops.cast(ops.concatenate([wrong, skipped[None]]), "float32") / replicas)
+        wrong = ops.concatenate([wrong, ops.stack([skipped, *inputs])])
+        self.steps.assign_add(ops.cast(wrong, "float32") / replicas)
+
+    def see_inputs(self, inputs: Sequence[Tensor]) -> None:
+        """Adds the inputs of an evaluated batch, as in `update_state`."""
+        self.update_state(np.zeros(len(self.tasks), bool), False, inputs)
 
     def any(self) -> Tensor:
         """Whether a step was left out."""
-        return self.steps[-1] > 0
+        return self.steps[len(self.tasks)] > 0
 
-    def seen(self) -> tuple[dict[str, int], int]:
-        """Dict from task to the number of its steps, and the number of steps left out."""
-        *counts, skipped = (round(n) for n in ops.convert_to_numpy(self.steps.value).tolist())
-        return dict(zip(self.tasks, counts, strict=True)), skipped
+    def seen(self) -> Seen:
+        """What there was, read from the device."""
+        *counts, skipped, nan, infinite = ops.convert_to_numpy(self.steps.value).tolist()
+        inputs = ["NaN"] * (nan > 0) + ["infinity"] * (infinite > 0)
+        return Seen(dict(zip(self.tasks, map(round, counts), strict=True)), round(skipped), " or ".join(inputs) or None)
 
     def result(self) -> dict[str, Tensor]:
         if not self.logged:
             return {}
-        return dict(zip(self.log_names, ops.unstack(self.steps.value), strict=True))
+        return dict(zip(self.log_names, ops.unstack(self.steps.value)[: len(self.log_names)], strict=True))
 
 
 def labelled(model: MultiTaskModel, step: str) -> dict[str, float]:
@@ -152,28 +152,6 @@ def check_finite(x: Structure) -> None:
             )
 
 
-def raise_faulty_inputs(model: MultiTaskModel, where: str) -> None:
-    """Raises if inputs had NaN or infinities, which `check_inputs` does not let pass.
-
-    Args:
-        model: A compiled `MultiTaskModel`.
-        where: String. Where they were, for the message.
-
-    Raises:
-        ValueError: Saying which of the two it was.
-    """
-    compiled = model.compiled_tasks
-    found = None if compiled.inputs_tracker is None else compiled.inputs_tracker.seen()
-    if found is None:
-        return
-    compiled.inputs_tracker.reset_state()
-    compiled.nonfinite_tracker.reset_state()
-    raise ValueError(
-        f"`x` should be finite. Received: {found} in the inputs of {where}, from which the model has learned nothing. "
-        f"{_LET_PASS}"
-    )
-
-
 def is_all_or_nothing(model: MultiTaskModel) -> bool:
     """Whether a step that is not finite leaves the model as it was."""
     from keras_mtl.training.backends import core  # with the first step: the import of a backend takes its time
@@ -181,31 +159,37 @@ def is_all_or_nothing(model: MultiTaskModel) -> bool:
     return model.compiled_tasks.on_nonfinite != "raise" or core.branches_are_free(model)
 
 
-def raise_nonfinite(
-    model: MultiTaskModel, seen: tuple[Mapping[str, int], int] | None = None, variables: bool = False
-) -> None:
-    """Raises if a step was not finite and `on_nonfinite` is `"raise"`.
+def raise_faults(model: MultiTaskModel, where: str, seen: Seen | None = None, variables: bool = False) -> None:
+    """Raises if inputs, or a step under `on_nonfinite="raise"`, were not finite.
 
     Args:
         model: A compiled `MultiTaskModel`.
+        where: String. Where they were, for the message.
         seen: What the tracker has seen, if it was asked already. Defaults to
             `None`.
         variables: Boolean. Whether to look at the variables, where a step that
             is not finite is let through. Defaults to `False`.
 
     Raises:
-        FloatingPointError: Naming the tasks.
+        ValueError: If inputs were not, which `check_inputs` does not let pass.
+        FloatingPointError: If numbers of a step were not. Names the tasks.
     """
     compiled = model.compiled_tasks
     if compiled.on_nonfinite != "raise":
         return
-    counts, skipped = seen or compiled.nonfinite_tracker.seen()
+    seen = seen or compiled.faults.seen()
+    if seen.inputs:
+        compiled.faults.reset_state()
+        raise ValueError(
+            f"`x` should be finite. Received: {seen.inputs} in the inputs of {where}, from which the model has learned "
+            f"nothing. {_LET_PASS}"
+        )
     kept = is_all_or_nothing(model)
     damaged = [] if kept or not variables else [v.path for v in model.variables if not _is_finite(v)]
-    if not skipped and not damaged:
+    if not seen.skipped and not damaged:
         return
-    tasks = [task for task, count in counts.items() if count]
-    compiled.nonfinite_tracker.reset_state()
+    compiled.faults.reset_state()
+    tasks = [task for task, count in seen.tasks.items() if count]
     what = "the gradients or the weighting's state, from finite losses"
     if tasks or damaged:
         what = f"the loss of {tasks}" if tasks else f"the variables {damaged}"
@@ -225,7 +209,7 @@ def _is_finite(variable: keras.Variable) -> bool:
     return "float" not in variable.dtype or bool(np.isfinite(ops.convert_to_numpy(ops.sum(variable.value))))
 
 
-def warn_nonfinite(model: MultiTaskModel, seen: tuple[Mapping[str, int], int], epoch: int) -> None:
+def warn_nonfinite(model: MultiTaskModel, seen: Seen, epoch: int) -> None:
     """Warns of the tasks and steps that an epoch left out.
 
     Args:
@@ -233,7 +217,7 @@ def warn_nonfinite(model: MultiTaskModel, seen: tuple[Mapping[str, int], int], e
         seen: What the tracker has seen.
         epoch: Integer. Counted from 0.
     """
-    counts, skipped = seen
+    counts, skipped = seen.tasks, seen.skipped
     left_out = "Steps left out for this task" if model.compiled_tasks.on_nonfinite == "skip_task" else "Steps left out"
     for task, count in counts.items():
         if count:

@@ -15,8 +15,7 @@ from keras_mtl._keras_private import layers_of
 from keras_mtl._types import Callbacks
 from keras_mtl.training.faults import (
     labelled,
-    raise_faulty_inputs,
-    raise_nonfinite,
+    raise_faults,
     warn_nonfinite,
     warn_starved,
     warn_unlabelled,
@@ -87,13 +86,13 @@ class FitCallback(keras.callbacks.Callback):
         # Steps that are not finite change nothing, so there is no hurry: a look now and then does not slow training.
         # Several workers read a count together, so they wait for the end of the epoch, not for a clock of their own.
         if self._alone and time.monotonic() - self._looked > _SECONDS:
-            raise_faulty_inputs(self.model, "a training step")
-            raise_nonfinite(self.model)
+            raise_faults(self.model, "a training step")
             self._looked = time.monotonic()
 
     def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         self._read()  # validation is about to reset the trackers
-        raise_faulty_inputs(self.model, "a training step")
+        if not self.model.stop_training:
+            raise_faults(self.model, "a training step")
 
     def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
         if not self._told_of_validation:
@@ -103,14 +102,13 @@ class FitCallback(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         compiled = self.model.compiled_tasks
-        seen = compiled.nonfinite_tracker.seen()
+        seen = compiled.faults.seen()
         if not self.model.stop_training:  # else a callback such as `TerminateOnNaN` came first
-            raise_faulty_inputs(self.model, "a training step")
-            raise_nonfinite(self.model, seen, variables=True)
+            raise_faults(self.model, "a training step", seen, variables=True)
         warn_nonfinite(self.model, seen, epoch)
         logs = {} if logs is None else logs
         if any(math.isnan(logs.get(f"{task}_loss", math.nan)) for task in compiled.tasks):
-            self._warn_of_unlabelled(epoch, seen[0])
+            self._warn_of_unlabelled(epoch, seen.tasks)
         if not self._told_of_weights:
             self._told_of_weights = warn_starved(compiled, logs, epoch)
         compiled.weighting.end_epoch(logs)

@@ -33,14 +33,14 @@ class StepGuard:
 
     Args:
         model: A compiled `MultiTaskModel`, before the step.
-        inputs_finite: Boolean scalar. Whether the inputs are finite, or need
-            not be.
+        inputs: Two boolean scalars: whether the inputs have NaN, and
+            infinities, which they should not.
     """
 
-    def __init__(self, model: MultiTaskModel, inputs_finite: Tensor = True) -> None:
+    def __init__(self, model: MultiTaskModel, inputs: tuple[Tensor, Tensor] = (False, False)) -> None:
         self.model = model
         self.compiled = model.compiled_tasks
-        self._inputs_finite = inputs_finite
+        self._inputs = inputs
         self._scaled = loss_is_scaled(model)
         self._raises = self.compiled.on_nonfinite == "raise"
         self._all_or_nothing = is_all_or_nothing(model)
@@ -66,7 +66,7 @@ class StepGuard:
             Tuple of a boolean scalar, or `None` where the step is taken in any
             case, and the pairs as the optimizer should have them.
         """
-        self._finite = ops.logical_and(finite, self._inputs_finite)
+        self._finite = ops.logical_and(finite, ops.logical_not(ops.logical_or(*self._inputs)))
         gradients_finite = True
         if self._all_or_nothing or self._scaled:
             gradients_finite = _all_finite([gradient for gradient, _ in pairs], exactly=self._scaled)
@@ -80,7 +80,7 @@ class StepGuard:
             pairs = [(core.choose(gradients_finite, gradient, float("nan")), variable) for gradient, variable in pairs]
         self._usable, self._waiting = usable, False
         if self._raises:  # later steps are left out too, until the host comes to raise
-            self._waiting = self.compiled.nonfinite_tracker.any()
+            self._waiting = self.compiled.faults.any()
         self._taken = ops.logical_and(usable, ops.logical_not(self._waiting))
         return self._taken if self._all_or_nothing else None, pairs
 
@@ -102,9 +102,10 @@ class StepGuard:
         if floats := [variable.value for variable, _ in self._state if is_float(variable)]:
             state_finite = _all_finite(floats)
         usable = ops.logical_and(self._usable, ops.logical_or(state_finite, self._overflow))
-        self.compiled.nonfinite_tracker.update_state(
+        self.compiled.faults.update_state(
             ops.logical_not(ops.logical_or(self._finite, self._waiting)),
             ops.logical_not(ops.logical_or(usable, self._waiting)),
+            self._inputs,
             core.replicas(),
         )
         of_steps = set() if self._moves is True else _state_of_steps(self.model)

@@ -37,7 +37,7 @@ def train_step(model: MultiTaskModel, data: Data) -> dict[str, Tensor]:
         Dict of logs.
     """
     data, compiled = _unpacked(model, data), model.compiled_tasks
-    guard = StepGuard(model, _inputs_are_finite(compiled, data[0]))
+    guard = StepGuard(model, _faults_of(compiled, data[0]))
     place = compiled.weighting.place(places, model)
     # 1. Forward: the tasks' losses.
     step = place.forward(data)
@@ -67,7 +67,8 @@ def train_step(model: MultiTaskModel, data: Data) -> dict[str, Tensor]:
 def test_step(model: MultiTaskModel, data: Data) -> dict[str, Tensor]:
     """Evaluates one batch; what `MultiTaskModel.test_step` does."""
     x, y, sample_weight = _unpacked(model, data)
-    _inputs_are_finite(model.compiled_tasks, x)
+    if model.compiled_tasks.check_inputs:
+        model.compiled_tasks.faults.see_inputs(_faults_of(model.compiled_tasks, x))
     y_pred = model(x, training=False)
     track(model, x, y, y_pred, sample_weight, training=False)
     return _logs(model, y_pred, x, y, sample_weight)
@@ -141,21 +142,16 @@ def _unpacked(model: MultiTaskModel, data: Data) -> tuple[Any, Any, Any]:
     return x, by_task(y, "y", compiled), by_task(sample_weight, "sample_weight", compiled)
 
 
-def _inputs_are_finite(compiled: Compiled, x: Structure) -> Tensor:
-    """Looks at the inputs of a batch, of all replicas, and tracks what is wrong with them.
-
-    Returns:
-        Boolean scalar: whether they are finite, or are not looked at.
-    """
-    if compiled.inputs_tracker is None:
-        return True
+def _faults_of(compiled: Compiled, x: Structure) -> tuple[Tensor, Tensor]:
+    """Whether the inputs of a batch, of all replicas, have NaN and infinities; no where they are not looked at."""
+    if not compiled.check_inputs:
+        return False, False
     # NaN where an entry is, else infinite where an entry is: so much smaller, sums of what is finite do not overflow.
     sums = [ops.sum(ops.abs(ops.cast(part, "float32")) * 2.0**-60) for part in core.floats_in(x)]
     if not sums:
-        return True
+        return False, False
     (total,) = core.all_reduce([sums[0] if len(sums) == 1 else ops.sum(ops.stack(sums))])
-    compiled.inputs_tracker.update_state(ops.isnan(total), ops.isinf(total))
-    return ops.isfinite(total)
+    return ops.isnan(total), ops.isinf(total)
 
 
 def _logs(

@@ -18,7 +18,7 @@ from keras_mtl.losses.arrays import by_task, check_lengths
 from keras_mtl.losses.task_losses import TaskLosses
 from keras_mtl.metrics._trackers import names_of
 from keras_mtl.training.compiled import Compiled
-from keras_mtl.training.faults import check_finite, raise_faulty_inputs, raise_nonfinite, warn_unlabelled
+from keras_mtl.training.faults import check_finite, raise_faults, warn_unlabelled
 from keras_mtl.training.fit_callback import FitCallback, with_callbacks
 from keras_mtl.training.options import Options
 from keras_mtl.training.progress import with_progress
@@ -474,8 +474,7 @@ class TaskTrainer(ModelBuiltBefore):
         y, sample_weight = self._arrays(x, y, sample_weight)
         self.compiled_tasks.static_weights.follow(self)
         logs = super().train_on_batch(x, y, sample_weight, class_weight, return_dict=True)
-        raise_faulty_inputs(self, "a training step")
-        raise_nonfinite(self)
+        raise_faults(self, "a training step")
         return logs if return_dict else self._as_list(logs)
 
     def evaluate(
@@ -530,7 +529,8 @@ class TaskTrainer(ModelBuiltBefore):
 
                 core.synchronize(self)  # Keras does where all goes well
                 raise
-        raise_faulty_inputs(self, "evaluation")
+        if self.compiled_tasks.check_inputs:
+            raise_faults(self, "evaluation")
 
     def _as_list(self, logs: Mapping[str, Any]) -> Structure:
         """Logs in Keras' order: `metrics_names`, then what metrics have logged besides; a number where it is one."""
@@ -558,7 +558,7 @@ class TaskTrainer(ModelBuiltBefore):
     def _arrays(self, x: Structure, y: Structure, sample_weight: Structure) -> tuple[Any, ...]:
         """Labels and weights as Keras wants them: dicts of arrays, with weights for every task in `y`."""
         compiled = self.compiled_tasks
-        if compiled.inputs_tracker is not None:
+        if compiled.check_inputs:
             check_finite(x)
         y, sample_weight = by_task(y, "y", compiled), by_task(sample_weight, "sample_weight", compiled)
         check_lengths(x, y, sample_weight)
