@@ -1,7 +1,7 @@
 """Weightings: from task losses or task gradients to task weights."""
 
 from keras_mtl.weighting.aligned import AlignedMTL
-from keras_mtl.weighting.base import FeatureWeighting, GramianWeighting, JacobianWeighting, Weighting
+from keras_mtl.weighting.base import Weighting
 from keras_mtl.weighting.cagrad import CAGrad
 from keras_mtl.weighting.config import ConFIG
 from keras_mtl.weighting.cosmos import COSMOS
@@ -14,13 +14,16 @@ from keras_mtl.weighting.equal import Equal
 from keras_mtl.weighting.excess import ExcessMTL
 from keras_mtl.weighting.fairgrad import FairGrad
 from keras_mtl.weighting.famo import FAMO
+from keras_mtl.weighting.feature_weighting import FeatureWeighting
 from keras_mtl.weighting.geometric import Geometric
 from keras_mtl.weighting.graddrop import GradDrop
 from keras_mtl.weighting.gradnorm import GradNorm
 from keras_mtl.weighting.gradvac import GradVac
+from keras_mtl.weighting.gramian_weighting import GramianWeighting
 from keras_mtl.weighting.great import GREAT
 from keras_mtl.weighting.imtl_g import IMTLG
 from keras_mtl.weighting.imtl_l import IMTLL
+from keras_mtl.weighting.jacobian_weighting import JacobianWeighting
 from keras_mtl.weighting.m_config import MConFIG
 from keras_mtl.weighting.mgda import MGDA
 from keras_mtl.weighting.moco import MoCo

@@ -9,7 +9,7 @@ from keras import ops
 from keras_mtl._types import Tensor
 from keras_mtl.weighting._present import equal_shares
 from keras_mtl.weighting._scaling import RANK_TOLERANCE, unit_diagonal
-from keras_mtl.weighting.base import GramianWeighting
+from keras_mtl.weighting.gramian_weighting import GramianWeighting
 from keras_mtl.weighting.registry import register
 
 SCALE_MODES = ("min", "median", "rmse")

@@ -11,7 +11,7 @@ from keras_mtl._types import Tensor
 from keras_mtl.weighting._present import equal_shares
 from keras_mtl.weighting._quadratic import BLOCK_TRIALS, SLACK, exchange, semidefinite_part, solve_free
 from keras_mtl.weighting._scaling import STATIONARY_TOLERANCE, is_stationary, unit_diagonal
-from keras_mtl.weighting.base import GramianWeighting
+from keras_mtl.weighting.gramian_weighting import GramianWeighting
 from keras_mtl.weighting.registry import register
 
 # Keeps singular Gramians solvable; also the relative error of the slopes.

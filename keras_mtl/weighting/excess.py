@@ -9,7 +9,7 @@ from keras import ops
 from keras_mtl._checks import check_boolean, check_integer, check_number
 from keras_mtl._types import Shape, Tensor
 from keras_mtl.weighting._present import divide, masked_softmax
-from keras_mtl.weighting.base import JacobianWeighting
+from keras_mtl.weighting.jacobian_weighting import JacobianWeighting
 from keras_mtl.weighting.registry import register
 
 

@@ -11,7 +11,7 @@ from keras_mtl._types import Tensor
 from keras_mtl.weighting._newton import proportional_fair
 from keras_mtl.weighting._present import equal_shares
 from keras_mtl.weighting._scaling import is_stationary, unit_diagonal
-from keras_mtl.weighting.base import GramianWeighting
+from keras_mtl.weighting.gramian_weighting import GramianWeighting
 from keras_mtl.weighting.registry import register
 
 

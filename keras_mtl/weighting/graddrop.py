@@ -12,7 +12,7 @@ from keras import ops
 from keras_mtl._checks import check_numbers
 from keras_mtl._types import Shape, Tensor
 from keras_mtl.weighting._present import divide
-from keras_mtl.weighting.base import JacobianWeighting
+from keras_mtl.weighting.jacobian_weighting import JacobianWeighting
 from keras_mtl.weighting.registry import register
 
 

@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_mtl._checks import check_boolean, check_number, check_numbers
 from keras_mtl._types import Shape, Tensor
-from keras_mtl.weighting.base import GramianWeighting
+from keras_mtl.weighting.gramian_weighting import GramianWeighting
 from keras_mtl.weighting.registry import register
 
 SMALLEST_WEIGHT = 1e-4

@@ -11,7 +11,7 @@ from keras_mtl._checks import check_number
 from keras_mtl._types import Shape, Tensor
 from keras_mtl.weighting._projection import ORDERS, meet_in_order, task_orders
 from keras_mtl.weighting._scaling import unit_diagonal
-from keras_mtl.weighting.base import GramianWeighting
+from keras_mtl.weighting.gramian_weighting import GramianWeighting
 from keras_mtl.weighting.registry import register
 
 LARGEST_TARGET = 1.0 - 1e-6

@@ -11,7 +11,7 @@ from keras import layers, ops
 from keras_mtl._checks import check_integer, check_number
 from keras_mtl._types import Shape, Tensor
 from keras_mtl.layers.gradient_reversal import reverse_gradient
-from keras_mtl.weighting.base import FeatureWeighting
+from keras_mtl.weighting.feature_weighting import FeatureWeighting
 from keras_mtl.weighting.registry import register
 
 

@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_mtl._types import Tensor
 from keras_mtl.weighting._scaling import pseudo_solve, unit_diagonal
-from keras_mtl.weighting.base import GramianWeighting
+from keras_mtl.weighting.gramian_weighting import GramianWeighting
 from keras_mtl.weighting.registry import register
 
 

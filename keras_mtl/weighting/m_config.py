@@ -11,8 +11,9 @@ from keras_mtl._checks import check_boolean, check_number
 from keras_mtl._float64 import float64
 from keras_mtl._types import Place, Shape, Tensor
 from keras_mtl.weighting._present import divide
-from keras_mtl.weighting.base import JacobianWeighting, Update
+from keras_mtl.weighting.base import Update
 from keras_mtl.weighting.config import equal_angles
+from keras_mtl.weighting.jacobian_weighting import JacobianWeighting
 from keras_mtl.weighting.registry import register
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from keras_mtl._checks import check_number
 from keras_mtl._types import Shape, Tensor
 from keras_mtl.weighting._newton import SOLVED, proportional_fair
 from keras_mtl.weighting._scaling import is_stationary, unit_diagonal
-from keras_mtl.weighting.base import GramianWeighting
+from keras_mtl.weighting.gramian_weighting import GramianWeighting
 from keras_mtl.weighting.registry import register
 
 

@@ -10,7 +10,7 @@ from keras import ops
 from keras_mtl._types import Tensor
 from keras_mtl.weighting._projection import ORDERS, meet_in_order, task_orders
 from keras_mtl.weighting._scaling import unit_diagonal
-from keras_mtl.weighting.base import GramianWeighting
+from keras_mtl.weighting.gramian_weighting import GramianWeighting
 from keras_mtl.weighting.registry import register
 
 

@@ -10,7 +10,9 @@ import keras
 from keras import ops
 
 from keras_mtl._types import Place, Shape, Tensor
-from keras_mtl.weighting.base import GramianWeighting, JacobianWeighting, Weighting
+from keras_mtl.weighting.base import Weighting
+from keras_mtl.weighting.gramian_weighting import GramianWeighting
+from keras_mtl.weighting.jacobian_weighting import JacobianWeighting
 from keras_mtl.weighting.registry import deserialize, get, serialize
 
 if TYPE_CHECKING:

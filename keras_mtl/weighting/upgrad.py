@@ -11,7 +11,7 @@ from keras_mtl._types import Tensor
 from keras_mtl.weighting._preference import Preference
 from keras_mtl.weighting._quadratic import nonnegative_qp, semidefinite_part
 from keras_mtl.weighting._scaling import unit_diagonal
-from keras_mtl.weighting.base import GramianWeighting
+from keras_mtl.weighting.gramian_weighting import GramianWeighting
 from keras_mtl.weighting.registry import register
 
 
