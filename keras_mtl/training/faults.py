@@ -254,7 +254,7 @@ def warn_starved(compiled: Compiled, logs: Mapping[str, Any], epoch: int) -> boo
     def logged(name: str) -> np.ndarray:
         return np.array([logs.get(f"{task}_{name}", np.nan) for task in compiled.tasks], "float64")
 
-    if compiled.weighting.weights_may_vanish:
+    if compiled.weighting.weights_may_vanish or not compiled.weighting.weighs:
         return False
     static, losses = compiled.static_weights.numpy(), logged("loss")
     live = ~np.isnan(losses) & (static > 0)  # a task without a labelled example has no loss
