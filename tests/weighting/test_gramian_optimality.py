@@ -16,7 +16,7 @@ def kkt_violation(matrix, linear, x):
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda f: f.__name__)
 def test_quadratic_programs_meet_their_optimality_conditions(sampler):
-    function = tf.function(nonnegative_qp)
+    function = tf.function(nonnegative_qp, autograph=False)
     for jacobian in matrices(sampler, sizes=[5, 40], draws=2):
         rows = jacobian / np.linalg.norm(jacobian, axis=1, keepdims=True)
         for dtype in ("float64", "float32"):
@@ -31,7 +31,7 @@ def test_quadratic_programs_meet_their_optimality_conditions(sampler):
 @pytest.mark.parametrize("sampler", [low_rank, weakly_stationary], ids=lambda f: f.__name__)
 def test_active_sets_of_dependent_gradients_do_not_go_round_in_circles(sampler):
     # Some of these programs were not solved after 600 changes of the active set.
-    function = tf.function(nonnegative_qp)
+    function = tf.function(nonnegative_qp, autograph=False)
     for seed in range(12):
         jacobian = sampler(np.random.default_rng(4000 + seed), 40)
         rows = jacobian / np.linalg.norm(jacobian, axis=1, keepdims=True)
@@ -82,7 +82,7 @@ def test_mgda_meets_its_optimality_conditions(sampler):
 @pytest.mark.parametrize("scales", SCALES[:3], ids=str)
 def test_cagrad_meets_its_optimality_conditions(scales, c):
     weighting = W.CAGrad(c=c)
-    function = tf.function(weighting.solve)
+    function = tf.function(weighting.solve, autograph=False)
     for seed in range(4):
         jacobian = conflicting(np.random.default_rng(seed), 5) * np.resize(scales, 5)[:, None]
         weights = function(jacobian @ jacobian.T).numpy()
@@ -126,7 +126,7 @@ def test_alpha_fairness(scales):
 
 @pytest.mark.parametrize("alpha", [0.1, 0.3, 10.0, 100.0])
 def test_extreme_fairness(alpha):
-    function = tf.function(W.FairGrad(alpha=alpha).solve)
+    function = tf.function(W.FairGrad(alpha=alpha).solve, autograph=False)
     for seed in range(3):
         jacobian = conflicting(np.random.default_rng(seed), 5)
         gramian = jacobian @ jacobian.T
