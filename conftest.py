@@ -12,22 +12,18 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # The models here are small: one thread per operation is faster than several, and xdist workers do not fight for cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-
-
-def _quick_to_compile():
-    """What XLA leaves out where compiling takes longer than the run: with both flags it takes a quarter of the time.
-
-    A flag that XLA does not know ends the process, and the second comes and goes: it is given to versions that know it.
-    """
-    flags = ["--xla_backend_optimization_level=0"]
-    known = {"tensorflow": "2.21.", "jaxlib": "0.10."}
-    installed = [name for name in known if importlib.util.find_spec(name)]
-    if all(importlib.metadata.version(name).startswith(known[name]) for name in installed):
-        flags.append("--xla_cpu_use_fusion_emitters=false")
-    return " ".join(flags)
-
-
-os.environ.setdefault("XLA_FLAGS", _quick_to_compile())
+# What XLA leaves out takes longer than what is compiled here runs: with both flags compiling takes a quarter of the
+# time. A flag that XLA does not know ends the process, and the second comes and goes: it is for versions that know it.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0"
+    + " --xla_cpu_use_fusion_emitters=false"
+    * all(
+        importlib.metadata.version(name).startswith(known)
+        for name, known in (("tensorflow", "2.21."), ("jaxlib", "0.10."))
+        if importlib.util.find_spec(name)
+    ),
+)
 
 import keras
 import numpy as np
@@ -52,16 +48,24 @@ class _Seeds(random.Random):
         return super().randint(*bounds)
 
 
-def _set_global_seed(self, seed, set_and_forget=context.Context._set_global_seed):
-    """Setting a seed makes TensorFlow forget all compiled functions and operations: a fifth of the tests' time.
+def _forget(self, forget=context.Context.clear_kernel_cache):
+    """To start from a seed again, TensorFlow forgets all it has compiled: a quarter of the tests' time.
 
-    It has to where random operations have drawn from the seed before, which go on where they were otherwise.
+    It has to where random operations have drawn since the last time, which go on where they were otherwise.
     """
-    if getattr(getattr(self, "_rng", None), "drawn", True):
-        set_and_forget(self, seed)
+    seeds = getattr(self, "_rng", None)
+    if getattr(seeds, "drawn", True):
+        forget(self)
+    if isinstance(seeds, _Seeds):
+        seeds.drawn = False
+
+
+def _set_global_seed(self, seed):
+    _forget(self)
     self._seed, self._rng = seed, _Seeds(int(seed))
 
 
+context.Context.clear_kernel_cache = _forget  # which Keras' `clear_session` calls
 context.Context._set_global_seed = _set_global_seed
 
 
