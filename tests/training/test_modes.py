@@ -120,7 +120,8 @@ def test_gradient_accumulation_equals_plain_keras():
     y = {"price": np.nan_to_num(PRICE), "kind": Y["kind"]}
     for model in (ours, plain):
         optimizer = keras.optimizers.Adam(0.01, gradient_accumulation_steps=2)
-        model.compile(optimizer, loss={"price": "mse", "kind": "sparse_categorical_crossentropy"})
+        losses = {"price": "mse", "kind": "sparse_categorical_crossentropy"}
+        model.compile(optimizer, loss=losses, run_eagerly=True)  # in the graph as eagerly: above
         model.fit(X, y, batch_size=4, shuffle=False, verbose=0)
     for v, w in zip(ours.variables, plain.variables, strict=True):
         np.testing.assert_allclose(v, w, rtol=1e-4, atol=1e-6, err_msg=v.path)
