@@ -1,7 +1,10 @@
 """Set-up of every test, doctest and docs page, before TensorFlow looks at its devices."""
 
 import gc
+import importlib.metadata
+import importlib.util
 import os
+import random
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -9,17 +12,61 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # The models here are small: one thread per operation is faster than several, and xdist workers do not fight for cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+# What XLA leaves out takes longer than what is compiled here runs: with both flags compiling takes a quarter of the
+# time. A flag that XLA does not know ends the process, and the second comes and goes: it is for versions that know it.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0"
+    + " --xla_cpu_use_fusion_emitters=false"
+    * all(
+        importlib.metadata.version(name).startswith(known)
+        for name, known in (("tensorflow", "2.21."), ("jaxlib", "0.10."))
+        if importlib.util.find_spec(name)
+    ),
+)
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 # Two logical CPU devices stand in for two accelerators; TensorFlow takes this only before its first operation.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
     [tf.config.LogicalDeviceConfiguration()] * 2,
 )
+
+
+class _Seeds(random.Random):
+    """Seeds of TensorFlow's random operations, and whether any was drawn."""
+
+    drawn = False
+
+    def randint(self, *bounds):
+        self.drawn = True
+        return super().randint(*bounds)
+
+
+def _forget(self, forget=context.Context.clear_kernel_cache):
+    """To start from a seed again, TensorFlow forgets all it has compiled: a quarter of the tests' time.
+
+    It has to where random operations have drawn since the last time, which go on where they were otherwise.
+    """
+    seeds = getattr(self, "_rng", None)
+    if getattr(seeds, "drawn", True):
+        forget(self)
+    if isinstance(seeds, _Seeds):
+        seeds.drawn = False
+
+
+def _set_global_seed(self, seed):
+    _forget(self)
+    self._seed, self._rng = seed, _Seeds(int(seed))
+
+
+context.Context.clear_kernel_cache = _forget  # which Keras' `clear_session` calls
+context.Context._set_global_seed = _set_global_seed
 
 
 def pytest_collection_finish(session):

@@ -282,6 +282,8 @@ EVERY_MODE = [
     name("upgrad", of="several"),
     *[name(weighting, of="factored") for weighting in ("mgda", "upgrad", "nash", "dbmtl")],
     name("mgda", "last_shared", "factored"),
+    name("imtl_g", "features", "added"),
+    name("imtl_g", of="every"),
     *[name("great", of=of) for of in ("missing", "absent", "float16")],
     *[name("famo", of=of) for of in ("absent", "accumulated")],
     *[name("gradnorm", of=of) for of in ("missing", "every")],

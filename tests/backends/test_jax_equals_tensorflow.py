@@ -12,24 +12,22 @@ import pytest
 
 from keras_mtl.training import backends
 from tests.backends import cells, checks
+from tests.rows import by_default
 
+# A cell of each kind of step: weighted losses, rows and factors of task gradients, those of features, a Jacobian, and
+# weights that hold for several steps. Methods with a closed form have little to compile.
 QUICK = [
     "uncertainty/parameters/absent",
-    "upgrad/parameters/plain",
     "upgrad/parameters/factored",
-    "nash/features/added",
+    "imtl_g/features/added",
+    "imtl_g/parameters/every",
     "dbmtl/parameters/accumulated",
-    "mgda/features/every",
 ]
 # What half precision rounds differently, and MMD, a small difference of sums.
 TOLERANCES = {"float16": 5e-3, "bfloat16": 5e-2, "penalties": 5e-5}
 
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
-
-
-def quick_or_slow(names, quick):
-    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in names]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +51,7 @@ def on_jax(request, folder):
         "KERAS_BACKEND": "jax",
         "JAX_PLATFORMS": "cpu",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # which take longer than these steps
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2",
     }
     command = [sys.executable, "-m", "tests.backends.checks", str(folder), *names]
     root = request.config.rootpath
@@ -83,14 +81,14 @@ def found_on_jax(on_jax, name):
     return found
 
 
-@pytest.mark.parametrize("name", quick_or_slow(cells.ALL, QUICK))
+@pytest.mark.parametrize("name", by_default(QUICK, cells.ALL))
 def test_five_steps_are_the_same(name, on_jax):
     found, expected = found_on_jax(on_jax, name), cells.numbers(name)
     mode = name.split("/")[-1]
     np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCES.get(mode, 1e-5))
 
 
-@pytest.mark.parametrize("name", quick_or_slow(checks.ALL, checks.QUICK))
+@pytest.mark.parametrize("name", by_default(checks.QUICK, checks.ALL))
 def test_on_jax(name, on_jax):
     found_on_jax(on_jax, name)
 

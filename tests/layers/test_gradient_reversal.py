@@ -48,7 +48,7 @@ def test_a_head_behind_it_is_an_adversary():
             {"who": [*before, layers.Dense(2, activation="softmax", name="out")]},
         )
         start = {v.path: v.numpy() for v in model.trainable_variables}
-        model.compile(keras.optimizers.SGD(0.1), loss="sparse_categorical_crossentropy")
+        model.compile(keras.optimizers.SGD(0.1), loss="sparse_categorical_crossentropy", run_eagerly=True)
         model.fit(X, {"who": np.arange(6) % 2}, batch_size=6, verbose=0)
         return {v.path: v.numpy() - start[v.path] for v in model.trainable_variables}
 

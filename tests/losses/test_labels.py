@@ -18,7 +18,8 @@ X = RNG.normal(size=(N, 4)).astype("float32")
 def model_of(heads, **options):
     keras.utils.set_random_seed(0)
     model = keras_mtl.hard_sharing(keras.Input((4,)), [layers.Dense(6, activation="tanh", name="fc")], heads)
-    model.compile(**{"optimizer": keras.optimizers.SGD(0.0), **options})
+    # In graphs: the first test, and tests/losses/test_losses_of_any_shape.py.
+    model.compile(**{"optimizer": keras.optimizers.SGD(0.0), "run_eagerly": True, **options})
     return model
 
 
@@ -55,7 +56,8 @@ def assert_logs(logs, expected):
 @pytest.mark.parametrize("shape", [(N,), (N, 1)])
 def test_missing_by_task_nan_and_sentinel(batch_size, shape):
     missing = {"price": "nan", "kind": -1}
-    model = model_of(heads(), loss=LOSS, metrics={"kind": ["accuracy"]}, missing=missing)
+    options = {"metrics": {"kind": ["accuracy"]}, "missing": missing, "run_eagerly": (batch_size, shape) != (5, (N,))}
+    model = model_of(heads(), loss=LOSS, **options)
     y = {
         "price": np.where(KNOWN_PRICE, PRICE, np.nan).astype("float32").reshape(shape),
         "kind": np.where(KNOWN_KIND, KIND, -1).reshape(shape),
@@ -86,7 +88,7 @@ def test_training_on_gaps_is_training_on_the_rest():
     gaps, rows = (model_of({"price": layers.Dense(1)}, loss="mse", missing="nan") for _ in range(2))
     rows.set_weights(gaps.get_weights())
     for model in (gaps, rows):
-        model.compile(keras.optimizers.Adam(0.01), loss="mse", missing="nan")
+        model.compile(keras.optimizers.Adam(0.01), loss="mse", missing="nan", run_eagerly=True)
     gaps.fit(X, {"price": np.where(KNOWN_PRICE, PRICE, np.nan)}, batch_size=N, epochs=3, verbose=0)
     known = int(KNOWN_PRICE.sum())
     rows.fit(X[KNOWN_PRICE], {"price": PRICE[KNOWN_PRICE]}, batch_size=known, epochs=3, verbose=0)
@@ -97,7 +99,7 @@ def test_training_on_gaps_is_training_on_the_rest():
 @pytest.mark.parametrize("weighting", ["equal", "uncertainty", "mgda"])
 def test_absent_tasks_move_neither_head_nor_state(weighting):
     model = model_of(heads(), loss=LOSS, weighting=weighting)
-    model.compile(keras.optimizers.SGD(0.1), loss=LOSS, weighting=weighting)
+    model.compile(keras.optimizers.SGD(0.1), loss=LOSS, weighting=weighting, run_eagerly=True)
     before = {v.path: v.numpy() for v in model.variables if "log_var" not in v.path}
     with pytest.warns(UserWarning, match="Task 'kind' had no labelled example in epoch 1"):
         logs = fit(model, {"price": PRICE})
@@ -151,10 +153,10 @@ def test_single_entries_of_a_label_may_be_missing():
     assert_logs(fit(model, y, batch_size=5), expected)
 
     # Entry-wise sample weights say the same; a weight for each example multiplies in.
-    model.compile(keras.optimizers.SGD(0.0), loss={"tags": "binary_crossentropy"})
+    model.compile(keras.optimizers.SGD(0.0), loss={"tags": "binary_crossentropy"}, run_eagerly=True)
     logs = fit(model, {"tags": np.nan_to_num(y["tags"])}, sample_weight={"tags": known.astype("float32")})
     assert_logs(logs, {"tags_loss": expected["tags_loss"]})
-    model.compile(keras.optimizers.SGD(0.0), loss={"tags": "binary_crossentropy"}, missing="nan")
+    model.compile(keras.optimizers.SGD(0.0), loss={"tags": "binary_crossentropy"}, missing="nan", run_eagerly=True)
     row = np.linspace(0.5, 2.0, N, dtype="float32")
     logs = fit(model, {"tags": y["tags"]}, sample_weight={"tags": row})
     assert_logs(logs, {"tags_loss": (entropies * row[:, None])[known].mean()})
@@ -175,7 +177,8 @@ def test_missing_pixels(channel):
     labels[RNG.random((4, 5, 5)) < 0.5] = 255
     trunk, head = layers.Conv2D(2, 3, padding="same"), layers.Conv2D(3, 1, activation="softmax")
     model = keras_mtl.hard_sharing(keras.Input((5, 5, 1)), [trunk], {"seg": head})
-    model.compile("sgd", loss="sparse_categorical_crossentropy", metrics={"seg": ["accuracy"]}, missing=255)
+    options = {"metrics": {"seg": ["accuracy"]}, "missing": 255, "run_eagerly": True}
+    model.compile("sgd", loss="sparse_categorical_crossentropy", **options)
     x = RNG.normal(size=(4, 5, 5, 1)).astype("float32")
     p, known = model.predict(x, verbose=0)["seg"], labels != 255
     values = -np.log(np.take_along_axis(p, np.where(known, labels, 0)[..., None], -1))[..., 0]
@@ -255,7 +258,8 @@ def test_no_warning_where_all_tasks_have_labels():
 @pytest.mark.parametrize("weighting", ["uncertainty", "mgda"])
 def test_loss_is_the_static_total_and_evaluation_ignores_dynamic_weights(weighting):
     model = model_of(heads(), loss=LOSS)
-    model.compile(keras.optimizers.SGD(0.05), loss=LOSS, weighting=weighting, loss_weights={"price": 3.0})
+    options = {"weighting": weighting, "loss_weights": {"price": 3.0}, "run_eagerly": True}
+    model.compile(keras.optimizers.SGD(0.05), loss=LOSS, **options)
     y = {"price": PRICE, "kind": KIND}
     history = model.fit(X, y, batch_size=5, epochs=3, verbose=0, validation_data=(X, y)).history
     for prefix in ("", "val_"):

@@ -42,14 +42,23 @@ def paths(model):
 
 
 # Where gradients are one weighted sum, a second weighting is the same step; and where task gradients are taken is what
-# the contract table is about: a few builders show that here.
-FEW = ("hard_sharing", "soft_sharing", "cross_stitch", "mmoe", "own_inputs", "distral", "adapter_sharing")
+# the contract table is about: one builder of each kind shows that here, and each kind of refusal has one.
+FEW = [
+    ("own_inputs", COMPILE[1]),
+    ("soft_sharing", COMPILE[2]),
+    ("cross_stitch", COMPILE[2]),
+    ("own_inputs", COMPILE[2]),
+    ("mmoe", COMPILE[3]),
+    ("distral", COMPILE[3]),
+    ("own_inputs", COMPILE[3]),
+    ("adapters", COMPILE[3]),
+]
 
 
 @pytest.mark.parametrize(
     ("name", "options"),
     by_default(
-        [(name, options) for name in EVERY for options in COMPILE if name in FEW or options is COMPILE[0]],
+        [*[(name, COMPILE[0]) for name in EVERY], *FEW],
         [(name, options) for name in EVERY for options in COMPILE],
     ),
     ids=lambda value: value if isinstance(value, str) else "-".join(value.values()),
@@ -67,8 +76,8 @@ def test_one_step_and_back_from_a_file(name, options, tmp_path):
     x, y = data(model, tasks)
     before = {v.path: keras.ops.convert_to_numpy(v) for v in model.trainable_variables}
     # What is behind a factor that starts as 0 moves in the second step.
-    history = model.fit(x, y, batch_size=ROWS, epochs=2 if "adapters" in name else 1, verbose=0)
-    assert np.isfinite(history.history["loss"]).all()
+    for _ in range(2 if "adapters" in name else 1):
+        assert np.isfinite(model.train_on_batch(x, y, return_dict=True)["loss"])
     after = {v.path: keras.ops.convert_to_numpy(v) for v in model.trainable_variables}
     assert not [path for path, value in before.items() if np.array_equal(value, after[path])]
     model.save(tmp_path / "m.keras")

@@ -63,13 +63,14 @@ def test_heads_are_the_last_level_wherever_they_stand():
 def test_rates_fall_by_the_factor():
     """Steps of SGD are the rate times the gradient: against a model with one rate."""
     plain, model = build(), build()
-    plain.compile(keras.optimizers.SGD(1.0), loss="mse")
-    model.compile(keras_mtl.models.discriminative_rates(model, keras.optimizers.SGD(0.08), factor=0.5), loss="mse")
+    plain.compile(keras.optimizers.SGD(1.0), loss="mse", run_eagerly=True)
+    rates = keras_mtl.models.discriminative_rates(model, keras.optimizers.SGD(0.08), factor=0.5)
+    model.compile(rates, loss="mse", run_eagerly=True)
     before = values(plain)
     fit(plain), fit(model)
-    rates = {"shared/low": 0.02, "shared/mid": 0.04, "a/": 0.08, "b/": 0.08}
+    expected = {"shared/low": 0.02, "shared/mid": 0.04, "a/": 0.08, "b/": 0.08}
     for path, old in before.items():
-        rate = next(rate for start, rate in rates.items() if path.startswith(start))
+        rate = next(rate for start, rate in expected.items() if path.startswith(start))
         step, of_one = values(model)[path] - old, values(plain)[path] - old
         assert np.abs(of_one).max() > 0
         np.testing.assert_allclose(step, rate * of_one, rtol=1e-3, atol=1e-7, err_msg=path)
@@ -78,9 +79,8 @@ def test_rates_fall_by_the_factor():
 @pytest.mark.parametrize("rate", [1e-2, keras.optimizers.schedules.ExponentialDecay(1e-2, 2, 0.5)])
 def test_rates_and_schedules_survive_save_and_load(rate, tmp_path):
     model = build()
-    model.compile(
-        keras_mtl.models.discriminative_rates(model, keras.optimizers.Adam(rate)), loss="mse", weighting="uncertainty"
-    )
+    optimizer = keras_mtl.models.discriminative_rates(model, keras.optimizers.Adam(rate))
+    model.compile(optimizer, loss="mse", weighting="uncertainty", run_eagerly=True)
     fit(model, epochs=2)
     model.save(tmp_path / "m.keras")
     loaded = keras.models.load_model(tmp_path / "m.keras")
@@ -98,7 +98,7 @@ def test_a_pretrained_backbone_keeps_its_weights_and_its_levels():
     for v, w in zip(model.shared_variables, backbone.trainable_variables, strict=True):
         np.testing.assert_array_equal(v, w)
     optimizer = keras_mtl.models.discriminative_rates(model, keras.optimizers.SGD(0.1), factor=0.1)
-    model.compile(optimizer, loss="mse")
+    model.compile(optimizer, loss="mse", run_eagerly=True)
     before = values(model)
     fit(model)
     moved = {path: np.abs(values(model)[path] - old).max() for path, old in before.items()}
@@ -140,7 +140,7 @@ def frozen_fit(weighting, optimizer):
 
 def test_a_weighting_on_gradients_may_go_with_a_level_released_at_once():
     model, moves = build(norm=True), Moves()
-    model.compile("adam", loss="mse", weighting="mgda")
+    model.compile("adam", loss="mse", weighting="mgda", run_eagerly=True)
     fit(model, epochs=2, callbacks=[GradualUnfreezing(first=0), moves])
     assert "mid" in moves.moved[0] and "low" not in moves.moved[0] and "low" in moves.moved[1]
 
@@ -149,7 +149,7 @@ def test_a_weighting_on_gradients_may_go_with_a_level_released_at_once():
 def test_release_goes_with_rates_of_their_own(kind):
     """Frozen levels stay bit for bit, whatever weight decay would make of them."""
     model, moves = build(norm=True), Moves()
-    model.compile(keras_mtl.models.discriminative_rates(model, kind(0.01)), loss="mse")
+    model.compile(keras_mtl.models.discriminative_rates(model, kind(0.01)), loss="mse", run_eagerly=True)
     fit(model, epochs=3, callbacks=[GradualUnfreezing(), moves])
     heads = {"out", "hidden"}
     assert moves.moved == [heads, heads | {"mid", "norm"}, heads | {"mid", "norm", "low"}]
@@ -167,7 +167,7 @@ def test_first_and_every():
 def test_layers_frozen_before_stay_frozen():
     model, moves = build(), Moves()
     model.get_layer("shared_low").trainable = False
-    model.compile("adam", loss="mse")
+    model.compile("adam", loss="mse", run_eagerly=True)
     fit(model, epochs=3, callbacks=[GradualUnfreezing(), moves])
     assert not any("low" in moved for moved in moves.moved) and "mid" in moves.moved[1]
 

@@ -25,6 +25,7 @@ def linear_model(**options):
     model = keras_mtl.MultiTaskModel(inputs, outputs)
     model.set_weights([np.eye(3), WA[:, None], WB[:, None]])
     options = {"optimizer": keras.optimizers.SGD(0.0), "loss": {"a": "mse", "b": "binary_crossentropy"}, **options}
+    options.setdefault("run_eagerly", True)
     model.compile(**options)
     return model
 
@@ -154,7 +155,7 @@ def shared_model():
 
 def test_k11_an_optimizer_for_each_task_by_path(tmp_path):
     model = shared_model()
-    model.compile(multi_optimizer(), loss={"a": "mse", "b": "binary_crossentropy"})
+    model.compile(multi_optimizer(), loss={"a": "mse", "b": "binary_crossentropy"}, run_eagerly=True)
     before = {v.path: v.numpy() for v in model.trainable_variables}
     model.fit(X, {"a": YA, "b": YB}, batch_size=8, verbose=0)
     moved = {v.path: np.abs(v.numpy() - before[v.path]).max() for v in model.trainable_variables}
@@ -171,7 +172,7 @@ def test_k11_an_optimizer_for_each_task_by_path(tmp_path):
 @pytest.mark.filterwarnings("ignore:Task 'b' had no labelled:UserWarning")
 def test_k11_an_optimizer_for_each_task_while_a_task_is_absent():
     model = shared_model()
-    model.compile(multi_optimizer(), loss={"a": "mse", "b": "binary_crossentropy"})
+    model.compile(multi_optimizer(), loss={"a": "mse", "b": "binary_crossentropy"}, run_eagerly=True)
     before = {v.path: v.numpy() for v in model.trainable_variables}
     model.fit(X, {"a": YA}, batch_size=8, verbose=0)
     for v in model.trainable_variables:
@@ -283,7 +284,7 @@ def test_total_is_the_sum_of_the_task_losses_with_a_partial_last_batch():
 
 
 def test_freezing_after_compile_takes_effect():
-    model = linear_model(optimizer=keras.optimizers.SGD(0.1))
+    model = linear_model(optimizer=keras.optimizers.SGD(0.1), run_eagerly=False)
     fit(model, {"a": YA, "b": YB})
     model.get_layer("trunk").trainable = False
     before = model.get_weights()
@@ -298,10 +299,10 @@ def test_freezing_after_compile_takes_effect():
 def test_unfreezing_and_compiling_with_a_new_optimizer():
     model = linear_model(optimizer=keras.optimizers.Adam(0.1))
     model.get_layer("trunk").trainable = False
-    model.compile(keras.optimizers.Adam(0.1), loss={"a": "mse"})
+    model.compile(keras.optimizers.Adam(0.1), loss={"a": "mse"}, run_eagerly=True)
     fit(model, {"a": YA})
     model.get_layer("trunk").trainable = True
-    model.compile(keras.optimizers.Adam(0.1), loss={"a": "mse"})
+    model.compile(keras.optimizers.Adam(0.1), loss={"a": "mse"}, run_eagerly=True)
     before = model.get_weights()[0]
     fit(model, {"a": YA})
     assert np.abs(model.get_weights()[0] - before).max() > 0
@@ -313,7 +314,7 @@ def test_output_keys_name_the_tasks_whatever_the_layers_are_called():
     z, q = layers.Dense(1, name="z"), layers.Dense(1, name="q")
     hidden = layers.Dense(3, name="trunk")(inputs)
     model = keras_mtl.MultiTaskModel(inputs, {"q_task": z(hidden), "a_task": q(hidden), "again": q(hidden)})
-    model.compile("sgd", loss="mse", metrics={"again": ["mae"], "q_task": ["mse"]})
+    model.compile("sgd", loss="mse", metrics={"again": ["mae"], "q_task": ["mse"]}, run_eagerly=True)
     y = {"q_task": YA, "a_task": YA + 1, "again": YA + 2}
     p = {k: v[:, 0] for k, v in model.predict(X, verbose=0).items()}
     logs = model.evaluate(X, y, batch_size=8, verbose=0, return_dict=True)

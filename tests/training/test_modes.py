@@ -20,7 +20,7 @@ PRICE[4:8] = np.nan  # one batch without any
 Y = {"price": PRICE, "kind": RNG.integers(0, 3, 28)}
 
 
-def train(weighting, optimizer=lambda: keras.optimizers.SGD(0.05), epochs=1, **options):
+def compiled(weighting, optimizer=lambda: keras.optimizers.SGD(0.05), **options):
     keras.utils.set_random_seed(0)
     model = keras_mtl.hard_sharing(
         keras.Input((4,)),
@@ -35,14 +35,19 @@ def train(weighting, optimizer=lambda: keras.optimizers.SGD(0.05), epochs=1, **o
         missing={"price": "nan"},
         **options,
     )
+    return model
+
+
+def train(*args, **options):
+    model = compiled(*args, **options)
     # Seven batches of 4, so that steps_per_execution=8 and gradient accumulation end in the middle.
-    logs = model.fit(X, Y, batch_size=4, epochs=epochs, shuffle=False, verbose=0).history
+    logs = model.fit(X, Y, batch_size=4, shuffle=False, verbose=0).history
     return model, {name: values[-1] for name, values in logs.items()}
 
 
 @functools.cache
 def reference(weighting):
-    model, logs = train(weighting, epochs=2)
+    model, logs = train(weighting)
     return [v.numpy() for v in model.variables], logs
 
 
@@ -63,16 +68,20 @@ def assert_same(model, logs, weighting, rtol=1e-4, atol=1e-6, leave_out=()):
     ids=lambda options: next(iter(options)),
 )
 def test_same_numbers(weighting, options):
-    model, logs = train(weighting, epochs=2, **options)
+    model, logs = train(weighting, **options)
     assert_same(model, logs, weighting)
 
 
-@pytest.mark.parametrize("weighting", WEIGHTINGS)
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_mixed_precision_is_close(weighting, policy):
+POLICIES = [(policy, weighting) for policy in ("mixed_float16", "mixed_bfloat16") for weighting in WEIGHTINGS]
+# Learned weights and weights from gradients; a plain sum has less to go wrong, and the lesser range needs scaling.
+LESS = [("mixed_float16", "uncertainty"), ("mixed_float16", "mgda"), ("mixed_bfloat16", "mgda")]
+
+
+@pytest.mark.parametrize(("policy", "weighting"), by_default(LESS, POLICIES))
+def test_mixed_precision_is_close(policy, weighting):
     keras.config.set_dtype_policy(policy)
     scaled = lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.05), initial_scale=2.0**10)  # noqa: E731
-    model, logs = train(weighting, scaled if policy == "mixed_float16" else lambda: keras.optimizers.SGD(0.05), 2)
+    model, logs = train(weighting, scaled if policy == "mixed_float16" else lambda: keras.optimizers.SGD(0.05))
     assert all(v.dtype == "float32" for v in model.trainable_variables)
     assert_same(model, logs, weighting, rtol=0.1, atol=0.03, leave_out=["kind_accuracy"])
 
@@ -84,19 +93,20 @@ def test_skipped_steps_of_mixed_float16_leave_everything_as_it_was(weighting):
     keras.utils.set_random_seed(0)
     optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.05), initial_scale=2.0**100)
     model, logs = train(weighting, lambda: optimizer)
-    untouched, _ = train(weighting, lambda: keras.optimizers.SGD(0.0))
+    untouched = compiled(weighting)
     for v, w in zip(model.trainable_variables, untouched.trainable_variables, strict=True):
         np.testing.assert_array_equal(v, w, err_msg=v.path)
     assert all(np.isfinite(v.numpy()).all() for v in model.variables)
     assert np.isfinite(logs["loss"])
 
 
-@pytest.mark.parametrize("weighting", WEIGHTINGS)
+# `equal` is compared with plain Keras below.
+@pytest.mark.parametrize("weighting", by_default(WEIGHTINGS[1:], WEIGHTINGS))
 def test_gradient_accumulation_steps_once_in_a_while(weighting):
     """With SGD, accumulating 2 batches of 4 is one step of half the sum; here against such a step."""
     model, _ = train(weighting, lambda: keras.optimizers.SGD(0.05, gradient_accumulation_steps=2))
     again, _ = train(weighting, lambda: keras.optimizers.SGD(0.05, gradient_accumulation_steps=2), run_eagerly=True)
-    start, _ = train(weighting, lambda: keras.optimizers.SGD(0.0))
+    start = compiled(weighting)
     assert int(model.optimizer.iterations) == 3
     for v, w, s in zip(model.trainable_variables, again.trainable_variables, start.trainable_variables, strict=True):
         np.testing.assert_allclose(v, w, rtol=1e-5, atol=1e-7, err_msg=v.path)
@@ -104,14 +114,14 @@ def test_gradient_accumulation_steps_once_in_a_while(weighting):
 
 
 def test_gradient_accumulation_equals_plain_keras():
-    keras.utils.set_random_seed(0)
-    ours, _ = train("equal", lambda: keras.optimizers.SGD(0.0))
+    ours = compiled("equal")
     plain = keras.models.clone_model(keras.Model(ours.input, ours.output))
     plain.set_weights(ours.get_weights())
     y = {"price": np.nan_to_num(PRICE), "kind": Y["kind"]}
     for model in (ours, plain):
         optimizer = keras.optimizers.Adam(0.01, gradient_accumulation_steps=2)
-        model.compile(optimizer, loss={"price": "mse", "kind": "sparse_categorical_crossentropy"})
+        losses = {"price": "mse", "kind": "sparse_categorical_crossentropy"}
+        model.compile(optimizer, loss=losses, run_eagerly=True)  # in the graph as eagerly: above
         model.fit(X, y, batch_size=4, shuffle=False, verbose=0)
     for v, w in zip(ours.variables, plain.variables, strict=True):
         np.testing.assert_allclose(v, w, rtol=1e-4, atol=1e-6, err_msg=v.path)
@@ -136,7 +146,7 @@ def distributed_model(weighting, **options):
         {"price": layers.Dense(1), "kind": layers.Dense(3, activation="softmax")},
     )
     model.compile(
-        keras.optimizers.Adam(0.01),
+        keras.optimizers.SGD(0.1, momentum=0.9),
         loss={"price": "mse", "kind": "sparse_categorical_crossentropy"},
         metrics={"kind": ["accuracy"], "price": ["mae"]},
         weighting=weighting,
@@ -158,19 +168,21 @@ def distributed_model(weighting, **options):
 def test_two_replicas_equal_one_device(weighting, gradients, mirrored_strategy):
     data = distributed_data()
     single = distributed_model(weighting, gradients=gradients)
+    start = single.get_weights()
     one = single.fit(data, epochs=2, verbose=0).history
     with mirrored_strategy.scope():
         double = distributed_model(weighting, gradients=gradients)
-    double.set_weights(distributed_model(weighting, gradients=gradients).get_weights())
+    double.set_weights(start)
     two = double.fit(data, epochs=2, verbose=0).history
     for v, w in zip(single.variables, double.variables, strict=True):
         np.testing.assert_allclose(v, w, atol=1e-5, err_msg=v.path)
     assert set(one) == set(two)
     for name in one:
         np.testing.assert_allclose(one[name], two[name], rtol=1e-4, err_msg=name)
-    mine, theirs = (m.evaluate(data, verbose=0, return_dict=True) for m in (single, double))
-    for name in mine:
-        assert mine[name] == pytest.approx(theirs[name], rel=1e-4), name
+    if weighting == "uncertainty":  # the others are evaluated as it is
+        mine, theirs = (m.evaluate(data, verbose=0, return_dict=True) for m in (single, double))
+        for name in mine:
+            assert mine[name] == pytest.approx(theirs[name], rel=1e-4), name
 
 
 @pytest.mark.parametrize(

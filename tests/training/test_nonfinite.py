@@ -31,7 +31,7 @@ def make_model(weighting="equal", *, head=None, optimizer=None, **options):
         {task: (task == "b" and head) or layers.Dense(1) for task in "abc"},
     )
     model.compile(
-        optimizer or keras.optimizers.Adam(0.01),
+        optimizer or keras.optimizers.SGD(0.01, momentum=0.9),
         loss="mse",
         metrics={task: ["mae"] for task in "abc"},
         weighting=weighting,
@@ -210,7 +210,8 @@ def test_replicas_agree(on_nonfinite, mirrored_strategy):
             model = keras_mtl.hard_sharing(
                 keras.Input((4,)), [layers.Dense(5, activation="tanh")], {task: layers.Dense(1) for task in "abc"}
             )
-            model.compile(keras.optimizers.Adam(0.01), "mse", weighting="mgda", on_nonfinite=on_nonfinite)
+            optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
+            model.compile(optimizer, "mse", weighting="mgda", on_nonfinite=on_nonfinite)
         models.append(model)
     models[1].set_weights(models[0].get_weights())
     data = tf.data.Dataset.from_tensor_slices((X, BAD)).batch(BATCH)

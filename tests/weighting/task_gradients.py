@@ -39,7 +39,7 @@ def compiled(method, size):
     weighting = METHODS[method]()
     weighting.build((size,))
     signature = [tf.TensorSpec((size, size), "float64"), tf.TensorSpec((size,), "float64")]
-    return weighting, tf.function(weighting.solve, input_signature=signature)
+    return weighting, tf.function(weighting.solve, input_signature=signature, autograph=False)
 
 
 def solve(method, jacobian, present=None):

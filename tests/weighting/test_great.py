@@ -88,7 +88,7 @@ def build(weighting, optimizer, **options):
 @pytest.mark.oracle
 def test_a_step_of_the_trunk_and_of_the_heads_by_hand():
     """The trunk gets the sum of the scaled gradients, the heads their own task's plain one."""
-    model = build(GREAT(strength=0.0), keras.optimizers.SGD(0.1))
+    model = build(GREAT(strength=0.0), keras.optimizers.SGD(0.1), run_eagerly=True)
     scales = RNG.uniform(0.5, 2.0, (3, 16)).astype("float32")
     model.weighting.scales.assign(scales)
     kernel, bias = (v.numpy() for v in model.shared_variables)
@@ -133,12 +133,12 @@ def test_the_adversary_learns_and_the_scales_make_it_harder():
 
 
 def test_save_load_and_fit_go_on(tmp_path):
-    model = build(GREAT(), keras.optimizers.Adam(0.01))
-    model.fit(X, Y, batch_size=100, shuffle=False, verbose=0)
+    model = build(GREAT(), keras.optimizers.Adam(0.01), run_eagerly=True)
+    model.fit(X, Y, batch_size=200, shuffle=False, verbose=0)
     model.save(tmp_path / "m.keras")
     loaded = keras.models.load_model(tmp_path / "m.keras")
     for one in (model, loaded):
-        one.fit(X, Y, batch_size=100, shuffle=False, verbose=0)
+        one.fit(X, Y, batch_size=200, shuffle=False, verbose=0)
     for v, w in zip(model.variables, loaded.variables, strict=True):
         np.testing.assert_array_equal(v, w, err_msg=v.path)
 

@@ -227,7 +227,7 @@ def test_compiled_equals_eager_and_is_traced_once(name, options, _):
     eager, compiled = make(name, options), make(name, options)
     traces = []
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def fast(*inputs):
         traces.append(1)
         return step(compiled, *inputs)

@@ -128,7 +128,7 @@ def test_compile_refuses_a_preference_of_other_tasks():
 def descend(weighting, losses_and_slopes, rate=0.05, steps=300):
     """Plain gradient descent with a weighting's weights, in NumPy but for these. The rate falls to a hundredth."""
     weighting.build((2,))
-    weigh = tf.function(weighting.task_weights)
+    weigh = tf.function(weighting.task_weights, autograph=False)
     point, present = np.array([0.3, 0.2]), tf.ones(2)
     for step in range(steps):
         losses, slopes = losses_and_slopes(point)

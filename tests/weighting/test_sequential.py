@@ -139,7 +139,7 @@ def test_compiled_equals_eager_and_is_traced_once():
         weighting.update(losses, ONES, weights, gramian)
         return weights
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def fast(losses, gramian):
         traces.append(1)
         return step(compiled, losses, gramian)
