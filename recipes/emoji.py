@@ -17,6 +17,7 @@ from common import command_line, console, study
 import keras
 import numpy as np
 from data import emoji
+from data.arrays import rows_of
 from keras import layers
 
 import keras_mtl
@@ -34,9 +35,7 @@ def make_data(table, seed):
     x = {"picture": table["pictures"], "name": hashed_trigrams(list(table["names"]), TRIGRAMS)}
     y = {task: table[task][:, None] for task in TASKS}
     cut = len(order) // 5
-    return tuple(
-        ({k: v[rows] for k, v in x.items()}, {k: v[rows] for k, v in y.items()}) for rows in (order[cut:], order[:cut])
-    )
+    return rows_of((x, y), order[cut:]), rows_of((x, y), order[:cut])
 
 
 def see(picture):

@@ -20,11 +20,12 @@ rate. What it cannot: that it would elsewhere, or that search finds the kinds by
 
 from functools import partial
 
-from common import command_line, console, drawn_faces, fitting_width, may_state, progress
+from common import command_line, console, may_state, progress
 
 import keras
 import keras_tuner
 import numpy as np
+from data.faces import FEW, SPLITS, drawn_faces
 
 import keras_mtl
 from keras_mtl import tuning
@@ -42,7 +43,7 @@ BATCH, EPOCHS, LEARNING_RATE = 64, 10, 2e-3  # a fifth of the rate in the last t
 
 def face_data(quick):
     """Dict from split to cut pictures and labels; in training, places are NaN where they are not marked."""
-    data = drawn_faces(("landmarks", *CLASSES), quick)
+    data = drawn_faces(("landmarks", *CLASSES), FEW if quick else SPLITS)
     marks = data["train"][1]["landmarks"]
     mean, deviation = marks.mean(axis=0), marks.std(axis=0)
     cut = {}
@@ -138,11 +139,13 @@ class Candidates:
         return chosen.build(keras.Input(self.shape), self.stages(width), self.heads())
 
     def width_of(self, chosen):
-        def count(width):
-            return self.built(chosen, width).count_params()
-
+        """The width of which the number of parameters, which grows with its square, comes closest."""
         if (key := repr(chosen)) not in self.widths:
-            self.widths[key] = fitting_width(count, self.parameters, self.width, self.rounds)
+            width, counts = self.width, {}
+            for _ in range(self.rounds):
+                counts[width] = self.built(chosen, width).count_params()
+                width *= (self.parameters / counts[width]) ** 0.5
+            self.widths[key] = min(counts, key=lambda width: abs(counts[width] - self.parameters))
         return self.widths[key]
 
     def model(self, chosen):

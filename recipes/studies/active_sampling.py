@@ -22,6 +22,7 @@ from common import command_line, report, steps_until, study
 import keras
 import numpy as np
 import tensorflow as tf
+from data.arrays import split_at
 from scipy.stats import hmean
 
 import keras_mtl
@@ -54,7 +55,7 @@ def make_data(seed):
             first, second = (0, 1) if task == "xor1" else (2, 3)
             score = x[:, first] * x[:, second]
         y = (score > 0).astype("float32")[:, None]
-        splits[0][task], splits[1][task] = (x[:TRAIN], y[:TRAIN]), (x[TRAIN:], y[TRAIN:])
+        splits[0][task], splits[1][task] = split_at((x, y), TRAIN)
     return splits
 
 

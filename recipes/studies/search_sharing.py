@@ -21,12 +21,14 @@ import os
 import sys
 
 import parent  # noqa: F401
-from common import command_line, console, convolutions, drawn_faces, summarize
+from common import command_line, console, convolutions, summarize
 
 import keras
 import keras_tuner
 import numpy as np
 import tensorflow as tf
+from data.arrays import scaled, split_at
+from data.faces import FEW, SPLITS, drawn_faces
 from search_faces import BATCH, Candidates, baseline_means, run_trials, test_found
 
 from keras_mtl import tuning
@@ -51,10 +53,9 @@ def planted_data(seed):
         slopes = np.linalg.qr(rng.normal(size=(DIRECTIONS, UNITS)))[0]
         weights = rng.choice([-1, 1], size=(UNITS, 1)) * rng.uniform(0.7, 1.3, size=(UNITS, 1))
         y = np.tanh(2.0 * x @ directions @ slopes) @ weights
-        labels[task] = (y - y.mean()) / y.std()
+        labels[task] = scaled(y)
         labels[task][: EXAMPLES["train"]] += NOISE * rng.normal(size=(EXAMPLES["train"], 1))
-    parts = {"train": slice(0, EXAMPLES["train"]), "validation": slice(EXAMPLES["train"], None)}
-    return {split: (x[part], {t: y[part] for t, y in labels.items()}) for split, part in parts.items()}
+    return dict(zip(EXAMPLES, split_at((x, labels), EXAMPLES["train"]), strict=True))
 
 
 def planted_tuner(seed, trials, folder):
@@ -171,7 +172,7 @@ def main():
         right = sum(of_seed[0][0] == PLANTED for of_seed in found.values())
         console.print(f"The planted depth was found with {right} of {len(found)} seeds.")
     if "faces" in problems:
-        data = drawn_faces(FACES, options.quick, halved=True)
+        data = drawn_faces(FACES, FEW if options.quick else SPLITS, side=32)
         trials = options.trials or (4 if options.quick else 15)
         tuner = search_faces(data, options.epochs, trials, options.folder, options.workers, sys.argv[1:])
         if started:

@@ -16,7 +16,7 @@ def test_each_marked_face_has_one_place_and_the_others_none(recipe, monkeypatch)
     recipe = recipe("search_faces")
     rng = np.random.default_rng(0)
 
-    def drawn(tasks, quick):
+    def drawn(tasks, splits):
         def some(n):
             return rng.random((n, 64, 64, 3)), {"landmarks": rng.random((n, 10)), "smile": np.arange(n) % 2}
 
