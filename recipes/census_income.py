@@ -53,7 +53,6 @@ DEFAULT = [SINGLE, "shared bottom", "MMoE", "PLE", "AdaTT", "STEM", "AITM"]
 
 
 def columns_input(inputs):
-    """Inputs for the categorical and the numeric columns of these arrays."""
     return {
         "codes": keras.Input(inputs["codes"].shape[1:], dtype="int32", name="codes"),
         "numbers": keras.Input(inputs["numbers"].shape[1:], name="numbers"),

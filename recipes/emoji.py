@@ -39,7 +39,6 @@ def make_data(table, seed):
 
 
 def see(picture):
-    """Layers for a picture."""
     for filters in (16, 32, 64):
         picture = layers.Conv2D(filters, 3, padding="same", activation="relu")(picture)
         picture = layers.MaxPooling2D()(picture)
@@ -47,7 +46,6 @@ def see(picture):
 
 
 def read(name):
-    """Layers for a name's trigrams."""
     return layers.Dense(64, activation="relu")(name)
 
 

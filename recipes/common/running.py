@@ -137,7 +137,6 @@ class PartOfModel(keras.callbacks.Callback):
 
 
 def board(options, name, seed):
-    """TensorBoard's logs of one training."""
     folder = re.sub(r"[^\w.]+", "_", label(name)).strip("_")
     return keras_mtl.callbacks.TaskBoard(options.folder / "logs" / folder / f"seed{seed}", images_every=10)
 

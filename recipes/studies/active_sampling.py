@@ -59,13 +59,22 @@ def make_data(seed):
     return splits
 
 
-def build():
-    """Two shared layers and a head for each task, each with an input of its own."""
+def fit_by_turns(train, test, sampler, seed, steps, epochs, callbacks):
+    """Trains two shared layers, and an input and a head for each task, one task a step; gives the logs."""
+    tasks, (x, _) = list(train), next(iter(test.values()))
+    train, test = (
+        {task: tf.data.Dataset.from_tensor_slices(pair) for task, pair in split.items()} for split in (train, test)
+    )
+    shuffled = {task: dataset.shuffle(len(dataset), seed=seed) for task, dataset in train.items()}
+    how = {"batch": "interleave", "batch_size": BATCH, "stop": steps, "inputs": "own", "seed": seed}
+    mixture = keras_mtl.data.mix(shuffled, sampler, **how)
+    tested = keras_mtl.data.mix(test, batch_size=len(x), stop="once", inputs="own")
+
     stages = [keras.layers.Dense(64, activation="relu", name=name) for name in ("low", "high")]
-    heads = {task: keras.layers.Dense(1, activation="sigmoid") for task in TASKS}
-    model = keras_mtl.own_inputs(keras_mtl.hard_sharing(keras.Input((INPUTS,)), stages, heads))
-    model.compile("adam", loss="binary_crossentropy", metrics={task: ["accuracy"] for task in TASKS})
-    return model
+    heads = {task: keras.layers.Dense(1, activation="sigmoid") for task in tasks}
+    model = keras_mtl.own_inputs(keras_mtl.hard_sharing(keras.Input(x.shape[1:]), stages, heads))
+    model.compile("adam", loss="binary_crossentropy", metrics={task: ["accuracy"] for task in tasks})
+    return model.fit(mixture, validation_data=tested, epochs=epochs, callbacks=callbacks, verbose=0).history
 
 
 def quality(logs):
@@ -84,21 +93,7 @@ def main():
     data_of = lru_cache(1)(make_data)
 
     def run(name, seed, callbacks):
-        train, test = (
-            {task: tf.data.Dataset.from_tensor_slices(pair) for task, pair in split.items()} for split in data_of(seed)
-        )
-        mixture = keras_mtl.data.mix(
-            {task: dataset.shuffle(TRAIN, seed=seed) for task, dataset in train.items()},
-            SAMPLERS[name](seed),
-            batch="interleave",
-            batch_size=BATCH,
-            stop=steps // EPOCHS,
-            inputs="own",
-            seed=seed,
-        )
-        tested = keras_mtl.data.mix(test, batch_size=TEST, stop="once", inputs="own")
-        how = {"validation_data": tested, "epochs": EPOCHS, "callbacks": callbacks, "verbose": 0}
-        logs = build().fit(mixture, **how).history
+        logs = fit_by_turns(*data_of(seed), SAMPLERS[name](seed), seed, steps // EPOCHS, EPOCHS, callbacks)
         easy, hard = (np.mean([logs[f"val_{t}_accuracy"] for t in tasks], axis=0) for tasks in (EASY, HARD))
         return {
             "linear": 100 * easy[-1],

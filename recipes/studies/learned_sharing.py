@@ -32,7 +32,6 @@ BLOCKS = 6
 
 
 def heads(tasks):
-    """A linear head for each task."""
     return {task: layers.Dense(1) for task in tasks}
 
 
@@ -54,7 +53,6 @@ def parted(tree):
 
 
 def trunk():
-    """Two thin stages."""
     return [layers.Dense(8, activation="tanh", name="low"), layers.Dense(4, activation="tanh", name="high")]
 
 
@@ -113,7 +111,6 @@ def planted(tasks):
 
 
 def residual_blocks():
-    """A linear stem and six blocks."""
     blocks = [layers.Dense(32, activation="tanh", name=f"block_{i}") for i in range(BLOCKS)]
     return [layers.Dense(32, name="stem"), *blocks]
 

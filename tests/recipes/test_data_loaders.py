@@ -305,7 +305,10 @@ def test_small_faces_have_a_class_for_each_label(monkeypatch):
     def made_up(tasks, splits, side):
         labels = {"train": 8, "test": 12}  # the largest
         return {
-            split: (np.zeros((4, side, side, 3), "float32"), {task: np.array([0, 1, 2, labels[split]]) for task in tasks})
+            split: (
+                np.zeros((4, side, side, 3), "float32"),
+                {task: np.array([0, 1, 2, labels[split]]) for task in tasks},
+            )
             for split in splits
         }
 
