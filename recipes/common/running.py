@@ -8,14 +8,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
 import keras_mtl
 
@@ -112,17 +105,8 @@ def output_folder(name, fresh=True):
 
 def progress(unit="models"):
     """A bar that counts models and always knows its time left, however long a step takes."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeElapsedColumn(),
-        TextColumn("left:"),
-        TimeRemainingColumn(),
-        console=console,
-        speed_estimate_period=1e9,
-    )
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), unit, TimeElapsedColumn(), "left:")
+    return Progress(*columns, TimeRemainingColumn(), console=console, speed_estimate_period=1e9)
 
 
 class PartOfModel(keras.callbacks.Callback):
@@ -191,7 +175,7 @@ def compared(candidates, options, data, metrics, scales=None, **settings):
         **settings: Further arguments of `compare`.
 
     Returns:
-        Results, as of `trained`, single-task models first if they were trained, and the `keras_mtl.analysis.Report`.
+        Results, as of `trained`, single-task models first, and the `keras_mtl.analysis.Report`.
     """
     report = keras_mtl.analysis.compare(
         candidates,
@@ -207,12 +191,10 @@ def compared(candidates, options, data, metrics, scales=None, **settings):
     def column(runs, task):
         return [(scales or {}).get(task, 100) * run["values"][f"{task}_{metrics[task]}"] for run in runs]
 
-    results = {}
-    if not report.baselines_are_known:
-        alone = {task: column(runs, task) for task, runs in report.baselines.items()}
-        for cost in COSTS:  # of all networks of one seed
-            alone[cost] = list(np.sum([[run[cost] for run in runs] for runs in report.baselines.values()], axis=0))
-        results[SINGLE] = alone
+    results = {SINGLE: {task: column(runs, task) for task, runs in report.baselines.items()}}
+    for cost in COSTS:  # of all networks of one seed
+        of_tasks = [[run[cost] for run in runs] for runs in report.baselines.values()]
+        results[SINGLE][cost] = list(np.sum(of_tasks, axis=0))
     for name, runs in report.runs.items():
         results[name] = {task: column(runs, task) for task in metrics}
         results[name] |= {cost: [run[cost] for run in runs] for cost in COSTS}

@@ -70,6 +70,19 @@ def test_command_line(monkeypatch, tmp_path, capsys):
     assert "--models takes some of: one,two. Received: three" in capsys.readouterr().err
 
 
+def test_options_are_flags_choices_and_lists():
+    parser = argparse.ArgumentParser()
+    given = {"quiet": False, "kind": (("a", "b"), "which"), "batch_size": 8, "tasks": [2, 8], "nets": {"x": 1, "y": 2}}
+    common.running.add_options(parser, given)
+    usual = {"quiet": False, "kind": "a", "batch_size": 8, "tasks": [2, 8], "nets": ["x", "y"]}
+    assert vars(parser.parse_args([])) == usual
+    chosen = parser.parse_args(["--quiet", "--kind", "b", "--batch-size", "4", "--tasks", "3", "--nets", "y"])
+    assert vars(chosen) == {"quiet": True, "kind": "b", "batch_size": 4, "tasks": [3], "nets": ["y"]}
+    for wrong in ("--kind c", "--nets z", "--tasks many"):
+        with pytest.raises(SystemExit):
+            parser.parse_args(wrong.split())
+
+
 def a_study(options, seen):
     def run(name, seed, callbacks):
         seen.append((name, seed, float(keras.random.uniform(()))))
