@@ -1,7 +1,8 @@
-"""What is done to examples of every kind: choosing rows, splitting, scaling, shrinking."""
+"""What is done to examples of every kind: choosing rows, splitting, batching, scaling, shrinking."""
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 
 def rows_of(data, rows):
@@ -18,6 +19,15 @@ def parts_of(order, sizes):
     """Dict from part to as many elements of an array as `sizes` says, one part after the other."""
     ends = np.cumsum(list(sizes.values()))
     return dict(zip(sizes, np.split(order[: ends[-1]], ends[:-1]), strict=True))
+
+
+def batches(data, size, seed=None):
+    """A `tf.data.Dataset` of batches of arrays; with a seed, shuffled anew in every epoch."""
+    tensors = keras.tree.map_structure(tf.convert_to_tensor, data)
+    count = len(keras.tree.flatten(tensors)[0])
+    rows = tf.data.Dataset.range(count)
+    rows = rows if seed is None else rows.shuffle(count, seed=seed)
+    return rows.batch(size).map(lambda chosen: keras.tree.map_structure(lambda t: tf.gather(t, chosen), tensors))
 
 
 def scaled(values, axis=None):

@@ -31,10 +31,7 @@ ATOMS = ("H", "C", "N", "O", "F")
 
 
 def read_tables(paths):
-    """Reads the tables one after the other.
-
-    Args:
-        paths: List of paths of CSV files.
+    """Reads CSV files one after the other.
 
     Returns:
         Dict of arrays: "smiles" of strings, "atoms" of shape (n, 5), how many H, C, N, O and F, and "properties" of

@@ -37,7 +37,7 @@ from common import command_line, console, delta_m, mean_and_spread, print_table,
 
 import keras
 import numpy as np
-import tensorflow as tf
+from data.arrays import batches
 from data.eight import DATA, some
 from data.planted import BATCHES, KINDS, WIDTHS, planted
 from keras import layers
@@ -67,20 +67,6 @@ def sweep_of(tasks, stages):
     return found
 
 
-def batches(data, seed=None):
-    """An endless stream of batches of arrays, whose iterator serves all epochs, and the steps of one."""
-    size = len(next(iter(data[1].values())))
-    tensors = keras.tree.map_structure(tf.convert_to_tensor, data)
-    places = tf.data.Dataset.range(size)
-    if seed is not None:
-        places = places.shuffle(size, seed=seed)
-
-    def gathered(rows):
-        return keras.tree.map_structure(lambda array: tf.gather(array, rows), tensors)
-
-    return places.batch(BATCH).repeat().map(gathered), -(-size // BATCH)
-
-
 def trained(candidates, train, test, metrics, epochs, seeds, folder):
     """Test values of every candidate with every seed, kept in the folder. Returns them and the seconds of each.
 
@@ -103,9 +89,10 @@ def trained(candidates, train, test, metrics, epochs, seeds, folder):
             states = [[*each.variables, *each.optimizer.variables] for each in (model, fresh)]
             for variable, value in zip(*states, strict=True):
                 variable.assign(value)
-            stream, steps = batches(train, seed)
+            data = batches(train, BATCH, seed)
             keras.utils.set_random_seed(seed)
-            model.fit(stream, steps_per_epoch=steps, epochs=epochs, shuffle=False, verbose=0)
+            how = {"steps_per_epoch": int(data.cardinality()), "epochs": epochs, "shuffle": False, "verbose": 0}
+            model.fit(data.repeat(), **how)  # one iterator for all epochs
             values = model.evaluate(*test, batch_size=1024, return_dict=True, verbose=0)
             values = {task: float(values[f"{task}_{metric}"]) for task, metric in metrics.items()}
             runs[str(seed)] = {"values": values, "seconds": time.perf_counter() - start}
