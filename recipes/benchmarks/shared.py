@@ -10,7 +10,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from common import console, mean_and_spread, print_table  # noqa: F401
+from common import clocked, console, in_turns, mean_and_spread, print_table  # noqa: F401
 from common.running import add_options
 
 import keras
@@ -85,34 +85,6 @@ def compile_options(num_tasks):
     """Losses of the tasks, as `compile` takes them."""
     loss = {f"t{k}": keras.losses.SparseCategoricalCrossentropy(from_logits=True) for k in range(num_tasks)}
     return {"optimizer": keras.optimizers.SGD(0.01), "loss": loss, "jit_compile": False}
-
-
-def clocked(run, clock, steps=1):
-    """A function that calls another and gives the milliseconds of one of its steps."""
-
-    def measure():
-        start = clock()
-        run()
-        return 1000 * (clock() - start) / steps
-
-    return measure
-
-
-def in_turns(measures, rounds):
-    """What several functions measure, in turns, so that what disturbs one disturbs all.
-
-    Args:
-        measures: Dict from name to a function that gives a number.
-        rounds: Integer. How often each has its turn, beside a first one, which traces and does not count.
-
-    Returns:
-        Dict from name to an array of `rounds` numbers.
-    """
-    found = {name: [] for name in measures}
-    for _ in range(rounds + 1):
-        for name, measure in measures.items():
-            found[name].append(measure())
-    return {name: np.array(values[1:]) for name, values in found.items()}
 
 
 def step_times(models, rounds, clock=time.perf_counter, others=None):

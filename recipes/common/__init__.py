@@ -17,8 +17,10 @@ from .running import SINGLE, command_line, compared, convolutions, progress, sta
 from .tables import (
     area_under_roc,
     by_group,
+    clocked,
     console,
     delta_m,
+    in_turns,
     may_state,
     mean_and_spread,
     over_seeds,

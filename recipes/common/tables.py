@@ -1,4 +1,4 @@
-"""Tables of means over seeds, and what the seeds tell apart.
+"""Measures, tables of their means over seeds, and what the seeds tell apart.
 
 Results are a dict from the name of a model, or a tuple of group and model, to a dict from score to a list over seeds.
 """
@@ -189,3 +189,31 @@ def area_under_roc(labels, scores):
     ranks = rankdata(np.ravel(scores))
     count = positive.sum()
     return (ranks[positive].sum() - count * (count + 1) / 2) / (count * (len(ranks) - count))
+
+
+def clocked(run, clock, steps=1):
+    """A function that calls another and gives the milliseconds of one of its steps."""
+
+    def measure():
+        start = clock()
+        run()
+        return 1000 * (clock() - start) / steps
+
+    return measure
+
+
+def in_turns(measures, rounds):
+    """What several functions measure, in turns, so that what disturbs one disturbs all.
+
+    Args:
+        measures: Dict from name to a function that gives a number.
+        rounds: Integer. How often each has its turn, beside a first one, which traces and does not count.
+
+    Returns:
+        Dict from name to an array of `rounds` numbers.
+    """
+    found = {name: [] for name in measures}
+    for _ in range(rounds + 1):
+        for name, measure in measures.items():
+            found[name].append(measure())
+    return {name: np.array(values[1:]) for name, values in found.items()}

@@ -127,6 +127,17 @@ def test_output_folder_drops_old_logs_and_keeps_the_rest(tmp_path, monkeypatch):
     assert [path.name for path in common.running.output_folder("a").iterdir()] == ["kept.png"]
 
 
+def test_runs_are_timed_in_turns():
+    seconds, turns = iter(np.cumsum([0, 1] * 12)), []  # every run takes a second
+
+    def measure(name):
+        return common.clocked(lambda: turns.append(name), lambda: float(next(seconds)), steps=4)
+
+    found = common.in_turns({name: measure(name) for name in "ab"}, rounds=5)
+    assert {name: times.tolist() for name, times in found.items()} == {"a": [250] * 5, "b": [250] * 5}
+    assert turns == ["a", "b"] * 6  # the first ones do not count
+
+
 def test_steps_until_a_curve_is_high_enough():
     assert common.steps_until([0.1, 0.9, 0.8], 0.9, 50) == 100
     assert common.steps_until([0.1, 0.2], 0.9, 50) == np.inf
