@@ -173,9 +173,10 @@ def kinds(quick, trials, epochs):
         return tuning.SharingChoice("branched_sharing", {"branches": TREES[hp.Choice("tree", list(TREES))]})
 
     sizes = CLASSES | {place: numbers.stop - numbers.start for place, numbers in PLACES.items()}
-    tuner = partial(keras_tuner.GridSearch, executions_per_trial=2)
-    trials = trials or (2 if quick else len(TREES))
-    return Problem(data, metrics, stages, sizes, compiled, sharing, 20_000, 3.0, 5, tuner, trials, epochs)
+    size = {"parameters": 20_000, "start": 3.0, "rounds": 5}
+    search = {"tuner": partial(keras_tuner.GridSearch, executions_per_trial=2), "epochs": epochs}
+    search["trials"] = trials or (2 if quick else len(TREES))
+    return Problem(data, metrics, stages, sizes, compiled, sharing, **size, **search)
 
 
 def attributes(quick, trials, epochs):
@@ -197,11 +198,10 @@ def attributes(quick, trials, epochs):
         return tuning.sharing_space(hp, STAGES, ATTRIBUTES, families=families)
 
     data, metrics = drawn_faces(ATTRIBUTES, FEW if quick else SPLITS, side=32), dict.fromkeys(ATTRIBUTES, "accuracy")
-    tuner = partial(keras_tuner.RandomSearch, seed=2)
-    trials = trials or (4 if quick else 15)
-    return Problem(
-        data, metrics, stages, ATTRIBUTES, compiled, sharing, 40_000, 6.0, 4, tuner, trials, epochs or 6, seed=0
-    )
+    size = {"parameters": 40_000, "start": 6.0, "rounds": 4}
+    search = {"tuner": partial(keras_tuner.RandomSearch, seed=2), "epochs": epochs or 6, "seed": 0}
+    search["trials"] = trials or (4 if quick else 15)
+    return Problem(data, metrics, stages, ATTRIBUTES, compiled, sharing, **size, **search)
 
 
 PROBLEMS = {"kinds": kinds, "attributes": attributes}
