@@ -23,7 +23,6 @@ GREY, BLUE, GREEN = "#777777", "#0072b2", "#009e73"
 SHOWN = {
     "active_sampling": (0, "Steps to 90 %", "steps to 90 % of the hard task"),
     "adapters": (0, "Command", "whole commands, %"),
-    "advice": (1, "delta_m, %", "gain, %: patients"),
     "ask": (0, "Gain, %", "gain, % (95 % interval)"),
     "census_income": (0, "Income", "income, AUC in %"),
     "chinese_text": (0, "delta_m, %", "gain, %"),

@@ -18,56 +18,46 @@ from common import command_line, console
 
 import keras
 import numpy as np
+from data.arrays import smaller
 from data.digits import load_digits
 
 import keras_mtl
 
 
-def smaller(images):
-    """Pictures of half the height and width, as vectors."""
-    return images.reshape(len(images), 14, 2, 14, 2).mean(axis=(2, 4)).reshape(len(images), -1)
-
-
-def classes(tasks):
-    return {task: keras.layers.Dense(10, activation="softmax") for task in tasks}
-
-
-def readers(images, digits):
-    """Inputs, units of the stage, heads, metrics, training data, and test data with the right labels."""
-    x = smaller(images)
+def readers(x, digits):
+    """Units of the stage, training data, and test data with the right labels."""
     rng = np.random.default_rng(0)
     names = ("first", "second", "third")
     guessed = {name: np.where(rng.random(len(x)) < 0.5, rng.integers(0, 10, len(x)), digits) for name in names}
     train = x[:1000], {name: labels[:1000] for name, labels in guessed.items()}
-    return 196, 64, classes(names), train, (x[2000:], dict.fromkeys(names, digits[2000:]))
+    return 64, train, (x[2000:], dict.fromkeys(names, digits[2000:]))
 
 
-def two_digits(images, digits):
+def two_digits(x, digits):
     """The same, for pairs of digits."""
     rng = np.random.default_rng(0)
-    x = smaller(images)
 
     def pairs(first, last, count):
         left, right = rng.integers(first, last, (2, count))
         return np.concatenate([x[left], x[right]], axis=1), {"left": digits[left], "right": digits[right]}
 
-    return 392, 12, classes(("left", "right")), pairs(0, 2000, 1500), pairs(2000, 5000, 3000)
+    return 12, pairs(0, 2000, 1500), pairs(2000, 5000, 3000)
 
 
 def main():
     options = command_line(__file__, __doc__, minutes=(0.6, "for each"))
     images, digits = load_digits()
-    order = np.random.default_rng(0).permutation(len(images))
+    x, order = smaller(images, 2).reshape(len(images), -1), np.random.default_rng(0).permutation(len(images))
     for name, make in (("readers", readers), ("two digits", two_digits)):
-        size, units, heads, train, test = make(images[order], digits[order])
+        units, train, test = make(x[order], digits[order])
         advice = keras_mtl.advise(
-            keras.Input((size,)),
+            keras.Input(train[0].shape[1:]),
             stages=[keras.layers.Dense(units, activation="relu", name="hidden")],
-            heads=heads,
+            heads={task: keras.layers.Dense(10, activation="softmax") for task in train[1]},
             train=train,
             test=test,
             compile={"optimizer": keras.optimizers.Adam(3e-3), "loss": "sparse_categorical_crossentropy"},
-            metrics=dict.fromkeys(heads, "accuracy"),
+            metrics=dict.fromkeys(train[1], "accuracy"),
             minutes=options.minutes,
             epochs=2 if options.quick else 12,
             logs=options.folder / "logs" / name.replace(" ", "_"),

@@ -25,8 +25,8 @@ Logs for TensorBoard and a picture of the results go to runs/census_income/.
 from common import SINGLE, area_under_roc, command_line, console, start_again, study
 
 import keras
-import tensorflow as tf
 from data import census_income as census
+from data.arrays import batches
 
 import keras_mtl
 
@@ -53,7 +53,6 @@ DEFAULT = [SINGLE, "shared bottom", "MMoE", "PLE", "AdaTT", "STEM", "AITM"]
 
 
 def columns_input(inputs):
-    """Inputs for the categorical and the numeric columns of these arrays."""
     return {
         "codes": keras.Input(inputs["codes"].shape[1:], dtype="int32", name="codes"),
         "numbers": keras.Input(inputs["numbers"].shape[1:], name="numbers"),
@@ -83,18 +82,6 @@ def build(builder, tasks, arrays, codes, hidden, **options):
     )
 
 
-def batches(inputs, labels, seed=None):
-    """A `tf.data.Dataset` of batches; with a seed, shuffled anew in every epoch."""
-    rows = tf.data.Dataset.range(len(inputs["codes"]))
-    rows = rows if seed is None else rows.shuffle(len(inputs["codes"]), seed=seed)
-    tables = keras.tree.map_structure(tf.constant, (inputs, labels))
-
-    def gather(chosen):
-        return tf.nest.map_structure(lambda table: tf.gather(table, chosen), tables)
-
-    return rows.batch(BATCH if seed is not None else 8192).map(gather).prefetch(2)
-
-
 def train(model, data, seed, epochs, callbacks, **options):
     """Trains, with a learning rate that falls to 0; compiles first, unless that is done."""
     if not model.compiled:
@@ -106,10 +93,10 @@ def train(model, data, seed, epochs, callbacks, **options):
             **options,
         )
     model.fit(
-        batches(*data["train"], seed),
+        batches(data["train"], BATCH, seed).prefetch(2),
         epochs=epochs,
         shuffle=False,  # `batches` does
-        validation_data=batches(*data["validation"]),
+        validation_data=batches(data["validation"], 8192).prefetch(2),
         callbacks=callbacks,
         verbose=0,
     )

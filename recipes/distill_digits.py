@@ -24,6 +24,7 @@ from common import command_line, console, convolutions, may_state, study
 import keras
 import numpy as np
 import tensorflow as tf
+from data.arrays import parts_of
 from data.digits import load_digits
 
 import keras_mtl
@@ -44,10 +45,8 @@ TEACHERS, JOINT, DISTILLED, BOTH = MODELS = ("teachers", "joint", "distilled", "
 def split(images, classes, seed):
     """Test pictures, the unlabelled pool, and other labelled pictures for each task."""
     order = np.random.default_rng(seed).permutation(len(images))
-    sizes = [TEST, POOL, *[LABELLED] * len(TASKS)]
-    parts = np.split(order[: sum(sizes)], np.cumsum(sizes)[:-1])
-    named = dict(zip(["test", "pool", *TASKS], parts, strict=True))
-    return {name: (images[rows, :, :, None], classes[rows]) for name, rows in named.items()}
+    parts = parts_of(order, {"test": TEST, "pool": POOL, **dict.fromkeys(TASKS, LABELLED)})
+    return {name: (images[rows, :, :, None], classes[rows]) for name, rows in parts.items()}
 
 
 def build(tasks):

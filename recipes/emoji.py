@@ -17,6 +17,7 @@ from common import command_line, console, study
 import keras
 import numpy as np
 from data import emoji
+from data.arrays import rows_of
 from keras import layers
 
 import keras_mtl
@@ -34,13 +35,10 @@ def make_data(table, seed):
     x = {"picture": table["pictures"], "name": hashed_trigrams(list(table["names"]), TRIGRAMS)}
     y = {task: table[task][:, None] for task in TASKS}
     cut = len(order) // 5
-    return tuple(
-        ({k: v[rows] for k, v in x.items()}, {k: v[rows] for k, v in y.items()}) for rows in (order[cut:], order[:cut])
-    )
+    return rows_of((x, y), order[cut:]), rows_of((x, y), order[:cut])
 
 
 def see(picture):
-    """Layers for a picture."""
     for filters in (16, 32, 64):
         picture = layers.Conv2D(filters, 3, padding="same", activation="relu")(picture)
         picture = layers.MaxPooling2D()(picture)
@@ -48,7 +46,6 @@ def see(picture):
 
 
 def read(name):
-    """Layers for a name's trigrams."""
     return layers.Dense(64, activation="relu")(name)
 
 

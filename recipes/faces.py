@@ -13,11 +13,11 @@ repair much of it too. Columns of their own cost parameters and time, which the 
     python recipes/faces.py [--quick] [--models "hard sharing,cross-stitch"] [--seeds 10:15]
 """
 
-from common import SINGLE, command_line, compared, console, convolutions, drawn_faces, may_state, new_figure, summarize
+from common import SINGLE, command_line, compared, console, convolutions, may_state, new_figure, summarize
 
 import keras
 import numpy as np
-from data.faces import SIDE
+from data.faces import FEW, SIDE, SPLITS, drawn_faces
 
 import keras_mtl
 
@@ -77,7 +77,7 @@ def main():
     options = command_line(
         __file__, __doc__, models=MODELS, default=DEFAULT, quick_models=["hard sharing"], epochs=(6, 1)
     )
-    data = drawn_faces(CLASSES, options.quick)
+    data = drawn_faces(CLASSES, FEW if options.quick else SPLITS)
 
     def compiled(builder, shape, how):
         model = build(builder, shape)

@@ -1,48 +1,114 @@
-"""Two kinds of tasks on drawn faces: does search find how to share, at one budget of parameters?
+"""Tasks on drawn faces: does search find how they share, at one budget of parameters?
 
-About forty minutes on two cores, three with --quick; downloads nothing, but draws 9,000 faces once.
+About forty minutes on two cores for either set of tasks, three with --quick; downloads nothing, but draws 9,000 faces.
 
-Every face says whether it smiles and which of 13 mouths it has; the first kind of task is what is there. In 1,500 of
-6,500 faces one of three places is marked, by turns: the eyes, the nose or the corners of the mouth. That is the second
-kind, where things are. The three places follow from one pose, and the smile from the mouth: tasks of one kind should
-share, and whether both kinds should is the question.
+kinds: every face says whether it smiles and which of 13 mouths it has; the first kind of task is what is there. In
+1,500 of 6,500 faces one of three places is marked, by turns: the eyes, the nose or the corners of the mouth. That is
+the second kind, where things are. The three places follow from one pose, and the smile from the mouth: tasks of one
+kind should share, and whether both kinds should is the question. Nine trees are tried, each with two seeds: all tasks
+share none, two or all of the four stages, and from there on each kind goes on together or parts.
 
-The search is over nine trees: all tasks share none, two or all of the four stages, and from there on each kind goes on
-together or parts. Every candidate has the same number of parameters, up to rounding: where less is shared, the stages
-are narrower. All are tried, each with two seeds, and the best mean delta_m on validation faces counts, against columns
-that share nothing. What was found, all sharing and no sharing are then trained anew with other seeds, and tested once.
+attributes: skin, glasses and smile, of 32 x 32 points; 15 random trials of hard sharing, trees and cross-stitch.
 
-What it can show: whether the tree that was found beats both extremes here, at equal parameters, epochs and learning
-rate. What it cannot: that it would elsewhere, or that search finds the kinds by itself, since they are given to it.
+Every candidate has the same number of parameters, up to rounding: where less is shared, the stages are narrower. The
+best delta_m on validation faces counts, against columns that share nothing. What was found, all sharing and no sharing
+are then trained anew with other seeds, and tested once.
 
-    python recipes/search_faces.py [--quick] [--seeds 100:105]
+What it can show: whether what was found beats both extremes here, at equal parameters, epochs and learning rate. What
+it cannot: that it would elsewhere, or that search finds the kinds by itself, since they are given to it.
+
+    python recipes/search_faces.py [--quick] [--tasks attributes] [--trials 15] [--workers 2] [--seeds 100:105]
 """
 
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 
-from common import command_line, console, drawn_faces, fitting_width, may_state, progress
+from common import command_line, console, convolutions, may_state, progress
 
 import keras
 import keras_tuner
 import numpy as np
+from data.faces import FEW, SPLITS, drawn_faces
+from keras import layers
 
 import keras_mtl
 from keras_mtl import tuning
 
 CLASSES = {"smile": 2, "mouth": 13}
 PLACES = {"eyes": slice(0, 4), "nose": slice(4, 6), "corners": slice(6, 10)}  # of the landmarks' numbers
-TASKS = (*CLASSES, *PLACES)
-METRICS = {task: "accuracy" if task in CLASSES else "mae" for task in TASKS}
+ATTRIBUTES = {"skin": 7, "glasses": 2, "smile": 2}
 ROWS, COLUMNS = slice(22, 62), slice(12, 52)  # of the picture: eyes, nose and mouth, however the face is turned
 MARKED = 1500
-STAGES, EXECUTIONS = 4, 2
-PARAMETERS = 20_000
-BATCH, EPOCHS, LEARNING_RATE = 64, 10, 2e-3  # a fifth of the rate in the last third of the steps
+STAGES = 4
+BATCH = 64
 
 
-def face_data(quick):
+@dataclass
+class Problem:
+    """Tasks, and models of one number of parameters, up to rounding: where less is shared, the stages are narrower."""
+
+    data: dict  # from split to pictures and labels
+    metrics: dict  # from task to the metric that counts
+    stages: Callable  # of a width
+    sizes: dict  # from task to the units of its head
+    compiled: Callable  # makes the arguments of `compile`
+    sharing: Callable  # from hyperparameters to a way to share
+    parameters: int
+    start: float  # where looking for a width begins
+    rounds: int  # how many widths are tried
+    tuner: Callable
+    trials: int
+    epochs: int
+    seed: int | None = None  # of the initial weights of all trials; with `None` each training has others
+    widths: dict = field(default_factory=dict)
+
+    def heads(self):
+        return {task: layers.Dense(size) for task, size in self.sizes.items()}
+
+    def inputs(self):
+        return keras.Input(self.data["train"][0].shape[1:])
+
+    def built(self, chosen, width):
+        return chosen.build(self.inputs(), self.stages(width), self.heads())
+
+    def width_of(self, chosen):
+        """The width of which the number of parameters, which grows with its square, comes closest."""
+        if (key := repr(chosen)) not in self.widths:
+            width, counts = self.start, {}
+            for _ in range(self.rounds):
+                counts[width] = self.built(chosen, width).count_params()
+                width *= (self.parameters / counts[width]) ** 0.5
+            self.widths[key] = min(counts, key=lambda width: abs(counts[width] - self.parameters))
+        return self.widths[key]
+
+    def model(self, chosen):
+        """The compiled model of a way to share."""
+        model = self.built(chosen, self.width_of(chosen))
+        model.compile(**self.compiled())
+        return model
+
+    def tuner_of(self, baselines, folder):
+        """A tuner that chooses the sharing; the goal is delta_m over baselines."""
+        hypermodel = tuning.SharingHyperModel(
+            self.inputs(),
+            stages=lambda hp: self.stages(self.width_of(self.sharing(hp))),
+            heads=self.heads(),
+            compile={**self.compiled(), "delta_m": baselines},
+            sharing=self.sharing,
+            seed=self.seed,
+        )
+        how = {"max_trials": self.trials, "directory": folder, "project_name": "trials"}
+        if self.seed is None:
+            keras.utils.set_random_seed(1)
+        return self.tuner(hypermodel, tuning.objective(baselines), **how)
+
+
+def marked_faces(splits):
     """Dict from split to cut pictures and labels; in training, places are NaN where they are not marked."""
-    data = drawn_faces(("landmarks", *CLASSES), quick)
+    data = drawn_faces(("landmarks", *CLASSES), splits)
     marks = data["train"][1]["landmarks"]
     mean, deviation = marks.mean(axis=0), marks.std(axis=0)
     cut = {}
@@ -63,7 +129,7 @@ def tree(joint, classes_go_on, places_go_on):
     groups = []
     for kind, together in ((CLASSES, classes_go_on), (PLACES, places_go_on)):
         groups += [list(kind)] if together else [[task] for task in kind]
-    return [[list(TASKS)]] * joint + [groups] * (STAGES - joint)
+    return [[[*CLASSES, *PLACES]]] * joint + [groups] * (STAGES - joint)
 
 
 TREES = {f"all share {STAGES} stages": tree(STAGES, False, False)}
@@ -76,91 +142,69 @@ for joint in (2, 0):
     }
 
 
-def sharing(hp):
-    chosen = hp.Choice("tree", list(TREES))
-    return tuning.SharingChoice("branched_sharing", {"branches": TREES[chosen]})
+def kinds(quick, trials, epochs):
+    """The problem of two kinds of tasks."""
+    data, epochs = marked_faces(FEW if quick else SPLITS), epochs or 10
+    metrics = dict.fromkeys(CLASSES, "accuracy") | dict.fromkeys(PLACES, "mae")
 
+    def stages(width):
+        def convolution(n, *size, **options):
+            return layers.Conv2D(max(1, round(width * n)), *size, padding="same", activation="relu", **options)
 
-def stages(width):
-    layers = keras.layers
+        return [
+            convolution(1, 5, strides=2),
+            [convolution(2, 3), layers.MaxPooling2D()],
+            [convolution(4, 3), layers.MaxPooling2D()],
+            [layers.Flatten(), layers.Dense(max(1, round(8 * width)), activation="relu")],
+        ]
 
-    def convolution(n, *size, **options):
-        return layers.Conv2D(max(1, round(width * n)), *size, padding="same", activation="relu", **options)
+    def compiled():
+        steps = epochs * -(-len(data["train"][0]) // BATCH)
+        rates = keras.optimizers.schedules.PiecewiseConstantDecay([2 * steps // 3], [2e-3, 4e-4])
+        cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        return {
+            "loss": {task: cross_entropy if task in CLASSES else "mse" for task in metrics},
+            "metrics": {task: [metric] for task, metric in metrics.items()},
+            "missing": dict.fromkeys(PLACES, "nan"),
+            "optimizer": keras.optimizers.Adam(rates),
+        }
 
-    return [
-        convolution(1, 5, strides=2),
-        [convolution(2, 3), layers.MaxPooling2D()],
-        [convolution(4, 3), layers.MaxPooling2D()],
-        [layers.Flatten(), layers.Dense(max(1, round(8 * width)), activation="relu")],
-    ]
+    def sharing(hp):
+        return tuning.SharingChoice("branched_sharing", {"branches": TREES[hp.Choice("tree", list(TREES))]})
 
-
-def heads():
     sizes = CLASSES | {place: numbers.stop - numbers.start for place, numbers in PLACES.items()}
-    return {task: keras.layers.Dense(size) for task, size in sizes.items()}
+    size = {"parameters": 20_000, "start": 3.0, "rounds": 5}
+    search = {"tuner": partial(keras_tuner.GridSearch, executions_per_trial=2), "epochs": epochs}
+    search["trials"] = trials or (2 if quick else len(TREES))
+    return Problem(data, metrics, stages, sizes, compiled, sharing, **size, **search)
 
 
-def compile_options(faces_in_training, epochs):
-    steps = epochs * -(-faces_in_training // BATCH)
-    rates = keras.optimizers.schedules.PiecewiseConstantDecay([2 * steps // 3], [LEARNING_RATE, LEARNING_RATE / 5])
-    cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    return {
-        "loss": {task: cross_entropy if task in CLASSES else "mse" for task in TASKS},
-        "metrics": {task: [metric] for task, metric in METRICS.items()},
-        "missing": dict.fromkeys(PLACES, "nan"),
-        "optimizer": keras.optimizers.Adam(rates),
-    }
+def attributes(quick, trials, epochs):
+    """The problem of three attributes."""
+
+    def stages(width):
+        filters = [max(1, round(width * n)) for n in (1, 2, 4)]
+        return convolutions(*filters, units=max(1, round(8 * width)))
+
+    def compiled():
+        return {
+            "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            "metrics": {task: ["accuracy"] for task in ATTRIBUTES},
+            "optimizer": keras.optimizers.Adam(1e-3),
+        }
+
+    def sharing(hp):
+        families = ["hard_sharing", "branched_sharing", "cross_stitch"]
+        return tuning.sharing_space(hp, STAGES, ATTRIBUTES, families=families)
+
+    data, metrics = drawn_faces(ATTRIBUTES, FEW if quick else SPLITS, side=32), dict.fromkeys(ATTRIBUTES, "accuracy")
+    size = {"parameters": 40_000, "start": 6.0, "rounds": 4}
+    search = {"tuner": partial(keras_tuner.RandomSearch, seed=2), "epochs": epochs or 6, "seed": 0}
+    search["trials"] = trials or (4 if quick else 15)
+    return Problem(data, metrics, stages, ATTRIBUTES, compiled, sharing, **size, **search)
 
 
-def choice(depth):
-    """Hard sharing of so many stages."""
-    return tuning.SharingChoice("hard_sharing", {"shared_depth": depth})
-
-
-class Candidates:
-    """Models of one number of parameters, up to rounding: where less is shared, the stages are narrower.
-
-    Args:
-        shape: Shape of an input.
-        stages: Function of a width.
-        heads: Function that makes the heads.
-        compiled: Function that makes the arguments of `compile`.
-        parameters: Integer. How many.
-        width: Float. Where looking for a width begins.
-        rounds: Integer. How many widths are tried.
-    """
-
-    def __init__(self, shape, stages, heads, compiled, parameters, width, rounds):
-        self.shape, self.stages, self.heads, self.compiled = shape, stages, heads, compiled
-        self.parameters, self.width, self.rounds, self.widths = parameters, width, rounds, {}
-
-    def built(self, chosen, width):
-        return chosen.build(keras.Input(self.shape), self.stages(width), self.heads())
-
-    def width_of(self, chosen):
-        def count(width):
-            return self.built(chosen, width).count_params()
-
-        if (key := repr(chosen)) not in self.widths:
-            self.widths[key] = fitting_width(count, self.parameters, self.width, self.rounds)
-        return self.widths[key]
-
-    def model(self, chosen):
-        """The compiled model of a way to share."""
-        model = self.built(chosen, self.width_of(chosen))
-        model.compile(**self.compiled())
-        return model
-
-    def hypermodel(self, sharing, baselines, **options):
-        """Models whose sharing a tuner chooses; the goal is delta_m over baselines."""
-        return tuning.SharingHyperModel(
-            keras.Input(self.shape),
-            stages=lambda hp: self.stages(self.width_of(sharing(hp))),
-            heads=self.heads(),
-            compile={**self.compiled(), "delta_m": baselines},
-            sharing=sharing,
-            **options,
-        )
+PROBLEMS = {"kinds": kinds, "attributes": attributes}
 
 
 class TrialProgress(keras.callbacks.Callback):
@@ -185,40 +229,51 @@ def run_trials(tuner, total, logs, data, **options):
         tuner.search(*data, callbacks=[board, TrialProgress(bar, row)], verbose=0, **options)
 
 
-def baseline_means(candidates, data, metrics, folder, epochs):
-    """Validation scores of columns that share nothing, kept in a file for a search that goes on."""
+def choice(depth):
+    """Hard sharing of so many stages."""
+    return tuning.SharingChoice("hard_sharing", {"shared_depth": depth})
+
+
+def compared(problem, candidates, **options):
+    """Ways to share beside columns that share nothing, by `compare`."""
     return keras_mtl.analysis.compare(
-        {"all shared": lambda: candidates.model(choice(4))},
-        data["train"],
-        baselines=lambda: candidates.model(choice(0)),
-        metrics=metrics,
-        test=data["validation"],
-        seeds=1,
-        directory=folder / "baselines",
+        {name: partial(problem.model, chosen) for name, chosen in candidates.items()},
+        problem.data["train"],
+        baselines=lambda: problem.model(choice(0)),
+        metrics=problem.metrics,
+        epochs=problem.epochs,
         batch_size=BATCH,
-        epochs=epochs,
-    ).baseline_means
+        **options,
+    )
 
 
-def test_found(found, candidates, front, data, metrics, options):
+def search(problem, folder, workers, arguments):
+    """The search, in this process or in those that this one starts."""
+    validation = problem.data["validation"]
+    how = {"test": validation, "seeds": 1, "directory": folder / "baselines"}  # kept, for a search that goes on
+    tuner = problem.tuner_of(compared(problem, {"all shared": choice(STAGES)}, **how).baseline_means, folder)
+    options = {"epochs": problem.epochs, "batch_size": BATCH, "validation_data": validation}
+    if workers and "KERASTUNER_ORACLE_IP" not in os.environ:
+        console.print(f"Search: {tuning.estimate(tuner, *problem.data['train'], **options)}")
+        tuning.launch([sys.executable, __file__, *arguments], workers, logs=folder / "workers")
+        tuner.oracle.reload()  # what the chief has left in the folder
+        return tuner
+    left = problem.trials - len(getattr(tuner.oracle, "end_order", ()))
+    run_trials(tuner, left * tuner.executions_per_trial, folder / "logs", problem.data["train"], **options)
+    return tuner
+
+
+def test_found(found, problem, front, options, folder):
     """Trains and tests what was found, all sharing and no sharing, with seeds that the search has not seen."""
     front.print()
-    front.plot(options.folder / "front.png")
-    report = keras_mtl.analysis.compare(
-        {"found": lambda: candidates.model(found), "all shared": lambda: candidates.model(choice(4))},
-        data["train"],
-        baselines=lambda: candidates.model(choice(0)),
-        metrics=metrics,
-        test=data["test"],
-        epochs=options.epochs,
-        seeds=options.seeds,
-        directory=options.folder / "tests" / f"trial_{front.trials[0]['trial']}",
-        batch_size=BATCH,
-    )
+    front.plot(folder / "front.png")
+    directory = folder / "tests" / f"trial_{front.trials[0]['trial']}"
+    how = {"test": problem.data["test"], "seeds": options.seeds, "directory": directory}
+    report = compared(problem, {"found": found, "all shared": choice(STAGES)}, **how)
     report.print()
-    report.plot(options.folder / "results.png")
-    report.to_json(options.folder / "results.json")
-    if not candidates.model(found).shared_variables:
+    report.plot(folder / "results.png")
+    report.to_json(folder / "results.json")
+    if not problem.model(found).shared_variables:
         console.print("What was found shares nothing: it is the single-task models, and cannot beat them.")
     elif may_state(options):
         gains = zip(*(report.delta_m(name) for name in ("found", "all shared")), strict=True)
@@ -226,25 +281,31 @@ def test_found(found, candidates, front, data, metrics, options):
         console.print(
             f"What was found beats all sharing, and the mean of no sharing, with {beats} of {len(options.seeds)} seeds."
         )
-    console.print(f"Pictures: {options.folder}; trials: tensorboard --logdir {options.folder / 'logs'}", soft_wrap=True)
+    console.print(f"Pictures: {folder}; trials: tensorboard --logdir {folder / 'logs'}", soft_wrap=True)
 
 
 def main():
-    options = command_line(__file__, __doc__, seeds="100:105", epochs=(EPOCHS, 1))
-    data, trials = face_data(options.quick), 2 if options.quick else len(TREES)
-    compiled = partial(compile_options, len(data["train"][0]), options.epochs)
-    candidates = Candidates((40, 40, 3), stages, heads, compiled, PARAMETERS, 3.0, 5)
-    baselines = baseline_means(candidates, data, METRICS, options.folder, options.epochs)
-    hypermodel = candidates.hypermodel(sharing, baselines)
-    keras.utils.set_random_seed(1)  # of all trials: each training has other initial weights
-    how = {"max_trials": trials, "executions_per_trial": EXECUTIONS, "directory": options.folder}
-    tuner = keras_tuner.GridSearch(hypermodel, tuning.objective(baselines), project_name="trials", **how)
-    total = (trials - len(tuner.oracle.end_order)) * EXECUTIONS
-    fit = {"epochs": options.epochs, "batch_size": BATCH, "validation_data": data["validation"]}
-    run_trials(tuner, total, options.folder / "logs", data["train"], **fit)
+    started = "KERASTUNER_ORACLE_IP" in os.environ  # by another of this script, whose folder stays as it is
+    options = command_line(
+        __file__,
+        __doc__,
+        seeds="100:105",
+        epochs=(None, 1),
+        fresh=not started,
+        tasks=(tuple(PROBLEMS), "on faces"),
+        trials=(0, "of the search; 0: 9 of kinds, 15 of attributes"),
+        workers=(0, "search with a chief and so many workers"),
+    )
+    folder = options.folder / options.tasks
+    problem = PROBLEMS[options.tasks](options.quick, options.trials, options.epochs)
+    tuner = search(problem, folder, options.workers, sys.argv[1:])
+    if started:
+        return
     (best,) = tuner.get_best_hyperparameters()
-    console.print(f"Found: {best['tree']}; models have {PARAMETERS:,} parameters, up to rounding.")
-    test_found(sharing(best), candidates, tuning.pareto_front(tuner), data, METRICS, options)
+    found = problem.sharing(best)
+    said = best.values.get("tree") or f"{found.family}, {found.options}"
+    console.print(f"Found: {said}; models have {problem.parameters:,} parameters, up to rounding.")
+    test_found(found, problem, tuning.pareto_front(tuner), options, folder)
 
 
 if __name__ == "__main__":

@@ -18,10 +18,11 @@ elsewhere. No model is trained to the end, and the repairs were chosen while loo
 import argparse
 import shutil
 
-from common import SINGLE, command_line, compared, console, convolutions, drawn_faces, report, summarize, trained
+from common import SINGLE, command_line, compared, console, convolutions, report, summarize, trained
 
 import keras
-from data.faces import SIDE
+from data.arrays import rows_of
+from data.faces import FEW, SIDE, SPLITS, drawn_faces
 
 import keras_mtl
 
@@ -65,7 +66,7 @@ def write_boards(options, data, baselines):
     """Trains every model once under the dashboard's callbacks, and prints what the dashboards show at the end."""
     folder = options.folder / "board"
     shutil.rmtree(folder, ignore_errors=True)
-    probe = keras.tree.map_structure(lambda values: values[:128], data["train"])
+    probe = rows_of(data["train"], slice(128))
 
     def run(name, seed, callbacks):
         logs = folder / name.replace(",", "").replace(" ", "_")
@@ -94,10 +95,10 @@ def write_boards(options, data, baselines):
 
 def main():
     options = command_line(__file__, __doc__, models=MODELS, epochs=(10, 2))
-    data = drawn_faces(TASKS, options.quick, halved=True)
+    data = drawn_faces(TASKS, FEW if options.quick else SPLITS, SIDE // 2)
     for _, labels in data.values():
         labels["landmarks"] = labels["landmarks"] * SIDE  # in pixels of the whole picture
-    data["train"] = keras.tree.map_structure(lambda values: values[:TRAINED], data["train"])
+    data["train"] = rows_of(data["train"], slice(TRAINED))
     landmarks = data["train"][1]["landmarks"]
     results, found = compared(
         {name: lambda name=name: build(landmarks, **MODELS[name]) for name in options.models},

@@ -19,17 +19,7 @@ A call that was stopped goes on where it was.
 from collections.abc import Callable
 from typing import NamedTuple
 
-from common import (
-    SINGLE,
-    command_line,
-    console,
-    convolutions,
-    dots,
-    drawn_faces,
-    may_state,
-    mean_and_spread,
-    print_table,
-)
+from common import SINGLE, command_line, console, convolutions, dots, may_state, mean_and_spread, print_table
 
 import keras
 import numpy as np
@@ -95,7 +85,7 @@ def face_tasks(quick=False):
     """Attributes of faces, 32 x 32 pixels: accuracy; and where five points are: mean absolute error."""
     tasks = ("landmarks", *faces.ATTRIBUTES)[: 4 if quick else None]
     rows = {"train": 100, "test": 50} if quick else {"train": 2000, "test": 1500}
-    splits = drawn_faces(tasks, quick, rows, halved=True)
+    splits = faces.drawn_faces(tasks, rows, side=32)
     classes = {task: int(labels.max()) + 1 for task, labels in splits["train"][1].items() if task != "landmarks"}
 
     def build(tasks):

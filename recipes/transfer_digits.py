@@ -45,7 +45,6 @@ def split(images, classes, seed):
 
 
 def build():
-    """The network of the old task."""
     layers = keras.layers
     return keras_mtl.hard_sharing(
         keras.Input((28, 28, 1)),

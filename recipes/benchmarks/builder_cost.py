@@ -7,24 +7,16 @@ Turns are interleaved and what counts is the ratio within one run.
     python recipes/benchmarks/builder_cost.py [--network mlp lenet] [--rounds 9] [--cpu-time] [--memory]
 """
 
-import argparse
 import time
 
+import shared
+
 import keras
-import numpy as np
 from keras import layers
-from networks import NETWORKS, compile_options, make_data, peak_memory, step_times
-from rich.console import Console
-from rich.table import Table
 
 import keras_mtl
 
 TASKS, EXPERTS = 2, 4
-
-
-def heads(count):
-    """Heads of 10 classes."""
-    return {f"t{k}": [layers.Dense(50, activation="relu"), layers.Dense(10)] for k in range(count)}
 
 
 def projected_columns(inputs, stages, heads):
@@ -56,11 +48,10 @@ BUILDERS = {
 
 
 def compiled(network, name):
-    """A compiled model."""
-    shape, stages = NETWORKS[network]
+    shape, stages = shared.NETWORKS[network]
     builder, options, count = BUILDERS[name]
-    model = builder(keras.Input(shape), stages(), heads(count), **options)
-    model.compile(**compile_options(count))
+    model = builder(keras.Input(shape), stages(), shared.make_heads(count), **options)
+    model.compile(**shared.compile_options(count))
     return model
 
 
@@ -75,33 +66,25 @@ def groups():
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--network", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--cpu-time", action="store_true", help="count the work of all cores in place of wall time")
-    parser.add_argument("--memory", action="store_true", help="peak memory too, one process for each builder")
-    args = parser.parse_args()
+    memory = (False, "peak memory too, one process for each builder")
+    args = shared.options_of(
+        __doc__, network=shared.NETWORKS, batch_size=256, steps=10, rounds=9, cpu_time=shared.CPU_TIME, memory=memory
+    )
     clock = time.process_time if args.cpu_time else time.perf_counter
     for network in args.network:
-        table = Table(title=f"{network}, batches of {args.batch_size}")
-        columns = ["model", "tasks", "ms per step (median)", "ratio to its parts", "ratio of fastest turns"]
-        for column in columns + ["peak MiB"] * args.memory:
-            table.add_column(column, justify="left" if column == "model" else "right")
+        rows = []
         for names in groups():
             count = BUILDERS[names[0]][2]
-            data = make_data(network, count, args.batch_size, args.steps)
-            times = step_times({name: compiled(network, name) for name in names}, data, args.rounds, clock)
+            data = shared.make_data(network, count, args.batch_size, args.steps)
+            times = shared.step_times({name: (compiled(network, name), data) for name in names}, args.rounds, clock)
             for name, measured in times.items():
-                base = times[names[0]]
-                ratio, fastest = np.median(measured / base), measured.min() / base.min()
-                row = [name, str(count), f"{np.median(measured):.2f}", f"{ratio:.2f}", f"{fastest:.2f}"]
+                rows.append([name, str(count), *shared.beside(measured, times[names[0]])])
                 if args.memory:
-                    row.append(f"{peak_memory(compiled, (network, name), network, count, args.batch_size):.0f}")
-                table.add_row(*row)
-            table.add_section()
-        Console(width=110).print(table)
+                    rows[-1].append(
+                        f"{shared.peak_memory(compiled, (network, name), network, count, args.batch_size):.0f}"
+                    )
+        header = ["model", "tasks", *shared.TIMES, *["peak MiB"] * args.memory]
+        shared.print_table(f"{network}, batches of {args.batch_size}; ratios to the parts", header, rows)
 
 
 if __name__ == "__main__":

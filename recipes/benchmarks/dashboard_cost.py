@@ -7,18 +7,13 @@ hardly counts. An epoch is that of 50,000 small pictures by default.
     python recipes/benchmarks/dashboard_cost.py [--tasks 2 8] [--examples 50000] [--epochs 4]
 """
 
-import argparse
-import os
 import tempfile
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
+from shared import NETWORKS, compile_options, make_data, options_of, print_table
 
 import keras
 import numpy as np
-from networks import NETWORKS, compile_options, make_data
-from rich.console import Console
-from rich.table import Table
 
 import keras_mtl
 from keras_mtl.callbacks import ConflictMonitor, SharingMonitor, TaskBoard
@@ -64,24 +59,14 @@ def measure(builder, options, network, tasks, batch_size, examples, epochs, ever
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--network", choices=NETWORKS, default="lenet")
-    parser.add_argument("--tasks", nargs="+", type=int, default=[2, 8])
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--examples", type=int, default=50_000)
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--every", type=int, default=100, help="steps between two measurements of ConflictMonitor")
-    args = parser.parse_args()
-
-    table = Table(
-        title=f"{args.network}, {args.examples:,} examples, batches of {args.batch_size}", title_justify="left"
-    )
-    for column in ("model", "epoch, s of CPU", "callback", "s of CPU at its end", "part of the epoch"):
-        table.add_column(column, justify="left" if column in ("model", "callback") else "right")
+    every = (100, "steps between two measurements of ConflictMonitor")
+    sizes = {"batch_size": 256, "examples": 50_000, "epochs": 4, "every": every}
+    args = options_of(__doc__, network=(tuple(NETWORKS), ""), tasks=[2, 8], **sizes)
     builders = {
         "hard sharing": (keras_mtl.hard_sharing, {}),
         "MMoE": (keras_mtl.mmoe, {"experts": 3, "shared_depth": 1}),
     }
+    rows = []
     for tasks in args.tasks:
         for name, (builder, options) in builders.items():
             keras.utils.clear_session()
@@ -90,9 +75,9 @@ def main():
             for i, (callback, of_callback) in enumerate(seconds.items()):
                 first = (f"{name}, {tasks} tasks", f"{np.median(epoch):.2f}") if i == 0 else ("", "")
                 part = f"{100 * np.median(of_callback / epoch):.2f} %"
-                table.add_row(*first, callback, f"{np.median(of_callback):.3f}", part)
-            table.add_section()
-    Console(width=110).print(table)
+                rows.append([*first, callback, f"{np.median(of_callback):.3f}", part])
+    header = ["model", "epoch, s of CPU", "callback", "s of CPU at its end", "part of the epoch"]
+    print_table(f"{args.network}, {args.examples:,} examples, batches of {args.batch_size}", header, rows)
     print("ConflictMonitor's measurements between steps are part of the epoch's time.")
 
 

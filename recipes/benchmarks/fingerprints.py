@@ -6,14 +6,14 @@ median of a model's fingerprint, and its ratio to one training step; the data's,
     python recipes/benchmarks/fingerprints.py [--rounds 9] [--cpu-time]
 """
 
-import argparse
 import time
+
+from shared import CPU_TIME, clocked, in_turns, options_of, print_table
 
 import keras
 import numpy as np
+from data.arrays import rows_of
 from keras import layers
-from rich.console import Console
-from rich.table import Table
 
 import keras_mtl
 from keras_mtl.analysis._fingerprint import Fingerprint
@@ -22,7 +22,6 @@ TASKS = 4
 
 
 def wide():
-    """Three layers."""
     return keras.Input((784,)), [layers.Dense(units, activation="relu") for units in (2048, 2048, 1536)]
 
 
@@ -37,42 +36,33 @@ def words():
     return keras.Input((32,), dtype="int32"), [[layers.Embedding(70_000, 140), layers.GlobalAveragePooling1D()]]
 
 
-def median_ms(run, rounds, clock):
-    """Milliseconds of the median round, without the first."""
-    times = []
-    for _ in range(rounds + 1):
-        start = clock()
-        run()
-        times.append(1000 * (clock() - start))
-    return float(np.median(times[1:]))
+def measured(make, batch_size, rounds, clock):
+    inputs, stages = make()
+    heads = {f"t{k}": layers.Dense(10) for k in range(TASKS)}
+    model = keras_mtl.hard_sharing(inputs, stages, heads)
+    model.compile("adam", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 70_000, (60_000, *inputs.shape[1:])).astype(inputs.dtype)
+    y = {task: rng.integers(0, 10, len(x)) for task in heads}
+    batch = rows_of((x, y), slice(batch_size))
+    runs = {
+        "run": lambda: Fingerprint().digest(model=model),
+        "data": lambda: Fingerprint().digest(data=(x, y)),
+        "step": lambda: model.train_on_batch(*batch),
+    }
+    times = in_turns({name: clocked(run, clock) for name, run in runs.items()}, rounds)
+    run, data, step = (np.median(of_run) for of_run in times.values())
+    size = (x.nbytes + sum(labels.nbytes for labels in y.values())) / 2**20
+    cells = [f"{run:.1f}", f"{step:.1f}", f"{run / step:.2f}", f"{size:.0f}", f"{data:.1f}"]
+    return [make.__name__, f"{model.count_params():,}", str(len(model.weights)), *cells]
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--cpu-time", action="store_true", help="count the work of all cores in place of wall time")
-    args = parser.parse_args()
+    args = options_of(__doc__, rounds=9, batch_size=256, cpu_time=CPU_TIME)
     clock = time.process_time if args.cpu_time else time.perf_counter
-    table = Table()
-    for column in ("model", "parameters", "weights", "ms per run", "ms per step", "ratio", "data, MiB", "ms per data"):
-        table.add_column(column, justify="left" if column == "model" else "right")
-    rng = np.random.default_rng(0)
-    for make in (wide, deep, words):
-        inputs, stages = make()
-        heads = {f"t{k}": layers.Dense(10) for k in range(TASKS)}
-        model = keras_mtl.hard_sharing(inputs, stages, heads)
-        model.compile("adam", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        x = rng.integers(0, 70_000, (60_000, *inputs.shape[1:])).astype(inputs.dtype)
-        y = {task: rng.integers(0, 10, len(x)) for task in heads}
-        batch = x[: args.batch_size], {task: labels[: args.batch_size] for task, labels in y.items()}
-        run = median_ms(lambda model=model: Fingerprint().digest(model=model), args.rounds, clock)
-        data = median_ms(lambda x=x, y=y: Fingerprint().digest(data=(x, y)), args.rounds, clock)
-        step = median_ms(lambda model=model, batch=batch: model.train_on_batch(*batch), args.rounds, clock)
-        size = (x.nbytes + sum(labels.nbytes for labels in y.values())) / 2**20
-        row = [f"{run:.1f}", f"{step:.1f}", f"{run / step:.2f}", f"{size:.0f}", f"{data:.1f}"]
-        table.add_row(make.__name__, f"{model.count_params():,}", str(len(model.weights)), *row)
-    Console(width=110).print(table)
+    rows = [measured(make, args.batch_size, args.rounds, clock) for make in (wide, deep, words)]
+    header = ["model", "parameters", "weights", "ms per run", "ms per step", "ratio", "data, MiB", "ms per data"]
+    print_table("Fingerprints", header, rows)
 
 
 if __name__ == "__main__":

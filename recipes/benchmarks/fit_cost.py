@@ -6,15 +6,13 @@ layers as a plain Keras model. The constant is the time of two steps without the
     python recipes/benchmarks/fit_cost.py [--tasks 2] [--turns 100] [--validation] [--cpu-time]
 """
 
-import argparse
 import time
+from functools import partial
+
+from shared import batched, clocked, in_turns, options_of, plain, print_table
 
 import keras
 import numpy as np
-import tensorflow as tf
-from networks import plain
-from rich.console import Console
-from rich.table import Table
 
 import keras_mtl
 
@@ -28,29 +26,20 @@ FEW, MANY, BATCH = 2, 22, 8
 
 
 def make_model(num_tasks):
-    """A dense layer with a head for each task."""
     heads = {f"t{k}": keras.layers.Dense(1) for k in range(num_tasks)}
     return keras_mtl.hard_sharing(keras.Input((4,)), [keras.layers.Dense(4, activation="relu")], heads)
 
 
 def make_data(num_tasks, steps):
-    """A data set without threads that tune it: the clock would show little else."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(steps * BATCH, 4)).astype("float32")
     y = {f"t{k}": rng.normal(size=(steps * BATCH, 1)).astype("float32") for k in range(num_tasks)}
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return tf.data.Dataset.from_tensor_slices((x, y)).batch(BATCH).cache().with_options(options)
+    return batched((x, y), BATCH)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tasks", type=int, default=2)
-    parser.add_argument("--turns", type=int, default=100)
-    parser.add_argument("--validation", action="store_true", help="evaluate at the end of each `fit`")
-    parser.add_argument("--cpu-time", action="store_true", help="count the main thread's work in place of wall time")
-    args = parser.parse_args()
-
+    flags = {"validation": "evaluate at the end of each `fit`", "cpu_time": "the main thread's work, not wall time"}
+    args = options_of(__doc__, tasks=2, turns=100, **{name: (False, words) for name, words in flags.items()})
     data = {steps: make_data(args.tasks, steps) for steps in (FEW, MANY)}
     options = {"verbose": 0, "validation_data": data[FEW] if args.validation else None}
     models = {"plain Keras": plain(make_model(args.tasks))}
@@ -60,26 +49,21 @@ def main():
         models[name] = make_model(args.tasks)
         models[name].compile("sgd", loss=loss, jit_compile=False, **more)
     clock = time.thread_time if args.cpu_time else time.perf_counter
-    for model in models.values():
-        model.fit(data[FEW], **options)
-    times = {(name, steps): [] for name in models for steps in data}
-    for _ in range(args.turns):
-        for name, model in models.items():
-            for steps in data:
-                start = clock()
-                model.fit(data[steps], **options)
-                times[name, steps].append(1000 * (clock() - start))
-
-    table = Table(title=f"`fit` of a tiny model, {args.tasks} tasks, {args.turns} turns (lower quartiles)")
-    for column in ("variant", f"ms, {FEW} steps", "ms a step", "ms, constant", "constant beyond plain Keras"):
-        table.add_column(column, justify="left" if column == "variant" else "right")
+    measures = {
+        (name, steps): clocked(partial(model.fit, data[steps], **options), clock)
+        for name, model in models.items()
+        for steps in data
+    }
+    times = in_turns(measures, args.turns)
     found = {key: np.percentile(measured, 25) for key, measured in times.items()}
     steps = {name: (found[name, MANY] - found[name, FEW]) / (MANY - FEW) for name in models}
     constants = {name: found[name, FEW] - FEW * steps[name] for name in models}
+    rows = []
     for name, constant in constants.items():
         numbers = (found[name, FEW], steps[name], constant, constant - constants["plain Keras"])
-        table.add_row(name, *(f"{number:.2f}" for number in numbers))
-    Console(width=110).print(table)
+        rows.append([name, *(f"{number:.2f}" for number in numbers)])
+    header = ["variant", f"ms, {FEW} steps", "ms a step", "ms, constant", "constant beyond plain Keras"]
+    print_table(f"`fit` of a tiny model, {args.tasks} tasks, {args.turns} turns (lower quartiles)", header, rows)
 
 
 if __name__ == "__main__":

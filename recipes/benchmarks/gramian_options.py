@@ -7,21 +7,14 @@ along one training run, the cosine between the direction that these weights give
     python recipes/benchmarks/gramian_options.py [--weighting upgrad] [--seeds 5] [--epochs 3] [--examples 6000]
 """
 
-import argparse
-import sys
-from pathlib import Path
+from shared import console, mean_and_spread, options_of, print_table
 
 import keras
 import numpy as np
 import tensorflow as tf
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from common import console, mean_and_spread
-
+from data.arrays import rows_of
 from data.digits import two_digits
 from multi_digits import BATCH, TASKS, build
-from rich.table import Table
 
 import keras_mtl
 from keras_mtl.training.places import PLACES
@@ -39,7 +32,7 @@ def compiled(name, weighting):
     """A LeNet for two digits, compiled with one of the options."""
     options = dict(OPTIONS[name])
     solver = type(keras_mtl.weighting.get(weighting))(every=options.pop("every", 1))
-    model = build(shared_depth=None)
+    model = build("equal", steps=1)
     model.compile(
         keras.optimizers.Adam(3e-3),
         loss={task: keras.losses.SparseCategoricalCrossentropy(from_logits=True) for task in TASKS},
@@ -72,8 +65,8 @@ class Bias(keras.callbacks.Callback):
         since = self._step % self._every
         if since in (0, 3):
             start = (self._step * BATCH) % (len(self._pictures) - BATCH)
-            x = tf.constant(self._pictures[start : start + BATCH])
-            y = {task: tf.constant(labels[start : start + BATCH]) for task, labels in self._labels.items()}
+            batch = rows_of((self._pictures, self._labels), slice(start, start + BATCH))
+            x, y = keras.tree.map_structure(tf.constant, batch)
             solve = self.model.weighting.solve
             exact = self._gramians["parameters"](x, y)
             weights = solve(exact)
@@ -81,8 +74,7 @@ class Bias(keras.callbacks.Callback):
                 self.cosines["every=4"].append(_cosine(exact, weights, self._last))
                 return
             self._last = weights
-            part = -(-BATCH // 8)
-            sliced = self._gramians["parameters"](x[:part], {task: labels[:part] for task, labels in y.items()})
+            sliced = self._gramians["parameters"](*rows_of((x, y), slice(-(-BATCH // 8))))
             self.cosines["gramian_fraction=1/8"].append(_cosine(exact, weights, solve(sliced)))
             for place in ("last_shared", "features"):
                 self.cosines[place].append(_cosine(exact, weights, solve(self._gramians[place](x, y))))
@@ -95,13 +87,7 @@ def _cosine(gramian, one, other):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--weighting", default="upgrad")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--examples", type=int, default=6000)
-    args = parser.parse_args()
-
+    args = options_of(__doc__, weighting="upgrad", seeds=5, epochs=3, examples=6000)
     data = two_digits({"train": args.examples, "test": 2000})
     bias = Bias(*data["train"])
     scores = {name: {task: [] for task in TASKS} for name in OPTIONS}
@@ -117,19 +103,14 @@ def main():
                 scores[name][task].append(100 * values[f"{task}_accuracy"])
             console.print(f"{name}, seed {seed}: " + ", ".join(f"{t} {scores[name][t][-1]:.1f} %" for t in TASKS))
 
-    table = Table(title=f"{args.weighting} on two overlaid digits, {args.seeds} seeds")
-    accuracies = [f"{task} accuracy %" for task in TASKS]
-    for column in ("Gramian from", *accuracies, "cosine to exact: median", "5th percentile"):
-        table.add_column(column, justify="left" if column == "Gramian from" else "right")
+    rows = []
     for name in OPTIONS:
         cosines = bias.cosines.get(name, [1.0])
-        table.add_row(
-            name,
-            *(mean_and_spread(scores[name][task]) for task in TASKS),
-            f"{np.median(cosines):.4f}",
-            f"{np.percentile(cosines, 5):.4f}",
-        )
-    console.print(table)
+        cells = [f"{np.median(cosines):.4f}", f"{np.percentile(cosines, 5):.4f}"]
+        rows.append([name, *(mean_and_spread(scores[name][task]) for task in TASKS), *cells])
+    accuracies = [f"{task} accuracy %" for task in TASKS]
+    header = ["Gramian from", *accuracies, "cosine to exact: median", "5th percentile"]
+    print_table(f"{args.weighting} on two overlaid digits, {args.seeds} seeds", header, rows)
 
 
 if __name__ == "__main__":

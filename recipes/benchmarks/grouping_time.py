@@ -7,12 +7,11 @@ Without structure there is nothing to find; it has the objective, beside that of
     python recipes/benchmarks/grouping_time.py [--quick]
 """
 
-import argparse
 import time
 
+from shared import options_of, print_table
+
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from keras_mtl.analysis import Affinity, group_tasks
 
@@ -29,7 +28,6 @@ def affinities(count, planted, seed=0):
 
 
 def measure(count, planted, method, overlap, budget):
-    """CPU seconds, and what was found."""
     affinity, home = affinities(count, planted)
     start = time.process_time()
     if method == "clustering":
@@ -52,20 +50,17 @@ def score(affinity, group, task):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="few tasks, to see that it runs")
-    options = parser.parse_args()
+    options = options_of(__doc__, quick=(False, "few tasks, to see that it runs"))
     few, many = (20, [100]) if options.quick else (40, [1000, 4000])
     jobs = [(few, planted, "integer", overlap, few // 5) for planted in (True, False) for overlap in (False, True)]
     jobs += [(count, True, "clustering", False, count // 5) for count in many]
-    table = Table()
-    for column in ("tasks", "affinities", "method", "overlap", "networks", "CPU s", "found"):
-        table.add_column(column, justify="right" if column in ("tasks", "networks", "CPU s") else "left")
+    rows = []
     for count, planted, method, overlap, budget in jobs:
         seconds, found = measure(count, planted, method, overlap, budget)
         words = "planted" if planted else "no structure", method, "yes" if overlap else "no"
-        table.add_row(f"{count:,}", *words, str(budget), f"{seconds:.1f}", found)
-    Console().print(table)
+        rows.append([f"{count:,}", *words, str(budget), f"{seconds:.1f}", found])
+    header = ["tasks", "affinities", "method", "overlap", "networks", "CPU s", "found"]
+    print_table("Grouping by affinities", header, rows)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,13 @@ run. A few tasks with a head for each show what the block saves.
     python recipes/benchmarks/many_labels.py [--labels 1000] [--known 0.1] [--wall-time]
 """
 
-import argparse
 import time
+
+from shared import TIMES, batched, beside, options_of, plain, print_table, step_times
 
 import keras
 import numpy as np
 from keras import layers
-from rich.console import Console
-from rich.table import Table
 
 import keras_mtl
 
@@ -31,12 +30,6 @@ def block(labels):
     )
 
 
-def plain(labels):
-    """The same layers as a plain `keras.Model`."""
-    model = block(labels)
-    return keras.Model(model.input, model.output)
-
-
 def separate(count):
     """A head of one unit for each task."""
     heads = {f"t{i}": layers.Dense(1, activation="sigmoid") for i in range(count)}
@@ -45,8 +38,6 @@ def separate(count):
 
 def make_data(labels, known, batch_size, steps):
     """Batches of complete labels, of labels with NaN, of labels with a mask, and of the first tasks by themselves."""
-    import tensorflow as tf
-
     rng = np.random.default_rng(0)
     size = batch_size * steps
     x = rng.normal(size=(size, INPUTS)).astype("float32")
@@ -60,7 +51,7 @@ def make_data(labels, known, batch_size, steps):
         "mask": (x, {"block": y}, {"block": mask}),
         "each": (x, of_each),
     }
-    return {name: tf.data.Dataset.from_tensor_slices(data).batch(batch_size).cache() for name, data in sets.items()}
+    return {name: batched(data, batch_size) for name, data in sets.items()}
 
 
 def variants(labels):
@@ -68,11 +59,11 @@ def variants(labels):
     labelwise = [keras_mtl.metrics.LabelwiseMean(labels), keras_mtl.metrics.LabelwiseAUC(labels)]
     missing = {"missing": "nan"}
     return {
-        "plain Keras": (plain(labels), "complete", {}),
+        "plain Keras": (plain(block(labels)), "complete", {}),
         "complete labels": (block(labels), "complete", {}),
         "NaN": (block(labels), "NaN", missing),
         "mask array": (block(labels), "mask", {}),
-        "plain Keras, accuracy": (plain(labels), "complete", {"metrics": {"block": ["binary_accuracy"]}}),
+        "plain Keras, accuracy": (plain(block(labels)), "complete", {"metrics": {"block": ["binary_accuracy"]}}),
         "NaN, accuracy": (block(labels), "NaN", {**missing, "metrics": {"block": ["binary_accuracy"]}}),
         "NaN, accuracy and AUC of each": (block(labels), "NaN", {**missing, "metrics": {"block": labelwise}}),
         f"NaN, {HEADS} tasks with heads": (separate(HEADS), "each", missing),
@@ -80,38 +71,20 @@ def variants(labels):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--labels", type=int, default=1000)
-    parser.add_argument("--known", type=float, default=0.1, help="the part of the labels that is known")
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--wall-time", action="store_true", help="count seconds in place of the work of all cores")
-    args = parser.parse_args()
-
+    known, wall_time = (0.1, "part of the labels"), (False, "count seconds in place of the work of all cores")
+    sizes = {"labels": 1000, "batch_size": 256, "steps": 10, "rounds": 9}
+    args = options_of(__doc__, known=known, wall_time=wall_time, **sizes)
     data = make_data(args.labels, args.known, args.batch_size, args.steps)
     clock = time.perf_counter if args.wall_time else time.process_time
-    models, times = {}, {}
+    models = {}
     for name, (model, kind, options) in variants(args.labels).items():
         loss = dict.fromkeys(model.output, "binary_crossentropy")
         model.compile(keras.optimizers.SGD(0.01), loss=loss, jit_compile=False, **options)
-        model.fit(data[kind], verbose=0)
-        models[name], times[name] = (model, data[kind]), []
-    for _ in range(args.rounds):
-        for name, (model, batches) in models.items():
-            start = clock()
-            model.fit(batches, verbose=0)
-            times[name].append(1000 * (clock() - start) / args.steps)
+        models[name] = model, data[kind]
+    times = step_times(models, args.rounds, clock)
+    rows = [[name, *beside(measured, times["plain Keras"])] for name, measured in times.items()]
     title = f"{args.labels:,} binary tasks, {100 * args.known:g} % of the labels, batches of {args.batch_size}"
-    table = Table(title=title, title_justify="left")
-    for column in ("variant", "ms per step (median)", "ratio (median of rounds)", "ratio of fastest rounds"):
-        table.add_column(column, justify="left" if column == "variant" else "right")
-    base = np.array(times["plain Keras"])
-    for name, measured in times.items():
-        measured = np.array(measured)
-        ratio, fastest = np.median(measured / base), measured.min() / base.min()
-        table.add_row(name, f"{np.median(measured):.2f}", f"{ratio:.2f}", f"{fastest:.2f}")
-    Console(width=110).print(table)
+    print_table(title, ["variant", *TIMES], rows)
 
 
 if __name__ == "__main__":

@@ -7,19 +7,15 @@ growth from there to the end, and per step or model.
     python recipes/benchmarks/memory.py [--steps 10000] [--models 50] [--weighting mgda]
 """
 
-import argparse
 import ctypes
 import gc
-import pathlib
 import platform
-import re
+
+from shared import batched, memory, options_of, plain, print_table
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers
-from rich.console import Console
-from rich.table import Table
 
 import keras_mtl
 
@@ -31,18 +27,17 @@ def resident():
     gc.collect()
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-    status = pathlib.Path("/proc/self/status").read_text(encoding="ascii")
-    return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024
+    return memory()
 
 
-def make_model(weighting, plain=False):
+def make_model(weighting, by_keras=False):
     model = keras_mtl.cross_stitch(
         keras.Input((16,)),
         [layers.Dense(16, activation="relu"), layers.Dense(16, activation="relu")],
         {task: layers.Dense(1) for task in TASKS},
     )
-    if plain:
-        model = keras.Model(model.inputs, model.output)
+    if by_keras:
+        model = plain(model)
         model.compile("adam", loss=dict.fromkeys(TASKS, "mse"), jit_compile=False)
     else:
         model.compile("adam", loss="mse", weighting=weighting, missing="nan", jit_compile=False)
@@ -53,7 +48,7 @@ def make_data(batches, rng):
     x = rng.normal(size=(16 * batches, 16)).astype("float32")
     y = {task: rng.normal(size=(16 * batches, 1)).astype("float32") for task in TASKS}
     y["a"][::3] = np.nan
-    return tf.data.Dataset.from_tensor_slices((x, y)).batch(16).cache()
+    return batched((x, y), 16)
 
 
 def over_steps(weighting, steps, readings):
@@ -65,14 +60,14 @@ def over_steps(weighting, steps, readings):
     return found
 
 
-def over_models(weighting, models, plain=False):
+def over_models(weighting, models, by_keras=False):
     """Memory after each of many models that are built, trained for two steps, and dropped.
 
-    With `plain`, of plain Keras models of the same layers, since what Keras itself keeps is not ours.
+    With `by_keras`, of plain Keras models of the same layers, since what Keras itself keeps is not ours.
     """
     found, data = [], make_data(2, np.random.default_rng(0))
     for _ in range(models):
-        model = make_model(weighting, plain)
+        model = make_model(weighting, by_keras)
         model.fit(data, verbose=0)
         del model
         keras.utils.clear_session()
@@ -81,29 +76,22 @@ def over_models(weighting, models, plain=False):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=10_000)
-    parser.add_argument("--models", type=int, default=50)
-    parser.add_argument("--weighting", default="mgda")
-    args = parser.parse_args()
-
-    table = Table(title=f"cross_stitch, {args.weighting}: resident memory in MiB")
-    for column in ("over", "after a tenth", "at half", "at the end", "growth from half to end", "KiB for each"):
-        table.add_column(column, justify="left" if column == "over" else "right")
-    rows = {}
+    args = options_of(__doc__, steps=10_000, models=50, weighting="mgda")
+    read, rows = {}, []
     if args.steps:
         readings = 20
-        rows[f"{args.steps} steps"] = over_steps(args.weighting, args.steps, readings), args.steps / readings
+        read[f"{args.steps} steps"] = over_steps(args.weighting, args.steps, readings), args.steps / readings
     if args.models:
-        rows[f"{args.models} models"] = over_models(args.weighting, args.models), 1
-        rows[f"{args.models} plain models"] = over_models(args.weighting, args.models, plain=True), 1
-    for name, (found, each) in rows.items():
+        read[f"{args.models} models"] = over_models(args.weighting, args.models), 1
+        read[f"{args.models} plain models"] = over_models(args.weighting, args.models, by_keras=True), 1
+    for name, (found, each) in read.items():
         warm, half, end = found[len(found) // 10], found[len(found) // 2], found[-1]
         count = (len(found) - 1 - len(found) // 2) * each
         growth = end - half
         cells = [f"{value:.1f}" for value in (warm, half, end, growth)]
-        table.add_row(name, *cells, f"{1024 * growth / count:.2f}")
-    Console(width=110).print(table)
+        rows.append([name, *cells, f"{1024 * growth / count:.2f}"])
+    header = ["over", "after a tenth", "at half", "at the end", "growth from half to end", "KiB for each"]
+    print_table(f"cross_stitch, {args.weighting}: resident memory in MiB", header, rows)
 
 
 if __name__ == "__main__":

@@ -10,17 +10,13 @@ makes of a mixture; "as data set" what other loops get.
     python recipes/benchmarks/mix_throughput.py [--data rows images tiny] [--batches 600] [--rounds 7]
 """
 
-import argparse
-import os
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow comes in
+from shared import options_of, print_table
 
 import keras
 import numpy as np
 import tensorflow as tf
-from rich.console import Console
-from rich.table import Table
 
 import keras_mtl
 
@@ -79,9 +75,8 @@ def drain(iterator, batches):
 def iterators(kind, pipelines, batch_size, batches, name, in_fit):
     """Fresh iterators, and how many batches to draw from each."""
     if name is None:
-        return [iter(d.repeat().batch(batch_size).prefetch(tf.data.AUTOTUNE)) for d in pipelines.values()], (
-            batches // len(TASKS)
-        )
+        bare = [d.repeat().batch(batch_size).prefetch(tf.data.AUTOTUNE) for d in pipelines.values()]
+        return [iter(pipeline) for pipeline in bare], batches // len(TASKS)
     options = MIXTURES[name]
     steps = batches if "sampler" in options else batches // len(TASKS)
     mixture = keras_mtl.data.mix(pipelines, batch_size=batch_size, stop=steps, seed=0, **options)
@@ -108,23 +103,17 @@ def measure(kind, batches, rounds):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", nargs="+", choices=("rows", "images", "tiny"), default=["rows", "images", "tiny"])
-    parser.add_argument("--batches", type=int, default=600)
-    parser.add_argument("--rounds", type=int, default=7)
-    args = parser.parse_args()
+    args = options_of(__doc__, data=dict.fromkeys(("rows", "images", "tiny")), batches=600, rounds=7)
     for kind in args.data:
         times = measure(kind, args.batches, args.rounds)
-        table = Table(title=f"{kind}: three tasks, batches of {examples(kind, 0)[1]}")
-        for column in ("", "drawn", "ms per batch (median)", "speed, wall", "speed, CPU"):
-            table.add_column(column, justify="left" if column in ("", "drawn") else "right")
-        base = times[None, False]
+        base, rows = times[None, False], []
         for (name, in_fit), measured in times.items():
             speed = np.median(base / measured, axis=0)
             ms = 1000 * np.median(measured[:, 0]) / args.batches
             drawn = "" if name is None else "in fit" if in_fit else "as data set"
-            table.add_row(name or "bare pipelines", drawn, f"{ms:.3f}", f"{speed[0]:.2f}", f"{speed[1]:.2f}")
-        Console(width=100).print(table)
+            rows.append([name or "bare pipelines", drawn, f"{ms:.3f}", f"{speed[0]:.2f}", f"{speed[1]:.2f}"])
+        header = ["", "drawn", "ms per batch (median)", "speed, wall", "speed, CPU"]
+        print_table(f"{kind}: three tasks, batches of {examples(kind, 0)[1]}", header, rows)
 
 
 if __name__ == "__main__":

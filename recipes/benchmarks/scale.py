@@ -7,28 +7,28 @@ first below 1; the second says what is to come.
     python recipes/benchmarks/scale.py [--tasks 2 8 32 128] [--stages 2 8 32] [--weighting equal uncertainty mgda]
 """
 
-import argparse
+import itertools
 import json
 import math
 import operator
 import os
-import pathlib
-import re
 import subprocess
 import sys
 import time
+
+from shared import memory, options_of, print_table
+
+import keras
+import numpy as np
+from keras import layers
+
+import keras_mtl
 
 COLUMNS = ("build s", "compile s", "trace s", "step ms", "peak MiB")
 
 
 def measure(builder, weighting, tasks, stages, gradients):
     """One size, in this process: seconds of building, compiling and the first step, milliseconds of a later one."""
-    import keras
-    import numpy as np
-    from keras import layers
-
-    import keras_mtl
-
     names = [f"t{k}" for k in range(tasks)]
     start = time.process_time()
     model = operator.attrgetter(builder)(keras_mtl)(
@@ -44,30 +44,21 @@ def measure(builder, weighting, tasks, stages, gradients):
     y = {name: rng.normal(size=(32, 1)).astype("float32") for name in names}
     model.train_on_batch(x, y)
     traced = time.process_time()
-    data = keras.tree.map_structure(keras.ops.convert_to_tensor, (x, y))
     steps = 10
-
-    def forever():
-        while True:
-            yield data
-
-    iterator = forever()
+    iterator = itertools.repeat(keras.tree.map_structure(keras.ops.convert_to_tensor, (x, y)))
     model.train_function(iterator)
     begin = time.process_time()
     for _ in range(steps):
         model.train_function(iterator)
     step = (time.process_time() - begin) / steps
-    status = pathlib.Path("/proc/self/status").read_text(encoding="ascii")
-    peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
-    return [built - start, compiled - built, traced - compiled, 1000 * step, peak]
+    return [built - start, compiled - built, traced - compiled, 1000 * step, memory("VmHWM")]
 
 
 def alone(*arguments):
     """The same in a process of its own."""
     command = [sys.executable, __file__, "--one", json.dumps(arguments)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -79,30 +70,25 @@ def exponent(sizes, values):
 
 def show(title, sizes, rows):
     """A table of the sizes and how each column grows."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title)
-    for column in ("size", *COLUMNS):
-        table.add_column(column, justify="right")
-    for size, row in zip(sizes, rows, strict=True):
-        table.add_row(str(size), *(f"{value:.2f}" if i < 4 else f"{value:.0f}" for i, value in enumerate(row)))
+    cells = [[f"{value:.2f}" for value in times] + [f"{peak:.0f}"] for *times, peak in rows]
+    table = [[str(size), *row] for size, row in zip(sizes, cells, strict=True)]
     for name, first in (("p, all", 0), ("p, last", -2)):
         if len(sizes) > 1:
             pairs = [((sizes[first], sizes[-1]), (rows[first][i], rows[-1][i])) for i in range(len(COLUMNS))]
-            table.add_row(name, *(f"{exponent(*pair):.2f}" for pair in pairs))
-    Console(width=110).print(table)
+            table.append([name, *(f"{exponent(*pair):.2f}" for pair in pairs)])
+    print_table(title, ["size", *COLUMNS], table)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tasks", nargs="*", type=int, default=[2, 8, 32, 128])
-    parser.add_argument("--stages", nargs="*", type=int, default=[2, 8, 32])
-    parser.add_argument("--builder", nargs="+", default=["hard_sharing"])
-    parser.add_argument("--weighting", nargs="+", default=["equal", "uncertainty", "mgda"])
-    parser.add_argument("--gradients", default="parameters")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = options_of(
+        __doc__,
+        tasks=[2, 8, 32, 128],
+        stages=[2, 8, 32],
+        builder=["hard_sharing"],
+        weighting=["equal", "uncertainty", "mgda"],
+        gradients="parameters",
+        one=("", "a size as JSON, to be measured in this process"),
+    )
     if args.one:
         print(json.dumps(measure(*json.loads(args.one))))
         return

@@ -11,12 +11,14 @@ own time only, for a machine that others use too. Each figure is the median, in
 milliseconds, over three Gramians of conflicting task gradients.
 """
 
-import argparse
 import time
 
+from shared import options_of
+
 import tensorflow as tf
-from torchjd_solvers import CLOCKS, Worker, jacobians, milliseconds
-from torchjd_steps import available
+import torchjd_solvers
+from torchjd_solvers import CLOCKS, jacobians, milliseconds
+from torchjd_steps import Worker, available
 
 from keras_mtl import weighting
 
@@ -62,26 +64,19 @@ def ours(name, size, repeats, clock, jit_compile=False):
 
 
 def main():
-    """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[2, 10, 40])
-    parser.add_argument("--methods", nargs="+", default=list(SOLVERS), choices=list(SOLVERS))
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--xla", action="store_true")
-    parser.add_argument("--cpu-time", action="store_true")
-    options = parser.parse_args()
+    options = options_of(__doc__, sizes=[2, 10, 40], methods=SOLVERS, repeats=15, xla=False, cpu_time=False)
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     kind = "cpu" if options.cpu_time else "wall"
     clock = CLOCKS[kind]
-    theirs = Worker(kind) if available() else None
+    theirs = Worker(torchjd_solvers.__file__, kind) if available() else None
     print(f"{'method':10}{'K':>4}{'graph ms':>10}" + ("   xla ms  compile s" if options.xla else "") + "   TorchJD ms")
     for name in options.methods:
         for size in options.sizes:
             line = f"{name:10}{size:4}{ours(name, size, options.repeats, clock)[0]:10.2f}"
             if options.xla:
                 line += "{:9.2f}{:11.1f}".format(*ours(name, size, options.repeats, clock, jit_compile=True))
-            reference = theirs.time(name, size, 30) if theirs else "not installed"
+            reference = theirs.ask(f"{name} {size} 30") if theirs else "not installed"
             print(f"{line}   {reference}", flush=True)
 
 

@@ -7,15 +7,13 @@ A GPU without XLA launches one kernel for each operation, and waits where the ho
     python recipes/benchmarks/step_operations.py [--network lenet mlp] [--tasks 2 8] [--optimizer adam]
 """
 
-import argparse
 import collections
+
+from shared import NETWORKS, compile_options, make_data, make_model, options_of, plain, print_table
 
 import keras
 import numpy as np
 import tensorflow as tf
-from networks import NETWORKS, compile_options, make_data, make_model, plain
-from rich.console import Console
-from rich.table import Table
 
 from keras_mtl._tensorflow_private import optimized_graph
 from keras_mtl.training.backends import core
@@ -59,12 +57,7 @@ def _operations(nodes, bodies, seen):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--network", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    parser.add_argument("--tasks", nargs="+", type=int, default=[2, 8])
-    parser.add_argument("--optimizer", default="adam")
-    args = parser.parse_args()
-    console = Console(width=120)
+    args = options_of(__doc__, network=NETWORKS, tasks=[2, 8], optimizer="adam")
     for network in args.network:
         for num_tasks in args.tasks:
             batch = next(iter(make_data(network, num_tasks, 32, 1)))
@@ -72,10 +65,7 @@ def main():
             whole = plain(make_model(network, num_tasks))
             whole.compile(**options)
             base = optimized(whole, batch).total()
-            table = Table(title=f"{network}, {num_tasks} tasks, {args.optimizer}: operations of an optimized step")
-            for column in ("variant", "without a wait", "ratio", "all or nothing", "ratio", "that the host decides"):
-                table.add_column(column, justify="left" if column in ("variant", "that the host decides") else "right")
-            table.add_row("plain Keras", str(base), "1.000", "", "", "")
+            rows = [["plain Keras", str(base), "1.000", "", "", ""]]
             for name, variant in VARIANTS.items():
                 row, waits = [name], collections.Counter()
                 free = core.branches_are_free
@@ -88,8 +78,10 @@ def main():
                     if not answer:
                         waits = {op: count for op, count in found.items() if op.removeprefix("Stateless") in WAITS}
                 core.branches_are_free = free
-                table.add_row(*row, ", ".join(f"{count} {op}" for op, count in waits.items()))
-            console.print(table)
+                rows.append([*row, ", ".join(f"{count} {op}" for op, count in waits.items())])
+            title = f"{network}, {num_tasks} tasks, {args.optimizer}: operations of an optimized step"
+            header = ["variant", "without a wait", "ratio", "all or nothing", "ratio", "that the host decides"]
+            print_table(title, header, rows)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,9 @@
-"""TorchJD's solvers on the same Gramians, timed in a process of their own.
+"""TorchJD's solvers on the same Gramians, timed in a process of their own, a `torchjd_steps.Worker`.
 
-TensorFlow and torch bring two versions of one library that cannot live in one
-process.
+It is asked `<solver> <tasks> <repeats>`, and answers with milliseconds a call, or the name of the error.
 """
 
 import statistics
-import subprocess
 import sys
 import time
 
@@ -31,24 +29,6 @@ def milliseconds(function, arguments, repeats, clock):
             function(argument)
             times.append(1e3 * (clock() - start))
     return statistics.median(times)
-
-
-class Worker:
-    """A process that times TorchJD's solvers on request.
-
-    Args:
-        clock: `"wall"` or `"cpu"`.
-    """
-
-    def __init__(self, clock):
-        command = [sys.executable, __file__, clock]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def time(self, name, size, repeats):
-        """Milliseconds a call, or the name of the error that it raised, as text."""
-        self._process.stdin.write(f"{name} {size} {repeats}\n")
-        self._process.stdin.flush()
-        return self._process.stdout.readline().strip()
 
 
 def _makers():

@@ -140,30 +140,26 @@ def _trunk(network):
 
 
 class Worker:
-    """A process of its own that runs TorchJD's steps in turns.
+    """A process of its own that answers with TorchJD's times.
 
-    TensorFlow and torch bring two versions of one library that cannot live in
-    one process.
+    TensorFlow and torch bring two versions of one library that cannot live in one process.
 
     Args:
-        network: `"lenet"` or `"mlp"`.
-        num_tasks: Integer.
-        batch_size: Integer.
-        clock: `"wall"` or `"cpu"`.
+        script: Path of the script that it runs.
+        *arguments: What it takes.
     """
 
-    def __init__(self, network, num_tasks, batch_size, clock="wall"):
-        command = [sys.executable, __file__, network, str(num_tasks), str(batch_size), clock]
+    def __init__(self, script, *arguments):
+        command = [sys.executable, script, *map(str, arguments)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def time_turn(self, name, steps):
-        """Milliseconds per step over one turn of one variant."""
-        self._process.stdin.write(f"{steps} {name}\n")
+    def ask(self, question):
+        """The answer to a line of text."""
+        self._process.stdin.write(question + "\n")
         self._process.stdin.flush()
-        return float(self._process.stdout.readline())
+        return self._process.stdout.readline().strip()
 
     def close(self):
-        """Ends the process."""
         self._process.stdin.close()
         self._process.wait()
 

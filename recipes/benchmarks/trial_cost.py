@@ -8,14 +8,12 @@ on the machine count little. The first trials of a structure are traced in every
     python recipes/benchmarks/trial_cost.py [--trials 24] [--epochs 3]
 """
 
-import argparse
 import contextlib
-import os
 import tempfile
 import time
 import typing
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from shared import options_of, print_table
 
 import keras
 import keras_tuner
@@ -67,15 +65,13 @@ def seconds(reuse, frozen, weighting, trials, epochs):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, default=24)
-    parser.add_argument("--epochs", type=int, default=3)
-    options = parser.parse_args()
+    options, rows = options_of(__doc__, trials=24, epochs=3), []
     seconds(0, False, "equal", 2, 1)  # TensorFlow starts
     for weighting in ("equal", "mgda"):
         for name, reuse, frozen in (("plain keras-tuner", 0, False), ("reuse", 8, False), ("reuse, frozen", 8, True)):
             times = seconds(reuse, frozen, weighting, options.trials, options.epochs)
-            print(f"{weighting:6} {name:18} mean {times.mean():.2f}  median {np.median(times):.2f} CPU s a trial")
+            rows.append([f"{weighting}, {name}", f"{times.mean():.2f}", f"{np.median(times):.2f}"])
+    print_table("CPU seconds of a trial", ["search", "mean", "median"], rows)
 
 
 if __name__ == "__main__":

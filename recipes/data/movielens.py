@@ -28,12 +28,7 @@ def codes(cells):
 
 
 def encode(ratings, people, films):
-    """Ratings, and what is known of people and films.
-
-    Args:
-        ratings: Dict from column to list of strings.
-        people: Same.
-        films: Same.
+    """Ratings, and what is known of people and films, of tables as from `read_table`.
 
     Returns:
         Dict of arrays: "person", "film" (places in the arrays below), "stars" and "time" of each rating; "people" of

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .shapes import RADII, SHAPES, coverage
+from .shapes import RADII, SHAPES, coverage, paint
 
 LENGTH, WORDS, TAGS = 8, 15, 4
 TASKS = ("answer", "motion", "tags")
@@ -14,11 +14,6 @@ def in_cells(pictures):
     around = pictures.shape[:-3]
     cells = pictures.reshape(*around, 3, 10, 3, 10, 3).swapaxes(-4, -3).reshape(*around, 9, 300)
     return np.concatenate([cells, np.broadcast_to(np.eye(9, dtype="float32"), (*around, 9, 9))], axis=-1)
-
-
-def paint(rng, color):
-    """A color, not quite pure."""
-    return np.clip(np.eye(3)[color] + rng.uniform(-0.2, 0.2, 3), 0, 1)
 
 
 def make_answers(count, rng):

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from .arrays import scaled, split_at
+
 KINDS = {  # the group of hidden features that each task reads; "n" is noise alone
     "related": "aa",
     "unrelated": "ab",
@@ -39,10 +41,10 @@ def planted(kind, seed=0, train=600, test=1000):
         values = rng.normal(size=(train + test, 1))
         if group != "n":
             clean = np.tanh(2 * x @ hidden[group]) @ rng.normal(size=(4, 1))
-            values = (clean - clean.mean()) / clean.std() + 0.2 * values
+            values = scaled(clean) + 0.2 * values
         y[task] = values.astype("float32")
     if kind == "few labels":
         y["b"][60:train] = np.nan
     if kind == "starved":
         y["a"] *= 100
-    return tuple((x[rows], {t: v[rows] for t, v in y.items()}) for rows in (slice(train), slice(train, None)))
+    return split_at((x, y), train)

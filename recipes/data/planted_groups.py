@@ -2,15 +2,12 @@
 
 import numpy as np
 
+from .arrays import rows_of, scaled
+
 INPUTS, WIDTH, TRAIN, TEST = 20, 6, 4000, 1000
 OWN = 0.4  # strength of a task's own features beside its group's
 TREES, POLICIES = {"a": 3, "b": 3}, {"a": 2, "b": 1}  # tasks of each group
 LAYERS = 3
-
-
-def scaled(values):
-    """Values with mean 0 and standard deviation 1."""
-    return (values - values.mean()) / values.std()
 
 
 def features(x, count, rng):
@@ -20,14 +17,8 @@ def features(x, count, rng):
 
 def parts(x, noisy, clean):
     """`(train, test)`, of which the test labels have no noise."""
-    cut = {
-        name: {task: y[:, None].astype("float32") for task, y in labels.items()}
-        for name, labels in (("train", noisy), ("test", clean))
-    }
-    return (
-        (x[:TRAIN], {task: y[:TRAIN] for task, y in cut["train"].items()}),
-        (x[TRAIN:], {task: y[TRAIN:] for task, y in cut["test"].items()}),
-    )
+    noisy, clean = ({task: y[:, None].astype("float32") for task, y in of.items()} for of in (noisy, clean))
+    return rows_of((x, noisy), slice(TRAIN)), rows_of((x, clean), slice(TRAIN, None))
 
 
 def make_data(seed):

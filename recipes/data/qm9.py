@@ -9,6 +9,7 @@ import csv
 
 import numpy as np
 
+from .arrays import parts_of
 from .files import CACHE, cached, package_file
 
 # Property: the column of the tables, and its unit. Their standard deviations go from 0.02 (HOMO) to 280 (R2).
@@ -30,10 +31,7 @@ ATOMS = ("H", "C", "N", "O", "F")
 
 
 def read_tables(paths):
-    """Reads the tables one after the other.
-
-    Args:
-        paths: List of paths of CSV files.
+    """Reads CSV files one after the other.
 
     Returns:
         Dict of arrays: "smiles" of strings, "atoms" of shape (n, 5), how many H, C, N, O and F, and "properties" of
@@ -88,14 +86,14 @@ def qm9(rows=None, width=400, longest=3, seed=0, arrays=None):
     arrays = load() if arrays is None else arrays
     rows = rows or {"train": 20_000, "validation": 3_000, "test": 10_000}
     order = np.random.default_rng(seed).permutation(len(arrays["smiles"]))
-    ends = np.cumsum(list(rows.values()))
-    if ends[-1] > len(order):
+    if sum(rows.values()) > len(order):
         raise ValueError(f"`rows` should be at most {len(order):,} molecules together. Received: {rows}")
-    parts = dict(zip(rows, np.split(order[: ends[-1]], ends[:-1]), strict=True))
+    parts = parts_of(order, rows)
     frequency = collections.Counter()
     for text in arrays["smiles"][parts["train"]]:
         frequency.update(set(pieces(text, longest)))
-    known = sorted(piece for piece, _ in frequency.most_common(width))
+    # Of pieces that are as frequent, the first in the alphabet: sets have another order in every process.
+    known = sorted(sorted(frequency, key=lambda piece: (-frequency[piece], piece))[:width])
     inputs = {
         split: np.concatenate(
             [arrays["atoms"][chosen].astype("float32"), count_pieces(arrays["smiles"][chosen], known, longest)], axis=1

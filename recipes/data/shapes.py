@@ -83,10 +83,14 @@ def make_scenes(count, rng):
     pictures = np.zeros((count, 30, 30, 3), "float32")
     for i, y, x in np.argwhere(full):
         radius = rng.choice(RADII) * rng.uniform(0.9, 1.1)
-        paint = np.clip(np.eye(3)[colors[i, y, x]] + rng.uniform(-0.2, 0.2, 3), 0, 1)
-        drawn = coverage(SHAPES[shapes[i, y, x]], radius)[..., None] * paint
+        drawn = coverage(SHAPES[shapes[i, y, x]], radius)[..., None] * paint(rng, colors[i, y, x])
         pictures[i, 10 * y : 10 * y + 10, 10 * x : 10 * x + 10] = drawn
     return colors, shapes, pictures
+
+
+def paint(rng, color):
+    """A color, not quite pure."""
+    return np.clip(np.eye(3)[color] + rng.uniform(-0.2, 0.2, 3), 0, 1)
 
 
 def coverage(shape, radius, fine=4):

@@ -67,10 +67,7 @@ def read_table(path):
 
 
 def encode(table):
-    """Inputs and labels.
-
-    Args:
-        table: Dict from column to list of strings.
+    """Inputs and labels of a table as from `read_table`.
 
     Returns:
         Dict of arrays: "numbers" of shape (n, numeric columns), NaN where a cell is empty, "categories" of shape

@@ -22,6 +22,7 @@ from common import command_line, report, steps_until, study
 import keras
 import numpy as np
 import tensorflow as tf
+from data.arrays import split_at
 from scipy.stats import hmean
 
 import keras_mtl
@@ -54,17 +55,26 @@ def make_data(seed):
             first, second = (0, 1) if task == "xor1" else (2, 3)
             score = x[:, first] * x[:, second]
         y = (score > 0).astype("float32")[:, None]
-        splits[0][task], splits[1][task] = (x[:TRAIN], y[:TRAIN]), (x[TRAIN:], y[TRAIN:])
+        splits[0][task], splits[1][task] = split_at((x, y), TRAIN)
     return splits
 
 
-def build():
-    """Two shared layers and a head for each task, each with an input of its own."""
+def fit_by_turns(train, test, sampler, seed, steps, epochs, callbacks):
+    """Trains two shared layers, and an input and a head for each task, one task a step; gives the logs."""
+    tasks, (x, _) = list(train), next(iter(test.values()))
+    train, test = (
+        {task: tf.data.Dataset.from_tensor_slices(pair) for task, pair in split.items()} for split in (train, test)
+    )
+    shuffled = {task: dataset.shuffle(len(dataset), seed=seed) for task, dataset in train.items()}
+    how = {"batch": "interleave", "batch_size": BATCH, "stop": steps, "inputs": "own", "seed": seed}
+    mixture = keras_mtl.data.mix(shuffled, sampler, **how)
+    tested = keras_mtl.data.mix(test, batch_size=len(x), stop="once", inputs="own")
+
     stages = [keras.layers.Dense(64, activation="relu", name=name) for name in ("low", "high")]
-    heads = {task: keras.layers.Dense(1, activation="sigmoid") for task in TASKS}
-    model = keras_mtl.own_inputs(keras_mtl.hard_sharing(keras.Input((INPUTS,)), stages, heads))
-    model.compile("adam", loss="binary_crossentropy", metrics={task: ["accuracy"] for task in TASKS})
-    return model
+    heads = {task: keras.layers.Dense(1, activation="sigmoid") for task in tasks}
+    model = keras_mtl.own_inputs(keras_mtl.hard_sharing(keras.Input(x.shape[1:]), stages, heads))
+    model.compile("adam", loss="binary_crossentropy", metrics={task: ["accuracy"] for task in tasks})
+    return model.fit(mixture, validation_data=tested, epochs=epochs, callbacks=callbacks, verbose=0).history
 
 
 def quality(logs):
@@ -83,21 +93,7 @@ def main():
     data_of = lru_cache(1)(make_data)
 
     def run(name, seed, callbacks):
-        train, test = (
-            {task: tf.data.Dataset.from_tensor_slices(pair) for task, pair in split.items()} for split in data_of(seed)
-        )
-        mixture = keras_mtl.data.mix(
-            {task: dataset.shuffle(TRAIN, seed=seed) for task, dataset in train.items()},
-            SAMPLERS[name](seed),
-            batch="interleave",
-            batch_size=BATCH,
-            stop=steps // EPOCHS,
-            inputs="own",
-            seed=seed,
-        )
-        tested = keras_mtl.data.mix(test, batch_size=TEST, stop="once", inputs="own")
-        how = {"validation_data": tested, "epochs": EPOCHS, "callbacks": callbacks, "verbose": 0}
-        logs = build().fit(mixture, **how).history
+        logs = fit_by_turns(*data_of(seed), SAMPLERS[name](seed), seed, steps // EPOCHS, EPOCHS, callbacks)
         easy, hard = (np.mean([logs[f"val_{t}_accuracy"] for t in tasks], axis=0) for tasks in (EASY, HARD))
         return {
             "linear": 100 * easy[-1],

@@ -27,10 +27,10 @@ The picture goes to runs/adapters/.
 """
 
 import time
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import parent  # noqa: F401
-from common import command_line, mean_and_spread, print_table, start_again, study
+from common import clocked, command_line, in_turns, mean_and_spread, print_table, start_again, study
 
 import home_commands as recipe
 import keras
@@ -99,19 +99,6 @@ def compiled(model, rate):
 def size(*models):
     """What files hold beside the frozen encoder."""
     return sum(int(np.prod(v.shape)) for model in models for v in model.trainable_variables)
-
-
-def step_times(models, x, y):
-    """Median times of a training step in milliseconds, taken in turns, and the ratios to those of the first model."""
-    times = {name: [] for name in models}
-    for turn in range(ROUNDS + 2):
-        for name, model in models.items():
-            start = time.perf_counter()
-            model.train_on_batch(x, y)
-            if turn > 1:  # the first ones trace
-                times[name].append(1000 * (time.perf_counter() - start))
-    first = np.array(times[next(iter(times))])
-    return {name: (np.median(found), np.median(np.array(found) / first)) for name, found in times.items()}
 
 
 def main():
@@ -210,8 +197,9 @@ def main():
     rows = split(options.seeds[0])[0][:BATCH]
     y = {task: values[rows] for task, values in labels.items()}
     timed = [TUNED, *(name for name in options.models if name in ADAPTERS)]
-    times = step_times({name: compiled(on_block(name), 1e-5) for name in timed}, x["before"][rows], y)
-    cells = [(name, f"{found:.0f}", f"{ratio:.2f}") for name, (found, ratio) in times.items()]
+    steps = {name: partial(compiled(on_block(name), 1e-5).train_on_batch, x["before"][rows], y) for name in timed}
+    times = in_turns({name: clocked(step, time.perf_counter) for name, step in steps.items()}, ROUNDS)
+    cells = [(name, f"{np.median(ms):.0f}", f"{np.median(ms / times[TUNED]):.2f}") for name, ms in times.items()]
     print_table("A training step of 32 commands", ("model", "ms", f"beside {TUNED}"), cells)
     if conflicts:
         pairs = [(i, j) for j in range(len(TASKS)) for i in range(j)]

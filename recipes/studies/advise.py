@@ -4,29 +4,22 @@ Some ten minutes on one core for each data set, 40 for `--planted`; most data co
 requirements-data.txt).
 
 For each data set, eight or nine ways to share that an expert might try are trained whole, 10 epochs (commands 40)
-with five seeds each, on all training examples, and tested. Then `advise` is called three times with seeds of its own,
-each time for a third of the minutes that this sweep took (more where it says that it needs more), and what it picks
-is looked up in the sweep (or trained like it, where it is not there). Regret is how far the pick's mean gain on the
-test is behind the best of the sweep, which nobody knows beforehand; the best of nine means is lucky too, so regret is
-overstated. Gains are delta_m over single-task columns.
-
-`advise` chooses on validation examples. Test examples decide one thing: a choice whose last trainings are
-significantly worse on them than what it is tested beside, single-task columns or the fully shared model, is
-overturned. Whether a pick is significantly below single-task columns is told here on the same test examples, by
-trainings with other seeds: counts and regrets are on data that have had this say.
+with five seeds each, on all training examples, and tested. Then `advise` is called three times, each time for a third
+of the minutes that this sweep took (more where it says that it needs more), and what it picks is looked up in the sweep
+(or trained like it). Regret is how far the pick's mean gain on the test is behind the best of the sweep, which nobody
+knows beforehand; the best of nine means is lucky too, so regret is overstated. Gains are delta_m over single-task
+columns. `advise` chooses on validation examples, and the test may overturn a choice: counts and regrets are on test
+examples that have had this say, in trainings with other seeds.
 
 Planted problems are regressions on hidden features, four for each group of tasks: `advise` should share where all
 tasks read the same ones or one has few labels, share nothing in a trunk that is too narrow for two groups, find two
-groups, say that a task is starved by scale, and leave a task of pure noise alone. Counted over five seeds, which draw
-features, examples, splits and weights anew. Widths, batches and epochs were chosen on other draws, so that what is
-planted is true of whole trainings' test errors there. Each call has 10 minutes; 1 for the starved task, which is seen
-at once.
+groups, say that a task is starved by scale, and leave a task of pure noise alone. Seeds draw features, examples, splits
+and weights anew. Widths, batches and epochs were chosen on other draws, so that what is planted is true of whole
+trainings' test errors there.
 
-The rules of `advise` were chosen on planted problems of other draws. Patients and genes had been looked at while it
-was written, the other six data sets had not. Two rules came after a first run: that the test may overturn a choice
-(genes, people), and that mixtures are tried where sharing everything loses (commands); for these, no data set here is
-new. What it can show: how often the answer is right on problems of this size. What it cannot: the same for large data
-or networks.
+What it can show: how often the answer is right on problems of this size. What it cannot: the same for large data or
+networks, nor for data that no rule has seen: patients and genes had been looked at while `advise` was written, and two
+of its rules came after a first run on all eight.
 
     python recipes/studies/advise.py [--planted] [--data genes,films] [--quick]
 
@@ -36,6 +29,7 @@ Resumable: what was trained is in runs/advise/, with tables as JSON and the page
 import json
 import re
 import time
+from functools import partial
 from pathlib import Path
 
 import parent  # noqa: F401
@@ -43,7 +37,7 @@ from common import command_line, console, delta_m, mean_and_spread, print_table,
 
 import keras
 import numpy as np
-import tensorflow as tf
+from data.arrays import batches
 from data.eight import DATA, some
 from data.planted import BATCHES, KINDS, WIDTHS, planted
 from keras import layers
@@ -73,20 +67,6 @@ def sweep_of(tasks, stages):
     return found
 
 
-def batches(data, seed=None):
-    """An endless stream of batches of arrays, whose iterator serves all epochs, and the steps of one."""
-    size = len(next(iter(data[1].values())))
-    tensors = keras.tree.map_structure(tf.convert_to_tensor, data)
-    places = tf.data.Dataset.range(size)
-    if seed is not None:
-        places = places.shuffle(size, seed=seed)
-
-    def gathered(rows):
-        return keras.tree.map_structure(lambda array: tf.gather(array, rows), tensors)
-
-    return places.batch(BATCH).repeat().map(gathered), -(-size // BATCH)
-
-
 def trained(candidates, train, test, metrics, epochs, seeds, folder):
     """Test values of every candidate with every seed, kept in the folder. Returns them and the seconds of each.
 
@@ -109,9 +89,10 @@ def trained(candidates, train, test, metrics, epochs, seeds, folder):
             states = [[*each.variables, *each.optimizer.variables] for each in (model, fresh)]
             for variable, value in zip(*states, strict=True):
                 variable.assign(value)
-            stream, steps = batches(train, seed)
+            data = batches(train, BATCH, seed)
             keras.utils.set_random_seed(seed)
-            model.fit(stream, steps_per_epoch=steps, epochs=epochs, shuffle=False, verbose=0)
+            how = {"steps_per_epoch": int(data.cardinality()), "epochs": epochs, "shuffle": False, "verbose": 0}
+            model.fit(data.repeat(), **how)  # one iterator for all epochs
             values = model.evaluate(*test, batch_size=1024, return_dict=True, verbose=0)
             values = {task: float(values[f"{task}_{metric}"]) for task, metric in metrics.items()}
             runs[str(seed)] = {"values": values, "seconds": time.perf_counter() - start}
@@ -136,6 +117,7 @@ def study(name, quick):
     if quick:
         train, test = some(train, 300), some(test, 300)
     compiled = {"optimizer": "adam", "loss": loss, "missing": "nan" if name == "patients" else None}
+    folder = FOLDER / f"{name}{'-quick' * quick}"
 
     def build(builder, options, weighting):
         fresh = (
@@ -147,40 +129,23 @@ def study(name, quick):
         return model
 
     def swept(candidates):
-        folder = FOLDER / f"{name}{'-quick' * quick}" / "sweep"
-        return trained(candidates, train, test, metrics, epochs, range(500, 500 + seeds), folder)
+        return trained(candidates, train, test, metrics, epochs, range(500, 500 + seeds), folder / "sweep")
 
     sweep = {label: lambda given=given: build(*given) for label, given in sweep_of(len(heads), len(stages)).items()}
     scores, seconds = swept(sweep)
     lower = [task for task, metric in metrics.items() if metric == "mae"]
-    picks = []
+    how = {"train": train, "test": test, "compile": compiled, "metrics": metrics, "epochs": epochs, "batch_size": BATCH}
+    minutes, picks = max(seconds / 3 / 60, 0.5), []
     for seed in range(calls):
-
-        def asked(minutes, seed=seed):
-            return keras_mtl.advise(
-                inputs,
-                stages,
-                heads,
-                train=train,
-                test=test,
-                compile=compiled,
-                metrics=metrics,
-                minutes=minutes,
-                epochs=epochs,
-                seeds=3,
-                batch_size=BATCH,
-                seed=seed,
-                directory=FOLDER / f"{name}{'-quick' * quick}" / f"advice_{seed}",
-            )
-
-        minutes = max(seconds / 3 / 60, 0.5)
+        own = {"seed": seed, "directory": folder / f"advice_{seed}"}
+        ask = partial(keras_mtl.advise, inputs, stages, heads, seeds=3, **how, **own)
         try:
-            advice = asked(minutes)
+            advice = ask(minutes=minutes)
         except ValueError as error:
             needed = re.search(r"here about ([0-9.]+)\. Received: minutes", str(error))
             if needed is None:
                 raise
-            advice = asked(max(1.2 * float(needed[1]), minutes))  # the table shows that it took more than a third
+            advice = ask(minutes=max(1.2 * float(needed[1]), minutes))  # the table shows that it took more than a third
         advice.to_html(FOLDER / f"{name}_{seed}.html")
         if advice.name not in scores:
             namespace = {}

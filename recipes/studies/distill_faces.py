@@ -13,10 +13,11 @@ they would elsewhere. Teachers cost their own training first; no model is traine
 """
 
 import parent  # noqa: F401
-from common import SINGLE, command_line, drawn_faces, study
+from common import SINGLE, command_line, study
 
 import faces as recipe
 import keras
+from data.faces import FEW, SPLITS, drawn_faces
 
 from keras_mtl import hard_sharing
 from keras_mtl.distillation import distill
@@ -49,7 +50,7 @@ def main():
         quick_models=[SINGLE, "soft + hard + hint"],
         epochs=(6, 1),
     )
-    data = drawn_faces(TASKS, options.quick)
+    data = drawn_faces(TASKS, FEW if options.quick else SPLITS)
     teachers = {}  # of this seed: single-task models come first
 
     def run(name, seed, callbacks):

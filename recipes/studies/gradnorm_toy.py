@@ -20,6 +20,7 @@ from common import by_group, command_line, console, mean_and_spread, report, stu
 import keras
 import numpy as np
 import tensorflow as tf
+from data.arrays import split_at
 
 import keras_mtl
 
@@ -40,9 +41,7 @@ def make_data(tasks, seed, train=TRAIN):
     for task, scale in scales.items():
         own = np.sqrt(3.5) * rng.standard_normal((INPUTS, OUTPUTS))
         y[task] = (scale * np.tanh(x @ (common + own))).astype("float32")
-    x = x.astype("float32")
-    parts = [(x[part], {task: v[part] for task, v in y.items()}) for part in (slice(train), slice(train, None))]
-    return scales, *parts
+    return scales, *split_at((x.astype("float32"), y), train)
 
 
 def make_model(method, scales):

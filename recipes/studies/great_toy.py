@@ -23,6 +23,7 @@ from common import command_line, console, may_state, study
 import keras
 import numpy as np
 import tensorflow as tf
+from data.arrays import scaled, split_at
 
 import keras_mtl
 
@@ -40,9 +41,8 @@ def make_data(seed):
     for task in LOSS_WEIGHTS:
         own = common + 0.5 * rng.normal(size=common.shape)
         z = np.tanh(x @ own / 3) @ rng.normal(size=(8, 1))
-        y[task] = ((z - z.mean()) / z.std() + 0.1 * rng.normal(size=z.shape)).astype("float32")
-    x = x.astype("float32")
-    return [(x[part], {task: v[part] for task, v in y.items()}) for part in (slice(TRAIN), slice(TRAIN, None))]
+        y[task] = (scaled(z) + 0.1 * rng.normal(size=z.shape)).astype("float32")
+    return split_at((x.astype("float32"), y), TRAIN)
 
 
 def make_model(strength):

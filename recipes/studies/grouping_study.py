@@ -23,6 +23,7 @@ from common import command_line, console, study
 
 import keras
 import numpy as np
+from data.arrays import scaled, split_at
 
 import keras_mtl
 from keras_mtl import analysis
@@ -46,8 +47,7 @@ def make_data(kind, seed):
         features = np.tanh(2 * x @ of_group)
         for i, task in enumerate(group):
             first, second = features[:, i], features[:, (i + 1) % 3]
-            clean = first + second if kind == "sums" else first * second
-            clean = (clean - clean.mean()) / clean.std()
+            clean = scaled(first + second if kind == "sums" else first * second)
             y[task] = (clean + 0.1 * rng.normal(size=EXAMPLES)).astype("float32")[:, None]
     return x, y
 
@@ -99,10 +99,11 @@ def measured(kind, name, seed, epochs, clock):
     if name == "labels":
         return analysis.task_relations(y).association
     if name == "all pairs":
+        train, validation = split_at((x, y), 1600)
         return analysis.measure_networks(
             lambda tasks: build(kind, tasks),
-            (x[:1600], {t: v[:1600] for t, v in y.items()}),
-            validation=(x[1600:], {t: v[1600:] for t, v in y.items()}),
+            train,
+            validation=validation,
             metrics=dict.fromkeys(TASKS, "loss"),
             seeds=[seed],
             **{**options, "epochs": round(epochs * EXAMPLES / 1600)},

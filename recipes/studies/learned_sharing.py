@@ -19,6 +19,7 @@ from common import by_group, command_line, console, dots, may_state, new_figure,
 
 import keras
 import numpy as np
+from data.arrays import split_at
 from data.planted_groups import INPUTS, TRAIN, TREES, make_data, make_deep_data
 from keras import layers
 
@@ -31,7 +32,6 @@ BLOCKS = 6
 
 
 def heads(tasks):
-    """A linear head for each task."""
     return {task: layers.Dense(1) for task in tasks}
 
 
@@ -53,16 +53,13 @@ def parted(tree):
 
 
 def trunk():
-    """Two thin stages."""
     return [layers.Dense(8, activation="tanh", name="low"), layers.Dense(4, activation="tanh", name="high")]
 
 
 def grow(seed, price, epochs):
     """A tree by affinity, trained for `3 * epochs` whenever it split: `(parted, parameters, test error)`."""
     train, test = make_data(seed)
-    quarter = TRAIN // 4
-    validation = train[0][:quarter], {t: v[:quarter] for t, v in train[1].items()}
-    rest = train[0][quarter:], {t: v[quarter:] for t, v in train[1].items()}
+    validation, rest = split_at(train, TRAIN // 4)
     keras.utils.set_random_seed(seed)
     left = 3
 
@@ -114,16 +111,13 @@ def planted(tasks):
 
 
 def residual_blocks():
-    """A linear stem and six blocks."""
     blocks = [layers.Dense(32, activation="tanh", name=f"block_{i}") for i in range(BLOCKS)]
     return [layers.Dense(32, name="stem"), *blocks]
 
 
 def learn_policy(given, data, epochs, compiled, **how):
     """Which blocks each task runs, learned with half of the data for weights and half for the policy."""
-    x, y = data
-    half = len(x) // 2
-    parts = ((x[part], {task: v[part] for task, v in y.items()}) for part in (np.s_[:half], np.s_[half:]))
+    parts = split_at(data, len(data[0]) // 2)
     model = keras_mtl.learned.adashare(*given, sharing=0.005, **how)
     model.compile(**compiled, jit_compile=False)
     adam = keras.optimizers.Adam(0.03)

@@ -49,7 +49,6 @@ ENVIRONMENTS = {task: partial(make, name) for task, name in NAMES.items()}
 
 
 def build(arm):
-    """A compiled model of an arm."""
     layers = keras.layers
     stages = [
         [layers.Conv2D(16, 2, activation="relu"), layers.MaxPooling2D(2)],

@@ -19,6 +19,7 @@ from common import command_line, console, study
 
 import keras
 import numpy as np
+from data.arrays import scaled, split_at
 
 import keras_mtl
 
@@ -40,10 +41,8 @@ def make_data(correlation, seed, examples):
     a, b = rng.uniform(0.5, 1.5, SINES), rng.normal(size=SINES)
     x = rng.normal(size=(examples + 2000, INPUTS)).astype("float32")
     z = x @ w.T
-    y = z + np.sin(z[..., None] * a + b).sum(-1) + NOISE * rng.normal(size=z.shape)
-    y = (y - y.mean(0)) / y.std(0)
-    labels = {task: y[:, [k]].astype("float32") for k, task in enumerate("ab")}
-    return tuple((x[part], {t: v[part] for t, v in labels.items()}) for part in (np.s_[:examples], np.s_[examples:]))
+    y = scaled(z + np.sin(z[..., None] * a + b).sum(-1) + NOISE * rng.normal(size=z.shape), axis=0)
+    return split_at((x, {task: y[:, [k]].astype("float32") for k, task in enumerate("ab")}), examples)
 
 
 def main():

@@ -156,7 +156,6 @@ def descend(problem, case, steps=None):
 
 
 def mean_loss(point, scale):
-    """Mean of both losses at one point."""
     return float(np.mean([loss.numpy() for loss in toy_losses(tf.constant(point), scale)]))
 
 

@@ -20,12 +20,11 @@ from common import command_line, console, steps_until, study
 
 import keras
 import numpy as np
-import tensorflow as tf
+from active_sampling import fit_by_turns
 
-import keras_mtl
-from keras_mtl.data import Curriculum, mix
+from keras_mtl.data import Curriculum
 
-BITS, TRAIN, TEST, BATCH, EPOCH = 30, 20000, 2048, 64, 100
+BITS, TRAIN, TEST, EPOCH = 30, 20000, 2048, 100
 EASY, HARD, ENOUGH = "three", "five", 0.95
 ORDERS = ("hard alone", "both from the start", "easy first", "hard first")
 
@@ -39,15 +38,6 @@ def make_data(seed):
             x = rng.choice([-1.0, 1.0], (count, BITS)).astype("float32")
             split[task] = x, (x[:, :size].prod(axis=1, keepdims=True) > 0).astype("float32")
     return splits
-
-
-def build(tasks):
-    """Two shared layers, and an input and a head for each task."""
-    stages = [keras.layers.Dense(64, activation="relu", name=name) for name in ("low", "high")]
-    heads = {task: keras.layers.Dense(1, activation="sigmoid") for task in tasks}
-    model = keras_mtl.own_inputs(keras_mtl.hard_sharing(keras.Input((BITS,)), stages, heads))
-    model.compile("adam", loss="binary_crossentropy", metrics={task: ["accuracy"] for task in tasks})
-    return model
 
 
 class StopWhenLearned(keras.callbacks.Callback):
@@ -73,12 +63,9 @@ def main():
         sampler = "uniform"
         if order in ("easy first", "hard first"):
             sampler = Curriculum([EASY, HARD], epochs=first // EPOCH, reverse=order == "hard first")
-        train, test = ({t: tf.data.Dataset.from_tensor_slices(split[t]) for t in tasks} for split in data_of(seed))
-        shuffled = {task: dataset.shuffle(TRAIN, seed=seed) for task, dataset in train.items()}
-        mixture = mix(shuffled, sampler, batch_size=BATCH, stop=EPOCH, inputs="own", seed=seed)
-        how = {"validation_data": mix(test, batch_size=TEST, stop="once", inputs="own"), "verbose": 0}
-        how |= {"epochs": steps // EPOCH, "callbacks": [*callbacks, StopWhenLearned()]}
-        logs = build(tasks).fit(mixture, **how).history
+        train, test = ({task: split[task] for task in tasks} for split in data_of(seed))
+        callbacks = [*callbacks, StopWhenLearned()]
+        logs = fit_by_turns(train, test, sampler, seed, EPOCH, steps // EPOCH, callbacks)
         needed = steps_until(curve := logs[f"val_{HARD}_accuracy"], ENOUGH, EPOCH)
         own = np.sum(logs[f"{HARD}_batches"])  # training has ended where it was learned
         return {"steps": min(needed, steps), "own": own, "learned": float(np.isfinite(needed)), "curve": curve}

@@ -30,7 +30,6 @@ MEASURES = {"domain accuracy": ("domain", "accuracy"), "NDCG@1": ("ranking", "nd
 
 
 def build(domains):
-    """The network of both tasks."""
     shapes = {"text": (TRIGRAMS,), "query": (TRIGRAMS,), "documents": (NEGATIVES + 1, TRIGRAMS)}
     inputs = {name: keras.Input(shape, name=name) for name, shape in shapes.items()}
     shared = keras_mtl.layers.Stage([layers.Dense(SHARED, activation="tanh", name="semantic")], "shared", name="shared")

@@ -22,6 +22,7 @@ from common import SINGLE, command_line, mean_and_spread, over_seeds, print_tabl
 import keras
 import numpy as np
 import tensorflow as tf
+from data.arrays import scaled, split_at
 
 import keras_mtl
 
@@ -44,12 +45,11 @@ def make_data(correlation, seed):
     second = correlation * first + np.sqrt(1 - correlation**2) * other
     readout = rng.normal(size=(2, HIDDEN, 1))
     x = rng.normal(size=(LABELLED["a"] + TESTED, INPUTS))
-    y = {task: np.tanh(2 * x @ w) @ v for task, w, v in zip("ab", (first, second), readout, strict=True)}
-    y = {task: (values - values.mean()) / values.std() for task, values in y.items()}
-    train, test = slice(0, LABELLED["a"]), slice(LABELLED["a"], None)
-    noisy = {task: values[train] + NOISE * rng.normal(size=(LABELLED["a"], 1)) for task, values in y.items()}
+    y = {task: scaled(np.tanh(2 * x @ w) @ v) for task, w, v in zip("ab", (first, second), readout, strict=True)}
+    (x, clean), test = split_at((x, y), LABELLED["a"])
+    noisy = {task: values + NOISE * rng.normal(size=values.shape) for task, values in clean.items()}
     noisy["b"][LABELLED["b"] :] = np.nan
-    return (x[train], noisy), (x[test], {task: values[test] for task, values in y.items()})
+    return (x, noisy), test
 
 
 def train(name, data, steps, callbacks=()):

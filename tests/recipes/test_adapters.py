@@ -49,21 +49,6 @@ def test_all_models_begin_as_the_frozen_encoder(study, block, vectors):
     assert 3 * (study.size(models["LoRA shared 8"]) - size) == 4 * (study.size(models["LoRA own 2"]) - size)
 
 
-def test_steps_are_timed_in_turns(study, monkeypatch):
-    clock, turns = iter(np.cumsum([0, 1] * 34)), []  # every step takes a second
-
-    class Model:
-        def __init__(self, name):
-            self.name = name
-
-        def train_on_batch(self, x, y):
-            turns.append(self.name)
-
-    monkeypatch.setattr(study.time, "perf_counter", lambda: float(next(clock)))
-    assert study.step_times({name: Model(name) for name in "ab"}, None, None) == {"a": (1000, 1), "b": (1000, 1)}
-    assert turns == ["a", "b"] * (study.ROUNDS + 2)
-
-
 def test_heads_go_to_merged_blocks(study, block, vectors):
     """Of two blocks, one as given and one moved, the average stands halfway, and gives what NumPy's weights give."""
     moved = study.minilm.TransformerBlock(name="moved")

@@ -43,13 +43,13 @@ def test_what_does_not_vary_is_not_told_apart():
 
 @pytest.mark.parametrize(("text", "expected"), [("3", [0, 1, 2]), ("3,4,9", [3, 4, 9]), ("10:13", [10, 11, 12])])
 def test_seeds_are_a_number_a_list_or_a_range(text, expected):
-    assert common.seeds_of(text) == expected
+    assert common.running.seeds_of(text) == expected
 
 
 @pytest.mark.parametrize("text", ["0", "3,3", "5:5"])
 def test_seeds_that_are_none_or_twice_are_refused(text):
     with pytest.raises(argparse.ArgumentTypeError, match="should be a number, a list or first:end"):
-        common.seeds_of(text)
+        common.running.seeds_of(text)
 
 
 def options_of(monkeypatch, tmp_path, *arguments, **settings):
@@ -68,6 +68,19 @@ def test_command_line(monkeypatch, tmp_path, capsys):
     with pytest.raises(SystemExit):
         options_of(monkeypatch, tmp_path, "--models", "three")
     assert "--models takes some of: one,two. Received: three" in capsys.readouterr().err
+
+
+def test_options_are_flags_choices_and_lists():
+    parser = argparse.ArgumentParser()
+    given = {"quiet": False, "kind": (("a", "b"), "which"), "batch_size": 8, "tasks": [2, 8], "nets": {"x": 1, "y": 2}}
+    common.running.add_options(parser, given)
+    usual = {"quiet": False, "kind": "a", "batch_size": 8, "tasks": [2, 8], "nets": ["x", "y"]}
+    assert vars(parser.parse_args([])) == usual
+    chosen = parser.parse_args(["--quiet", "--kind", "b", "--batch-size", "4", "--tasks", "3", "--nets", "y"])
+    assert vars(chosen) == {"quiet": True, "kind": "b", "batch_size": 4, "tasks": [3], "nets": ["y"]}
+    for wrong in ("--kind c", "--nets z", "--tasks many"):
+        with pytest.raises(SystemExit):
+            parser.parse_args(wrong.split())
 
 
 def a_study(options, seen):
@@ -107,11 +120,22 @@ def test_few_seeds_and_quick_runs_state_nothing(monkeypatch, tmp_path, arguments
 
 def test_output_folder_drops_old_logs_and_keeps_the_rest(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    folder = common.output_folder("a")
+    folder = common.running.output_folder("a")
     (folder / "logs").mkdir()
     (folder / "logs" / "old").touch()
     (folder / "kept.png").touch()
-    assert [path.name for path in common.output_folder("a").iterdir()] == ["kept.png"]
+    assert [path.name for path in common.running.output_folder("a").iterdir()] == ["kept.png"]
+
+
+def test_runs_are_timed_in_turns():
+    seconds, turns = iter(np.cumsum([0, 1] * 12)), []  # every run takes a second
+
+    def measure(name):
+        return common.clocked(lambda: turns.append(name), lambda: float(next(seconds)), steps=4)
+
+    found = common.in_turns({name: measure(name) for name in "ab"}, rounds=5)
+    assert {name: times.tolist() for name, times in found.items()} == {"a": [250] * 5, "b": [250] * 5}
+    assert turns == ["a", "b"] * 6  # the first ones do not count
 
 
 def test_steps_until_a_curve_is_high_enough():
@@ -133,7 +157,7 @@ def test_results_of_groups():
 
 def test_curves_are_means_of_the_seeds_that_go_on(monkeypatch, tmp_path):
     figures, new_figure = [], common.new_figure
-    monkeypatch.setattr(common, "new_figure", lambda *size: figures.append(new_figure(*size)) or figures[-1])
+    monkeypatch.setattr(common.pictures, "new_figure", lambda *size: figures.append(new_figure(*size)) or figures[-1])
     results = {"one": {"loss": [[4.0, 2.0, 1.0], [2.0]]}}  # the second seed ended early
     common.curves({"part": results}, {"loss": "a loss"}, tmp_path / "a.png", every=10)
     (axis,) = figures[0].axes
@@ -152,17 +176,3 @@ def test_a_model_that_starts_again_learns_what_a_fresh_one_does():
         common.start_again(model, weights)
     np.testing.assert_array_equal(learned[0][0], learned[1][0])
     assert float(model.optimizer.learning_rate) == pytest.approx(0.1) and int(model.optimizer.iterations) == 0
-
-
-def test_faces_are_drawn_at_half_the_size(monkeypatch):
-    from recipes.data import faces
-
-    def drawn(tasks, splits, track):
-        return {split: (np.arange(size * 64 * 64 * 3.0).reshape(size, 64, 64, 3), {}) for split, size in splits.items()}
-
-    monkeypatch.setattr(faces, "faces", drawn)
-    monkeypatch.setitem(sys.modules, "data", argparse.Namespace(faces=faces))
-    whole, half = (common.drawn_faces((), False, {"test": 2}, halved)["test"][0] for halved in (False, True))
-    assert whole.shape == (2, 64, 64, 3) and half.shape == (2, 32, 32, 3)
-    np.testing.assert_allclose(half[1, 0, 3], whole[1, :2, 6:8].mean(axis=(0, 1)))
-    assert len(common.drawn_faces((), True)) == 3

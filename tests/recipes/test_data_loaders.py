@@ -29,7 +29,7 @@ def test_a_package_that_is_absent_is_named_with_its_install_line(module, monkeyp
 def test_a_package_that_faces_lack_is_named_before_they_are_rendered(absent, monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == absent else name)
     with pytest.raises(ModuleNotFoundError, match=rf"{absent}: pip install --no-deps -r recipes/req"):
-        faces.faces(["smile"], {"train": 2}, cache=tmp_path)
+        faces.drawn_faces(["smile"], {"train": 2}, cache=tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -302,14 +302,17 @@ def test_planted_problems_are_what_they_say(kind):
 def test_small_faces_have_a_class_for_each_label(monkeypatch):
     """Labels count from 0, so the heads have one unit more than the largest label of either part."""
 
-    def made_up(tasks, splits):
+    def made_up(tasks, splits, side):
         labels = {"train": 8, "test": 12}  # the largest
         return {
-            split: (np.zeros((4, 64, 64, 3), "float32"), {task: np.array([0, 1, 2, labels[split]]) for task in tasks})
+            split: (
+                np.zeros((4, side, side, 3), "float32"),
+                {task: np.array([0, 1, 2, labels[split]]) for task in tasks},
+            )
             for split in splits
         }
 
-    monkeypatch.setattr(eight.faces, "faces", made_up)
+    monkeypatch.setattr(eight.faces, "drawn_faces", made_up)
     _, _, heads, _, _, (x, y), _ = eight.DATA["faces"]()
     assert x.shape == (4, 16, 16, 3) and list(heads) == list(y) and len(heads) == 5
     assert {head.units for head in heads.values()} == {13}

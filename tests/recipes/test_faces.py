@@ -26,3 +26,12 @@ def test_a_seed_makes_a_face():
     assert picture.shape == (faces.SIDE, faces.SIDE, 3) and picture.std() > 10
     assert len(labels) == len(faces.ATTRIBUTES) and points.shape == (10,)
     np.testing.assert_array_equal(picture, again)
+
+
+def test_splits_follow_each_other_and_pictures_are_made_smaller(monkeypatch):
+    pictures = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), "uint8")
+    monkeypatch.setattr(faces, "cached", lambda cache, name, read: {"pictures": pictures, "smile": np.arange(5)})
+    whole, half = (faces.drawn_faces(("smile",), {"train": 2, "test": 3}, side) for side in (64, 32))
+    assert whole["test"][0].shape == (3, 64, 64, 3) and half["test"][0].shape == (3, 32, 32, 3)
+    np.testing.assert_allclose(half["test"][0][1, 0, 3], pictures[3, :2, 6:8].mean(axis=(0, 1)) / 255, rtol=1e-5)
+    assert half["train"][1]["smile"].tolist() == [0, 1] and half["test"][1]["smile"].tolist() == [2, 3, 4]

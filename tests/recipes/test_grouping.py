@@ -59,14 +59,14 @@ def test_hidden_attributes_of_faces_do_not_count(recipe, monkeypatch):
     recipe = recipe("task_grouping")
     rng = np.random.default_rng(0)
 
-    def pictures(tasks, rows, track):
+    def pictures(tasks, rows, side):
         def some(count):
             labels = {t: rng.integers(-1, 3, count) for t in tasks if t != "landmarks"}
-            return rng.random((count, 64, 64, 3)), {"landmarks": rng.random((count, 10)), **labels}
+            return rng.random((count, side, side, 3)), {"landmarks": rng.random((count, 10)), **labels}
 
         return {split: some(count) for split, count in rows.items()}
 
-    monkeypatch.setattr(recipe.faces, "faces", pictures)
+    monkeypatch.setattr(recipe.faces, "drawn_faces", pictures)
     problem = recipe.face_tasks(quick=True)
     assert len(recipe.face_tasks().metrics) == 14
     x, y = problem.train
