@@ -48,7 +48,7 @@ class _Seeds(random.Random):
         return super().randint(*bounds)
 
 
-def _forget(self, forget=context.Context.clear_kernel_cache):
+def _forget(self, forget=getattr(context.Context, "clear_kernel_cache", None)):
     """To start from a seed again, TensorFlow forgets all it has compiled: a quarter of the tests' time.
 
     It has to where random operations have drawn since the last time, which go on where they were otherwise.
@@ -65,8 +65,10 @@ def _set_global_seed(self, seed):
     self._seed, self._rng = seed, _Seeds(int(seed))
 
 
-context.Context.clear_kernel_cache = _forget  # which Keras' `clear_session` calls
-context.Context._set_global_seed = _set_global_seed
+# Members of TensorFlow's own: a version without them forgets as it likes, and the tests take longer.
+if hasattr(context.Context, "clear_kernel_cache") and hasattr(context.Context, "_set_global_seed"):
+    context.Context.clear_kernel_cache = _forget  # which Keras' `clear_session` calls
+    context.Context._set_global_seed = _set_global_seed
 
 
 def pytest_collection_finish(session):
