@@ -48,14 +48,18 @@ class _Seeds(random.Random):
         return super().randint(*bounds)
 
 
-def _forget(self, forget=getattr(context.Context, "clear_kernel_cache", None)):
+# Members of TensorFlow's own: a version without them forgets as it likes, and the tests take longer.
+_clear_kernel_cache = getattr(context.Context, "clear_kernel_cache", None)
+
+
+def _forget(self):
     """To start from a seed again, TensorFlow forgets all it has compiled: a quarter of the tests' time.
 
     It has to where random operations have drawn since the last time, which go on where they were otherwise.
     """
     seeds = getattr(self, "_rng", None)
     if getattr(seeds, "drawn", True):
-        forget(self)
+        _clear_kernel_cache(self)
     if isinstance(seeds, _Seeds):
         seeds.drawn = False
 
@@ -65,8 +69,7 @@ def _set_global_seed(self, seed):
     self._seed, self._rng = seed, _Seeds(int(seed))
 
 
-# Members of TensorFlow's own: a version without them forgets as it likes, and the tests take longer.
-if hasattr(context.Context, "clear_kernel_cache") and hasattr(context.Context, "_set_global_seed"):
+if _clear_kernel_cache and hasattr(context.Context, "_set_global_seed"):
     context.Context.clear_kernel_cache = _forget  # which Keras' `clear_session` calls
     context.Context._set_global_seed = _set_global_seed
 
