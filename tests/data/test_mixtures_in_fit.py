@@ -182,8 +182,8 @@ def test_live_samplers_move_in_fit(sampler):
 
 def test_same_seed_same_training():
     def run():
-        mixture = mix(datasets(), data.UA4C({"a": 0.9, "b": 0.9}), batch_size=4, stop=12, inputs="own", seed=3)
-        model = build(own=True)
+        mixture = mix(datasets(), data.UA4C({"a": 0.9, "b": 0.9}), batch_size=4, stop=6, inputs="own", seed=3)
+        model = build(own=True, run_eagerly=True)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Task '.' was never drawn")
             model.fit(mixture, epochs=2, verbose=0)
@@ -239,7 +239,7 @@ def test_errors_at_the_start_of_fit_name_the_task():
 
 def test_plain_normalization_of_empty_batches_is_refused():
     mixture = mix(datasets(), "round_robin", batch_size=4, inputs="own", stop=4)
-    plain = build(own=True, normalize=keras.layers.BatchNormalization())
+    plain = build(own=True, normalize=keras.layers.BatchNormalization(), run_eagerly=True)
     with pytest.raises(ValueError, match="would normalize batches without examples"):
         plain.fit(mixture, verbose=0)
     plain.fit(mix(datasets(), batch_size=4, inputs="own"), verbose=0)  # joint batches are never empty
