@@ -173,12 +173,17 @@ def backups(order, mixture, folder):
     return {"alone": [own], "first": [own, stock], "last": [stock, own]}[order]
 
 
+LIVE = data.UA4C({"a": 1.0, "b": 1.0}, monitor="{task}_loss")
 quiet = pytest.mark.filterwarnings("ignore:Task '.' was never drawn:UserWarning")
 
 
 @quiet
 @pytest.mark.parametrize("order", by_default(["first"], ["alone", "first"]))
-@pytest.mark.parametrize("sampler", [None, "loss_ratio", data.UA4C({"a": 1.0, "b": 1.0}, monitor="{task}_loss")])
+@pytest.mark.parametrize(
+    "sampler",
+    # One that reads losses and has a state of its own stands for one that reads losses.
+    by_default([None, LIVE], [None, "loss_ratio", LIVE]),
+)
 def test_killed_training_ends_as_if_it_had_not_been(sampler, order, tmp_path):
     whole = build(run_eagerly=True)
     whole.fit(make(sampler), epochs=3, verbose=0)

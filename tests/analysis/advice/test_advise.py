@@ -33,7 +33,7 @@ def advise(directory=None, **options):
         "train": train,
         "test": test,
         "compile": {
-            "optimizer": keras.optimizers.SGD(0.1),
+            "optimizer": keras.optimizers.SGD(0.05, momentum=0.9),  # with a state to go on from
             "loss": {"price": "mse", "sold": keras.losses.BinaryCrossentropy()},
             "missing": {"price": "nan"},
         },
@@ -87,7 +87,7 @@ def test_the_answer(advice):
     alone = next(each for each in advice.candidates if each["name"] == "nothing shared")
     assert np.mean(alone["delta_m"]) == pytest.approx(0, abs=1e-6)  # it is relative to itself
     assert all(each["reason"] and each["outcome"] for each in advice.candidates)
-    assert sum("chosen" in each["outcome"] and "apart" not in each["outcome"] for each in advice.candidates) == 1
+    assert sum(each["outcome"].startswith("chosen") for each in advice.candidates) == 1
     low, high = advice.test["interval"]
     assert low < advice.test["delta_m"] < high and set(advice.test["gains"]) == {"price", "sold"}
     assert {finding.kind for finding in advice.findings} & {"update", "starved"}
