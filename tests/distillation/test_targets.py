@@ -178,7 +178,12 @@ def test_binary_labels_of_a_block_with_missing_entries():
     tags = RNG.integers(0, 2, (N, 3)).astype("float32")
     known = RNG.random((N, 3)) > 0.4
     model = distill(student, {"tags": teacher}, annealing=0.3)
-    model.compile(keras.optimizers.SGD(0.0), keras.losses.BinaryCrossentropy(from_logits=True), missing={"tags": "nan"}, run_eagerly=True)
+    model.compile(
+        keras.optimizers.SGD(0.0),
+        keras.losses.BinaryCrossentropy(from_logits=True),
+        missing={"tags": "nan"},
+        run_eagerly=True,
+    )
     logs = fit(model, X, {"tags": np.where(known, tags, np.nan)})
     p, q = (sigmoid(np.array(m(X)["tags"], "float64")) for m in (student, teacher))
     hard, soft = (-t * np.log(p) - (1 - t) * np.log(1 - p) for t in (tags, q))

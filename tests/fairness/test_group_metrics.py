@@ -169,7 +169,9 @@ def test_a_task_may_be_the_column():
 
 
 def test_survive_save_and_load(tmp_path):
-    model = two_tasks(metrics={"hired": [EqualizedOddsGap("sex", from_logits=True, threshold=0.4, name="odds")]}, run_eagerly=True)
+    model = two_tasks(
+        metrics={"hired": [EqualizedOddsGap("sex", from_logits=True, threshold=0.4, name="odds")]}, run_eagerly=True
+    )
     y = {"hired": LABELS, "kind": GROUPS, "sex": LABELS[::-1].copy()}
     model.fit(X, y, verbose=0)
     model.save(tmp_path / "m.keras")
