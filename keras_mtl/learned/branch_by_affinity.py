@@ -89,8 +89,8 @@ def branch_by_affinity(
     >>> x = rng.normal(size=(64, 4)).astype("float32")
     >>> y = {"a": x[:, :1] ** 2, "b": x[:, :1] ** 2, "c": x[:, 1:2] ** 2}
     >>> def train(model):
-    ...     model.compile("adam", loss={task: "mse" for task in y})
-    ...     model.fit(x, y, epochs=2, verbose=0)
+    ...     model.compile("sgd", loss={task: "mse" for task in y})
+    ...     model.fit(x, y, epochs=1, verbose=0)
     >>> stages = [keras.layers.Dense(8, activation="tanh", name=name) for name in ("low", "high")]
     >>> model, tree = keras_mtl.learned.branch_by_affinity(
     ...     keras.Input((4,)),

@@ -1,7 +1,7 @@
 """How long `import keras_mtl` takes over `import keras`, with bytecode at hand as an installed package has it.
 
 Each turn is a process of its own, since nothing is imported twice. Other work on the machine makes single turns slow,
-so the fastest one counts: at most 0.2 s is what it should take.
+so the fastest one counts. It should be at most 0.2 s.
 
     python recipes/benchmarks/import_time.py [--turns 4]
 """

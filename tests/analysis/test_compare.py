@@ -57,8 +57,13 @@ def run(directory=None, candidates=("equal",), **options):
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("runs"))
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def report(folder):
+    return run(folder)
 
 
 def test_numbers_by_hand(report):
@@ -199,13 +204,12 @@ def test_learned_weightings_are_no_parameters_of_the_model():
     assert learned.runs["uncertainty"][0]["parameters"] == (3 * 4 + 4) + 2 * (4 + 1)
 
 
-def test_finished_runs_are_used_again(report, tmp_path, capsys):
-    run(tmp_path)
-    files = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.json")}
+def test_finished_runs_are_used_again(report, folder, capsys):
+    files = {p: p.stat().st_mtime_ns for p in folder.glob("*.json")}
     assert len(files) == 2 * (2 + 1)
-    again = run(tmp_path, progress=True)
+    again = run(folder, progress=True)
     assert "equal, seed 1" in capsys.readouterr().out
-    assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.json")} == files
+    assert {p: p.stat().st_mtime_ns for p in folder.glob("*.json")} == files
     assert again.delta_m("equal") == pytest.approx(report.delta_m("equal"), rel=1e-5)
 
 

@@ -19,6 +19,13 @@ def builder(tasks):
     return model
 
 
+def eager(tasks):
+    """Without graphs, whose tracing would take most of the time of so many trainings of one step."""
+    model = builder(tasks)
+    model.compile("sgd", loss="mse", run_eagerly=True)
+    return model
+
+
 def make_data(count, seed, tasks=TASKS):
     """Tasks of a group are sums of the same three features."""
     rng = np.random.default_rng(seed)
@@ -41,7 +48,7 @@ def small(directory=None, **options):
         "transfer_epochs": 1,
     }
     arguments |= {"max_sources": 2, "beam": 2, "directory": directory, "progress": False}
-    return transfer_map(builder, make_data(64, 0, tasks), **{**arguments, **options})
+    return transfer_map(eager, make_data(64, 0, tasks), **{**arguments, **options})
 
 
 @pytest.fixture(scope="module")

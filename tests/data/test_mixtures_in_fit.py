@@ -10,6 +10,7 @@ import tensorflow as tf
 import keras_mtl
 from keras_mtl import data
 from keras_mtl.data import mix
+from tests.rows import by_default
 
 TASKS = ("a", "b")
 
@@ -156,16 +157,21 @@ def test_results_lag_behind_within_one_execution():
     assert [sum(read[3:]) for read in sampler.read] == [0, 0, 0, 2, 2, 2]  # both tasks reported, once each
 
 
+LIVE = [
+    data.A5C({"a": 0.9, "b": 0.9}, window=2),
+    data.UA4C({"a": 0.9, "b": 0.9}),
+    data.EA4C({"a": 0.9, "b": 0.9}, window=2, horizon=5),
+    "dynamic_task_prioritization",
+    "loss_ratio",
+    data.A5C({"a": 0.9, "b": 0.9}, monitor="val_{task}_accuracy"),
+]
+
+
 @pytest.mark.parametrize(
     "sampler",
-    [
-        data.A5C({"a": 0.9, "b": 0.9}, window=2),
-        data.UA4C({"a": 0.9, "b": 0.9}),
-        data.EA4C({"a": 0.9, "b": 0.9}, window=2, horizon=5),
-        "dynamic_task_prioritization",
-        "loss_ratio",
-        data.A5C({"a": 0.9, "b": 0.9}, monitor="val_{task}_accuracy"),
-    ],
+    # One with a state of its own stands for those that read a metric, one for those that read losses by their name, and
+    # one reads validation logs. What each of them makes of what it reads is in `test_samplers.py`.
+    by_default([LIVE[1], LIVE[4], LIVE[5]], LIVE),
     ids=lambda sampler: sampler if isinstance(sampler, str) else f"{type(sampler).__name__} {sampler.monitor}",
 )
 def test_live_samplers_move_in_fit(sampler):
@@ -182,8 +188,8 @@ def test_live_samplers_move_in_fit(sampler):
 
 def test_same_seed_same_training():
     def run():
-        mixture = mix(datasets(), data.UA4C({"a": 0.9, "b": 0.9}), batch_size=4, stop=12, inputs="own", seed=3)
-        model = build(own=True)
+        mixture = mix(datasets(), data.UA4C({"a": 0.9, "b": 0.9}), batch_size=4, stop=6, inputs="own", seed=3)
+        model = build(own=True, run_eagerly=True)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Task '.' was never drawn")
             model.fit(mixture, epochs=2, verbose=0)
@@ -239,7 +245,7 @@ def test_errors_at_the_start_of_fit_name_the_task():
 
 def test_plain_normalization_of_empty_batches_is_refused():
     mixture = mix(datasets(), "round_robin", batch_size=4, inputs="own", stop=4)
-    plain = build(own=True, normalize=keras.layers.BatchNormalization())
+    plain = build(own=True, normalize=keras.layers.BatchNormalization(), run_eagerly=True)
     with pytest.raises(ValueError, match="would normalize batches without examples"):
         plain.fit(mixture, verbose=0)
     plain.fit(mix(datasets(), batch_size=4, inputs="own"), verbose=0)  # joint batches are never empty

@@ -58,7 +58,9 @@ def build(**options):
             for task in ("hired", "paid")
         },
     )
-    model.compile(**{"optimizer": keras.optimizers.SGD(0.5), "loss": "binary_crossentropy", **options})
+    # Eagerly, since tracing takes longer than the one step that most tests take.
+    given = {"optimizer": keras.optimizers.SGD(0.5), "loss": "binary_crossentropy", "run_eagerly": True}
+    model.compile(**given | options)
     return model
 
 

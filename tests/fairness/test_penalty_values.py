@@ -85,7 +85,7 @@ def test_multiplier_by_hand():
     model = build(penalties={"hired": penalty})
     multiplier, used = 0.2, []
     for _ in range(4):
-        p = model.predict(X, verbose=0)["hired"][:, 0].astype("float64")
+        p = np.array(model(X)["hired"], "float64")[:, 0]
         used.append(multiplier)
         multiplier = max(0.0, multiplier + 0.5 * (parity_by_hand(p, SEX) - 0.01))
         logs = fit(model)

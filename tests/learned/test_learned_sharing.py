@@ -69,7 +69,7 @@ def test_the_extracted_tree_predicts_as_the_whole():
 
 def test_gates_learn_and_prediction_is_deterministic():
     model = branching(warmup_steps=1, temperature=1.0)
-    model.compile("sgd", loss=LOSS)
+    model.compile("sgd", loss=LOSS, run_eagerly=True)
     x, y = data()
     before = {scope: gate.logits.numpy() for scope, gate in gates(model).items()}
     model.fit(x, y, batch_size=16, epochs=1, verbose=0)

@@ -18,7 +18,7 @@ def small_model(**options):
         "sgd",
         loss={"a": "mse", "b": "binary_crossentropy"},
         metrics={"a": ["mae"], "b": ["accuracy"]},
-        **options,
+        **{"run_eagerly": True, **options},  # tracing takes longer than these few steps
     )
     return model
 
@@ -40,7 +40,7 @@ def test_value_by_hand():
 def test_logged_in_fit_and_evaluation(data):
     x, y = data
     baselines = {"a": {"mae": 0.5, "loss": 0.7}, "b": {"accuracy": 0.75}}
-    model = small_model(delta_m=baselines)
+    model = small_model(delta_m=baselines, run_eagerly=False)
     logs = model.fit(x, y, epochs=2, validation_data=(x, y), verbose=0).history
     for prefix in ("", "val_"):
         for epoch in range(2):

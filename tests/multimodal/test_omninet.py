@@ -126,7 +126,7 @@ def test_dropout_is_in_each_part_of_each_block_and_in_training_alone():
     assert len(dropouts) == 2 * 2 + 2 * 4  # of an encoder's block two, of a decoder's four
     assert {layer.rate for layer in dropouts} == {0.5}
     once, twice = model(x, training=True), model(x, training=True)
-    told, again = model(x, training=False), model.predict(x, verbose=0)
+    told, again = model(x, training=False), model(x)
     for task in TASKS:
         assert np.abs(once[task] - twice[task]).max() > 1e-3
         np.testing.assert_allclose(told[task], again[task], atol=1e-5)

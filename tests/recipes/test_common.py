@@ -83,13 +83,13 @@ def test_options_are_flags_choices_and_lists():
             parser.parse_args(wrong.split())
 
 
-def a_study(options, seen):
+def a_study(options, seen, **more):
     def run(name, seed, callbacks):
         seen.append((name, seed, float(keras.random.uniform(()))))
         return {"score": 1.0 + seed + (10.1 + 0.1 * seed) * (name == "two"), "curve": [seed]}
 
     with common.console.capture() as printed:
-        how = {"reference": "one", "lower": True, "paired": True, "logs": False, "along": {"curve": "a curve"}}
+        how = {"reference": "one", "lower": True, "paired": True, "logs": False, **more}
         results = common.study(run, options, ["score"], **how)
     return results, printed.get()
 
@@ -97,7 +97,7 @@ def a_study(options, seen):
 def test_a_study_runs_every_model_with_every_seed(monkeypatch, tmp_path):
     seen = []
     options = options_of(monkeypatch, tmp_path, "--seeds", "0:5")
-    results, printed = a_study(options, seen)
+    results, printed = a_study(options, seen, along={"curve": "a curve"})
     assert [job[:2] for job in seen] == [(name, seed) for seed in range(5) for name in ("one", "two")]
     assert seen[0][2] == seen[1][2] != seen[2][2]  # a seed draws the same for each model
     assert results["two"]["curve"] == [[0], [1], [2], [3], [4]]
@@ -111,7 +111,7 @@ def test_a_study_runs_every_model_with_every_seed(monkeypatch, tmp_path):
 FEW = "Fewer than 5 seeds: nothing is stated."
 
 
-@pytest.mark.parametrize(("arguments", "said"), [(["--seeds", "4"], FEW), (["--quick"], "")])
+@pytest.mark.parametrize(("arguments", "said"), [(["--seeds", "2"], FEW), (["--quick"], "")])
 def test_few_seeds_and_quick_runs_state_nothing(monkeypatch, tmp_path, arguments, said):
     _, printed = a_study(options_of(monkeypatch, tmp_path, *arguments), [])
     assert said in printed and "*" not in printed and "better" not in printed

@@ -34,7 +34,11 @@ def found(tmp_path_factory):
     directory = tmp_path_factory.mktemp("found")
     tuner = random_search(
         directory,
-        make(sharing={"depths": (0, 1)}, weighting={"methods": ["uncertainty", "dwa"]}),
+        make(
+            compile={"loss": "mse", "metrics": {"b": ["mae"]}, "run_eagerly": True},
+            sharing={"depths": (0, 1)},
+            weighting={"methods": ["uncertainty", "dwa"]},
+        ),
         5,
         max_consecutive_failed_trials=5,
     )

@@ -33,12 +33,12 @@ def advise(directory=None, **options):
         "train": train,
         "test": test,
         "compile": {
-            "optimizer": keras.optimizers.Adam(1e-2),
+            "optimizer": keras.optimizers.SGD(0.05, momentum=0.9),  # with a state to go on from
             "loss": {"price": "mse", "sold": keras.losses.BinaryCrossentropy()},
             "missing": {"price": "nan"},
         },
         "metrics": {"price": "mae", "sold": "auc"},
-        "epochs": 4,
+        "epochs": 2,
         "seeds": 2,
         "batch_size": 24,
         "directory": directory,
@@ -74,7 +74,10 @@ def logs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def advice(folder, logs):
-    return advise(folder, logs=logs)
+    """Asked with data sets, whose batches are not those of training."""
+    parts = zip(("train", "test"), make_data(), strict=True)
+    data = {name: tf.data.Dataset.from_tensor_slices(part).batch(25) for name, part in parts}
+    return advise(folder, logs=logs, **data)
 
 
 def test_the_answer(advice):
@@ -84,7 +87,7 @@ def test_the_answer(advice):
     alone = next(each for each in advice.candidates if each["name"] == "nothing shared")
     assert np.mean(alone["delta_m"]) == pytest.approx(0, abs=1e-6)  # it is relative to itself
     assert all(each["reason"] and each["outcome"] for each in advice.candidates)
-    assert sum("chosen" in each["outcome"] and "apart" not in each["outcome"] for each in advice.candidates) == 1
+    assert sum(each["outcome"].startswith("chosen") for each in advice.candidates) == 1
     low, high = advice.test["interval"]
     assert low < advice.test["delta_m"] < high and set(advice.test["gains"]) == {"price", "sold"}
     assert {finding.kind for finding in advice.findings} & {"update", "starved"}
@@ -109,6 +112,7 @@ def test_gains_are_those_of_the_logs(advice, folder):
 
 
 def test_a_call_again_trains_nothing(advice, folder, monkeypatch):
+    """With arrays in place of data sets, which are read once: the same."""
     monkeypatch.setattr(Trials, "_train", lambda *args: pytest.fail("something was trained"))
     again = advise(folder)
     trained = int(re.match(r"0 runs read from .*, (\d+) trained", advice.origin)[1])
@@ -229,11 +233,11 @@ def overturned(tmp_path_factory):
         train=train,
         validation=chooses,
         test=tests,
-        compile={"optimizer": keras.optimizers.Adam(0.1), "loss": "mse"},
+        compile={"optimizer": keras.optimizers.SGD(0.2), "loss": "mse"},
         metrics=dict.fromkeys(y, "loss"),
-        epochs=3,
+        epochs=2,
         seeds=2,
-        batch_size=8,
+        batch_size=20,
         directory=tmp_path_factory.mktemp("overturned"),
         progress=False,
     )
@@ -286,16 +290,9 @@ def test_another_seed_draws_everything_anew(advice, monkeypatch):
         advise(seed=-1)
 
 
-def test_data_sets_are_taken():
-    """Read once: the same as their arrays, and two tasks with few examples."""
-    train, test = make_data()
-    data = {
-        name: tf.data.Dataset.from_tensor_slices(part).batch(25) for name, part in (("train", train), ("test", test))
-    }
-    advice = advise(epochs=1, seeds=1, **data)
-    assert advice.verdict.startswith(("Share", "Do not share")) and advice.test["seeds"] == 2
+def test_data_sets_without_an_end_are_refused():
     with pytest.raises(ValueError, match="`validation` should have an end"):
-        advise(validation=data["test"].repeat())
+        advise(validation=tf.data.Dataset.from_tensor_slices(make_data()[1]).batch(25).repeat())
 
 
 def test_too_little_time():
