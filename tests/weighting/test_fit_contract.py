@@ -99,9 +99,10 @@ def record(name, folder):
     found["moved"] = shared(model) - start
     found["state"] = values([*model.optimizer.variables, *model.weighting.variables])
 
-    # The loaded model takes its steps one by one, so that this is eager against graph too, and nothing is traced.
+    # The loaded model takes its steps one by one, so that this is eager against graph too, and nothing is traced but one
+    # with a learned state.
     again = keras.models.load_model(path)
-    again.run_eagerly = True
+    again.run_eagerly = name != "uncertainty"
     found["second again"] = fit(again)
     found["end again"] = values(again.trainable_variables)
     found["state again"] = values([*again.optimizer.variables, *again.weighting.variables])
@@ -202,11 +203,11 @@ def test_every_third_step_solves(name):
 
 def test_every_third_step_goes_on_after_loading(tmp_path):
     """Saved between two solutions: the loaded model still has the weights and the place in the cycle."""
-    model = make_model(W.NashMTL(every=3), run_eagerly=True)
+    model = make_model(W.NashMTL(every=3))
     fit(model, part=slice(2 * BATCH))
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
-    again.run_eagerly = True
+    again.run_eagerly = True  # against the graph
     logs = [fit(m)["a_weight"] for m in (model, again)]
     np.testing.assert_allclose(logs[0], logs[1], rtol=1e-5)
     for a, b in zip(model.trainable_variables, again.trainable_variables, strict=True):
