@@ -99,8 +99,8 @@ def record(name, folder):
     found["moved"] = shared(model) - start
     found["state"] = values([*model.optimizer.variables, *model.weighting.variables])
 
-    # The loaded model takes its steps one by one, so that this is eager against graph too, and nothing is traced but one
-    # with a learned state.
+    # Loaded models take their steps one by one, so that this is eager against graph too, and nothing is traced, but one
+    # that has a learned state.
     again = keras.models.load_model(path)
     again.run_eagerly = name != "uncertainty"
     found["second again"] = fit(again)
