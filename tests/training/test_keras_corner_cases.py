@@ -172,7 +172,7 @@ def test_k11_an_optimizer_for_each_task_by_path(tmp_path):
 @pytest.mark.filterwarnings("ignore:Task 'b' had no labelled:UserWarning")
 def test_k11_an_optimizer_for_each_task_while_a_task_is_absent():
     model = shared_model()
-    model.compile(multi_optimizer(), loss={"a": "mse", "b": "binary_crossentropy"}, run_eagerly=True)
+    model.compile(multi_optimizer(), loss={"a": "mse", "b": "binary_crossentropy"})  # in a graph
     before = {v.path: v.numpy() for v in model.trainable_variables}
     model.fit(X, {"a": YA}, batch_size=8, verbose=0)
     for v in model.trainable_variables:

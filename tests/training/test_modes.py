@@ -167,7 +167,7 @@ def distributed_model(weighting, **options):
 )
 def test_two_replicas_equal_one_device(weighting, gradients, mirrored_strategy):
     data = distributed_data()
-    single = distributed_model(weighting, gradients=gradients)
+    single = distributed_model(weighting, gradients=gradients, run_eagerly=True)
     start = single.get_weights()
     one = single.fit(data, epochs=2, verbose=0).history
     with mirrored_strategy.scope():

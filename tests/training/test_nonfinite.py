@@ -211,7 +211,8 @@ def test_replicas_agree(on_nonfinite, mirrored_strategy):
                 keras.Input((4,)), [layers.Dense(5, activation="tanh")], {task: layers.Dense(1) for task in "abc"}
             )
             optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
-            model.compile(optimizer, "mse", weighting="mgda", on_nonfinite=on_nonfinite)
+            how = {"weighting": "mgda", "on_nonfinite": on_nonfinite, "run_eagerly": not models}
+            model.compile(optimizer, "mse", **how)
         models.append(model)
     models[1].set_weights(models[0].get_weights())
     data = tf.data.Dataset.from_tensor_slices((X, BAD)).batch(BATCH)

@@ -164,7 +164,7 @@ def test_a_task_model_saves_and_loads_as_plain_keras(tmp_path):
     model = compiled("equal")
     model.task_model("price").save(tmp_path / "price.keras")
     loaded = keras.models.load_model(tmp_path / "price.keras")
-    np.testing.assert_array_equal(loaded.predict(X, verbose=0), model.predict(X, verbose=0)["price"])
+    np.testing.assert_array_equal(loaded(X), model(X)["price"])
 
 
 def test_a_model_that_was_never_compiled_saves_and_loads(tmp_path):

@@ -49,7 +49,7 @@ JACOBIAN_ROWS = [
     ("moco", {"projection": "softmax", "match_losses": False}, True),
     ("modo", {"learning_rate": 0.1}, True),
     ("modo", {"sub_batches": 2}, True),
-    ("sdmgrad", {"learning_rate": 1.0}, True),
+    ("sdmgrad", {"learning_rate": 1.0, "iterations": 4}, True),
 ]
 ROWS = LOSS_ROWS + JACOBIAN_ROWS
 IDS = [f"{name}-{'-'.join(map(str, options))}" for name, options, _ in ROWS]
