@@ -90,11 +90,17 @@ class Problem:
         model.compile(**self.compiled())
         return model
 
+    def stages_of(self, hp):
+        width = self.width_of(self.sharing(hp))
+        if self.seed is not None:  # again, whatever was built to find the width
+            keras.utils.set_random_seed(self.seed)
+        return self.stages(width)
+
     def tuner_of(self, baselines, folder):
         """A tuner that chooses the sharing; the goal is delta_m over baselines."""
         hypermodel = tuning.SharingHyperModel(
             self.inputs(),
-            stages=lambda hp: self.stages(self.width_of(self.sharing(hp))),
+            stages=self.stages_of,
             heads=self.heads(),
             compile={**self.compiled(), "delta_m": baselines},
             sharing=self.sharing,
@@ -253,11 +259,13 @@ def search(problem, folder, workers, arguments):
     how = {"test": validation, "seeds": 1, "directory": folder / "baselines"}  # kept, for a search that goes on
     tuner = problem.tuner_of(compared(problem, {"all shared": choice(STAGES)}, **how).baseline_means, folder)
     options = {"epochs": problem.epochs, "batch_size": BATCH, "validation_data": validation}
-    if workers and "KERASTUNER_ORACLE_IP" not in os.environ:
-        console.print(f"Search: {tuning.estimate(tuner, *problem.data['train'], **options)}")
-        tuning.launch([sys.executable, __file__, *arguments], workers, logs=folder / "workers")
-        tuner.oracle.reload()  # what the chief has left in the folder
-        return tuner
+    if "KERASTUNER_ORACLE_IP" not in os.environ:
+        if problem.seed is not None:  # an estimate draws random numbers, which trials without a seed would miss
+            console.print(f"Search: {tuning.estimate(tuner, *problem.data['train'], **options)}")
+        if workers:
+            tuning.launch([sys.executable, __file__, *arguments], workers, logs=folder / "workers")
+            tuner.oracle.reload()  # what the chief has left in the folder
+            return tuner
     left = problem.trials - len(getattr(tuner.oracle, "end_order", ()))
     run_trials(tuner, left * tuner.executions_per_trial, folder / "logs", problem.data["train"], **options)
     return tuner

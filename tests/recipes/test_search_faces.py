@@ -36,11 +36,11 @@ def test_each_marked_face_has_one_place_and_the_others_none(recipe, monkeypatch)
 
 def problem_of(recipe, monkeypatch, name):
     """A problem on pictures of noise."""
-    rng = np.random.default_rng(0)
+    rng, sizes = np.random.default_rng(0), recipe.CLASSES | recipe.ATTRIBUTES
 
     def drawn(tasks, splits, side=64):
         def some(n):
-            labels = {task: rng.integers(2, size=n) for task in tasks if task != "landmarks"}
+            labels = {task: rng.integers(sizes[task], size=n) for task in tasks if task != "landmarks"}
             return rng.random((n, side, side, 3), dtype="float32"), {**labels, "landmarks": rng.random((n, 10))}
 
         data = {split: some(40) for split in ("train", "validation", "test")}
