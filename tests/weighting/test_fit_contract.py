@@ -87,7 +87,7 @@ def shared(model):
 
 @functools.cache
 def record(name, folder):
-    """Trains 2 + 1 epochs, 1 again from what was saved in between, and one epoch without task `b`."""
+    """Trains two epochs and a short one, this again from what was saved before it, and one without task `b`."""
     model = make_model(make_weighting(name))
     found = {"start": values(model.trainable_variables)}
     start = shared(model)
@@ -95,7 +95,7 @@ def record(name, folder):
     found["paths"] = [v.path for v in model.trainable_variables]
     path = folder / "model.keras"
     model.save(path)
-    found["second"] = fit(model)
+    found["second"] = fit(model, part=slice(2 * BATCH))
     found["end"] = values(model.trainable_variables)
     found["moved"] = shared(model) - start
     found["state"] = values([*model.optimizer.variables, *model.weighting.variables])
@@ -104,7 +104,7 @@ def record(name, folder):
     # that has a learned state.
     again = keras.models.load_model(path)
     again.run_eagerly = name != "uncertainty"
-    found["second again"] = fit(again)
+    found["second again"] = fit(again, part=slice(2 * BATCH))
     found["end again"] = values(again.trainable_variables)
     found["state again"] = values([*again.optimizer.variables, *again.weighting.variables])
 
