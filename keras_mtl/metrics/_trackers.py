@@ -149,7 +149,7 @@ class TotalLoss(Tracker):
         # A closure: attributes would be tracked, and their variables reset, twice.
         def tasks_total() -> Tensor:
             totals, counts = ops.unstack(task_losses.sums.value)
-            total = ops.sum(ops.divide_no_nan(totals, counts) * static_weights.value)
+            total = ops.sum(ops.multiply(ops.divide_no_nan(totals, counts), static_weights.value))
             return ops.where(ops.any(counts > 0), total, np.nan) if empty_is_nan() else total
 
         self._tasks_total = tasks_total

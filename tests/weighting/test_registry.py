@@ -8,7 +8,8 @@ import pytest
 from keras_mtl import weighting as W
 
 BASES = (W.Weighting, W.GramianWeighting, W.JacobianWeighting, W.FeatureWeighting, W.Sequential)
-NO_METHODS = {"base", "custom_loop", "registry", "sequential"}
+KINDS = {"base", "feature_weighting", "gramian_weighting", "jacobian_weighting"}
+NO_METHODS = {*KINDS, "custom_loop", "registry", "sequential"}
 GUIDE = pathlib.Path(__file__).parents[2] / "docs" / "guide" / "weightings.md"
 
 
