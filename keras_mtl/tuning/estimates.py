@@ -13,6 +13,7 @@ import keras_tuner
 import numpy as np
 
 from keras_mtl import weighting as weightings
+from keras_mtl._types import Structure
 
 if TYPE_CHECKING:
     from keras_mtl.tuning.sharing_hyper_model import SharingHyperModel
@@ -186,7 +187,9 @@ def _measure(
     build = time.perf_counter() - start
     if getattr(hypermodel, "data", None) is not None:
         args = (hypermodel.data(hypermodel.choices_quietly(hp)[2]), *args)  # type: ignore[misc]
-    steps = _steps(args, given)
+    steps, batch_size = _steps(args, given), _batch_size(args, given)
+    if batch_size is not None:
+        given["batch_size"] = batch_size
 
     def fit(steps: int | None, **more: Any) -> float:
         start = time.perf_counter()
@@ -203,8 +206,8 @@ def _measure(
         epoch = short + max(0.0, fit(more) - short) / (more - execution) * (steps - execution)
     start = time.perf_counter()
     if validation is not None:
-        batch_size = {key: value for key, value in given.items() if key == "batch_size"}
-        model.evaluate(*(validation if isinstance(validation, tuple) else (validation,)), verbose=0, **batch_size)  # type: ignore[misc]
+        of_arrays = {key: value for key, value in given.items() if key == "batch_size"}
+        model.evaluate(*(validation if isinstance(validation, tuple) else (validation,)), verbose=0, **of_arrays)  # type: ignore[misc]
     return build, max(0.0, first - short), epoch + time.perf_counter() - start
 
 
@@ -218,8 +221,21 @@ def _steps(args: tuple[Any, ...], given: Mapping[str, Any]) -> int | None:
         return steps if steps > 0 else None
     if isinstance(data, keras.utils.PyDataset):
         return len(data)
-    rows = len(keras.tree.flatten(data)[0]) * (1.0 - given.get("validation_split", 0.0))
-    return math.ceil(rows / (given.get("batch_size") or 32))
+    return math.ceil(_rows(data, given) / _batch_size(args, given))  # type: ignore[operator]
+
+
+def _batch_size(args: tuple[Any, ...], given: Mapping[str, Any]) -> int | None:
+    """Size of the search's batches, which Keras makes larger for the few steps measured; `None` where data have one."""
+    data = args[0] if args else given["x"]
+    if hasattr(data, "cardinality") or isinstance(data, keras.utils.PyDataset):
+        return None
+    steps = given.get("steps_per_epoch")
+    return given.get("batch_size") or (math.ceil(_rows(data, given) / steps) if steps else 32)
+
+
+def _rows(data: Structure, given: Mapping[str, Any]) -> int:
+    """Number of examples in arrays that are trained on."""
+    return math.floor(len(keras.tree.flatten(data)[0]) * (1.0 - (given.get("validation_split") or 0.0)))
 
 
 def _words(seconds: float) -> str:

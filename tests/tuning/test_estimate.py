@@ -7,6 +7,7 @@ import keras
 import keras_tuner
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_mtl.tuning import SearchEstimate, SharingHyperModel, budget, budget_search, estimate, estimates, objective
 from keras_mtl.tuning.estimates import _halving
@@ -74,6 +75,35 @@ def test_a_search_is_measured_and_left_as_it_was(tmp_path):
     assert found.trials == 6 and found.epochs == 18 and 1 <= found.structures <= 3
     assert min(found.build_seconds, found.trace_seconds, found.epoch_seconds) > 0
     assert not tuner.oracle.trials and not list(tmp_path.glob("*/trial_*"))
+
+
+@pytest.mark.parametrize(
+    ("given", "batch_size"),
+    [
+        ({}, 32),
+        ({"batch_size": 8}, 8),
+        ({"steps_per_epoch": 5}, 20),
+        ({"steps_per_epoch": 5, "validation_split": 0.2}, 16),
+    ],
+)
+def test_few_steps_have_the_batches_of_the_search(given, batch_size):
+    """Keras makes one step of all arrays, unless it is told the size."""
+    calls = []
+
+    class Model:
+        steps_per_execution = 1
+
+        def fit(self, *args, **options):
+            calls.append(options)
+
+    hypermodel = types.SimpleNamespace(build=lambda hp: Model())
+    estimates._measure(hypermodel, None, make_data(100), given)
+    assert [call["batch_size"] for call in calls] == 3 * [batch_size]
+    assert [call["steps_per_epoch"] for call in calls][:2] == [1, 1]
+    calls.clear()
+    batches = tf.data.Dataset.from_tensor_slices(make_data(100)).batch(10)
+    estimates._measure(hypermodel, None, (batches,), {})
+    assert not [call for call in calls if "batch_size" in call]  # they have one
 
 
 def test_a_search_without_end_is_refused(tmp_path):
