@@ -14,16 +14,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 # What XLA leaves out takes longer than what is compiled here runs: with both flags compiling takes a quarter of the
 # time. A flag that XLA does not know ends the process, and the second comes and goes: it is for versions that know it.
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_backend_optimization_level=0"
-    + " --xla_cpu_use_fusion_emitters=false"
-    * all(
-        importlib.metadata.version(name).startswith(known)
-        for name, known in (("tensorflow", "2.21."), ("jaxlib", "0.10."))
-        if importlib.util.find_spec(name)
-    ),
-)
+_flags = ["--xla_backend_optimization_level=0"]
+_known = {"tensorflow": "2.21.", "jaxlib": "0.10."}
+_installed = {name: importlib.metadata.version(name) for name in _known if importlib.util.find_spec(name)}
+if all(version.startswith(_known[name]) for name, version in _installed.items()):
+    _flags.append("--xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("XLA_FLAGS", " ".join(_flags))
 
 import keras
 import numpy as np
@@ -55,7 +51,8 @@ _clear_kernel_cache = getattr(context.Context, "clear_kernel_cache", None)
 def _forget(self):
     """To start from a seed again, TensorFlow forgets all it has compiled: a quarter of the tests' time.
 
-    It has to where random operations have drawn since the last time, which go on where they were otherwise.
+    It has to where random operations have drawn since the last time, which go on where they were otherwise. Those with
+    a seed of their own, and those in a graph that is called again, do not tell: no test here has them start anew.
     """
     seeds = getattr(self, "_rng", None)
     if getattr(seeds, "drawn", True):

@@ -37,7 +37,7 @@ class StepGuard:
             infinities, which they should not.
     """
 
-    def __init__(self, model: MultiTaskModel, inputs: tuple[Tensor, Tensor] = (False, False)) -> None:
+    def __init__(self, model: MultiTaskModel, inputs: tuple[Tensor, Tensor]) -> None:
         self.model = model
         self.compiled = model.compiled_tasks
         self._inputs = inputs

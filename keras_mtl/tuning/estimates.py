@@ -187,6 +187,7 @@ def _measure(
     build = time.perf_counter() - start
     if getattr(hypermodel, "data", None) is not None:
         args = (hypermodel.data(hypermodel.choices_quietly(hp)[2]), *args)  # type: ignore[misc]
+    size_of_validation = given.get("validation_batch_size") or given.get("batch_size")
     steps, batch_size = _steps(args, given), _batch_size(args, given)
     if batch_size is not None:
         given["batch_size"] = batch_size
@@ -206,8 +207,8 @@ def _measure(
         epoch = short + max(0.0, fit(more) - short) / (more - execution) * (steps - execution)
     start = time.perf_counter()
     if validation is not None:
-        of_arrays = {key: value for key, value in given.items() if key == "batch_size"}
-        model.evaluate(*(validation if isinstance(validation, tuple) else (validation,)), verbose=0, **of_arrays)  # type: ignore[misc]
+        data = validation if isinstance(validation, tuple) else (validation,)
+        model.evaluate(*data, batch_size=size_of_validation, verbose=0)  # type: ignore[misc]
     return build, max(0.0, first - short), epoch + time.perf_counter() - start
 
 
@@ -215,19 +216,19 @@ def _steps(args: tuple[Any, ...], given: Mapping[str, Any]) -> int | None:
     """Steps of an epoch; `None` where the data do not say."""
     if given.get("steps_per_epoch"):
         return given["steps_per_epoch"]
-    data = args[0] if args else given["x"]
+    data, size = args[0] if args else given["x"], _batch_size(args, given)
+    if size is not None:
+        return math.ceil(_rows(data, given) / size)
     if hasattr(data, "cardinality"):
         steps = int(data.cardinality())
         return steps if steps > 0 else None
-    if isinstance(data, keras.utils.PyDataset):
-        return len(data)
-    return math.ceil(_rows(data, given) / _batch_size(args, given))  # type: ignore[operator]
+    return len(data) if hasattr(data, "__len__") else None
 
 
 def _batch_size(args: tuple[Any, ...], given: Mapping[str, Any]) -> int | None:
     """Size of the search's batches, which Keras makes larger for the few steps measured; `None` where data have one."""
     data = args[0] if args else given["x"]
-    if hasattr(data, "cardinality") or isinstance(data, keras.utils.PyDataset):
+    if not hasattr(keras.tree.flatten(data)[0], "shape"):  # data sets and generators, not arrays
         return None
     steps = given.get("steps_per_epoch")
     return given.get("batch_size") or (math.ceil(_rows(data, given) / steps) if steps else 32)

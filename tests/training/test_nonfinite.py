@@ -68,6 +68,19 @@ def test_raise_names_the_task_and_leaves_the_model_as_it_was(weighting):
     assert_same(model, expected)
 
 
+def test_validation_does_not_start_after_such_a_step():
+    """It would reset what was counted."""
+    model = make_model()
+    started = []
+    look = keras.callbacks.Callback()
+    look.on_test_begin = lambda logs=None: started.append(True)
+    with pytest.raises(FloatingPointError, match=r"the loss of \['b'\]"):
+        fit(model, validation_data=(X[FIRST], {task: y[FIRST] for task, y in Y.items()}), callbacks=[look])
+    assert not started
+    fit(model, Y, validation_data=(X[FIRST], {task: y[FIRST] for task, y in Y.items()}), callbacks=[look])
+    assert started
+
+
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
 def test_skip_step_is_as_if_the_batch_had_not_come(weighting):
     model, expected = (make_model(weighting, on_nonfinite="skip_step") for _ in range(2))

@@ -103,7 +103,9 @@ def test_few_steps_have_the_batches_of_the_search(given, batch_size):
     calls.clear()
     batches = tf.data.Dataset.from_tensor_slices(make_data(100)).batch(10)
     estimates._measure(hypermodel, None, (batches,), {})
-    assert not [call for call in calls if "batch_size" in call]  # they have one
+    endless = (batch for batch in batches.repeat())
+    estimates._measure(hypermodel, None, (endless,), {"steps_per_epoch": 10})
+    assert len(calls) == 6 and not [call for call in calls if "batch_size" in call]  # they have one
 
 
 def test_a_search_without_end_is_refused(tmp_path):
