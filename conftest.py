@@ -12,14 +12,22 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # The models here are small: one thread per operation is faster than several, and xdist workers do not fight for cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-# What XLA leaves out takes longer than what is compiled here runs: with both flags compiling takes a quarter of the
-# time. A flag that XLA does not know ends the process, and the second comes and goes: it is for versions that know it.
-_flags = ["--xla_backend_optimization_level=0"]
-_known = {"tensorflow": "2.21.", "jaxlib": "0.10."}
-_installed = {name: importlib.metadata.version(name) for name in _known if importlib.util.find_spec(name)}
-if all(version.startswith(_known[name]) for name, version in _installed.items()):
-    _flags.append("--xla_cpu_use_fusion_emitters=false")
-os.environ.setdefault("XLA_FLAGS", " ".join(_flags))
+
+
+def _quick_to_compile():
+    """What XLA leaves out, since it takes longer than what is compiled here runs: a quarter of the time is left.
+
+    A flag that XLA does not know ends the process, and the second comes and goes: it is for versions that know it.
+    """
+    flags = ["--xla_backend_optimization_level=0"]
+    known = {"tensorflow": "2.21.", "jaxlib": "0.10."}
+    installed = [name for name in known if importlib.util.find_spec(name)]
+    if all(importlib.metadata.version(name).startswith(known[name]) for name in installed):
+        flags.append("--xla_cpu_use_fusion_emitters=false")
+    return " ".join(flags)
+
+
+os.environ.setdefault("XLA_FLAGS", _quick_to_compile())
 
 import keras
 import numpy as np
