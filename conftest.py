@@ -1,10 +1,10 @@
 """Set-up of every test, doctest and docs page, before TensorFlow looks at its devices."""
 
 import gc
-import importlib.metadata
-import importlib.util
 import os
 import random
+
+from tests.xla import quick_to_compile
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -12,22 +12,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # The models here are small: one thread per operation is faster than several, and xdist workers do not fight for cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-
-
-def _quick_to_compile():
-    """What XLA leaves out, since it takes longer than what is compiled here runs: a quarter of the time is left.
-
-    A flag that XLA does not know ends the process, and the second comes and goes: it is for versions that know it.
-    """
-    flags = ["--xla_backend_optimization_level=0"]
-    known = {"tensorflow": "2.21.", "jaxlib": "0.10."}
-    installed = [name for name in known if importlib.util.find_spec(name)]
-    if all(importlib.metadata.version(name).startswith(known[name]) for name in installed):
-        flags.append("--xla_cpu_use_fusion_emitters=false")
-    return " ".join(flags)
-
-
-os.environ.setdefault("XLA_FLAGS", _quick_to_compile())
+os.environ.setdefault("XLA_FLAGS", quick_to_compile())
 
 import keras
 import numpy as np
